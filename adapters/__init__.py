@@ -1,0 +1,1 @@
+"""The life of LoRA adapters. Knows neither the service nor the strategies."""

@@ -1,0 +1,143 @@
+"""Who may run, and who runs next. Counts branches, since one request may be sixteen of them.
+
+Two gates. A request is admitted or refused when it arrives, by its width and what already waits; a branch of an admitted
+request then takes a slot of the engine. Slots go by virtual time: the time of arrival plus a handicap that grows with the
+request's width. So a narrow request overtakes wide ones that came shortly before it, and none waits for ever: whoever has
+waited longer than the handicap is ahead of every newcomer (ageing without a clock). Wide requests never get the last slots.
+"""
+
+import asyncio
+import heapq
+import itertools
+import math
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from app.errors import Overloaded, QuotaExceeded
+
+NARROW_WIDTH = 2
+"""Requests up to this many branches may use the reserved slots."""
+
+HANDICAP_MS = 2000
+"""Milliseconds of virtual time that each doubling of the width costs."""
+
+RETRY_AFTER_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """An admitted request. `priority`: virtual milliseconds, lower is served first; vLLM orders its own queue by it too."""
+
+    key: str
+    width: int
+    priority: int
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it may use the slots kept for narrow requests."""
+        return self.width <= NARROW_WIDTH
+
+
+class Admission:
+    """The two gates.
+
+    Args:
+        num_slots: branches that the engine runs at the same time.
+        max_branches: branches admitted, running and waiting together.
+        max_branches_per_key: the same for one API key.
+        has_priorities: without them slots go in order of arrival and none is reserved.
+
+    """
+
+    def __init__(self, *, num_slots: int, max_branches: int, max_branches_per_key: int, has_priorities: bool = True) -> None:
+        self._num_slots = num_slots
+        self._max_branches = max_branches
+        self._max_branches_per_key = max_branches_per_key
+        self._has_priorities = has_priorities
+        self._num_reserved = num_slots // 8 if has_priorities else 0
+        self._started = time.monotonic()
+        self._by_key: Counter[str] = Counter()
+        self.num_admitted = 0
+        self.num_running = 0
+        self._waiting: dict[bool, list[tuple[int, int, asyncio.Future[None]]]] = {True: [], False: []}
+        self._serial = itertools.count()
+
+    @property
+    def load(self) -> float:
+        """Admitted branches as a share of the most that are admitted, 0 to 1."""
+        return min(self.num_admitted / self._max_branches, 1.0)
+
+    @property
+    def num_waiting(self) -> int:
+        """Branches that have asked for a slot and not got it."""
+        return sum(len(queue) for queue in self._waiting.values())
+
+    @contextmanager
+    def admit(self, key: str, width: int) -> Iterator[Ticket]:
+        """Count a request of `width` branches in, or raise `QuotaExceeded` or `Overloaded`."""
+        width_held = min(width, self._num_slots)
+        if self._by_key[key] + width_held > self._max_branches_per_key:
+            raise QuotaExceeded("This API key already has as many branches in work as it may.", retry_after=RETRY_AFTER_S)
+        if self.num_admitted + width_held > self._max_branches:
+            raise Overloaded("The server has as many branches in work as it can hold.", retry_after=RETRY_AFTER_S)
+        self.num_admitted += width_held
+        self._by_key[key] += width_held
+        try:
+            yield Ticket(key, width, self._priority(width))
+        finally:
+            self.num_admitted -= width_held
+            self._by_key[key] -= width_held
+            if not self._by_key[key]:
+                del self._by_key[key]
+
+    def _priority(self, width: int) -> int:
+        if not self._has_priorities:
+            return 0
+        return int((time.monotonic() - self._started) * 1000 + HANDICAP_MS * math.log2(max(width, 1)))
+
+    @asynccontextmanager
+    async def slot(self, ticket: Ticket) -> AsyncIterator[None]:
+        """Hold one slot of the engine for the length of the block."""
+        if self._is_free(is_narrow=ticket.is_narrow) and not self._waiting[ticket.is_narrow]:
+            self.num_running += 1
+        else:
+            await self._wait(ticket)
+        try:
+            yield
+        finally:
+            self.num_running -= 1
+            self._hand_out()
+
+    def _is_free(self, *, is_narrow: bool) -> bool:
+        return self.num_running < self._num_slots - (0 if is_narrow else self._num_reserved)
+
+    async def _wait(self, ticket: Ticket) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        entry = (ticket.priority, next(self._serial), turn)
+        heapq.heappush(self._waiting[ticket.is_narrow], entry)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # the slot was handed over in the same moment: pass it on
+                self.num_running -= 1
+                self._hand_out()
+            raise
+
+    def _hand_out(self) -> None:
+        while (queue := self._next_queue()) is not None:
+            _, _, turn = heapq.heappop(queue)
+            self.num_running += 1
+            turn.set_result(None)
+
+    def _next_queue(self) -> list[tuple[int, int, asyncio.Future[None]]] | None:
+        """The queue whose first waiter is due, waiters that gave up dropped."""
+        due = []
+        for is_narrow, queue in self._waiting.items():
+            while queue and queue[0][2].done():
+                heapq.heappop(queue)
+            if queue and self._is_free(is_narrow=is_narrow):
+                due.append(queue)
+        return min(due, key=lambda queue: queue[0][:2], default=None)

@@ -1,0 +1,1 @@
+"""HTTP: OpenAI's shapes in and out."""

@@ -1,0 +1,59 @@
+"""Who may call, and as whom. Keys are compared in constant time and never kept in clear beside a request."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from app.errors import Unauthorized
+from app.service import Caller
+
+ANONYMOUS = Caller("anonymous")
+
+_bearer = HTTPBearer(auto_error=False, description="An API key, when the server has any.")
+
+
+class Access:
+    """The keys of one server."""
+
+    def __init__(self, api_keys: Iterable[str], admin_keys: Iterable[str]) -> None:
+        self._api = [_digest(key) for key in api_keys]
+        self._admin = [_digest(key) for key in admin_keys]
+        self._secret = secrets.token_bytes(32)
+
+    def caller(self, credentials: HTTPAuthorizationCredentials | None) -> Caller:
+        """Whom the key stands for. Each key has its own salt, so that no key sees what another's prompts left in the cache."""
+        if not self._api:
+            return ANONYMOUS
+        digest = _digest(credentials.credentials if credentials else "")
+        if not _is_among(digest, self._api):
+            raise Unauthorized("No valid API key was given: send `Authorization: Bearer KEY`.")
+        salt = hmac.new(self._secret, digest, hashlib.sha256).hexdigest()
+        return Caller(salt[:16], cache_salt=salt)
+
+    def admit_administrator(self, credentials: HTTPAuthorizationCredentials | None) -> None:
+        """Raise unless the key is one for administration; without such keys, everyone who reaches the server may."""
+        if self._admin and not _is_among(_digest(credentials.credentials if credentials else ""), self._admin):
+            raise Unauthorized("This needs a key for administration.")
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def _is_among(digest: bytes, digests: list[bytes]) -> bool:
+    return sum(hmac.compare_digest(digest, known) for known in digests) > 0  # all are compared: no early exit to time
+
+
+def caller(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
+    """Dependency: the caller behind the API key."""
+    return request.app.state.access.caller(credentials)  # type: ignore[no-any-return]
+
+
+def administrator(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+    """Dependency: refuse everyone without a key for administration."""
+    request.app.state.access.admit_administrator(credentials)

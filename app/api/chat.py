@@ -1,0 +1,218 @@
+"""`/v1/chat/completions` and `/v1/completions`, whole or as a stream, with every way of choosing a strategy."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Header, Request, Response
+
+from app.api import replies
+from app.api.access import caller
+from app.api.errors import RESPONSES, body_of
+from app.api.replies import ChatShape, ChoiceState, CompletionShape, Shape
+from app.api.schemas import ChatRequest, CompletionRequest, PonderOptions, Sampling
+from app.api.sse import DONE, KEEP_ALIVE, EventStream, event, while_connected
+from app.errors import InvalidRequest, NotFound
+from app.metering.meter import Budget
+from app.routing.policy import effort_of
+from app.service import AUTO, Ask, Caller, Outcome, Service, Session
+from strategies.base import Delta, Progress
+from strategies.registry import STRATEGIES
+
+router = APIRouter(responses=RESPONSES)
+
+StrategyHeader = Annotated[str | None, Header(alias="X-Ponder-Strategy", description="A strategy, or `auto`.")]
+Who = Annotated[Caller, Depends(caller)]
+
+_CONTENT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer, or a stream of chunks.",
+        "content": {"application/json": {}, "text/event-stream": {}},
+    }
+}
+
+
+@router.post("/v1/chat/completions", responses=_CONTENT)
+async def chat_completions(request: Request, body: ChatRequest, who: Who, header: StrategyHeader = None) -> Response:
+    """Answer a conversation."""
+    return await _respond(request, _chat_ask(request, body, header, None), body, who, ChatShape())
+
+
+@router.post("/v1/{strategy}/chat/completions", responses=_CONTENT)
+async def chat_completions_by(
+    request: Request, strategy: str, body: ChatRequest, who: Who, header: StrategyHeader = None
+) -> Response:
+    """The same, with the strategy in the path, for clients that offer only a base URL."""
+    if strategy not in (AUTO, *STRATEGIES.names()):
+        message = f"There is no strategy `{strategy}`; there are {', '.join((AUTO, *STRATEGIES.names()))}."
+        raise NotFound(message, parameter="strategy")
+    return await _respond(request, _chat_ask(request, body, header, strategy), body, who, ChatShape())
+
+
+@router.post("/v1/completions", responses=_CONTENT)
+async def completions(request: Request, body: CompletionRequest, who: Who, header: StrategyHeader = None) -> Response:
+    """Continue one or several texts."""
+    fields = body.for_engine()
+    prompts = body.prompts
+    ask = _ask(
+        request,
+        body,
+        header,
+        None,
+        bodies=tuple({**fields, "prompt": prompt} for prompt in prompts),
+        is_chat=False,
+        question=prompts[0] if isinstance(prompts[0], str) else "",
+        num_chars=sum(len(prompt) for prompt in prompts),
+        num_logprobs=body.num_logprobs,
+    )
+    return await _respond(request, ask, body, who, CompletionShape(echo=body.echo))
+
+
+def _chat_ask(request: Request, body: ChatRequest, header: str | None, path: str | None) -> Ask:
+    return _ask(
+        request,
+        body,
+        header,
+        path,
+        bodies=(body.for_engine(),),
+        is_chat=True,
+        question=body.question,
+        num_chars=body.num_chars,
+        num_logprobs=body.num_logprobs,
+        has_tools=bool(body.tools) and body.tool_choice != "none",
+    )
+
+
+def _ask(request: Request, body: Sampling, header: str | None, path: str | None, **fields: Any) -> Ask:
+    """The strategy is the first named of body, header, model name and path."""
+    service: Service = request.app.state.service
+    _, in_model = service.resolve(body.model)
+    options = body.ponder or PonderOptions()
+    if header is not None and header not in (AUTO, *STRATEGIES.names()):
+        raise InvalidRequest(f"There is no strategy `{header}`.", parameter="X-Ponder-Strategy")
+    budget = options.budget
+    response_format = body.response_format
+    return Ask(
+        id=request.state.request_id,
+        strategy=options.strategy or header or in_model or path,
+        parameters=options.parameters,
+        budget=Budget(budget.tokens, budget.flops, budget.seconds) if budget else Budget(),
+        kind=options.answer,
+        effort=effort_of(options.effort, getattr(body, "reasoning_effort", None)),
+        num_choices=body.n,
+        seed=body.seed,
+        temperature=body.temperature,
+        response_format=response_format.model_dump(by_alias=True) if response_format else None,
+        is_watched=body.stream,
+        **fields,
+    )
+
+
+async def _respond(request: Request, ask: Ask, body: Sampling, who: Caller, shape: Shape) -> Response:
+    service: Service = request.app.state.service
+    if body.stream:
+        stack = AsyncExitStack()
+        session = await stack.enter_async_context(service.open(ask, who))
+        events = _Stream(session, shape, stack, has_usage=body.include_usage, silence=request.app.state.keep_alive)
+        return EventStream(events.events(), replies.headers(session))
+    response = await while_connected(request.receive, _whole(service, ask, who, shape))
+    return response or Response(status_code=499)  # the client is gone: nobody reads this
+
+
+async def _whole(service: Service, ask: Ask, who: Caller, shape: Shape) -> Response:
+    async with service.open(ask, who) as session:
+        outcome = await session.run(lambda _number, _event: None)
+        choices = [
+            shape.choice(session, number, number * ask.num_choices + rank, scored.candidate)
+            for number, result in enumerate(outcome.results)
+            for rank, scored in enumerate(result.chosen)
+        ]
+        content = {
+            **replies.envelope(shape, session, is_chunk=False),
+            "choices": choices,
+            "usage": replies.usage(session, outcome),
+            "ponder": replies.account(session, outcome),
+        }
+        return Response(orjson.dumps(content), media_type="application/json", headers=replies.headers(session, outcome))
+
+
+class _Stream:
+    """One streamed response: opening, progress and tokens as they come, the winner, usage."""
+
+    def __init__(self, session: Session, shape: Shape, stack: AsyncExitStack, *, has_usage: bool, silence: float) -> None:
+        self._session = session
+        self._shape = shape
+        self._stack = stack
+        self._has_usage = has_usage
+        self._silence = silence
+        self._envelope = replies.envelope(shape, session, is_chunk=True)
+        self._happened: asyncio.Queue[tuple[int, Delta | Progress] | None] = asyncio.Queue()
+        self._choices: dict[int, ChoiceState] = {}
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """The whole stream; the session is released when it ends or is closed."""
+        async with self._stack:
+            for index in range(self._session.ask.num_choices * len(self._session.tasks)):
+                if (opening := self._shape.opening(index)) is not None:
+                    yield self._chunk(opening)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    running = group.create_task(self._run())
+                    async for chunk in self._until_done():
+                        yield chunk
+                for chunk in self._closing(running.result()):
+                    yield chunk
+            except Exception as error:  # noqa: BLE001 - the status is sent: the error can only be an event
+                yield event(body_of(error)[1])
+        yield DONE
+
+    async def _run(self) -> Outcome:
+        try:
+            return await self._session.run(lambda number, happened: self._happened.put_nowait((number, happened)))
+        finally:
+            self._happened.put_nowait(None)
+
+    async def _until_done(self) -> AsyncIterator[bytes]:
+        while True:
+            try:
+                async with asyncio.timeout(self._silence):
+                    happened = await self._happened.get()
+            except TimeoutError:
+                yield KEEP_ALIVE
+                continue
+            if happened is None:
+                return
+            if (choice := self._choice_for(*happened)) is not None:
+                yield self._chunk(choice)
+
+    def _choice_for(self, number: int, happened: Delta | Progress) -> dict[str, Any] | None:
+        if isinstance(happened, Progress):
+            return self._shape.progress(happened.text)
+        return self._delta(number, happened.index, happened)
+
+    def _delta(self, number: int, rank: int, delta: Delta) -> dict[str, Any] | None:
+        index = number * self._session.ask.num_choices + rank
+        if index not in self._choices:
+            prompt = self._session.prompts[number]
+            self._choices[index] = ChoiceState(self._session.service.engine.parser(prompt), prompt)
+        return self._shape.delta(self._session, index, delta, self._choices[index])
+
+    def _closing(self, outcome: Outcome) -> Iterator[bytes]:
+        """Answers that were not streamed while they were made, then what it all cost."""
+        streamed = set(self._choices)
+        for number, result in enumerate(outcome.results):
+            for rank, scored in enumerate(result.chosen):
+                if number * self._session.ask.num_choices + rank not in streamed:
+                    whole = scored.candidate
+                    delta = Delta(rank, whole.text, whole.token_ids, whole.logprobs, whole.finish_reason, whole.stop_reason)
+                    if (choice := self._delta(number, rank, delta)) is not None:
+                        yield self._chunk(choice)
+        totals: dict[str, Any] = {"ponder": replies.account(self._session, outcome)}
+        if self._has_usage:
+            totals["usage"] = replies.usage(self._session, outcome)
+        yield event({**self._envelope, "choices": [], **totals})
+
+    def _chunk(self, choice: dict[str, Any]) -> bytes:
+        return event({**self._envelope, "choices": [choice]})

@@ -1,0 +1,109 @@
+"""The one table from errors to HTTP, in OpenAI's error shape."""
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from app import errors
+
+logger = logging.getLogger("ponder.api")
+
+STATUS: dict[type[Exception], tuple[int, str, str | None]] = {
+    errors.InvalidRequest: (400, "invalid_request_error", None),
+    errors.TooLarge: (413, "invalid_request_error", "request_too_large"),
+    errors.Unauthorized: (401, "authentication_error", "invalid_api_key"),
+    errors.NotFound: (404, "invalid_request_error", "model_not_found"),
+    errors.QuotaExceeded: (429, "rate_limit_error", "rate_limit_exceeded"),
+    errors.Overloaded: (503, "server_error", "overloaded"),
+    errors.EngineDead: (503, "server_error", "engine_dead"),
+}
+"""Class -> status, OpenAI's `type`, OpenAI's `code`; a class that is not listed takes its nearest base."""
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong and, where it is one field's fault, which."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """OpenAI's error shape."""
+
+    error: ErrorDetail
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": text}
+    for status, text in {
+        400: "The request is wrong.",
+        401: "No valid API key.",
+        404: "There is no such model.",
+        413: "The body is too large.",
+        429: "This key has too much in work; see Retry-After.",
+        503: "The server is full or its engine is dead; see Retry-After.",
+    }.items()
+}
+
+
+def body_of(error: Exception) -> tuple[int, dict[str, Any]]:
+    """Status and JSON body for an error; what is not ours is a 500 that tells nothing."""
+    while isinstance(error, ExceptionGroup):  # branches fail together, for one reason
+        error = error.exceptions[0]
+    for base in type(error).__mro__:
+        if base in STATUS:
+            status, kind, code = STATUS[base]
+            return status, _body(str(error), kind, getattr(error, "parameter", None), code)
+    logger.error("unexpected error", exc_info=error)
+    return 500, _body("The server made a mistake.", "server_error", None, "internal_error")
+
+
+def response_to(error: Exception) -> JSONResponse:
+    """The HTTP response for an error."""
+    status, body = body_of(error)
+    headers = {}
+    if status in (429, 503):
+        headers["Retry-After"] = str(max(1, round(getattr(error, "retry_after", 5.0))))
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body, status, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Map everything that can be raised under this app."""
+
+    @app.exception_handler(Exception)
+    @app.exception_handler(errors.PonderError)
+    async def _ours(_request: Request, error: Exception) -> JSONResponse:
+        return response_to(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation(_request: Request, error: RequestValidationError) -> JSONResponse:
+        return response_to(_first_fault(error))
+
+    @app.exception_handler(HTTPException)
+    async def _http(_request: Request, error: HTTPException) -> JSONResponse:
+        body = _body(str(error.detail), "invalid_request_error", None, None)
+        return JSONResponse(body, error.status_code, error.headers)
+
+
+def _first_fault(error: RequestValidationError) -> errors.InvalidRequest:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "json_invalid":
+        return errors.InvalidRequest(f"The body is not valid JSON: {first.get('ctx', {}).get('error', message)}")
+    if first["type"] == "extra_forbidden":
+        message = "this field is not supported"
+    return errors.InvalidRequest(f"{where}: {message}" if where else message, parameter=where or None)
+
+
+def _body(message: str, kind: str, parameter: str | None, code: str | None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": parameter, "code": code}}

@@ -1,0 +1,96 @@
+"""What happens to every request: an id, a limit on its body, a line in the log. Plain ASGI: nothing is buffered."""
+
+import logging
+import re
+import time
+import uuid
+from contextlib import suppress
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.errors import response_to
+from app.errors import TooLarge
+
+logger = logging.getLogger("ponder.access")
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class RequestId:
+    """Gives each request an id (the caller's own, if it is harmless), returns it as `X-Request-Id`, and logs one line."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        start, status = time.monotonic(), 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            logger.info(
+                "%s %s %s %.0f ms", scope["method"], scope["path"].encode("unicode_escape").decode(), status or "-",
+                (time.monotonic() - start) * 1000, extra={"request_id": request_id},
+            )  # fmt: skip
+
+
+class BodyLimit:
+    """Answers 413 to a body that says, or turns out, to be larger than `max_bytes`."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._max_bytes:
+            await self._refuse(scope, receive, send)
+            return
+        received = 0
+        has_started = False
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                raise TooLarge(self._text)
+            return message
+
+        async def send_unless_refused(message: Message) -> None:
+            nonlocal has_started
+            if received <= self._max_bytes:
+                has_started = True
+                await send(message)
+
+        # The framework turns an error while it reads a body into a 400 of its own: that answer is held back for ours.
+        with suppress(TooLarge):
+            await self._app(scope, receive_counted, send_unless_refused)
+        if received > self._max_bytes and not has_started:
+            await self._refuse(scope, receive, send)
+
+    @property
+    def _text(self) -> str:
+        return f"The body is larger than {self._max_bytes} bytes."
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = response_to(TooLarge(self._text))
+        response.headers["Connection"] = "close"
+        await response(scope, receive, send)

@@ -1,0 +1,37 @@
+"""For those who run the server: liveness, readiness, metrics."""
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+
+from app.api.access import administrator
+from app.api.errors import RESPONSES
+
+router = APIRouter()
+
+
+@router.get("/health", responses={503: {"description": "The engine is dead."}})
+async def health(request: Request) -> JSONResponse:
+    """Whether the process should go on living."""
+    failure = request.app.state.service.engine.failure
+    return JSONResponse({"status": failure or "ok"}, 503 if failure else 200)
+
+
+@router.get("/ready", responses={503: {"description": "Not now: starting, draining, or dead."}})
+async def ready(request: Request) -> JSONResponse:
+    """Whether new requests should be sent here."""
+    failure = request.app.state.service.engine.failure
+    if failure is None and request.app.state.is_draining():
+        failure = "draining"
+    return JSONResponse({"status": failure or "ready"}, 503 if failure else 200)
+
+
+@router.get(
+    "/metrics",
+    dependencies=[Depends(administrator)],
+    responses={401: RESPONSES[401], 200: {"content": {"text/plain": {}}, "description": "Prometheus' text format."}},
+    response_class=Response,
+)
+async def metrics(request: Request) -> Response:
+    """Ponder's own metrics, then the engine's."""
+    service = request.app.state.service
+    return Response(service.metrics.render() + service.engine.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")

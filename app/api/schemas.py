@@ -1,0 +1,303 @@
+"""What clients may send. Everything accepted is honoured, everything else is refused by name.
+
+The OpenAI fields and vLLM's sampling extensions are passed to the engine as they are; `ponder` is ours. Limits that an operator
+sets are checked in `app.service`; those here keep any single field from being absurd.
+"""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from app.routing.policy import Effort
+from strategies.base import AnswerKind
+from strategies.registry import STRATEGIES
+
+MAX_SCHEMA_CHARS = 65_536
+MAX_JSON_DEPTH = 32
+INT64 = 2**63 - 1
+
+TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+StopString = Annotated[str, Field(min_length=1, max_length=256)]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
+class Body(BaseModel):
+    """Base of all request bodies: unknown fields and non-finite numbers are refused, types are not guessed."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, strict=True)
+
+
+class TextPart(Body):
+    """One part of a message; only text is served."""
+
+    type: Literal["text"]
+    text: str
+
+
+class FunctionCall(Body):
+    """A call that an earlier assistant message made."""
+
+    name: ToolName
+    arguments: str
+
+
+class ToolCall(Body):
+    """A tool call in the conversation so far."""
+
+    id: Annotated[str, Field(max_length=256)]
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class Message(Body):
+    """One message of the conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | Annotated[list[TextPart], Field(max_length=1024)] | None = None
+    name: Name | None = None
+    reasoning: str | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
+    tool_call_id: Annotated[str, Field(max_length=256)] | None = None
+    refusal: None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Message":
+        if self.content is None and not self.tool_calls:
+            message = "a message needs content (or tool_calls, from an assistant)"
+            raise ValueError(message)
+        if self.tool_calls and self.role != "assistant":
+            message = "only an assistant makes tool calls"
+            raise ValueError(message)
+        return self
+
+    @property
+    def text(self) -> str:
+        """The text of all parts."""
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
+
+
+class Function(Body):
+    """A function that the model may call."""
+
+    name: ToolName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Body):
+    """A tool; only functions exist."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class NamedFunction(Body):
+    """The function that must be called."""
+
+    name: ToolName
+
+
+class NamedToolChoice(Body):
+    """Exactly this tool."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class JsonSchema(Body):
+    """The schema that an answer must follow."""
+
+    name: Name
+    description: str | None = None
+    json_schema: Annotated[dict[str, Any], Field(alias="schema")]
+    strict: bool | None = None
+
+
+class ResponseFormat(Body):
+    """Free text, any JSON object, or JSON after a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _has_schema(self) -> "ResponseFormat":
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            message = "json_schema is needed with type json_schema, and only then"
+            raise ValueError(message)
+        return self
+
+
+class StreamOptions(Body):
+    """What a stream carries besides the answer."""
+
+    include_usage: bool = False
+
+
+class BudgetBody(Body):
+    """The most that this request may spend. `tokens` counts all that are generated, by every candidate."""
+
+    tokens: Annotated[int, Field(ge=1, le=INT64)] | None = None
+    flops: Annotated[int, Field(ge=1, le=INT64)] | None = None
+    seconds: Annotated[float, Field(gt=0, le=86_400, strict=False)] | None = None
+
+    @field_validator("flops", mode="before")
+    @classmethod
+    def _scientific(cls, value: object) -> object:
+        """FLOPs are written as 1e12 more often than not."""
+        return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= INT64 else value
+
+
+class PonderOptions(BaseModel):
+    """How to think. Fields other than these are the parameters of the strategy named (see the README's table)."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False, frozen=True)
+
+    strategy: Literal["auto", *STRATEGIES.names()] | None = None  # type: ignore[valid-type]
+    budget: BudgetBody | None = None
+    answer: AnswerKind | None = None
+    effort: Effort | None = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The strategy's own parameters, not validated yet."""
+        return dict(self.model_extra or {})
+
+
+class Sampling(Body):
+    """What chat and text completions have in common."""
+
+    model: Annotated[str, Field(min_length=1, max_length=512)]
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2, strict=False)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2, strict=False)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10, strict=False)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2, strict=False)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1, strict=False)] | None = None
+    top_k: Annotated[int, Field(ge=-1, le=INT64)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1, strict=False)] | None = None
+    logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100, strict=False)]], Field(max_length=1024)] | None = (
+        None
+    )
+    max_tokens: Annotated[int, Field(ge=1, le=INT64)] | None = None
+    min_tokens: Annotated[int, Field(ge=0, le=INT64)] | None = None
+    n: Annotated[int, Field(ge=1, le=1024)] = 1
+    seed: Annotated[int, Field(ge=-INT64 - 1, le=INT64)] | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=128)] | None = None
+    bad_words: Annotated[list[StopString], Field(max_length=128)] | None = None
+    allowed_token_ids: Annotated[list[TokenId], Field(min_length=1, max_length=65_536)] | None = None
+    ignore_eos: bool | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    response_format: ResponseFormat | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    user: Annotated[str, Field(max_length=512)] | None = None
+    ponder: PonderOptions | None = None
+
+    @model_validator(mode="after")
+    def _stream_options_need_a_stream(self) -> "Sampling":
+        if self.stream_options is not None and not self.stream:
+            message = "stream_options needs stream to be true"
+            raise ValueError(message)
+        return self
+
+    @field_validator("response_format", "tools", mode="before", check_fields=False)
+    @classmethod
+    def _not_absurd(cls, value: object) -> object:
+        """A grammar is compiled from these: size and depth are bounded before anyone looks inside."""
+        if value is not None and (len(json.dumps(value)) > MAX_SCHEMA_CHARS or _depth(value) > MAX_JSON_DEPTH):
+            message = f"larger than {MAX_SCHEMA_CHARS} characters or deeper than {MAX_JSON_DEPTH} levels"
+            raise ValueError(message)
+        return value
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether the stream ends with a usage chunk."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def for_engine(self) -> dict[str, Any]:
+        """The fields that the engine honours, in OpenAI's names; only those that were given."""
+        ours = {"ponder", "n", "stream", "stream_options", "user", "reasoning_effort", "echo"}
+        return self.model_dump(by_alias=True, exclude_none=True, exclude_unset=True, exclude=ours)
+
+
+class ChatRequest(Sampling):
+    """`POST /v1/chat/completions`."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=INT64)] | None = None
+    tools: Annotated[list[Tool], Field(min_length=1, max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ChatRequest":
+        if self.top_logprobs and not self.logprobs:
+            message = "top_logprobs needs logprobs to be true"
+            raise ValueError(message)
+        if self.tool_choice not in (None, "none") and not self.tools:
+            message = "tool_choice needs tools"
+            raise ValueError(message)
+        if isinstance(self.tool_choice, NamedToolChoice) and self.tool_choice.function.name not in {
+            tool.function.name for tool in self.tools or []
+        }:
+            message = "tool_choice names a function that is not among tools"
+            raise ValueError(message)
+        return self
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives per token that the reply shows, None for no log-probabilities."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    @property
+    def question(self) -> str:
+        """The last user message."""
+        return next((message.text for message in reversed(self.messages) if message.role == "user"), "")
+
+    @property
+    def num_chars(self) -> int:
+        """Characters of the conversation."""
+        return sum(len(message.text) for message in self.messages)
+
+
+class CompletionRequest(Sampling):
+    """`POST /v1/completions`."""
+
+    prompt: (
+        str
+        | Annotated[list[TokenId], Field(min_length=1)]
+        | Annotated[list[str], Field(min_length=1, max_length=256)]
+        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=256)]
+    )
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    echo: bool = False
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives per token that the reply shows, None for no log-probabilities."""
+        return self.logprobs
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """One entry for each prompt asked in this request."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if isinstance(self.prompt[0], int):
+            return [self.prompt]  # a list of token ids is one prompt
+        return list(self.prompt)
+
+
+def _depth(value: object, level: int = 1) -> int:
+    if level > MAX_JSON_DEPTH or not isinstance(value, dict | list):
+        return level
+    children = value.values() if isinstance(value, dict) else value
+    return max((_depth(child, level + 1) for child in children), default=level)

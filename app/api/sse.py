@@ -1,0 +1,71 @@
+"""Server-sent events, and work that ends when its client goes away."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+KEEP_ALIVE = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+
+T = TypeVar("T")
+
+
+def event(data: dict[str, Any]) -> bytes:
+    """One event with a JSON payload."""
+    return b"data: " + orjson.dumps(data) + b"\n\n"
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of `work`, or None when the client left first, in which case the work was cancelled and has ended."""
+    async with asyncio.TaskGroup() as group:
+        watcher = group.create_task(_until_disconnected(receive))
+        worker = group.create_task(_outcome(work))
+        await asyncio.wait((watcher, worker), return_when=asyncio.FIRST_COMPLETED)
+        watcher.cancel()
+        if not worker.done():
+            worker.cancel()
+    if worker.cancelled():
+        return None
+    result, error = worker.result()
+    if error is not None:
+        raise error
+    return result
+
+
+async def _outcome(work: Awaitable[T]) -> tuple[T | None, Exception | None]:
+    """Errors travel as values, so that the group has nothing to wrap."""
+    try:
+        return await work, None
+    except Exception as error:  # noqa: BLE001 - raised again by `while_connected`
+        return None, error
+
+
+async def _until_disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class EventStream(Response):
+    """A streaming response that cancels its source as soon as the client disconnects, even in the middle of a silence."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[bytes], headers: dict[str, str]) -> None:
+        self._events = events
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **headers})
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+        await while_connected(receive, self._send(send))
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async with aclosing(self._events) as events:  # type: ignore[type-var] # an async generator in all uses
+            async for chunk in events:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

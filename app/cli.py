@@ -1,0 +1,134 @@
+"""The `ponder` command."""
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+import uvicorn
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from app.engine import hardware
+from app.engine.default_model import ensure_default_model
+from app.logs import configure_logging
+from app.settings import DEFAULT_MODEL, Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Think as hard as each question deserves.",
+)
+logger = logging.getLogger("ponder")
+
+
+@app.callback()
+def _root() -> None:
+    """Keeps `serve` a subcommand while it is the only one."""
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
+def serve(context: typer.Context) -> None:
+    """Serve the OpenAI API. `ponder serve --help` lists every setting; each is a PONDER_… variable too."""
+    try:
+        settings = Settings(_cli_parse_args=context.args)
+    except (ValidationError, SettingsError) as error:
+        sys.exit(f"ponder: {_plain(error)}")
+    configure_logging(settings.log_level, settings.log_format)
+    sys.exit(_serve(settings))
+
+
+def _serve(settings: Settings) -> int:
+    """Run until told to stop; 1 when the engine died."""
+    from app.main import create_app  # noqa: PLC0415 - vLLM reads the environment that `_engine` prepares
+
+    engine = _engine(settings)
+    died: list[str] = []
+
+    def end(reason: str) -> None:
+        died.append(reason)
+        server.should_exit = True
+
+    server_of: list[uvicorn.Server] = []
+    asgi = create_app(settings, engine, on_engine_death=end, is_draining=lambda: bool(server_of) and server_of[0].should_exit)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            asgi,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=int(settings.drain_seconds),
+            lifespan="on",
+        )
+    )
+    server_of.append(server)
+    asyncio.run(server.serve())
+    return 1 if died or not server.started else 0
+
+
+def _engine(settings: Settings) -> Any:
+    """The engine, with the environment that vLLM reads on import prepared."""
+    is_cpu = not hardware.has_nvidia_gpu()
+    dtype: str = settings.dtype
+    block_size = settings.block_size
+    if is_cpu:
+        plan = hardware.plan_cpu()
+        environment = plan.environment()
+        if settings.kv_cache_gib is not None:
+            environment["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
+        os.environ.update(environment)
+        dtype = plan.dtype if dtype == "auto" else dtype
+        block_size = block_size or 32
+        logger.info(plan.describe())
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    model = settings.model
+    if model == DEFAULT_MODEL:
+        model = str(ensure_default_model(settings.cache_dir.expanduser(), logger.info))
+    if Path(model).is_dir():
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+    logger.info("loading vLLM and %s", settings.name)
+    from app.engine.vllm_engine import EngineOptions, VllmEngine  # noqa: PLC0415 - reads the environment on import
+
+    return VllmEngine(
+        EngineOptions(
+            model=model,
+            name=settings.name,
+            dtype=dtype,
+            max_model_len=settings.max_model_len,
+            max_branches=settings.max_branches,
+            block_size=block_size,
+            gpu_memory_utilization=settings.gpu_memory_utilization,
+            quantization=settings.quantization,
+            enforce_eager=is_cpu if settings.enforce_eager is None else settings.enforce_eager,
+            tool_call_parser=settings.tool_call_parser,
+            reasoning_parser=settings.reasoning_parser,
+            max_tokens=settings.max_tokens,
+            default_max_tokens=settings.default_max_tokens,
+            is_cpu=is_cpu,
+        )
+    )
+
+
+def _plain(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors()
+    )
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Looks at the machine and chooses how vLLM's CPU back end should use it. Imports neither torch nor vLLM; reads files only."""
+
+import os
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+GIB = 1024**3
+MAX_KV_GIB = 16
+BF16_FLAGS = ("avx512_bf16", "amx_bf16")
+
+PRELOADS = ("libtcmalloc_minimal.so.4", "libiomp5.so")
+"""An allocator and an OpenMP runtime that vLLM computes faster with; the second is in the `intel-openmp` wheel."""
+
+
+@dataclass(frozen=True, slots=True)
+class CpuPlan:
+    """How to use this processor.
+
+    Attributes:
+        dtype: number format of weights and activations. Without bfloat16 instructions float32 is up to 4.6 times faster.
+        cpus: processors to compute on, all that this process may use, as vLLM writes them ("0-1").
+        kv_cache_gib: memory for the KV cache.
+
+    """
+
+    dtype: str
+    cpus: str
+    kv_cache_gib: int
+    preloads: tuple[str, ...] = ()
+    reason: str = ""
+
+    def environment(self, inherited_preload: str = "") -> dict[str, str]:
+        """What vLLM's processes must find in their environment; set before they start."""
+        preloads = [*self.preloads, *inherited_preload.split(":")]
+        return {
+            "VLLM_CPU_KVCACHE_SPACE": str(self.kv_cache_gib),
+            "VLLM_CPU_OMP_THREADS_BIND": self.cpus,
+            "LD_PRELOAD": ":".join(preload for preload in preloads if preload),
+        }
+
+    def describe(self) -> str:
+        """One line for the log."""
+        preloads = ", ".join(Path(preload).name for preload in self.preloads) or "nothing"
+        memory = f"{self.kv_cache_gib} GiB of KV cache"
+        return f"CPU: {self.dtype} ({self.reason}), processors {self.cpus}, {memory}, preloaded: {preloads}"
+
+
+def plan_cpu(
+    *,
+    cpuinfo: str | None = None,
+    cpus: set[int] | None = None,
+    free_bytes: int | None = None,
+    folders: list[Path] | None = None,
+) -> CpuPlan:
+    """The plan for this machine; the arguments stand in for what is read from it."""
+    flags = set((_read("/proc/cpuinfo") if cpuinfo is None else cpuinfo).split())
+    found = next((flag for flag in BF16_FLAGS if flag in flags), None)
+    free = _free_bytes() if free_bytes is None else free_bytes
+    return CpuPlan(
+        dtype="bfloat16" if found else "float32",
+        cpus=_ranges(os.sched_getaffinity(0) if cpus is None else cpus),
+        kv_cache_gib=max(1, min(MAX_KV_GIB, free // (4 * GIB))),  # a quarter: weights, two processes and others need theirs
+        preloads=tuple(_preloads(_library_folders() if folders is None else folders)),
+        reason=f"the processor has {found}" if found else "the processor computes no bfloat16 itself",
+    )
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether an NVIDIA driver is loaded."""
+    return Path("/proc/driver/nvidia/version").exists()
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+
+
+def _free_bytes() -> int:
+    """What is free on the machine, or left to this control group, whichever is less."""
+    lines = dict(line.split(":", 1) for line in _read("/proc/meminfo").splitlines() if ":" in line)
+    free = int(lines.get("MemAvailable", "4194304 kB").split()[0]) * 1024
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        allowed, taken = _read(limit).strip(), _read(used).strip()
+        if allowed.isdecimal() and taken.isdecimal():
+            free = min(free, max(int(allowed) - int(taken), 0))
+    return free
+
+
+def _ranges(cpus: set[int]) -> str:
+    """{0, 1, 2, 5} as "0-2,5"."""
+    ranges: list[list[int]] = []
+    for cpu in sorted(cpus):
+        if ranges and cpu == ranges[-1][1] + 1:
+            ranges[-1][1] = cpu
+        else:
+            ranges.append([cpu, cpu])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+def _library_folders() -> list[Path]:
+    environment = Path(sysconfig.get_path("data")) / "lib"
+    return [environment, *map(Path, ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"))]
+
+
+def _preloads(folders: list[Path]) -> list[str]:
+    found = (next((folder / name for folder in folders if (folder / name).exists()), None) for name in PRELOADS)
+    return [str(path) for path in found if path is not None]

@@ -1,0 +1,249 @@
+"""A deterministic engine without a model: for fast tests, for the HTTP surface and for timing the orchestration.
+
+Tokens are words with the white space before them. What it answers is scripted; everything else (limits, stop strings, deltas,
+log-probabilities, a prefix cache, halting, death) behaves as the port asks. It proves nothing about real generation.
+"""
+
+import asyncio
+import itertools
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
+from app.engine.replies import PlainReply
+from app.errors import EngineDead, InvalidRequest
+from app.metering.flops import Architecture
+from strategies.base import TokenLogprob
+
+SMALL = Architecture(
+    num_layers=2, hidden_size=64, num_heads=4, num_kv_heads=2, head_dim=16, intermediate_size=128, vocab_size=1000
+)
+BLOCK = 16
+"""Tokens in a block of the pretended prefix cache."""
+
+Script = Callable[[str, int], str]
+"""(text of the prompt, how many answers to it came before) -> the answer."""
+
+
+def cycle(replies: Sequence[str]) -> Script:
+    """A script that gives these answers in turn, whatever is asked."""
+    return lambda _prompt, serial: replies[serial % len(replies)]
+
+
+class ScriptedEngine:
+    """An `Engine` that answers from a script.
+
+    Args:
+        script: what to answer.
+        seconds_per_token: pretended speed; 0 yields to the event loop once per branch only.
+
+    """
+
+    def __init__(
+        self, script: Script, *, seconds_per_token: float = 0.0, max_model_len: int = 2048, max_branches: int = 64
+    ) -> None:
+        self.card = ModelCard("scripted", max_model_len, max_branches, SMALL, "scripted")
+        self._script = script
+        self._seconds_per_token = seconds_per_token
+        self._ids: dict[str, int] = {}
+        self._words: list[str] = []
+        self._serials: dict[str, itertools.count[int]] = {}
+        self._cached: set[tuple[str | None, tuple[int, ...]]] = set()
+        self.live: dict[str, asyncio.Event] = {}
+        self.branches: list[Branch] = []
+        self._failure: str | None = None
+
+    async def start(self) -> None:
+        """Nothing to load."""
+
+    async def close(self) -> None:
+        """End every branch."""
+        await self.halt(list(self.live))
+
+    def die(self) -> None:
+        """Behave from now on like an engine whose process died."""
+        self._failure = "killed by its script"
+        for event in self.live.values():
+            event.set()
+
+    @property
+    def failure(self) -> str | None:
+        """Why it is dead."""
+        return self._failure
+
+    def tokenise(self, text: str) -> tuple[int, ...]:
+        """Words with the space before them, so that joining them gives the text back."""
+        return tuple(self._id(word) for word in re.findall(r"\s*\S+|\s+$", text))
+
+    def _id(self, word: str) -> int:
+        if word not in self._ids:
+            self._ids[word] = len(self._words)
+            self._words.append(word)
+        return self._ids[word]
+
+    async def render_chat(self, body: Mapping[str, Any]) -> Prompt:
+        """One line per message."""
+        lines = [f"{message['role']}: {_text(message.get('content'))}" for message in body["messages"]]
+        return self._prompt("\n".join([*lines, "assistant:"]), body, "messages")
+
+    async def render_completion(self, body: Mapping[str, Any]) -> Prompt:
+        """The text itself, or token ids that it gave out before."""
+        prompt = body["prompt"]
+        if not isinstance(prompt, str):
+            if any(token >= len(self._words) for token in prompt):
+                raise InvalidRequest("There is no such token id.", parameter="prompt")
+            prompt = "".join(self._words[token] for token in prompt)
+        return self._prompt(prompt, body, "prompt")
+
+    def _prompt(self, text: str, body: Mapping[str, Any], parameter: str) -> Prompt:
+        token_ids = self.tokenise(text)
+        left = self.card.max_model_len - len(token_ids)
+        if left < 1:
+            raise InvalidRequest(f"The prompt has {len(token_ids)} tokens, too many.", parameter=parameter)
+        wanted = body.get("max_completion_tokens") or body.get("max_tokens") or 512
+        return Prompt(token_ids, min(wanted, left), body, body, text)
+
+    def parser(self, prompt: Prompt) -> ReplyParser:
+        """Hermes-style tool calls when the request offers tools, else plain text."""
+        return _ToolReply() if prompt.request.get("tools") else PlainReply()
+
+    async def generate(self, branch: Branch) -> AsyncIterator[Output]:
+        """Answer from the script, word by word when streamed."""
+        self._check()
+        self.branches.append(branch)
+        halted = self.live[branch.id] = asyncio.Event()
+        try:
+            cached = self._cached_tokens(branch)
+            words, finish, stop = self._reply(branch)
+            tokens = [self._token(word, branch.num_logprobs) for word in words]
+            sent = 0
+            if branch.is_streamed or self._seconds_per_token:
+                for sent in range(len(tokens)):
+                    await self._pause(halted)
+                    if halted.is_set():
+                        finish, stop, tokens = "abort", None, tokens[:sent]
+                        break
+                    if branch.is_streamed and sent < len(tokens) - 1:
+                        yield self._output(branch, cached, tokens[sent : sent + 1])
+            else:
+                await asyncio.sleep(0)
+            self._check()
+            yield self._output(branch, cached, tokens[sent:] if branch.is_streamed else tokens, finish, stop)
+        finally:
+            self.live.pop(branch.id, None)
+
+    def _check(self) -> None:
+        if self._failure:
+            raise EngineDead("The engine died.")
+
+    async def _pause(self, halted: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(self._seconds_per_token):
+                await halted.wait()
+        except TimeoutError:
+            pass
+
+    def _cached_tokens(self, branch: Branch) -> int:
+        """Whole blocks seen before under the same salt, never the whole prefix."""
+        keys = [(branch.cache_salt, branch.prefix[:end]) for end in range(BLOCK, len(branch.prefix), BLOCK)]
+        hits = sum(1 for _ in itertools.takewhile(self._cached.__contains__, keys))
+        self._cached.update(keys)
+        return hits * BLOCK
+
+    def _reply(self, branch: Branch) -> tuple[list[str], str, str | None]:
+        text = "".join(self._words[token] for token in branch.prefix)
+        serial = next(self._serials.setdefault(text, itertools.count()))
+        reply = self._script(text, branch.seed if branch.seed is not None else serial)
+        for stop in _stops(branch.prompt.request):
+            if stop in reply:
+                return self._cut(reply[: reply.index(stop)], branch, "stop", stop)
+        return self._cut(reply, branch, "stop", None)
+
+    def _cut(self, reply: str, branch: Branch, finish: str, stop: str | None) -> tuple[list[str], str, str | None]:
+        words = re.findall(r"\s*\S+|\s+$", reply)
+        if len(words) > branch.max_tokens:
+            return words[: branch.max_tokens], "length", None
+        return words, finish, stop
+
+    def _token(self, word: str, num_logprobs: int | None) -> TokenLogprob:
+        """Longer words are less probable; alternatives are made up."""
+        logprob = -0.1 * len(word.strip())
+        top = ((word, logprob), *((f"alternative {i}", logprob - i) for i in range(1, 20)))
+        return TokenLogprob(word, self._id(word), logprob, top[: num_logprobs or 0])
+
+    def _output(
+        self,
+        branch: Branch,
+        cached: int,
+        tokens: list[TokenLogprob],
+        finish: str | None = None,
+        stop: str | None = None,
+    ) -> Output:
+        return Output(
+            "".join(token.token for token in tokens),
+            tuple(token.token_id for token in tokens),
+            len(branch.prefix),
+            cached,
+            finish,
+            stop,
+            tuple(tokens) if branch.num_logprobs is not None else (),
+            {option: -1.0 - rank for rank, option in enumerate(branch.options)},
+        )
+
+    async def halt(self, ids: list[str]) -> None:
+        """Tell the branches to hand in what they have."""
+        for branch_id in ids:
+            if branch_id in self.live:
+                self.live[branch_id].set()
+
+    def metrics(self) -> bytes:
+        """None of its own."""
+        return b""
+
+    async def num_running(self) -> int:
+        """Branches between their first and their last output."""
+        return len(self.live)
+
+
+class _ToolReply:
+    """Reads `<tool_call>{"name": …, "arguments": {…}}</tool_call>`; deltas come at the end."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def parse(self, text: str, token_ids: tuple[int, ...]) -> dict[str, Any]:  # noqa: ARG002 - the port's signature
+        calls = [json.loads(match) for match in re.findall(r"<tool_call>(.*?)</tool_call>", text, re.DOTALL)]
+        if not calls:
+            return {"content": text}
+        return {
+            "content": None,
+            "tool_calls": [
+                {
+                    "id": f"call_{number}",
+                    "type": "function",
+                    "function": {"name": call["name"], "arguments": json.dumps(call["arguments"])},
+                }
+                for number, call in enumerate(calls)
+            ],
+        }
+
+    def feed(self, text: str, token_ids: tuple[int, ...], *, is_last: bool) -> dict[str, Any] | None:
+        self._text += text
+        if not is_last:
+            return None
+        message = self.parse(self._text, token_ids)
+        calls = message.get("tool_calls", [])
+        return {**message, "tool_calls": [{"index": i, **call} for i, call in enumerate(calls)]} if calls else message
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content)
+    return content or ""
+
+
+def _stops(request: Mapping[str, Any]) -> list[str]:
+    stop = request.get("stop") or []
+    return [stop] if isinstance(stop, str) else list(stop)

@@ -1,0 +1,330 @@
+"""vLLM behind the `Engine` port. The one module that imports vLLM, whose inner paths move with every release.
+
+It renders with vLLM's own chat templates, tool prompts and structured-output rules, and reads replies with vLLM's own parsers,
+so that what a client of vLLM expects is what it gets; one request to vLLM is one branch.
+"""
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import prometheus_client
+from pydantic import ValidationError
+from vllm import AsyncEngineArgs, SamplingParams
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
+from vllm.exceptions import VLLMClientError, VLLMError
+from vllm.inputs.engine import tokens_input
+from vllm.outputs import CompletionOutput
+from vllm.parser import Parser, ParserManager
+from vllm.renderers.chat_utils import make_tool_call_id
+from vllm.renderers.online_renderer import OnlineRenderer
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+from vllm.v1.metrics.prometheus import get_prometheus_registry
+
+from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
+from app.engine.replies import PlainReply
+from app.errors import EngineDead, InvalidRequest
+from app.metering.flops import Architecture
+from strategies.base import TokenLogprob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """What of vLLM an operator can set; None leaves vLLM's own default.
+
+    Attributes:
+        max_tokens: the most that one answer may generate, and `default_max_tokens` when the caller does not say.
+        is_cpu: the CPU back end is in use: seeds are guarded and nothing is compiled.
+
+    """
+
+    model: str
+    name: str
+    dtype: str = "auto"
+    max_model_len: int | None = None
+    max_branches: int = 64
+    block_size: int | None = None
+    gpu_memory_utilization: float | None = None
+    quantization: str | None = None
+    enforce_eager: bool = False
+    tool_call_parser: str | None = None
+    reasoning_parser: str | None = None
+    max_tokens: int = 8192
+    default_max_tokens: int = 2048
+    is_cpu: bool = True
+
+
+class VllmEngine:
+    """An `Engine` over one `AsyncLLM`."""
+
+    card: ModelCard
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        self._llm: AsyncLLM | None = None
+        self._renderer: OnlineRenderer
+        self._parser_class: type[Parser] | None
+        self._defaults: dict[str, Any] = {}
+
+    async def start(self) -> None:
+        """Start vLLM's processes and load the model; minutes for a large one."""
+        options = self._options
+        arguments = AsyncEngineArgs(
+            model=options.model,
+            served_model_name=[options.name],
+            dtype=options.dtype,
+            max_model_len=options.max_model_len,
+            max_num_seqs=options.max_branches,
+            enforce_eager=options.enforce_eager,
+            quantization=options.quantization,
+            scheduling_policy="priority",
+            enable_prefix_caching=True,
+            disable_log_stats=False,
+            enable_log_requests=False,
+            trust_remote_code=False,
+            **_given(block_size=options.block_size, gpu_memory_utilization=options.gpu_memory_utilization),
+            **({"worker_extension_cls": "app.engine.seed_guard.SeedGuard"} if options.is_cpu else {}),
+        )
+        config = await asyncio.to_thread(arguments.create_engine_config)
+        self._llm = AsyncLLM.from_vllm_config(config)
+        if options.is_cpu:
+            await self._llm.collective_rpc("ponder_guard_seeds")
+        model = self._llm.model_config
+        self._defaults = model.get_diff_sampling_param()
+        parsers: dict[str, Any] = {
+            "enable_auto_tools": options.tool_call_parser is not None,
+            "reasoning_parser": options.reasoning_parser,
+            "tool_parser": options.tool_call_parser,
+        }
+        self._renderer = OnlineRenderer(
+            model,
+            self._llm.renderer,
+            request_logger=None,
+            chat_template=None,
+            chat_template_content_format="auto",
+            **parsers,
+        )
+        self._parser_class = ParserManager.get_parser(
+            tool_parser_name=options.tool_call_parser,
+            reasoning_parser_name=options.reasoning_parser,
+            enable_auto_tools=options.tool_call_parser is not None,
+            model_name=model.model,
+            tokenizer=self._llm.renderer.tokenizer,
+        )
+        await asyncio.to_thread(self._renderer.warmup)
+        self.card = ModelCard(
+            name=options.name,
+            max_model_len=model.max_model_len,
+            max_branches=config.scheduler_config.max_num_seqs,
+            architecture=Architecture.from_config(model.hf_config.to_dict()),
+            description=f"vLLM, {str(model.dtype).removeprefix('torch.')}",
+        )
+
+    async def close(self) -> None:
+        """Shut vLLM's processes down."""
+        if (llm := self._llm) is not None:
+            self._llm = None
+            await asyncio.to_thread(llm.shutdown)
+
+    @property
+    def failure(self) -> str | None:
+        """Why vLLM's engine process is dead, None while it lives."""
+        if self._llm is None:
+            return "the engine is not running"
+        return "the engine process died" if self._llm.errored else None
+
+    async def render_chat(self, body: Mapping[str, Any]) -> Prompt:
+        """Apply the chat template and tokenise, as vLLM's own server does."""
+        with _translated():
+            request = ChatCompletionRequest.model_validate({**body, "n": 1, "stream": False})
+            rendered = await self._renderer.render_chat(request)
+            if isinstance(rendered, ErrorResponse):
+                raise InvalidRequest(rendered.error.message, parameter=rendered.error.param)
+            [engine_input] = rendered[1]
+            return self._prompt(request, engine_input, request.max_completion_tokens or request.max_tokens)
+
+    async def render_completion(self, body: Mapping[str, Any]) -> Prompt:
+        """Tokenise one prompt, text or token ids, as vLLM's own server does."""
+        with _translated():
+            request = CompletionRequest.model_validate({**body, "n": 1, "stream": False, "echo": False})
+            rendered = await self._renderer.render_completion(request)
+            if isinstance(rendered, ErrorResponse):
+                raise InvalidRequest(rendered.error.message, parameter=rendered.error.param)
+            [engine_input] = rendered
+            return self._prompt(request, engine_input, request.max_tokens)
+
+    def _prompt(self, request: ChatCompletionRequest | CompletionRequest, engine_input: Any, limit: int | None) -> Prompt:
+        token_ids = tuple(engine_input["prompt_token_ids"])
+        limit = min(limit or self._options.default_max_tokens, self._options.max_tokens)
+        limit = get_max_tokens(self._model_len, limit, len(token_ids), self._defaults)
+        if limit < 1:
+            raise InvalidRequest(
+                f"The prompt has {len(token_ids)} tokens and leaves no room for an answer in a context of {self._model_len}.",
+                parameter="messages" if isinstance(request, ChatCompletionRequest) else "prompt",
+            )
+        sampling = request.to_sampling_params(limit, self._defaults)
+        return Prompt(token_ids, limit, sampling, request, text=engine_input.get("prompt") or "")
+
+    @property
+    def _model_len(self) -> int:
+        return int(self._running.model_config.max_model_len)
+
+    @property
+    def _running(self) -> AsyncLLM:
+        if self._llm is None:
+            raise EngineDead("The engine is not running.")
+        return self._llm
+
+    def parser(self, prompt: Prompt) -> ReplyParser:
+        """A parser for one reply; text is passed through when neither tools nor reasoning markup can be in it."""
+        request = prompt.request
+        has_tools = isinstance(request, ChatCompletionRequest) and bool(request.tools) and request.tool_choice != "none"
+        if self._parser_class is None or not (has_tools or (self._options.reasoning_parser and has_chat(request))):
+            return PlainReply()
+        llm = self._running
+        parser = self._parser_class(llm.renderer.tokenizer, request.tools, model_config=llm.model_config)
+        return _VllmReply(parser, prompt)
+
+    async def generate(self, branch: Branch) -> AsyncIterator[Output]:
+        """Run one branch as one vLLM request."""
+        with _translated():
+            stream = self._running.generate(
+                tokens_input(list(branch.prefix), cache_salt=branch.cache_salt),
+                _sampling(branch),
+                branch.id,
+                priority=branch.priority,
+            )
+            async with aclosing(stream):
+                async for result in stream:
+                    yield _output(result.outputs[0], len(branch.prefix), result.num_cached_tokens or 0, branch)
+
+    async def halt(self, ids: list[str]) -> None:
+        """Abort in vLLM, which hands each branch a last output with what it had."""
+        if ids and self._llm is not None and not self._llm.errored:
+            await self._llm.abort(ids)
+
+    def metrics(self) -> bytes:
+        """VLLM's own `vllm:*` metrics."""
+        return prometheus_client.generate_latest(get_prometheus_registry())
+
+    async def num_running(self) -> int:
+        """Requests that vLLM's front end holds unfinished."""
+        return 0 if self._llm is None else self._llm.get_num_unfinished_requests()
+
+
+class _VllmReply:
+    """A `ReplyParser` over vLLM's unified parser."""
+
+    def __init__(self, parser: Parser, prompt: Prompt) -> None:
+        self._parser, self._request, self._prompt_ids = parser, prompt.request, list(prompt.token_ids)
+
+    def parse(self, text: str, token_ids: tuple[int, ...]) -> dict[str, Any]:
+        self._parser.set_prompt_token_ids(self._prompt_ids)
+        reasoning, content, calls = self._parser.parse(
+            text, self._request, enable_auto_tools=True, model_output_token_ids=token_ids
+        )
+        message: dict[str, Any] = {"content": content}
+        if reasoning:
+            message["reasoning"] = reasoning
+        if calls:
+            message["tool_calls"] = [
+                {
+                    "id": call.id or make_tool_call_id(),
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": call.arguments},
+                }
+                for call in calls
+            ]
+        return message
+
+    def feed(self, text: str, token_ids: tuple[int, ...], *, is_last: bool) -> dict[str, Any] | None:
+        delta = self._parser.parse_delta(text, list(token_ids), self._request, self._prompt_ids, finished=is_last)
+        return None if delta is None else delta.model_dump(exclude_unset=True, exclude_none=True)
+
+
+def has_chat(request: Any) -> bool:
+    """Whether the request is a chat (a completion has no message to parse)."""
+    return isinstance(request, ChatCompletionRequest)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _sampling(branch: Branch) -> SamplingParams:
+    """The prompt's sampling parameters with what is the branch's own. Shallow: the rest is only read."""
+    sampling = copy.copy(branch.prompt.sampling)
+    sampling.output_kind = RequestOutputKind.DELTA if branch.is_streamed else RequestOutputKind.FINAL_ONLY
+    sampling.max_tokens = branch.max_tokens
+    sampling.min_tokens = min(sampling.min_tokens, branch.max_tokens)
+    sampling.logprobs = branch.num_logprobs
+    if branch.seed is not None:
+        sampling.seed = branch.seed
+    if branch.options:
+        sampling.logprobs, sampling.logprob_token_ids = None, list(branch.options)
+        sampling.structured_outputs = None
+    return sampling
+
+
+def _output(output: CompletionOutput, prompt_tokens: int, cached_tokens: int, branch: Branch) -> Output:
+    token_ids = tuple(output.token_ids)
+    has_logprobs = output.logprobs is not None and not branch.options
+    return Output(
+        text=output.text,
+        token_ids=token_ids,
+        prompt_tokens=prompt_tokens,
+        cached_tokens=cached_tokens,
+        finish_reason=output.finish_reason,
+        stop_reason=output.stop_reason,
+        logprobs=_logprobs(output, token_ids, branch.num_logprobs or 0) if has_logprobs else (),
+        option_logprobs=(
+            {token: entry.logprob for token, entry in output.logprobs[0].items()} if branch.options and output.logprobs else {}
+        ),
+    )
+
+
+def _logprobs(output: CompletionOutput, token_ids: tuple[int, ...], num_top: int) -> tuple[TokenLogprob, ...]:
+    """VLLM lists the sampled token first, then the `num_top` most probable, among which it may be again."""
+    entries = []
+    for token_id, position in zip(token_ids, output.logprobs or (), strict=False):
+        chosen = position[token_id]
+        ranked = sorted(position.values(), key=lambda entry: -entry.logprob)[:num_top]
+        entries.append(
+            TokenLogprob(
+                chosen.decoded_token or "",
+                token_id,
+                chosen.logprob,
+                tuple((entry.decoded_token or "", entry.logprob) for entry in ranked),
+            )
+        )
+    return tuple(entries)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn vLLM's errors into ours: what the client did is `InvalidRequest`, what the engine did is `EngineDead`."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or getattr(first.get("ctx", {}).get("error"), "parameter", None)
+        raise InvalidRequest(first["msg"], parameter=where) from error
+    except VLLMClientError as error:
+        raise InvalidRequest(str(error), parameter=getattr(error, "parameter", None)) from error
+    except EngineDeadError as error:
+        raise EngineDead("The engine died.") from error
+    except EngineGenerateError as error:
+        if isinstance(error.__cause__, ValueError | TypeError | VLLMError):
+            raise InvalidRequest(str(error.__cause__)) from error
+        raise EngineDead("The engine failed to generate.") from error
+    except (ValueError, TypeError) as error:
+        # vLLM's renderer and sampling parameters refuse what a client sent with plain ValueError.
+        raise InvalidRequest(str(error)) from error

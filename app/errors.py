@@ -1,0 +1,56 @@
+"""The errors that the service can end a request with. They carry words and a parameter; `app.api.errors` gives them a status.
+
+PonderError
++-- InvalidRequest     the request is wrong; `parameter` names the field
+|   +-- TooLarge       the body is larger than the server accepts
++-- Unauthorized       no valid API key
++-- NotFound           there is no such model, strategy path or trace
++-- Busy               try again after `retry_after` seconds
+|   +-- QuotaExceeded  because of what this key already runs
+|   +-- Overloaded     because of what everybody runs
++-- EngineDead         the engine is gone; the process is about to end
+"""
+
+
+class PonderError(Exception):
+    """Base of all errors that a client may see; the message is written for them."""
+
+    def __init__(self, message: str, *, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class InvalidRequest(PonderError):
+    """The request is wrong; the message says what and `parameter` where."""
+
+
+class TooLarge(InvalidRequest):
+    """The body is larger than the server accepts."""
+
+
+class Unauthorized(PonderError):
+    """The API key is missing or wrong."""
+
+
+class NotFound(PonderError):
+    """What was asked for does not exist."""
+
+
+class Busy(PonderError):
+    """Try again later."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class QuotaExceeded(Busy):
+    """This key already runs as many branches as it may."""
+
+
+class Overloaded(Busy):
+    """The server already has as many branches as it can hold."""
+
+
+class EngineDead(PonderError):
+    """The engine died; nothing can be generated until the process is started again."""

@@ -1,0 +1,119 @@
+"""The one place where the parts are put together. `create_app` builds, the lifespan opens and closes."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from prometheus_client import CollectorRegistry
+
+from app.admission import Admission
+from app.api import chat, errors, models, ops
+from app.api.access import Access
+from app.api.middleware import BodyLimit, RequestId
+from app.engine.base import Engine
+from app.metering.meter import Budget
+from app.metering.metrics import Metrics
+from app.routing.policy import PriorPolicy
+from app.service import Limits, Service
+from app.settings import Settings
+from strategies.answers import Equivalence
+from strategies.registry import Tools
+
+logger = logging.getLogger("ponder")
+
+ENGINE_CHECK_S = 0.2
+
+
+def create_app(
+    settings: Settings,
+    engine: Engine,
+    *,
+    on_engine_death: Callable[[str], None] = lambda _reason: None,
+    is_draining: Callable[[], bool] = lambda: False,
+) -> FastAPI:
+    """An app that serves `engine`.
+
+    Args:
+        settings: how the server is run; what belongs to the engine is the engine's already.
+        engine: started and closed by the app's lifespan.
+        on_engine_death: called once when the engine dies; the process should end, so that its supervisor starts it again.
+        is_draining: whether the process has been told to stop.
+
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        equivalence = Equivalence()
+        await engine.start()
+        try:
+            app.state.service = _service(settings, engine, equivalence)
+            app.state.created = int(time.time())
+            async with _watched(engine, on_engine_death):
+                yield
+        finally:
+            await engine.close()
+            equivalence.close()
+
+    app = FastAPI(title="ponder", version="0.1.0", lifespan=lifespan)
+    app.state.access = Access(settings.api_keys, settings.admin_keys)
+    app.state.keep_alive = settings.keep_alive_seconds
+    app.state.is_draining = is_draining
+    for router in (chat.router, models.router, ops.router):
+        app.include_router(router)
+    errors.install(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestId)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's own way to change the document
+    return app
+
+
+def _service(settings: Settings, engine: Engine, equivalence: Equivalence) -> Service:
+    slots = engine.card.max_branches
+    admission = Admission(
+        num_slots=slots,
+        max_branches=slots + settings.max_waiting_branches,
+        max_branches_per_key=settings.max_branches_per_key,
+        has_priorities=settings.priorities,
+    )
+    metrics = Metrics(CollectorRegistry())
+    metrics.watch(admission)
+    limits = Limits(
+        max_n=settings.max_n,
+        max_prompt_chars=settings.max_prompt_chars,
+        budget=Budget(settings.max_request_tokens, settings.max_request_flops, settings.max_request_seconds),
+    )
+    tools = Tools(equivalence=equivalence, vocab_size=engine.card.architecture.vocab_size)
+    return Service(engine, limits=limits, policy=PriorPolicy(), admission=admission, tools=tools, metrics=metrics)
+
+
+@asynccontextmanager
+async def _watched(engine: Engine, on_death: Callable[[str], None]) -> AsyncIterator[None]:
+    async def watch() -> None:
+        while (failure := engine.failure) is None:  # noqa: ASYNC110 - vLLM offers a flag, no event
+            await asyncio.sleep(ENGINE_CHECK_S)
+        logger.critical("the engine is dead: %s", failure)
+        on_death(failure)
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watcher.cancel()
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI documents 422 for every body; here a wrong body is a 400 in OpenAI's shape."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        for path in schema["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schema["components"]["schemas"].pop(unused, None)
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,227 @@
+"""The `Model` that strategies see: an engine behind a meter, an admission ticket and a deadline.
+
+Owns what no strategy should care for: one engine branch per sample, seeds, slots, cancellation of what still runs, and the
+counting of every token, including those of branches that were ended.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+
+from app.admission import Admission, Ticket
+from app.engine.base import Branch, Engine, Output, Prompt
+from app.metering.meter import Grant, Meter, Purpose
+from strategies.base import Candidate, Delta, StopReason
+
+HALT_GRACE_S = 1.0
+"""How long a halted branch may take to hand in what it had, before it is cancelled and lost."""
+
+
+@dataclass(slots=True)
+class _Draw:
+    """One `sample` call: what its branches share."""
+
+    prefix: tuple[int, ...]
+    share: int
+    num_logprobs: int | None
+    on_delta: Callable[[Delta], None] | None
+    arrived: asyncio.Queue[Candidate | None] = field(default_factory=asyncio.Queue)
+    live: set[str] = field(default_factory=set)
+
+
+class MeteredModel:
+    """`strategies.base.Model` for one request."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        meter: Meter,
+        admission: Admission,
+        ticket: Ticket,
+        prompt: Prompt,
+        *,
+        request_id: str,
+        seed: int | None = None,
+        cache_salt: str | None = None,
+        has_deltas: bool = True,
+    ) -> None:
+        self._engine = engine
+        self._meter = meter
+        self._admission = admission
+        self._ticket = ticket
+        self._prompt = prompt
+        self._request_id = request_id
+        self._seed = seed
+        self._cache_salt = cache_salt
+        self._has_deltas = has_deltas
+        self._serial = itertools.count()
+
+    @property
+    def stopped(self) -> StopReason | None:
+        """The budget that ran out, or None."""
+        return self._meter.stopped
+
+    @asynccontextmanager
+    async def sample(
+        self,
+        prefix: Sequence[int],
+        n: int,
+        *,
+        first_index: int = 0,
+        num_logprobs: int | None = None,
+        on_delta: Callable[[Delta], None] | None = None,
+    ) -> AsyncIterator[AsyncIterator[Candidate]]:
+        """Draw `n` continuations together; see `strategies.base.Model.sample`."""
+        wanted = self._prompt.max_tokens - (len(prefix) - len(self._prompt.token_ids))
+        draw = _Draw(tuple(prefix), self._meter.fair_share(wanted, n), num_logprobs, on_delta if self._has_deltas else None)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._branch(draw, first_index + i)) for i in range(n)]
+                try:
+                    yield self._arrivals(draw, tasks)
+                finally:
+                    await self._end(draw, tasks)
+        except BaseExceptionGroup as errors:
+            # Branches fail for one reason (a refused request, a dead engine): the first says it.
+            raise first_leaf(errors) from None
+
+    async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
+        """Log-probability of each option as the next token; charged as verification."""
+        grant = await self._meter.reserve(len(prefix), 1)
+        if grant is None:
+            return [0.0] * len(options)
+        output: Output | None = None
+        try:
+            async with self._admission.slot(self._ticket):
+                branch = Branch(
+                    id=self._next_id(), prompt=self._prompt, prefix=tuple(prefix), max_tokens=1,
+                    priority=self._ticket.priority, cache_salt=self._cache_salt, options=tuple(options),
+                )  # fmt: skip
+                async with aclosing(self._engine.generate(branch)) as outputs:  # type: ignore[type-var]
+                    async for output in outputs:  # noqa: B007 - the last one is kept
+                        pass
+        finally:
+            cached = output.cached_tokens if output else 0
+            await self._meter.settle(grant, cached=cached, generated=1, ran=output is not None, purpose=Purpose.VERIFY)
+        return [output.option_logprobs[option] for option in options] if output else []
+
+    def _next_id(self) -> str:
+        return f"{self._request_id}-{next(self._serial)}"
+
+    async def _arrivals(self, draw: _Draw, tasks: list[asyncio.Task[None]]) -> AsyncIterator[Candidate]:
+        try:
+            async with asyncio.timeout_at(self._meter.deadline) as timer:
+                for _ in tasks:
+                    if (candidate := await draw.arrived.get()) is not None:
+                        yield candidate
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            await self._meter.expire()
+            await self._end(draw, tasks)
+            while not draw.arrived.empty():
+                if (candidate := draw.arrived.get_nowait()) is not None:
+                    yield candidate
+
+    async def _end(self, draw: _Draw, tasks: list[asyncio.Task[None]]) -> None:
+        """End what still runs: the engine hands in what each branch had, so that it is counted."""
+        running = [task for task in tasks if not task.done()]
+        if not running:
+            return
+        self._meter.branches["cancelled"] += len(running)
+        for task in running:
+            if task.get_name() not in draw.live:
+                task.cancel()
+        await self._engine.halt(list(draw.live))
+        _, late = await asyncio.wait(running, timeout=HALT_GRACE_S)
+        for task in late:
+            task.cancel()
+
+    async def _branch(self, draw: _Draw, index: int) -> None:
+        branch_id = self._next_id()
+        asyncio.current_task().set_name(branch_id)  # type: ignore[union-attr] # runs in a task of `sample`
+        candidate = None
+        grant = await self._meter.reserve(len(draw.prefix), draw.share)
+        if grant is not None:
+            candidate = await self._granted(draw, index, grant, branch_id)
+        draw.arrived.put_nowait(candidate)
+
+    async def _granted(self, draw: _Draw, index: int, grant: Grant, branch_id: str) -> Candidate | None:
+        run = _Run(index, draw.on_delta)
+        try:
+            asked = time.monotonic()
+            async with self._admission.slot(self._ticket):
+                self._meter.seconds.setdefault("queue", time.monotonic() - asked)
+                branch = Branch(
+                    id=branch_id, prompt=self._prompt, prefix=draw.prefix, max_tokens=grant.tokens,
+                    priority=self._ticket.priority, seed=None if self._seed is None else self._seed + index,
+                    num_logprobs=draw.num_logprobs, cache_salt=self._cache_salt, is_streamed=draw.on_delta is not None,
+                )  # fmt: skip
+                draw.live.add(branch_id)
+                try:
+                    async with aclosing(self._engine.generate(branch)) as outputs:  # type: ignore[type-var]
+                        async for output in outputs:
+                            run.add(output)
+                finally:
+                    draw.live.discard(branch_id)
+        finally:
+            self._meter.branches["drawn"] += run.started
+            # The first token comes with the end of the prefill: without one, the engine did no work worth booking.
+            await self._meter.settle(grant, cached=run.cached_tokens, generated=run.num_generated, ran=run.num_generated > 0)
+        if run.finish_reason == "length" and grant.tokens < self._prompt.max_tokens:
+            self._meter.exhaust(grant)
+        return run.candidate() if run.started else None
+
+
+class _Run:
+    """Puts the outputs of one branch together."""
+
+    def __init__(self, index: int, on_delta: Callable[[Delta], None] | None) -> None:
+        self._index = index
+        self._on_delta = on_delta
+        self._outputs: list[Output] = []
+        self.cached_tokens = 0
+        self.num_generated = 0
+        self.finish_reason: str | None = None
+
+    @property
+    def started(self) -> bool:
+        return bool(self._outputs)
+
+    def add(self, output: Output) -> None:
+        self._outputs.append(output)
+        self.cached_tokens = max(self.cached_tokens, output.cached_tokens)
+        self.num_generated += len(output.token_ids)
+        self.finish_reason = output.finish_reason
+        if self._on_delta is not None:
+            self._on_delta(
+                Delta(
+                    self._index,
+                    output.text,
+                    output.token_ids,
+                    output.logprobs,
+                    output.finish_reason,
+                    output.stop_reason,
+                )
+            )
+
+    def candidate(self) -> Candidate:
+        if len(self._outputs) == 1:
+            [only] = self._outputs
+            text, token_ids, logprobs = only.text, only.token_ids, only.logprobs
+        else:
+            text = "".join(output.text for output in self._outputs)
+            token_ids = tuple(itertools.chain.from_iterable(output.token_ids for output in self._outputs))
+            logprobs = tuple(itertools.chain.from_iterable(o.logprobs for o in self._outputs))
+        last = self._outputs[-1]
+        return Candidate(self._index, text, token_ids, last.finish_reason or "abort", last.stop_reason, logprobs)
+
+
+def first_leaf(error: BaseException) -> BaseException:
+    """The first error that is not itself a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,208 @@
+"""Counts what one request spends, and refuses to overspend.
+
+Tokens and FLOPs are reserved before a branch starts, at the worst case (nothing cached, all tokens generated), and the rest is
+given back when it ends: so a budget is never exceeded, not by a token, however many branches run at once. Knows no engine.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from app.metering.flops import Architecture
+from strategies.base import StopReason
+
+FAIR_SHARE_FLOOR = 128
+"""Tokens below which a short budget is not divided further: fewer, whole answers are worth more than many stumps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The most that one request may spend; None is no limit. `tokens` counts those generated, by all branches together."""
+
+    tokens: int | None = None
+    flops: int | None = None
+    seconds: float | None = None
+
+    def capped(self, other: "Budget") -> "Budget":
+        """The tighter of both, field by field."""
+        return Budget(
+            _tighter(self.tokens, other.tokens),
+            _tighter(self.flops, other.flops),
+            _tighter(self.seconds, other.seconds),
+        )
+
+
+_Number = TypeVar("_Number", int, float)
+
+
+def _tighter(a: _Number | None, b: _Number | None) -> _Number | None:
+    return min((value for value in (a, b) if value is not None), default=None)
+
+
+class Purpose(StrEnum):
+    """What a forward pass was for; difficulty probes and verifiers are charged like any other."""
+
+    GENERATE = "generate"
+    VERIFY = "verify"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A reservation: `tokens` may be generated after a prefix of `prefix_tokens`; `flops` is what that costs at worst.
+
+    `limit` is the budget that made it smaller than asked for.
+    """
+
+    prefix_tokens: int
+    tokens: int
+    flops: int
+    limit: StopReason | None = None
+
+
+class Meter:
+    """The account of one request.
+
+    Attributes:
+        tokens: by kind: prefilled, cached, decoded, and verified (prefilled or decoded by verifiers).
+        flops: by phase: prefill, decode, verify; `saved` is what the prefix cache made unnecessary, and not part of the total.
+        seconds: by phase, wall-clock.
+        stopped: the budget that ran out first.
+
+    """
+
+    def __init__(self, architecture: Architecture, budget: Budget) -> None:
+        self._architecture = architecture
+        self.budget = budget
+        self.started = time.monotonic()
+        self.tokens: Counter[str] = Counter()
+        self.flops: Counter[str] = Counter()
+        self.flops_saved = 0
+        self.seconds: dict[str, float] = {}
+        self.branches: Counter[str] = Counter()
+        self.prompt_cached: int | None = None
+        self.stopped: StopReason | None = None
+        self._reserved_tokens = 0
+        self._reserved_flops = 0
+        self._num_open = 0
+        self._freed = asyncio.Condition()
+
+    @property
+    def deadline(self) -> float | None:
+        """On the clock of `time.monotonic`, which is also the event loop's."""
+        return None if self.budget.seconds is None else self.started + self.budget.seconds
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens generated so far, by all branches and for every purpose."""
+        return self.tokens["decoded"]
+
+    @property
+    def total_flops(self) -> int:
+        """FLOPs spent so far."""
+        return self.flops.total()
+
+    def fair_share(self, wanted: int, num_branches: int) -> int:
+        """How many of the `wanted` tokens each of `num_branches` may reserve, so that a short budget serves all of them."""
+        left, _ = self._left()
+        return wanted if left is None else min(wanted, max(left // num_branches, FAIR_SHARE_FLOOR))
+
+    async def reserve(self, prefix_tokens: int, wanted: int) -> Grant | None:
+        """Reserve up to `wanted` generated tokens; None when the budget has no room left.
+
+        When others hold reservations that may yet be given back, waits for them rather than granting a stump.
+        """
+        if (grant := self._try_reserve(prefix_tokens, wanted)) is not None:
+            return grant
+        async with self._freed:
+            while True:
+                if self.stopped is StopReason.SECONDS:
+                    return None
+                if (grant := self._try_reserve(prefix_tokens, wanted)) is not None:
+                    return grant
+                if self._num_open == 0:
+                    return self._last_grant(prefix_tokens, wanted)
+                await self._freed.wait()
+
+    def _left(self) -> tuple[int | None, int | None]:
+        """Tokens and FLOPs neither spent nor reserved."""
+        tokens, flops = self.budget.tokens, self.budget.flops
+        return (
+            None if tokens is None else tokens - self.generated_tokens - self._reserved_tokens,
+            None if flops is None else flops - self.total_flops - self._reserved_flops,
+        )
+
+    def _affordable(self, prefix_tokens: int, wanted: int) -> tuple[int, StopReason | None]:
+        tokens, flops = self._left()
+        affordable, limit = wanted, None
+        if tokens is not None and tokens < affordable:
+            affordable, limit = tokens, StopReason.TOKENS
+        if flops is not None and (by_flops := self._architecture.affordable_tokens(prefix_tokens, flops)) < affordable:
+            affordable, limit = by_flops, StopReason.FLOPS
+        return max(affordable, 0), limit
+
+    def _try_reserve(self, prefix_tokens: int, wanted: int) -> Grant | None:
+        affordable, _ = self._affordable(prefix_tokens, wanted)
+        return self._grant(prefix_tokens, wanted) if affordable >= wanted else None
+
+    def _last_grant(self, prefix_tokens: int, wanted: int) -> Grant | None:
+        affordable, limit = self._affordable(prefix_tokens, wanted)
+        self.stopped = self.stopped or limit
+        return self._grant(prefix_tokens, affordable, limit) if affordable > 0 else None
+
+    def _grant(self, prefix_tokens: int, tokens: int, limit: StopReason | None = None) -> Grant:
+        flops = sum(self._architecture.branch_cost(prefix_tokens, 0, tokens)) if self.budget.flops is not None else 0
+        self._reserved_tokens += tokens
+        self._reserved_flops += flops
+        self._num_open += 1
+        return Grant(prefix_tokens, tokens, flops, limit)
+
+    async def settle(
+        self, grant: Grant, *, cached: int, generated: int, ran: bool, purpose: Purpose = Purpose.GENERATE
+    ) -> None:
+        """Give the reservation back and book what was really spent. `ran`: the engine saw the branch."""
+        self._reserved_tokens -= grant.tokens
+        self._reserved_flops -= grant.flops
+        self._num_open -= 1
+        if ran:
+            self._book(grant.prefix_tokens, cached, generated, purpose)
+        if self.budget.tokens is not None or self.budget.flops is not None:
+            async with self._freed:
+                self._freed.notify_all()
+
+    def _book(self, prefix_tokens: int, cached: int, generated: int, purpose: Purpose) -> None:
+        prefill, decode = self._architecture.branch_cost(prefix_tokens, cached, generated)
+        self.tokens["prefilled"] += prefix_tokens - cached
+        self.tokens["cached"] += cached
+        self.tokens["decoded"] += generated
+        self.flops_saved += self._architecture.saved(prefix_tokens, cached)
+        if purpose is Purpose.VERIFY:
+            self.tokens["verified"] += prefix_tokens - cached + generated
+            self.flops["verify"] += prefill + decode
+            return
+        self.flops["prefill"] += prefill
+        self.flops["decode"] += decode
+        self.prompt_cached = cached if self.prompt_cached is None else min(cached, self.prompt_cached)
+
+    async def expire(self) -> None:
+        """The deadline passed: nothing more is granted, and whoever waits for a grant is told."""
+        self.stopped = self.stopped or StopReason.SECONDS
+        async with self._freed:
+            self._freed.notify_all()
+
+    def exhaust(self, grant: Grant) -> None:
+        """A branch was cut short by its grant; only a share of the tokens is ever smaller without a `limit`."""
+        self.stopped = self.stopped or grant.limit or StopReason.TOKENS
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the wall-clock time of the block to a phase."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - start

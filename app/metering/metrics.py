@@ -1,0 +1,117 @@
+"""What the service counts for Prometheus, with the prefix `ponder_`: vLLM unregisters every collector named `vllm:*` at its start.
+
+Labels are bounded: strategies and models are known at start, everything else is an enumeration. Reads meters, measures nothing.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from app.admission import Admission
+from app.errors import Busy, EngineDead, PonderError, QuotaExceeded
+from app.metering.meter import Meter
+
+REQUEST_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+FIRST_TOKEN_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+CANDIDATES = (1, 2, 4, 8, 16, 32, 64, 128)
+FLOPS = tuple(10.0**exponent for exponent in range(9, 18))
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The labels that every per-request metric carries; the adapter is empty for the base model."""
+
+    strategy: str
+    model: str
+    adapter: str = ""
+
+
+class Metrics:
+    """One registry's collectors, so that two apps can live in one process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        common = ["strategy", "model", "adapter"]
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"ponder_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"ponder_{name}", text, [*common, *labels], buckets=buckets, registry=registry)
+
+        self.requests = counter("requests_total", "Requests by outcome.", *common, "outcome")
+        self.rejections = counter("rejections_total", "Requests refused before they ran.", "reason")
+        self.tokens = counter("tokens_total", "Tokens by kind: prefilled, cached, decoded, verified.", *common, "kind")
+        self.flops = counter("flops_total", "FLOPs by phase: prefill, decode, verify.", *common, "kind")
+        self.flops_saved = counter("flops_saved_total", "FLOPs that the prefix cache made unnecessary.", *common)
+        self.branches = counter("branches_total", "Branches drawn, and those cancelled before their end.", *common, "state")
+        self.exhausted = counter("budget_exhausted_total", "Requests that a budget ended.", *common, "budget")
+        self.seconds = histogram("request_seconds", "Duration of requests by phase.", REQUEST_SECONDS, "phase")
+        self.first_token = histogram("time_to_first_token_seconds", "Until the first token of an answer.", FIRST_TOKEN_SECONDS)
+        self.candidates = histogram("candidates", "Candidates drawn per request.", CANDIDATES)
+        self.request_flops = histogram("request_flops", "FLOPs spent per request.", FLOPS)
+        self.in_flight = Gauge("ponder_requests_in_flight", "Requests admitted and not ended.", registry=registry)
+
+    def watch(self, admission: Admission) -> None:
+        """Export the state of the admission gates, read at scrape time."""
+        for name, text, read in (
+            ("ponder_branches_running", "Branches that hold a slot of the engine.", lambda: admission.num_running),
+            ("ponder_branches_waiting", "Branches that wait for a slot.", lambda: admission.num_waiting),
+        ):
+            Gauge(name, text, registry=self._registry).set_function(read)
+
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Count requests that are turned away at the gate."""
+        try:
+            yield
+        except Busy as error:
+            self.rejections.labels("quota" if isinstance(error, QuotaExceeded) else "overload").inc()
+            raise
+
+    @contextmanager
+    def request(self, labels: Labels, meter: Meter) -> Iterator[None]:
+        """Count one request and everything on its meter, however it ends."""
+        self.in_flight.inc()
+        outcome = "cancelled"
+        try:
+            yield
+            outcome = "completed"
+        except EngineDead:
+            outcome = "engine_dead"
+            raise
+        except PonderError:
+            outcome = "refused"
+            raise
+        except Exception:
+            outcome = "failed"
+            raise
+        finally:
+            self.in_flight.dec()
+            self._book(labels, meter, outcome)
+
+    def _book(self, labels: Labels, meter: Meter, outcome: str) -> None:
+        common = astuple(labels)
+        self.requests.labels(*common, outcome).inc()
+        for kind, tokens in meter.tokens.items():
+            self.tokens.labels(*common, kind).inc(tokens)
+        for phase, flops in meter.flops.items():
+            self.flops.labels(*common, phase).inc(flops)
+        self.flops_saved.labels(*common).inc(meter.flops_saved)
+        for state, branches in meter.branches.items():
+            self.branches.labels(*common, state).inc(branches)
+        if meter.stopped is not None:
+            self.exhausted.labels(*common, meter.stopped.value.removeprefix("budget_")).inc()
+        for phase, seconds in {**meter.seconds, "total": time.monotonic() - meter.started}.items():
+            self.seconds.labels(*common, phase).observe(seconds)
+        if (first := meter.seconds.get("first_token")) is not None:
+            self.first_token.labels(*common).observe(first)
+        self.candidates.labels(*common).observe(meter.branches["drawn"])
+        self.request_flops.labels(*common).observe(meter.total_flops)
+
+    def render(self) -> bytes:
+        """Prometheus' text format."""
+        return generate_latest(self._registry)

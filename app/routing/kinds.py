@@ -1,0 +1,74 @@
+"""Which kind of final answer a request asks for, told from its text and form alone.
+
+A wrong "open" costs a vote, a wrong "math" costs samples: so anything that looks like writing, code or talk is open. Patterns
+are linear in the text, of which only the beginning and the end are looked at.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from strategies.base import AnswerKind
+
+NUM_CHARS_SEEN = 2000
+"""Characters looked at from either end of a long prompt; questions stand at the end, instructions at either."""
+
+_NOT_A_QUESTION = re.compile(
+    r"```|\b(?:write|rewrite|draft|compose|translate|summari[sz]e|paraphrase|proofread|brainstorm|implement|refactor|debug)\b"
+    r"|\b(?:essay|poem|haiku|story|tweet|email|letter|blog|paragraphs?|code|script|program|regex|sql|html|css)\b"
+    r"|\b(?:python|javascript|typescript|java|rust|golang|bash)\b|\bc\+\+|\bdef \w|\bimport \w|\btell me (?:about|a)\b"
+    r"|\bexplain\b|\bdescribe\b"
+    r"|\bdiscuss\b|\bwhy\b|\bopinion\b|\brecommend\b|\bideas?\b|\btips\b|\blist (?:of )?\d+\b|\bname \d+\b|\bgive me \d+\b",
+    re.IGNORECASE,
+)
+_OPTION = re.compile(r"(?:^|\n|\s)[(]?([A-E])[).:](?=\s)")
+_MATH_WORDS = re.compile(
+    r"\b(?:solve|compute|calculate|evaluate|simplify|factor|differentiate|integrate|derivative|integral|remainder|gcd|lcm)\b"
+    r"|\bhow (?:many|much)\b|\bwhat(?:'s| is) the (?:sum|product|difference|quotient|value|area|perimeter|volume|average|mean"
+    r"|total|probability|square root|cube root|percentage|ratio|remainder|greatest|least|next number)\b"
+    r"|\b(?:sum|product|average|area|perimeter|volume|probability) of\b|\bfind (?:the value of )?[a-z]\b"
+    r"|\bhow (?:old|far|long|fast|tall)\b",
+    re.IGNORECASE,
+)
+_ARITHMETIC = re.compile(
+    r"\d\s*(?:[-+*/^\u00d7\u00f7\u00b7=%]|\\times|\\cdot|\\div|plus|minus|times|divided by|squared|cubed|mod)\s*[(]?-?[\d\w\\]"
+)
+_EQUATION = re.compile(r"\b\d*[a-z]\b[^.\n]{0,40}=|\\(?:frac|sqrt|int|sum|boxed)\b")
+_DATE = re.compile(r"\b\d{4}-\d{1,2}-\d{1,2}\b|\b\d{1,2}/\d{1,2}/\d{2,4}\b|\b\d{3}[-.]\d{3,4}[-.]?\d*\b")
+_ASKS = re.compile(r"\?|\b(?:what|how|find|solve|compute|calculate|evaluate|simplify)\b|=\s*$", re.IGNORECASE)
+
+
+def detect_kind(question: str, *, response_format: Mapping[str, Any] | None = None, has_tools: bool = False) -> AnswerKind:
+    """The kind of answer that `question` wants; `OPEN` where nothing says otherwise. Never raises; below 1 ms."""
+    if has_tools:
+        return AnswerKind.TOOLS
+    if response_format is not None and response_format.get("type") in ("json_object", "json_schema"):
+        return AnswerKind.JSON
+    text = _ends(question)
+    if _has_options(text):
+        return AnswerKind.CHOICE
+    if _is_math(text):
+        return AnswerKind.MATH
+    return AnswerKind.OPEN
+
+
+def _ends(text: str) -> str:
+    if len(text) <= 2 * NUM_CHARS_SEEN:
+        return text
+    return text[:NUM_CHARS_SEEN] + "\n" + text[-NUM_CHARS_SEEN:]
+
+
+def _has_options(text: str) -> bool:
+    """At least A, B and C (or A and B after a question) as labels, in that order."""
+    labels = "".join(match.group(1) for match in _OPTION.finditer(text))
+    return "ABC" in labels or ("AB" in labels and "?" in text)
+
+
+def _is_math(text: str) -> bool:
+    if _NOT_A_QUESTION.search(text):
+        return False
+    text = _DATE.sub(" ", text)
+    has_digits = any(character.isdigit() for character in text)
+    if _ARITHMETIC.search(text) or (has_digits and _EQUATION.search(text)):
+        return bool(_ASKS.search(text)) or len(text) < 80
+    return has_digits and bool(_MATH_WORDS.search(text)) and bool(_ASKS.search(text))

@@ -1,0 +1,108 @@
+"""The only reader of the environment. Each field is a `PONDER_…` variable and an option of `ponder serve`; a bad one stops the start."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+DEFAULT_MODEL = "smollm2-135m"
+
+
+def _default_cache() -> Path:
+    return Path("~/.cache/ponder")
+
+
+class Settings(BaseSettings):
+    """How a server is run."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PONDER_",
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        cli_prog_name="ponder serve",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    model: str = Field(DEFAULT_MODEL, description="what to serve: the embedded `smollm2-135m`, a local folder, or a hub id")
+    model_name: str | None = Field(None, description="the name clients use; by default the last part of `model`")
+    host: str = Field("127.0.0.1", description="address to listen on; other than loopback only with API keys")
+    port: int = Field(8000, ge=0, le=65_535, description="port to listen on")
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="keys for inference, separated by commas; without any, only a loopback address is served"
+    )
+    admin_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="keys for `/metrics` and administration, separated by commas; without any, whoever reaches it sees it",
+    )
+    cache_dir: Path = Field(default_factory=_default_cache, description="where converted models are kept")
+
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto",
+        description="number format of the weights; `auto` looks at the processor, or leaves it to the model on a GPU",
+    )
+    max_model_len: int | None = Field(None, ge=16, description="longest context in tokens; by default the model's own")
+    max_branches: int = Field(64, ge=1, le=4096, description="sequences that the engine runs at the same time")
+    block_size: int | None = Field(None, description="tokens in a block of the prefix cache; 32 on CPU, vLLM's own on a GPU")
+    kv_cache_gib: int | None = Field(None, ge=1, description="memory for the KV cache on CPU; by default from what is free")
+    gpu_memory_utilization: float | None = Field(None, gt=0, le=1, description="share of the GPU's memory to use")
+    quantization: str | None = Field(None, description="vLLM's name of a weight quantisation")
+    enforce_eager: bool | None = Field(None, description="do not compile; by default so on CPU, where compiling takes a minute")
+    tool_call_parser: str | None = Field("hermes", description="vLLM's parser for tool calls")
+    reasoning_parser: str | None = Field(None, description="vLLM's parser for reasoning markup, for models that have it")
+
+    max_body_bytes: int = Field(4_194_304, ge=1024, description="largest request body")
+    max_prompt_chars: int = Field(1_000_000, ge=1, description="characters of a prompt, before it is tokenised")
+    max_n: int = Field(64, ge=1, le=1024, description="candidates that one request may draw")
+    max_tokens: int = Field(8192, ge=1, description="tokens that one answer may generate")
+    default_max_tokens: int = Field(2048, ge=1, description="the same when the request does not say")
+    max_request_tokens: int = Field(
+        131_072, ge=1, description="tokens that all candidates of one request may generate together"
+    )
+    max_request_flops: int | None = Field(None, ge=1, description="FLOPs that one request may spend")
+    max_request_seconds: float = Field(600, gt=0, description="seconds that one request may take")
+    max_waiting_branches: int = Field(
+        256, ge=1, description="branches admitted beyond those that run; more are refused with 503"
+    )
+    max_branches_per_key: int = Field(256, ge=1, description="branches in work for one API key; more are refused with 429")
+    priorities: bool = Field(True, description="let narrow requests overtake wide ones, and keep slots for them")
+
+    drain_seconds: float = Field(30, ge=0, description="how long running requests may take to end after SIGTERM")
+    keep_alive_seconds: float = Field(5, gt=0, description="silence in a stream after which a comment is sent")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
+    log_format: Literal["text", "json"] = Field("text", description="form of the log lines; never contains prompts")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_keys(cls, values: object) -> object:
+        if isinstance(values, dict):
+            for name in ("api_keys", "admin_keys"):
+                if isinstance(text := values.get(name), str):
+                    values[name] = tuple(key.strip() for key in text.split(",") if key.strip())
+        return values
+
+    @model_validator(mode="after")
+    def _open_only_with_keys(self) -> "Settings":
+        if not self.api_keys and not _is_loopback(self.host):
+            message = f"host {self.host} is reachable by others: set PONDER_API_KEYS, or listen on 127.0.0.1"
+            raise ValueError(message)
+        return self
+
+    @property
+    def name(self) -> str:
+        """The name of the base model in the API."""
+        return self.model_name or Path(self.model).name
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

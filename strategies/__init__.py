@@ -1,0 +1,1 @@
+"""Test-time search over ports, and nothing else: no HTTP, no vLLM, no Prometheus."""

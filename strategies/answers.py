@@ -1,0 +1,221 @@
+"""Final answers: reading one from a candidate's text, and telling when two are the same.
+
+Reading is linear in the text and never fails. Two plain numbers are compared exactly, right here; other mathematics is left to
+math-verify, in a process of its own that is killed when it takes too long, because what a model writes (and a client can make
+it write) may be a tower of exponents.
+"""
+
+import asyncio
+import json
+import multiprocessing
+import re
+import unicodedata
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeout
+from fractions import Fraction
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+from strategies.base import AnswerKind
+
+NUM_CHARS_READ = 20_000
+"""Final answers stand at the end: no more of a text is looked at."""
+
+MAX_DIGITS = 300
+VERIFY_TIMEOUT_S = 2.0
+NUM_CACHED = 10_000
+
+_NUMBER = re.compile(
+    r"(?:(?<![\w.)])[-+])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|(?:(?<![\w.)])[-+])?\.\d+"
+)
+_FRACTION = re.compile(r"([-+]?)\\[dt]?frac\s*\{\s*([-+]?\d+)\s*\}\s*\{\s*([-+]?\d+)\s*\}")
+_SAID = re.compile(r"(?:answer|result|total|solution)\s*(?:is|are|=|:)+\s*\**\s*([^\n]{1,200})", re.IGNORECASE)
+_LATEX_NOISE = re.compile(r"\\(?:left|right|displaystyle|,|!|;|:|quad|qquad)(?![a-zA-Z])|\\text\s*\{[^{}]*\}|[\s$]")
+_CHOICE_SAID = re.compile(r"(?:answer|option|choice)\s*(?:is|:|=)?\s*:?\s*\**\(?([A-Z])\b(?!')", re.IGNORECASE)
+_CHOICE_MARKED = re.compile(r"\(([A-Z])\)|(?:^|\n)\s*\**([A-Z])[).:*]")
+_FENCE = re.compile(r"```(?:json)?\s*\n?(.*?)```", re.DOTALL)
+
+
+def read_answer(kind: AnswerKind, text: str) -> str | None:
+    """The final answer of `text` in canonical form, None when there is none to be read."""
+    return _READERS[kind](text[-NUM_CHARS_READ:]) if kind in _READERS else None
+
+
+def number_of(text: str) -> Fraction | None:
+    """The exact value of a plain number ("1,234.50", "3/4", "-2"), None for anything else."""
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None or len(text) > MAX_DIGITS:
+        return None
+    above, _, below = match.group().replace(",", "").replace(" ", "").partition("/")
+    divisor = Fraction(below) if below else Fraction(1)
+    return Fraction(above) / divisor if divisor else None
+
+
+def _read_math(text: str) -> str | None:
+    if (boxed := _last_boxed(text)) is not None:
+        return _canonical_math(boxed)
+    if "####" in text:
+        return _first_number(text.rpartition("####")[2]) or _last_number(text)
+    said = _SAID.findall(text)
+    if said and (number := _first_number(_clean(said[-1]))) is not None:
+        return number
+    return _last_number(text)
+
+
+def _last_boxed(text: str) -> str | None:
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth = 0
+    for position in range(start + 6, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[position], 0)
+        if depth == 0:
+            return text[start + 7 : position].strip() or None
+    return None
+
+
+def _canonical_math(text: str) -> str | None:
+    """A number in lowest terms where it is one, possibly with a unit or a name before it; else the expression without noise."""
+    text = _clean(text)
+    for candidate in (text, text.rpartition("=")[2]):
+        bare = re.sub(r"^[$€£¥]|\s*(?:%|\\%|°|[A-Za-z]+)$", "", candidate.strip().strip("$€£.")).strip()
+        if (number := number_of(bare)) is not None:
+            return str(number)
+    return text or None
+
+
+def _clean(text: str) -> str:
+    text = _FRACTION.sub(lambda match: f"{match[1]}{match[2]}/{match[3]}", text)
+    return _LATEX_NOISE.sub(lambda match: " " if match[0].isspace() else "", text).replace("\\%", "%").strip()
+
+
+def _first_number(text: str) -> str | None:
+    match = _NUMBER.search(text)
+    return _as_number(match.group()) if match else None
+
+
+def _last_number(text: str) -> str | None:
+    numbers = _NUMBER.findall(_clean(text))
+    return _as_number(numbers[-1]) if numbers else None
+
+
+def _as_number(text: str) -> str | None:
+    number = number_of(text)
+    return None if number is None else str(number)
+
+
+def _read_choice(text: str) -> str | None:
+    if (boxed := _last_boxed(text)) is not None and (letter := re.search(r"\b([A-Za-z])\b", boxed)):
+        return letter[1].upper()
+    if said := _CHOICE_SAID.findall(text):
+        return str(said[-1]).upper()
+    if re.fullmatch(r"\W*[A-Za-z]\W*", text.strip()):
+        return text.strip(" \t\n()[].:*").upper()
+    marked = _CHOICE_MARKED.findall(text)
+    return next((letter for letter in marked[-1] if letter), None) if marked else None
+
+
+def _read_json(text: str) -> str | None:
+    for piece in (text, *_FENCE.findall(text)[-1:]):
+        try:
+            value = json.loads(piece, parse_constant=_refuse)
+        except (ValueError, RecursionError):
+            continue
+        return json.dumps(_plain(value), sort_keys=True, ensure_ascii=False)
+    return None
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
+
+
+def _plain(value: Any) -> Any:
+    """1.0 and 1 are the same number."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def _read_text(text: str) -> str | None:
+    """As SQuAD compares: case, punctuation, articles and white space do not matter."""
+    said = _SAID.findall(text)
+    text = unicodedata.normalize("NFKC", said[-1] if said else text).casefold()
+    text = "".join(character for character in text if not unicodedata.category(character).startswith("P"))
+    return " ".join(word for word in text.split() if word not in {"a", "an", "the"}) or None
+
+
+_READERS: dict[AnswerKind, Callable[[str], str | None]] = {
+    AnswerKind.MATH: _read_math,
+    AnswerKind.CHOICE: _read_choice,
+    AnswerKind.JSON: _read_json,
+    AnswerKind.TOOLS: _read_json,
+    AnswerKind.TEXT: _read_text,
+}
+
+
+class Equivalence:
+    """Tells whether two canonical answers are the same. Owns the worker process of math-verify, started when first needed."""
+
+    def __init__(self, timeout: float = VERIFY_TIMEOUT_S) -> None:
+        self._timeout = timeout
+        self._pool: ProcessPool | None = None
+        self._known: dict[tuple[str, str], bool] = {}
+
+    async def same(self, kind: AnswerKind, a: str, b: str) -> bool:
+        """Symmetric; what cannot be decided in time is not the same."""
+        if a == b:
+            return True
+        if kind is not AnswerKind.MATH or (_is_number(a) and _is_number(b)):
+            return False
+        key = (min(a, b), max(a, b))
+        if key not in self._known:
+            if len(self._known) >= NUM_CACHED:
+                self._known.clear()
+            self._known[key] = await self._verify(*key)
+        return self._known[key]
+
+    async def _verify(self, a: str, b: str) -> bool:
+        if self._pool is None:
+            # spawn: the service has threads and an event loop, which a forked child must not inherit
+            self._pool = ProcessPool(
+                max_workers=1, context=multiprocessing.get_context("spawn"), initializer=_import_math_verify
+            )
+        future = self._pool.schedule(_are_equal, args=(a, b), timeout=self._timeout)
+        try:
+            return await asyncio.wrap_future(future)
+        except (FutureTimeout, TimeoutError, ProcessExpired):
+            return False
+
+    def close(self) -> None:
+        """End the worker process."""
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+            self._pool = None
+
+
+def _is_number(text: str) -> bool:
+    return number_of(text) is not None
+
+
+def _import_math_verify() -> None:
+    """The import takes longer than any comparison: it must not count against the first one's time."""
+    import math_verify  # noqa: F401, PLC0415
+
+
+def _are_equal(a: str, b: str) -> bool:
+    """Runs in the worker. math-verify's own time-outs need signals of a main thread; the pool's kill does not."""
+    from math_verify import parse, verify  # noqa: PLC0415
+
+    try:
+        first, second = (parse(f"${text}$", parsing_timeout=None) for text in (a, b))
+        return bool(first and second) and bool(
+            verify(first, second, timeout_seconds=None) or verify(second, first, timeout_seconds=None)
+        )
+    except Exception:  # noqa: BLE001 - sympy raises anything on odd input; odd input equals nothing
+        return False

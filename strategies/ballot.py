@@ -1,0 +1,104 @@
+"""A vote over canonical answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from strategies.answers import Equivalence, read_answer
+from strategies.base import AnswerKind, Candidate, Task
+
+
+def mean_logprob(candidate: Candidate) -> float:
+    """Mean log-probability of a candidate's tokens; minus infinity where there are none to tell."""
+    if not candidate.logprobs:
+        return float("-inf")
+    return sum(entry.logprob for entry in candidate.logprobs) / len(candidate.logprobs)
+
+
+@dataclass(slots=True)
+class Group:
+    """Candidates with the same answer, in the order in which they were counted."""
+
+    answer: str
+    members: list[Candidate] = field(default_factory=list)
+
+    @property
+    def likelihood(self) -> float:
+        """Mean over its members, to break ties."""
+        return sum(mean_logprob(member) for member in self.members) / len(self.members)
+
+    @property
+    def best(self) -> Candidate:
+        """Its most likely member, the first of equals."""
+        return max(self.members, key=mean_logprob)
+
+
+class Ballot:
+    """Groups candidates by answer, asking `Equivalence` whether two answers are the same.
+
+    A truncated candidate has no vote: where a chain of thought was cut, its last number is not its answer. Only when nobody
+    finished do the truncated ones vote (`count_truncated`), since something must be answered.
+    """
+
+    def __init__(self, task: Task, equivalence: Equivalence) -> None:
+        self._task = task
+        self._equivalence = equivalence
+        self._by_spelling: dict[str, Group] = {}
+        self.groups: list[Group] = []
+        self.answers: dict[int, str | None] = {}
+        self._truncated: list[Candidate] = []
+
+    async def add(self, candidate: Candidate) -> str | None:
+        """Count a candidate; its answer in the spelling of its group."""
+        if not candidate.is_complete:
+            self._truncated.append(candidate)
+            self.answers[candidate.index] = None
+            return None
+        return await self._vote(candidate)
+
+    async def _vote(self, candidate: Candidate) -> str | None:
+        kind = self._task.kind
+        answer = None if kind is AnswerKind.OPEN else read_answer(kind, self._task.read(candidate))
+        self.answers[candidate.index] = answer
+        if answer is None:
+            return None
+        group = self._by_spelling.get(answer) or await self._find(answer)
+        self._by_spelling[answer] = group
+        group.members.append(candidate)
+        self.answers[candidate.index] = group.answer
+        return group.answer
+
+    async def _find(self, answer: str) -> Group:
+        for group in self.groups:
+            if await self._equivalence.same(self._task.kind, answer, group.answer):
+                return group
+        self.groups.append(Group(answer))
+        return self.groups[-1]
+
+    async def count_truncated(self) -> None:
+        """Let the truncated candidates vote when nobody else did."""
+        if not self.groups:
+            for candidate in self._truncated:
+                await self._vote(candidate)
+
+    def ranked(self, weights: dict[int, float] | None = None) -> list[Group]:
+        """Groups by weight (one a vote by default), ties by likelihood, then by who came first."""
+
+        def weight(group: Group) -> float:
+            return sum(1.0 if weights is None else weights[member.index] for member in group.members)
+
+        return sorted(self.groups, key=lambda group: (weight(group), group.likelihood), reverse=True)
+
+    def counts(self) -> tuple[int, int]:
+        """Votes of the leader and of the runner-up."""
+        sizes = sorted((len(group.members) for group in self.groups), reverse=True)
+        leader, runner_up, *_ = [*sizes, 0, 0]
+        return leader, runner_up
+
+
+async def count(task: Task, candidates: Sequence[Candidate], equivalence: Equivalence) -> Ballot:
+    """The ballot of candidates that are all there already."""
+    ballot = Ballot(task, equivalence)
+    for candidate in candidates:
+        await ballot.add(candidate)
+    await ballot.count_truncated()
+    return ballot

@@ -1,0 +1,26 @@
+"""One answer, as the model gives it; several independent ones when the caller wants several."""
+
+from typing import Any
+
+from strategies.base import Emit, Model, Result, Scored, Task
+from strategies.strategy import Params, Strategy, ended
+
+
+class Direct(Strategy[Params]):
+    """See the module."""
+
+    name = "direct"
+    summary = "One sample, streamed token by token; `n` independent ones on request."
+    temperature = None
+
+    @classmethod
+    def width(cls, params: Any, num_choices: int) -> int:  # noqa: ARG003 - it has no parameters
+        """As many as the caller wants back."""
+        return num_choices
+
+    async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
+        """Draw and return all of them, by index."""
+        async with model.sample(task.prefix, task.num_choices, num_logprobs=task.num_logprobs, on_delta=emit) as samples:
+            drawn = [candidate async for candidate in samples]
+        scored = tuple(Scored(candidate) for candidate in sorted(drawn, key=lambda one: one.index))
+        return Result(scored, scored, ended(model))

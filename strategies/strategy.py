@@ -1,0 +1,80 @@
+"""What a strategy is: a class with a name, typed parameters and one coroutine. A new one is a file and a line in the registry."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from strategies.answers import Equivalence
+from strategies.base import Candidate, Emit, Model, Result, StopReason, Task
+
+
+class Params(BaseModel):
+    """Base of the parameters of strategies: unknown ones are refused, types are not guessed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What strategies are built with. `vocab_size`: of the served model, for self-certainty."""
+
+    equivalence: Equivalence
+    vocab_size: int
+
+
+P = TypeVar("P", bound=Params)
+
+
+class Strategy(ABC, Generic[P]):
+    """One way to spend compute on a task.
+
+    Attributes:
+        temperature: used when the caller gives none; None marks a strategy that does not compare samples.
+
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    temperature: ClassVar[float | None] = 0.7  # Adaptive-Consistency, ESC and CISC all sample at 0.7
+    Params: ClassVar[type[Params]] = Params
+
+    def __init__(self, params: P, tools: Tools) -> None:
+        self.params = params
+        self.tools = tools
+
+    @classmethod
+    def width(cls, params: Any, num_choices: int) -> int:
+        """The most branches that run at once, for admission."""
+        return max(int(params.n), num_choices)
+
+    @classmethod
+    def check(cls, params: Any, task: Task) -> None:
+        """Raise `UnsupportedTask` for what these parameters cannot honour; called before anything is generated."""
+
+    @abstractmethod
+    async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
+        """Answer the task. Ends every branch it started, whatever ends it; a spent budget gives the best so far."""
+
+
+async def in_order(samples: AsyncIterator[Candidate], first: int = 0) -> AsyncIterator[Candidate]:
+    """Candidates by index, each as soon as those before it are in; what is missing at the end is skipped.
+
+    Whoever decides while candidates arrive must see them in this order, or short answers, which finish first, would vote first:
+    the price is to wait for stragglers.
+    """
+    waiting: dict[int, Candidate] = {}
+    async for candidate in samples:
+        waiting[candidate.index] = candidate
+        while first in waiting:
+            yield waiting.pop(first)
+            first += 1
+    for index in sorted(waiting):
+        yield waiting[index]
+
+
+def ended(model: Model, otherwise: StopReason = StopReason.COMPLETED) -> StopReason:
+    """The budget that ran out, else `otherwise`."""
+    return model.stopped or otherwise

@@ -1,0 +1,181 @@
+"""Bad input: a clear 4xx that names the parameter, and the server goes on serving."""
+
+import json
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+USER = [{"role": "user", "content": "What is 1 + 1?"}]
+OK = {"model": "scripted", "messages": USER}
+
+WRONG: list[tuple[str, dict[str, Any], str | None]] = [
+    ("model missing", {"messages": USER}, "model"),
+    ("messages missing", {"model": "scripted"}, "messages"),
+    ("messages empty", {**OK, "messages": []}, "messages"),
+    ("content missing", {**OK, "messages": [{"role": "user"}]}, "messages.0"),
+    ("unknown role", {**OK, "messages": [{"role": "king", "content": "x"}]}, "messages.0.role"),
+    ("an image", {**OK, "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]}, None),
+    ("n = 0", {**OK, "n": 0}, "n"),
+    ("n too large", {**OK, "n": 65}, "n"),
+    ("n is text", {**OK, "n": "2"}, "n"),
+    ("temperature negative", {**OK, "temperature": -1}, "temperature"),
+    ("temperature of a sampled strategy", {**OK, "temperature": 0, "ponder": {"strategy": "best_of_n"}}, "temperature"),
+    ("max_tokens = 0", {**OK, "max_tokens": 0}, "max_tokens"),
+    ("max_tokens negative", {**OK, "max_completion_tokens": -5}, "max_completion_tokens"),
+    ("unknown field", {**OK, "frobnicate": 1}, "frobnicate"),
+    ("unknown strategy", {**OK, "ponder": {"strategy": "wish"}}, "ponder.strategy"),
+    ("unknown verifier", {**OK, "ponder": {"strategy": "best_of_n", "verifier": "oracle"}}, "ponder.verifier"),
+    ("unknown parameter", {**OK, "ponder": {"strategy": "best_of_n", "width": 3}}, "ponder.width"),
+    ("another strategy's parameter", {**OK, "ponder": {"strategy": "direct", "n": 3}}, "ponder.n"),
+    ("parameter without strategy", {**OK, "ponder": {"n": 4}}, "ponder.n"),
+    ("strategy's n = 0", {**OK, "ponder": {"strategy": "best_of_n", "n": 0}}, "ponder.n"),
+    ("strategy's n above the server's", {**OK, "ponder": {"strategy": "best_of_n", "n": 65}}, "ponder.n"),
+    ("more choices than candidates", {**OK, "n": 5, "ponder": {"strategy": "best_of_n", "n": 4}}, "ponder.n"),
+    ("budget = 0", {**OK, "ponder": {"budget": {"tokens": 0}}}, "ponder.budget.tokens"),
+    ("budget negative", {**OK, "ponder": {"budget": {"seconds": -1}}}, "ponder.budget.seconds"),
+    ("budget absurd", {**OK, "ponder": {"budget": {"tokens": 10**30}}}, "ponder.budget.tokens"),
+    ("unknown budget", {**OK, "ponder": {"budget": {"euros": 1}}}, "ponder.budget.euros"),
+    ("unknown answer kind", {**OK, "ponder": {"answer": "poem"}}, "ponder.answer"),
+    ("a vote on open answers", {**OK, "messages": [{"role": "user", "content": "Write a poem."}],
+                                "ponder": {"strategy": "self_consistency"}}, "ponder.answer"),
+    ("a majority of open answers", {**OK, "messages": [{"role": "user", "content": "Write a poem."}],
+                                    "ponder": {"strategy": "best_of_n", "verifier": "majority"}}, "ponder.verifier"),
+    ("schema missing", {**OK, "response_format": {"type": "json_schema"}}, "response_format"),
+    ("stream options without stream", {**OK, "stream_options": {"include_usage": True}}, None),
+    ("top_logprobs without logprobs", {**OK, "top_logprobs": 2}, None),
+    ("tool_choice without tools", {**OK, "tool_choice": "required"}, None),
+    ("tool_choice names no tool", {**OK, "tools": [{"type": "function", "function": {"name": "a"}}],
+                                   "tool_choice": {"type": "function", "function": {"name": "b"}}}, None),
+    ("logit_bias out of range", {**OK, "logit_bias": {"1": 1000}}, "logit_bias.1"),
+    ("too many stop strings", {**OK, "stop": ["x"] * 17}, "stop"),
+    ("empty stop string", {**OK, "stop": ""}, "stop"),
+    ("prompt longer than the context", {**OK, "messages": [{"role": "user", "content": "word " * 3000}]}, "messages"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "parameter"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
+async def test_a_wrong_request_is_refused_by_name(serve, body: dict[str, Any], parameter: str | None) -> None:
+    """400 in OpenAI's shape; the parameter is named where one is at fault; the next request is served."""
+    async with serve() as served:
+        response = await served.client.post("/v1/chat/completions", json=body)
+        after = await served.client.post("/v1/chat/completions", json=OK)
+    error = response.json()["error"]
+    assert response.status_code == 400, error
+    assert error["type"] == "invalid_request_error"
+    assert error["message"]
+    if parameter is not None:
+        assert (error["param"] or "").startswith(parameter), error
+    assert after.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"null", 400),
+        (b"[]", 400),
+        (b'"text"', 400),
+        (b'{"model": "scripted", "messages": [{"role": "user", "content": "\xff\xfe"}]}', 400),
+        (b"[" * 100_000, 400),
+        (b'{"model": "scripted", "temperature": NaN, "messages": [{"role": "user", "content": "x"}]}', 400),
+        (b'{"model": "scripted", "n": 1e400, "messages": [{"role": "user", "content": "x"}]}', 400),
+        (b'{"model": "scripted", "seed": ' + b"9" * 5000 + b', "messages": [{"role": "user", "content": "x"}]}', 400),
+    ],
+    ids=["empty", "cut", "null", "list", "string", "bad utf-8", "deep", "nan", "infinite", "long integer"],
+)
+async def test_what_is_not_a_request_is_refused(serve, content: bytes, status: int) -> None:
+    """Malformed bodies are the client's fault, and told so in the same shape."""
+    async with serve() as served:
+        response = await served.client.post(
+            "/v1/chat/completions", content=content, headers={"content-type": "application/json"}
+        )
+    assert response.status_code == status
+    assert response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("declares_length", [True, False])
+async def test_a_huge_body_is_refused_before_it_is_read(serve, declares_length: bool) -> None:
+    """413, whether the length is declared or only found out."""
+    read = 0
+
+    async def body():
+        nonlocal read
+        for _ in range(1600):
+            read += 65_536
+            yield b"x" * 65_536
+
+    headers = {"content-length": str(1600 * 65_536)} if declares_length else {}
+    async with serve() as served:
+        response = await served.client.post("/v1/chat/completions", content=body(), headers=headers)
+    assert response.status_code == 413
+    assert response.json()["error"]["code"] == "request_too_large"
+    assert read < 8_000_000
+
+
+async def test_unknown_models_paths_and_methods(serve) -> None:
+    """404 and 405 come in OpenAI's shape as well."""
+    async with serve() as served:
+        model = await served.client.post("/v1/chat/completions", json={**OK, "model": "gpt-9"})
+        strategy_of_model = await served.client.post("/v1/chat/completions", json={**OK, "model": "scripted@wish"})
+        path = await served.client.get("/v2/everything")
+        strategy = await served.client.post("/v1/wish/chat/completions", json=OK)
+        method = await served.client.get("/v1/chat/completions")
+    assert (model.status_code, model.json()["error"]["code"]) == (404, "model_not_found")
+    assert strategy_of_model.status_code == 404
+    assert path.status_code == strategy.status_code == 404
+    assert method.status_code == 405
+    assert all(one.json()["error"]["message"] for one in (path, strategy, method))
+
+
+async def test_an_unexpected_error_tells_nothing(serve, caplog: pytest.LogCaptureFixture) -> None:
+    """A defect of ours is a 500 without its message, and is logged."""
+
+    def broken(prompt: str, serial: int) -> str:
+        message = "secret detail"
+        raise RuntimeError(message)
+
+    async with serve(broken) as served:
+        response = await served.chat()
+    assert response.status_code == 500
+    assert "secret" not in response.text
+    assert json.loads(response.text)["error"]["code"] == "internal_error"
+
+
+async def test_keys_are_required_when_there_are_any(serve) -> None:
+    """401 without one, with a wrong one, or with one for something else; the operator's pages need the other kind."""
+    async with serve(api_keys="alice,bob", admin_keys="root") as served:
+        bare = await served.client.post("/v1/chat/completions", json=OK)
+        wrong = await served.client.get("/v1/models", headers={"Authorization": "Bearer root"})
+        right = await served.client.get("/v1/models", headers={"Authorization": "Bearer bob"})
+        metrics = await served.client.get("/metrics", headers={"Authorization": "Bearer bob"})
+        metrics_by_root = await served.client.get("/metrics", headers={"Authorization": "Bearer root"})
+        health = await served.client.get("/health")
+    assert bare.status_code == wrong.status_code == metrics.status_code == 401
+    assert bare.json()["error"]["code"] == "invalid_api_key"
+    assert bare.headers["www-authenticate"] == "Bearer"
+    assert right.status_code == metrics_by_root.status_code == health.status_code == 200
+
+
+async def test_a_full_server_says_when_to_come_back(serve) -> None:
+    """503 when everybody's branches fill it, 429 when one key's do; both with Retry-After."""
+    slow = {"seconds_per_token": 0.05, "max_branches": 4, "max_waiting_branches": 4}
+    import asyncio
+
+    wide = {"ponder": {"strategy": "best_of_n", "n": 4}}
+    async with serve(["a b c d e f"], **slow) as served, asyncio.TaskGroup() as group:
+        held = [group.create_task(served.chat(**wide)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        full = await served.chat()
+        await asyncio.wait(held)
+    assert full.status_code == 503
+    assert int(full.headers["retry-after"]) >= 1
+    async with serve(["a b c d e f"], max_branches_per_key=4, **slow) as served, asyncio.TaskGroup() as group:
+        held = [group.create_task(served.chat(**wide))]
+        await asyncio.sleep(0.05)
+        greedy = await served.chat()
+        await asyncio.wait(held)
+    assert greedy.status_code == 429
+    assert greedy.json()["error"]["type"] == "rate_limit_error"

@@ -1,0 +1,58 @@
+"""What all tests share: an app over a scripted engine, and clients for it. Real vLLM is for tests marked `vllm` only."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.engine.scripted import Script, ScriptedEngine, cycle
+from app.main import create_app
+from app.settings import Settings
+
+MATH = ["It is 42.", "So the answer is 42.", "17 + 25 = 42", "I say 41.", "42"]
+
+
+class Served:
+    """An app with its engine and a client that speaks to it in process."""
+
+    def __init__(self, app: FastAPI, engine: ScriptedEngine, client: httpx.AsyncClient) -> None:
+        self.app, self.engine, self.client = app, engine, client
+
+    async def chat(self, content: str = "What is 17 + 25?", **fields: object) -> httpx.Response:
+        """Ask one question."""
+        body = {"model": "scripted", "messages": [{"role": "user", "content": content}], **fields}
+        return await self.client.post("/v1/chat/completions", json=body)
+
+
+Serve = Callable[..., AbstractAsyncContextManager[Served]]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def serve() -> Serve:
+    """`async with serve(replies, seconds_per_token=…, some_setting=…) as served`."""
+
+    @asynccontextmanager
+    async def served(
+        script: Script | list[str] = MATH, *, seconds_per_token: float = 0.0, max_branches: int = 64, **settings: object
+    ) -> AsyncIterator[Served]:
+        engine = ScriptedEngine(
+            cycle(script) if isinstance(script, list) else script,
+            seconds_per_token=seconds_per_token,
+            max_branches=max_branches,
+        )
+        app = create_app(Settings(**settings), engine)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://ponder") as client,
+        ):
+            yield Served(app, engine, client)
+
+    return served
