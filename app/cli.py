@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,9 @@ def _serve(settings: Settings) -> int:
         )
     )
     server_of.append(server)
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn drains on these and then raises them again, for whoever handled them before: nobody, or the exit would be a crash.
+        signal.signal(stop, lambda _number, _frame: None)
     asyncio.run(server.serve())
     return 1 if died or not server.started else 0
 

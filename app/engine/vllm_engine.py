@@ -127,6 +127,14 @@ class VllmEngine:
             architecture=Architecture.from_config(model.hf_config.to_dict()),
             description=f"vLLM, {str(model.dtype).removeprefix('torch.')}",
         )
+        await self._warm_up()
+
+    async def _warm_up(self) -> None:
+        """The first pass through the model takes seconds: it should not be a client's."""
+        prompt = await self.render_chat({"model": self._options.name, "messages": [{"role": "user", "content": "Hello"}]})
+        branch = Branch(id="warm-up", prompt=prompt, prefix=prompt.token_ids, max_tokens=2, num_logprobs=0)
+        async for _ in self.generate(branch):
+            pass
 
     async def close(self) -> None:
         """Shut vLLM's processes down."""

@@ -1,0 +1,48 @@
+# `make serve` and `make test` are all that a newcomer needs; the rest is for those who change the code.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help env serve test test-fast test-vllm lint check format docs bench lock clean
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+env: ## .venv with the locked dependencies
+	@scripts/bootstrap.sh
+
+serve: env ## Serve on 127.0.0.1:8000; MODEL=folder-or-id PORT=8000 ARGS="--max-n 16"
+	@exec $(BIN)/ponder serve $(if $(MODEL),--model $(MODEL)) $(if $(PORT),--port $(PORT)) $(ARGS)
+
+test: test-fast test-vllm ## The whole test suite
+
+test-fast: env
+	$(PYTEST) -m "not vllm" --cov --cov-report=term
+
+test-vllm: env
+	$(PYTEST) -m vllm
+
+lint: env ## Format, lint, types, architecture, documents, Dockerfile
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m app.docs --check
+	$(BIN)/hadolint Dockerfile
+
+check: lint test ## Everything that must hold
+
+format: env ## Format, and write the generated parts of the documents
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/python -m app.docs
+
+bench: env ## Run the benchmarks; ARGS="--quick" for a short look
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lock: ## Resolve the dependencies again; ARGS="--upgrade" for newer ones
+	scripts/lock.sh $(ARGS)
+
+clean: ## Remove everything that was made here
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

