@@ -68,7 +68,7 @@ def create_app(
     errors.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's own way to change the document
+    app.openapi = lambda: _openapi(app, is_locked=bool(settings.api_keys))  # type: ignore[method-assign] # FastAPI's own way to change the document
     return app
 
 
@@ -106,13 +106,15 @@ async def _watched(engine: Engine, on_death: Callable[[str], None]) -> AsyncIter
         watcher.cancel()
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI documents 422 for every body; here a wrong body is a 400 in OpenAI's shape."""
+def _openapi(app: FastAPI, *, is_locked: bool) -> dict[str, Any]:
+    """FastAPI documents 422 for every body; here a wrong body is a 400 in OpenAI's shape. Keys are asked for where there are any."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
         for path in schema["paths"].values():
             for operation in path.values():
                 operation["responses"].pop("422", None)
+                if not is_locked:
+                    operation.pop("security", None)
         for unused in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(unused, None)
         app.openapi_schema = schema

@@ -5,6 +5,7 @@ reasons of the client's. Knows neither HTTP nor vLLM.
 """
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -98,6 +99,7 @@ class Service:
         self._limits = limits
         self._policy = policy
         self._tools = tools
+        self._serial = itertools.count()
 
     def resolve(self, model: str) -> tuple[str, str | None]:
         """The served model and the strategy that a model name stands for; raises `NotFound`."""
@@ -134,7 +136,7 @@ class Service:
             self.admission.admit(caller.key, width) as ticket,
             self.metrics.request(labels, meter),
         ):
-            yield Session(self, ask, caller, plan, spec, params, prompts, tasks, meter, ticket, labels)
+            yield Session(self, ask, caller, plan, spec, params, prompts, tasks, meter, ticket, labels, next(self._serial))
 
     def _plan(self, ask: Ask, kind: AnswerKind) -> Plan:
         if ask.strategy not in (None, AUTO):
@@ -194,7 +196,10 @@ class Service:
 
 @dataclass(slots=True)
 class Session:
-    """An admitted request, ready to run."""
+    """An admitted request, ready to run.
+
+    `serial` names its branches in the engine: the request's own id may be the caller's, and so not unique.
+    """
 
     service: Service
     ask: Ask
@@ -207,6 +212,7 @@ class Session:
     meter: Meter
     ticket: Ticket
     labels: Labels
+    serial: int
 
     async def run(self, emit: Callable[[int, Delta | Progress], None]) -> Outcome:
         """Run the strategy on every prompt at once; `emit` gets the number of the prompt with each event."""
@@ -228,7 +234,7 @@ class Session:
             self.service.admission,
             self.ticket,
             self.prompts[number],
-            request_id=f"{self.ask.id}-{number}",
+            request_id=f"{self.serial}-{number}",
             seed=self.ask.seed,
             cache_salt=self.caller.cache_salt,
             has_deltas=self.ask.is_watched,

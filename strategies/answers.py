@@ -30,10 +30,14 @@ _NUMBER = re.compile(
     r"(?:(?<![\w.)])[-+])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|(?:(?<![\w.)])[-+])?\.\d+"
 )
 _FRACTION = re.compile(r"([-+]?)\\[dt]?frac\s*\{\s*([-+]?\d+)\s*\}\s*\{\s*([-+]?\d+)\s*\}")
-_SAID = re.compile(r"(?:answer|result|total|solution)\s*(?:is|are|=|:)+\s*\**\s*([^\n]{1,200})", re.IGNORECASE)
+_SAID = re.compile(
+    r"(?:answer|result|total|solution)\s{0,3}(?:is|are|=|:){1,3}\s{0,3}\*{0,3}\s{0,3}([^\n]{1,200})", re.IGNORECASE
+)
 _LATEX_NOISE = re.compile(r"\\(?:left|right|displaystyle|,|!|;|:|quad|qquad)(?![a-zA-Z])|\\text\s*\{[^{}]*\}|[\s$]")
-_CHOICE_SAID = re.compile(r"(?:answer|option|choice)\s*(?:is|:|=)?\s*:?\s*\**\(?([A-Z])\b(?!')", re.IGNORECASE)
-_CHOICE_MARKED = re.compile(r"\(([A-Z])\)|(?:^|\n)\s*\**([A-Z])[).:*]")
+_CHOICE_SAID = re.compile(
+    r"(?:answer|option|choice)\b\s{0,3}(?:is|:|=)?\s{0,3}:?\s{0,3}\*{0,3}\(?([A-Z])\b(?!')", re.IGNORECASE
+)
+_CHOICE_MARKED = re.compile(r"\(([A-Z])\)|(?:^|\n)[ \t]{0,8}\*{0,3}([A-Z])[).:*]")
 _FENCE = re.compile(r"```(?:json)?\s*\n?(.*?)```", re.DOTALL)
 
 
@@ -79,6 +83,8 @@ def _canonical_math(text: str) -> str | None:
     """A number in lowest terms where it is one, possibly with a unit or a name before it; else the expression without noise."""
     text = _clean(text)
     for candidate in (text, text.rpartition("=")[2]):
+        if len(candidate) > MAX_DIGITS:
+            continue
         bare = re.sub(r"^[$€£¥]|\s*(?:%|\\%|°|[A-Za-z]+)$", "", candidate.strip().strip("$€£.")).strip()
         if (number := number_of(bare)) is not None:
             return str(number)
@@ -110,8 +116,8 @@ def _read_choice(text: str) -> str | None:
         return letter[1].upper()
     if said := _CHOICE_SAID.findall(text):
         return str(said[-1]).upper()
-    if re.fullmatch(r"\W*[A-Za-z]\W*", text.strip()):
-        return text.strip(" \t\n()[].:*").upper()
+    if len(lone := text.strip(" \t\n()[].:*")) == 1 and lone.isalpha():
+        return lone.upper()
     marked = _CHOICE_MARKED.findall(text)
     return next((letter for letter in marked[-1] if letter), None) if marked else None
 

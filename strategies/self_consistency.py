@@ -39,11 +39,11 @@ class SelfConsistencyParams(Params):
     ] = "parallel"
     confidence: Annotated[
         float,
-        Field(gt=0.5, le=1, strict=False, description="posterior at which to stop; 1: only when nobody can catch up"),
+        Field(gt=0.5, le=1, description="posterior at which to stop; 1: only when nobody can catch up"),
     ] = 0.95
     weights: Annotated[Literal["none", "likelihood", "self_certainty"], Field(description="what a vote weighs (CISC)")] = "none"
     weight_temperature: Annotated[
-        float, Field(gt=0, le=100, strict=False, description="CISC's T: the higher, the nearer to a plain vote")
+        float, Field(gt=0, le=100, description="CISC's T: the higher, the nearer to a plain vote")
     ] = 0.2
 
 

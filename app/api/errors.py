@@ -1,6 +1,8 @@
 """The one table from errors to HTTP, in OpenAI's error shape."""
 
+import itertools
 import logging
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,6 +14,9 @@ from starlette.exceptions import HTTPException
 from app import errors
 
 logger = logging.getLogger("ponder.api")
+
+_UNION_BRANCH = re.compile(r"(?:str|int|list|constrained-\w+|literal|function-\w+)(?:\[|$)")
+"""Where a field may be one of several types, pydantic adds the type that it tried to the location."""
 
 STATUS: dict[type[Exception], tuple[int, str, str | None]] = {
     errors.InvalidRequest: (400, "invalid_request_error", None),
@@ -96,8 +101,11 @@ def install(app: FastAPI) -> None:
 
 def _first_fault(error: RequestValidationError) -> errors.InvalidRequest:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    loc = [str(part) for part in first["loc"] if part != "body"]
+    where = ".".join(itertools.takewhile(lambda part: not _UNION_BRANCH.match(part), loc))
     message = first["msg"].removeprefix("Value error, ")
+    if where != ".".join(loc):
+        message = "it has none of the forms that are supported here"
     if first["type"] == "json_invalid":
         return errors.InvalidRequest(f"The body is not valid JSON: {first.get('ctx', {}).get('error', message)}")
     if first["type"] == "extra_forbidden":

@@ -143,7 +143,7 @@ class BudgetBody(Body):
 
     tokens: Annotated[int, Field(ge=1, le=INT64)] | None = None
     flops: Annotated[int, Field(ge=1, le=INT64)] | None = None
-    seconds: Annotated[float, Field(gt=0, le=86_400, strict=False)] | None = None
+    seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
 
     @field_validator("flops", mode="before")
     @classmethod
@@ -172,16 +172,14 @@ class Sampling(Body):
     """What chat and text completions have in common."""
 
     model: Annotated[str, Field(min_length=1, max_length=512)]
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2, strict=False)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2, strict=False)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10, strict=False)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2, strict=False)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1, strict=False)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1, le=INT64)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1, strict=False)] | None = None
-    logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100, strict=False)]], Field(max_length=1024)] | None = (
-        None
-    )
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=INT64)] | None = None
     min_tokens: Annotated[int, Field(ge=0, le=INT64)] | None = None
     n: Annotated[int, Field(ge=1, le=1024)] = 1

@@ -116,17 +116,22 @@ class Meter:
 
         When others hold reservations that may yet be given back, waits for them rather than granting a stump.
         """
+        if self._has_expired:
+            return None
         if (grant := self._try_reserve(prefix_tokens, wanted)) is not None:
             return grant
         async with self._freed:
-            while True:
-                if self.stopped is StopReason.SECONDS:
-                    return None
+            while not self._has_expired:
                 if (grant := self._try_reserve(prefix_tokens, wanted)) is not None:
                     return grant
                 if self._num_open == 0:
                     return self._last_grant(prefix_tokens, wanted)
                 await self._freed.wait()
+        return None
+
+    @property
+    def _has_expired(self) -> bool:
+        return self.stopped is StopReason.SECONDS
 
     def _left(self) -> tuple[int | None, int | None]:
         """Tokens and FLOPs neither spent nor reserved."""

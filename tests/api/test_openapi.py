@@ -1,0 +1,50 @@
+"""The OpenAPI document holds: whatever is sent, by the document or against it, there is no 5xx and no undocumented status."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from app.engine.scripted import ScriptedEngine, cycle
+from app.main import create_app
+from app.settings import Settings
+
+HERE = Path(__file__).parent
+SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """A server on the loopback interface over the scripted engine."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    settings = Settings(max_request_seconds=5, api_keys="key", admin_keys="key")
+    app = create_app(settings, ScriptedEngine(cycle(["It is 42.", "41", '{"a": 1}'])))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(20)
+
+
+@pytest.mark.timeout(300)
+def test_schemathesis_finds_nothing(url: str) -> None:
+    """Examples, coverage, fuzzing and stateful sequences, with every check it has."""
+    run = subprocess.run(
+        [SCHEMATHESIS, "--config-file", HERE / "schemathesis.toml", "run", f"{url}/openapi.json",
+         "--header", "Authorization: Bearer key", "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful",
+         "--max-examples", "150", "--seed", "1", "--suppress-health-check", "all", "--no-color",
+         "--request-timeout", "20", "--max-failures", "20"],
+        capture_output=True, text=True, timeout=280,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(HERE)},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-2000:]

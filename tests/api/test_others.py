@@ -1,0 +1,185 @@
+"""Text completions, models, readiness, metrics and request ids over the scripted engine."""
+
+import json
+
+import pytest
+
+from app.engine.scripted import ScriptedEngine, cycle
+from app.main import create_app
+from app.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+
+async def complete(served, **fields):
+    return await served.client.post("/v1/completions", json={"model": "scripted", "prompt": "Once upon", **fields})
+
+
+async def test_text_completions_of_one_prompt(serve) -> None:
+    """Echo puts the prompt before the text, log-probabilities start after it."""
+    async with serve([" a time"]) as served:
+        plain = (await complete(served)).json()
+        echoed = (await complete(served, echo=True, logprobs=1)).json()
+    assert plain["object"] == "text_completion"
+    assert plain["choices"][0]["text"] == " a time"
+    assert echoed["choices"][0]["text"] == "Once upon a time"
+    assert echoed["choices"][0]["logprobs"]["text_offset"] == [9, 11]
+    assert echoed["choices"][0]["logprobs"]["tokens"] == [" a", " time"]
+
+
+async def test_text_completions_of_several_prompts(serve) -> None:
+    """Choices are numbered through, prompt by prompt; usage and account are of all together."""
+    async with serve([" x", " y"]) as served:
+        reply = (await complete(served, prompt=["A", "B C"], n=2)).json()
+    assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2, 3]
+    assert [choice["text"] for choice in reply["choices"]] == [" x", " y", " x", " y"]
+    assert reply["usage"]["prompt_tokens"] == 3
+    assert reply["usage"]["completion_tokens"] == 4
+    assert len(reply["ponder"]["candidates"]) == 4
+
+
+async def test_text_completions_as_a_stream(serve) -> None:
+    """Text as it comes for every choice; an echoed prompt comes with the first."""
+    async with serve([" a time"]) as served:
+        text = (await complete(served, prompt=["Once upon", "Twice upon"], stream=True, echo=True)).text
+    chunks = [json.loads(line[6:]) for line in text.split("\n\n") if line.startswith("data: {")]
+    texts = {0: "", 1: ""}
+    for chunk in chunks:
+        for choice in chunk["choices"]:
+            texts[choice["index"]] += choice["text"]
+    assert texts == {0: "Once upon a time", 1: "Twice upon a time"}
+
+
+async def test_text_completions_vote_as_well(serve) -> None:
+    """A strategy named in the body works on a text prompt; a stream has no place for its progress."""
+    options = {"strategy": "self_consistency", "answer": "math", "n": 4}
+    async with serve([" 42", " 41", " 42", " 42"]) as served:
+        whole = (await complete(served, ponder=options)).json()
+        stream = (await complete(served, ponder=options, stream=True)).text
+    assert whole["choices"][0]["text"] == " 42"
+    assert "Candidate" not in stream
+    assert '"text":" 42"' in stream
+
+
+async def test_token_ids_are_a_prompt(serve) -> None:
+    """As the engine gave them out; unknown ones are refused."""
+    async with serve(["ok"]) as served:
+        ids = list(served.engine.tokenise("Once upon"))
+        known = await complete(served, prompt=ids)
+        unknown = await complete(served, prompt=[10**6])
+    assert known.json()["usage"]["prompt_tokens"] == 2
+    assert unknown.status_code == 400
+
+
+async def test_models_and_their_aliases(serve) -> None:
+    """Listed, and each can be looked up."""
+    async with serve() as served:
+        listed = (await served.client.get("/v1/models")).json()["data"]
+        alias = await served.client.get("/v1/models/scripted@best_of_n")
+        missing = await served.client.get("/v1/models/gpt-9")
+        odd = await served.client.get("/v1/models/some/other/model")
+    assert [entry["id"] for entry in listed][:3] == ["scripted", "scripted@auto", "scripted@direct"]
+    assert alias.json()["parent"] == "scripted"
+    assert missing.status_code == odd.status_code == 404
+
+
+async def test_health_follows_the_engine_and_readiness_the_process(serve) -> None:
+    """A dead engine fails both; draining fails readiness only, so that the process is left to end in peace."""
+    reasons: list[str] = []
+    async with serve() as served:
+        assert (await served.client.get("/ready")).json() == {"status": "ready"}
+        served.app.state.is_draining = lambda: True
+        assert (await served.client.get("/ready")).status_code == 503
+        assert (await served.client.get("/health")).status_code == 200
+        served.app.state.is_draining = lambda: False
+        served.engine.die()
+        assert (await served.client.get("/ready")).status_code == 503
+        assert (await served.client.get("/health")).status_code == 503
+        dead = await served.chat()
+    assert dead.status_code == 503
+    assert dead.json()["error"]["code"] == "engine_dead"
+    assert reasons == []
+
+
+async def test_the_death_of_the_engine_is_reported_once() -> None:
+    """So that the process can end."""
+    import asyncio
+
+    reasons: list[str] = []
+    engine = ScriptedEngine(cycle(["x"]))
+    app = create_app(Settings(), engine, on_engine_death=reasons.append)
+    async with app.router.lifespan_context(app):
+        engine.die()
+        await asyncio.sleep(0.5)
+    assert reasons == ["killed by its script"]
+
+
+async def test_the_engine_dying_in_a_stream_ends_it_with_an_error(serve) -> None:
+    """The status is sent already: the error is an event, and the stream still ends properly."""
+    import asyncio
+
+    async with serve(["a b c d e f g h"], seconds_per_token=0.02) as served:
+        asked = asyncio.create_task(served.chat("Hi", stream=True))
+        await asyncio.sleep(0.06)
+        served.engine.die()
+        text = (await asked).text
+    assert '"code":"engine_dead"' in text
+    assert text.endswith("data: [DONE]\n\n")
+
+
+async def test_metrics_count_what_the_replies_said(serve) -> None:
+    """Tokens and FLOPs by strategy, refusals by reason, nothing labelled by what a client can invent."""
+    async with serve(max_branches=4, max_waiting_branches=1) as served:
+        told = [(await served.chat(ponder={"strategy": "direct"})).json()["ponder"] for _ in range(3)]
+        assert (await served.chat("Hi", ponder={"strategy": "best_of_n", "n": 6})).status_code == 200
+        page = (await served.client.get("/metrics")).text
+    common = 'adapter="",{}model="scripted",strategy="direct"'
+
+    def value(name: str, kind: str) -> float:
+        wanted = f"{name}{{" + common.format(f'kind="{kind}",') + "}"
+        return float(next(line for line in page.splitlines() if line.startswith(wanted)).rsplit(" ", 1)[1])
+
+    assert value("ponder_tokens_total", "decoded") == sum(one["tokens"]["decoded"] for one in told)
+    assert value("ponder_flops_total", "prefill") == sum(one["flops"]["prefill"] for one in told)
+    assert 'ponder_requests_total{adapter="",model="scripted",outcome="completed",strategy="best_of_n"} 1.0' in page
+    assert "ponder_branches_running 0.0" in page
+
+
+@pytest.mark.parametrize(("given", "is_kept"), [("abc-123", True), ("x" * 65, False), ("a b", False), ("<script>", False)])
+async def test_a_harmless_request_id_is_kept(serve, given: str, is_kept: bool) -> None:
+    """Any other is replaced; the reply carries it in both places."""
+    body = {"model": "scripted", "messages": [{"role": "user", "content": "Hi"}]}
+    async with serve() as served:
+        response = await served.client.post("/v1/chat/completions", json=body, headers={"X-Request-Id": given})
+    request_id = response.headers["x-request-id"]
+    assert (request_id == given) == is_kept
+    assert response.json()["id"] == f"chatcmpl-{request_id}"
+    assert response.json()["ponder"]["trace_id"] == request_id
+
+
+async def test_two_requests_with_one_id_do_not_share_branches(serve) -> None:
+    """A caller's id is not unique, and ending one request must not end the other's branches."""
+    import asyncio
+
+    body = {"model": "scripted", "messages": [{"role": "user", "content": "Hi"}]}
+    headers = {"X-Request-Id": "same"}
+    async with serve(["a b c d e f"], seconds_per_token=0.02) as served:
+        short = {**body, "ponder": {"budget": {"seconds": 0.03}}}
+        cut, whole = await asyncio.gather(
+            *(served.client.post("/v1/chat/completions", json=one, headers=headers) for one in (short, body))
+        )
+    assert cut.json()["ponder"]["stop_reason"] == "budget_seconds"
+    assert whole.json()["choices"][0]["message"]["content"] == "a b c d e f"
+
+
+async def test_budgets_and_effort_reach_the_strategy(serve) -> None:
+    """Tokens in the body; OpenAI's reasoning_effort chooses among plans."""
+    async with serve(["one two three four five six"]) as served:
+        cut = (await served.chat("Hi", ponder={"budget": {"tokens": 4}})).json()
+        low = (await served.chat(reasoning_effort="low")).json()["ponder"]
+        high = (await served.chat(reasoning_effort="high")).json()["ponder"]
+        greedy = (await served.chat(temperature=0)).json()["ponder"]
+    assert cut["ponder"]["stop_reason"] == "budget_tokens"
+    assert cut["choices"][0]["message"]["content"] == "one two three four"
+    assert low["strategy"] == greedy["strategy"] == "direct"
+    assert high["plan"]["parameters"]["n"] == 16

@@ -1,0 +1,50 @@
+"""What is chosen for which processor."""
+
+from pathlib import Path
+
+import pytest
+
+from app.engine.hardware import GIB, plan_cpu
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [
+        ("fpu avx2 avx512f avx512_bf16", "bfloat16"),
+        ("avx2 amx_bf16", "bfloat16"),
+        ("fpu avx2 avx512f", "float32"),
+        ("", "float32"),
+    ],
+)
+def test_the_number_format_follows_the_processor(flags: str, dtype: str) -> None:
+    """bfloat16 only where the processor computes it: elsewhere it is several times slower than float32."""
+    plan = plan_cpu(cpuinfo=f"flags\t\t: {flags}\n", cpus={0}, free_bytes=GIB, folders=[])
+    assert plan.dtype == dtype
+    assert dtype in plan.describe()
+
+
+@pytest.mark.parametrize(("cpus", "text"), [({0, 1}, "0-1"), ({3}, "3"), ({0, 1, 2, 5, 7, 8}, "0-2,5,7-8")])
+def test_all_processors_that_may_be_used_are_used(cpus: set[int], text: str) -> None:
+    """VLLM's own default leaves one idle."""
+    plan = plan_cpu(cpuinfo="", cpus=cpus, free_bytes=GIB, folders=[])
+    assert plan.environment()["VLLM_CPU_OMP_THREADS_BIND"] == text
+
+
+@pytest.mark.parametrize(("free", "kv"), [(0, 1), (4, 1), (12, 3), (22, 5), (1000, 16)])
+def test_the_cache_takes_a_quarter_of_what_is_free(free: int, kv: int) -> None:
+    """At least one GiB, at most sixteen."""
+    assert plan_cpu(cpuinfo="", cpus={0}, free_bytes=free * GIB, folders=[]).kv_cache_gib == kv
+
+
+def test_what_speeds_vllm_up_is_preloaded_where_present(tmp_path: Path) -> None:
+    """Before whatever was preloaded already."""
+    library = tmp_path / "libiomp5.so"
+    library.touch()
+    plan = plan_cpu(cpuinfo="", cpus={0}, free_bytes=GIB, folders=[tmp_path / "missing", tmp_path])
+    assert plan.environment("other.so")["LD_PRELOAD"] == f"{library}:other.so"
+    assert "libiomp5.so" in plan.describe()
+
+
+def test_this_machine_has_a_plan() -> None:
+    """Whatever it is."""
+    assert plan_cpu().kv_cache_gib >= 1

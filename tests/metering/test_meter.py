@@ -1,0 +1,165 @@
+"""The account of a request, and the handle that spends from it: nothing is overspent, nothing is lost, nothing stays behind."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.admission import Admission
+from app.engine.scripted import SMALL, ScriptedEngine
+from app.errors import EngineDead
+from app.metering.handle import MeteredModel
+from app.metering.meter import FAIR_SHARE_FLOOR, Budget, Meter
+from strategies.base import StopReason
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def handle(reply="one two three four", budget=Budget(), *, speed=0.0, slots=64, has_deltas=True, max_tokens=512):  # noqa: B008
+    """A metered model over a scripted engine: (model, meter, engine, prefix)."""
+    engine = ScriptedEngine(reply if callable(reply) else lambda _prompt, _serial: reply, seconds_per_token=speed)
+    meter = Meter(SMALL, budget)
+    admission = Admission(num_slots=slots, max_branches=1000, max_branches_per_key=1000)
+    prompt = await engine.render_chat({"messages": [{"role": "user", "content": "Hi there"}], "max_tokens": max_tokens})
+    with admission.admit("key", 8) as ticket:
+        model = MeteredModel(engine, meter, admission, ticket, prompt, request_id="r", has_deltas=has_deltas)
+        yield model, meter, engine, prompt.token_ids
+    assert admission.num_running == admission.num_waiting == 0
+    assert not engine.live
+
+
+async def draw(model, prefix, n, **fields):
+    async with model.sample(prefix, n, **fields) as samples:
+        return [candidate async for candidate in samples]
+
+
+async def test_every_token_is_counted() -> None:
+    """Prefilled, cached and decoded, for each branch; FLOPs follow."""
+    async with handle() as (model, meter, _, prefix):
+        drawn = await draw(model, prefix, 3)
+    assert [candidate.index for candidate in drawn] == [0, 1, 2]
+    assert meter.tokens["decoded"] == 12
+    assert meter.tokens["prefilled"] + meter.tokens["cached"] == 3 * len(prefix)
+    prefill, decode = SMALL.branch_cost(len(prefix), 0, 4)
+    assert meter.flops == {"prefill": 3 * prefill, "decode": 3 * decode}
+    assert meter.branches["drawn"] == 3
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    tokens=st.integers(min_value=1, max_value=60),
+    lengths=st.lists(st.integers(min_value=0, max_value=12), min_size=1, max_size=10),
+    slots=st.integers(min_value=1, max_value=4),
+    waves=st.integers(min_value=1, max_value=3),
+)
+async def test_a_token_budget_is_never_exceeded(tokens: int, lengths: list[int], slots: int, waves: int) -> None:
+    """To the token, however branches of different lengths interleave; and it is said when it ran out."""
+
+    def reply(_prompt: str, serial: int) -> str:
+        return " ".join(["word"] * lengths[serial % len(lengths)])
+
+    async with handle(reply, Budget(tokens=tokens), slots=slots, max_tokens=10) as (model, meter, _, prefix):
+        for wave in range(waves):
+            await draw(model, prefix, len(lengths), first_index=wave * len(lengths))
+    wanted = waves * sum(min(length, 10) for length in lengths)
+    assert meter.generated_tokens <= tokens
+    if wanted > tokens:
+        assert meter.stopped is StopReason.TOKENS
+
+
+@settings(max_examples=40, deadline=None)
+@given(flops=st.integers(min_value=1, max_value=10**8), n=st.integers(min_value=1, max_value=6))
+async def test_a_flops_budget_is_never_exceeded(flops: int, n: int) -> None:
+    """Reserved at the worst case, so that nothing can go wrong later."""
+    async with handle(budget=Budget(flops=flops)) as (model, meter, _, prefix):
+        await draw(model, prefix, n)
+    assert meter.total_flops <= flops
+
+
+async def test_a_short_budget_is_shared_fairly() -> None:
+    """Each branch may reserve its share, but never less than the floor."""
+    meter = Meter(SMALL, Budget(tokens=2000))
+    assert meter.fair_share(1000, 4) == 500
+    assert meter.fair_share(1000, 1) == 1000
+    assert meter.fair_share(1000, 100) == FAIR_SHARE_FLOOR
+    assert Meter(SMALL, Budget()).fair_share(1000, 100) == 1000
+
+
+async def test_the_tighter_budget_wins() -> None:
+    """The server's caps and the caller's wishes, field by field."""
+    caller, server = Budget(tokens=10, seconds=60), Budget(tokens=5, flops=7, seconds=100)
+    assert caller.capped(server) == Budget(tokens=5, flops=7, seconds=60)
+
+
+async def test_a_deadline_delivers_what_there_is() -> None:
+    """Unfinished branches come as far as they got, and are counted; waiting ones never start."""
+    async with handle("a b c d e f g h", Budget(seconds=0.1), speed=0.04, slots=3) as (model, meter, engine, prefix):
+        drawn = await draw(model, prefix, 4)
+        more = await draw(model, prefix, 2)
+    assert 1 <= len(drawn) < 4
+    assert all(candidate.finish_reason == "abort" and candidate.text for candidate in drawn)
+    assert more == []
+    assert meter.stopped is StopReason.SECONDS
+    assert meter.generated_tokens == sum(len(candidate.token_ids) for candidate in drawn)
+    assert len(engine.branches) == len(drawn)
+
+
+async def test_leaving_early_ends_the_rest_and_counts_it() -> None:
+    """The first to come is enough: the others are halted in the engine, their tokens are booked."""
+
+    def reply(_prompt: str, serial: int) -> str:
+        return "quick" if serial == 2 else "a b c d e f g h i j k l m n o p"
+
+    async with handle(reply, speed=0.01) as (model, meter, _, prefix):
+        async with model.sample(prefix, 4) as samples:
+            first = await anext(aiter(samples))
+        assert first.index == 2
+        assert meter.branches == {"drawn": 4, "cancelled": 3}
+        assert 1 <= meter.generated_tokens < 20
+
+
+async def test_cancelling_the_request_ends_its_branches() -> None:
+    """A disconnect: everything is gone from the engine when the task has ended, and what was generated is counted."""
+    async with handle("a b c d e f g h", speed=0.02) as (model, meter, engine, prefix):
+        asked = asyncio.create_task(draw(model, prefix, 4))
+        await asyncio.sleep(0.07)
+        assert len(engine.live) == 4
+        asked.cancel()
+        await asyncio.wait([asked])
+        assert not engine.live
+        assert meter.generated_tokens > 0
+
+
+async def test_an_error_of_one_branch_is_the_error_of_all() -> None:
+    """Not a group of groups: the engine died, and that is what is raised."""
+    async with handle("a b c d", speed=0.02) as (model, _, engine, prefix):
+        asked = asyncio.create_task(draw(model, prefix, 4))
+        await asyncio.sleep(0.03)
+        engine.die()
+        with pytest.raises(EngineDead):
+            await asked
+
+
+async def test_deltas_come_only_where_somebody_watches() -> None:
+    """An unwatched request asks the engine for whole results, which cost less."""
+    seen = []
+    async with handle(has_deltas=True) as (model, _, engine, prefix):
+        [whole] = await draw(model, prefix, 1, on_delta=seen.append)
+        assert "".join(delta.text for delta in seen) == whole.text
+        assert engine.branches[0].is_streamed
+    async with handle(has_deltas=False) as (model, _, engine, prefix):
+        await draw(model, prefix, 1, on_delta=seen.append)
+        assert not engine.branches[0].is_streamed
+
+
+async def test_scoring_options_is_charged_as_verification() -> None:
+    """One pass over the prefix for the log-probabilities of the next token."""
+    async with handle() as (model, meter, _, prefix):
+        scores = await model.score_options(prefix, [5, 7])
+    assert scores == [-1.0, -2.0]
+    assert meter.flops["verify"] > 0
+    assert meter.flops["prefill"] == meter.flops["decode"] == 0
+    assert meter.tokens["verified"] == len(prefix) + 1

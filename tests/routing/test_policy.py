@@ -1,0 +1,52 @@
+"""The prior policy, as a table a reader can check by eye."""
+
+import pytest
+
+from app.routing.policy import BUSY_LOAD, Effort, PriorPolicy, effort_of
+from strategies.base import AnswerKind
+from strategies.registry import STRATEGIES
+
+TABLE = {
+    #                    low       medium                high
+    AnswerKind.OPEN: ("direct", "direct", "direct"),
+    AnswerKind.MATH: ("direct", "self_consistency 8", "self_consistency 16"),
+    AnswerKind.CHOICE: ("direct", "self_consistency 8", "self_consistency 16"),
+    AnswerKind.TEXT: ("direct", "self_consistency 8", "self_consistency 16"),
+    AnswerKind.JSON: ("direct", "direct", "self_consistency 16"),
+    AnswerKind.TOOLS: ("direct", "direct", "self_consistency 16"),
+}
+
+
+@pytest.mark.parametrize("kind", list(AnswerKind))
+@pytest.mark.parametrize(("effort", "column"), [(Effort.LOW, 0), (Effort.MEDIUM, 1), (Effort.HIGH, 2)])
+def test_the_plan_for(kind: AnswerKind, effort: Effort, column: int) -> None:
+    """Strategy, samples, and a reason that says it is a prior."""
+    plan = PriorPolicy().plan(kind, effort, load=0)
+    assert " ".join([plan.strategy, *(str(value) for value in plan.params.values())]) == TABLE[kind][column]
+    assert "uncalibrated" in plan.why
+    assert not plan.is_calibrated
+    STRATEGIES[plan.strategy].Params.model_validate(dict(plan.params))
+
+
+def test_under_load_effort_falls_by_one_step_and_the_plan_says_so() -> None:
+    """Before anybody is rejected."""
+    calm = PriorPolicy().plan(AnswerKind.MATH, Effort.HIGH, load=BUSY_LOAD)
+    busy = PriorPolicy().plan(AnswerKind.MATH, Effort.HIGH, load=BUSY_LOAD + 0.01)
+    assert (calm.params["n"], busy.params["n"]) == (16, 8)
+    assert "busy" in busy.why
+    assert PriorPolicy().plan(AnswerKind.MATH, Effort.LOW, load=1).strategy == "direct"
+
+
+@pytest.mark.parametrize(
+    ("ours", "openais", "effort"),
+    [
+        (None, None, "medium"),
+        (None, "minimal", "low"),
+        (None, "xhigh", "high"),
+        (Effort.LOW, "high", "low"),
+        (None, "odd", "medium"),
+    ],
+)
+def test_effort_comes_from_the_caller_first(ours: Effort | None, openais: str | None, effort: str) -> None:
+    """Ours, then OpenAI's `reasoning_effort`, then medium."""
+    assert effort_of(ours, openais) == effort

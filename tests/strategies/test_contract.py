@@ -1,0 +1,157 @@
+"""What every strategy promises. A new one is a new row."""
+
+import asyncio
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from strategies.base import AnswerKind, Progress, Result, StopReason, UnsupportedTask, silent
+from strategies.registry import STRATEGIES, VERIFIERS
+
+pytestmark = pytest.mark.anyio
+
+TEXTS = ["42", "so 41", "it is 42", "42 is it", "7", "is 42", "41", "no idea", "42.0", "forty"]
+ALL = pytest.mark.parametrize("name", STRATEGIES.names())
+
+
+def build(name: str, tools, **params: object):
+    """A strategy with four candidates, or with its own parameters."""
+    cls = STRATEGIES[name]
+    if "n" in cls.Params.model_fields:
+        params = {"n": 4, **params}
+    return cls(cls.Params.model_validate(params), tools)
+
+
+async def run(name: str, task, model, tools, emit=silent, **params: object) -> Result:
+    return await build(name, tools, **params)(task, model, emit)
+
+
+@ALL
+async def test_returns_one_answer_by_default(name: str, make, task, tools) -> None:
+    """Whatever was drawn, the caller gets what it asked for."""
+    result = await run(name, task(), make(*TEXTS), tools)
+    assert len(result.chosen) == 1
+    assert result.chosen[0] in result.candidates
+
+
+@ALL
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(order=st.permutations(range(8)))
+async def test_the_order_of_completion_changes_nothing(name: str, order: list[int], make, task, tools) -> None:
+    """The whole result is the same, candidates and all."""
+    usual = await run(name, task(), make(*TEXTS), tools, **({} if name == "direct" else {"n": 8}))
+    other = await run(name, task(), make(*TEXTS, order=order), tools, **({} if name == "direct" else {"n": 8}))
+    assert other == usual
+
+
+@ALL
+async def test_one_candidate_is_what_direct_answers(name: str, make, task, tools) -> None:
+    """With n = 1 there is nothing to choose from."""
+    result = await run(name, task(), make(*TEXTS), tools, **({} if name == "direct" else {"n": 1}))
+    direct = await run("direct", task(), make(*TEXTS), tools)
+    assert result.chosen[0].candidate == direct.chosen[0].candidate
+
+
+@ALL
+async def test_never_draws_more_than_asked_and_ends_what_it_started(name: str, make, task, tools) -> None:
+    """No context stays open, no more branches than the width."""
+    model = make(*TEXTS)
+    strategy = build(name, tools)
+    await strategy(task(), model, silent)
+    assert model.num_open == 0
+    assert model.num_drawn <= strategy.width(strategy.params, 1)
+
+
+@ALL
+async def test_cancelled_from_outside_it_ends_its_branches(name: str, make, task, tools) -> None:
+    """A disconnect in the middle leaves nothing behind."""
+    model = make(*TEXTS, hang=True)
+    running = asyncio.create_task(run(name, task(), model, tools))
+    await asyncio.sleep(0.01)
+    assert model.num_open == 1
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert model.num_open == 0
+
+
+@ALL
+@pytest.mark.parametrize("reason", [StopReason.TOKENS, StopReason.FLOPS, StopReason.SECONDS])
+@pytest.mark.parametrize("cut_after", [0, 1, 2])
+async def test_a_spent_budget_returns_the_best_so_far_and_says_so(
+    name: str, cut_after: int, reason: StopReason, make, task, tools
+) -> None:
+    """At any moment there is an answer once there is a candidate."""
+    params = {} if name == "direct" else {"n": 4}
+    model = make("41", "42", "42", "42", cut_after=cut_after, reason=reason)
+    result = await run(name, task(num_choices=1), model, tools, **params)
+    assert len(result.chosen) == min(cut_after, 1)
+    assert len(result.candidates) == min(cut_after, 4 if params else 1)
+    if cut_after < (4 if params else 1):
+        assert result.stop_reason is reason
+
+
+@ALL
+@pytest.mark.parametrize("finish", ["stop", "length", "abort"])
+async def test_empty_and_truncated_candidates_are_survived(name: str, finish: str, make, says, task, tools) -> None:
+    """An answer comes back even when nothing was said, or nothing was finished."""
+    result = await run(name, task(), make(*(says(i, "", finish=finish) for i in range(4))), tools)
+    assert result.chosen[0].candidate.text == ""
+
+
+@ALL
+async def test_a_tie_goes_to_the_first_where_nothing_tells_them_apart(name: str, make, task, tools) -> None:
+    """Deterministic, even when all score the same."""
+    result = await run(name, task(), make("1", "2", "3", "4"), tools)
+    assert result.chosen[0].candidate.text == "1"
+
+
+@ALL
+async def test_reports_while_it_works(name: str, make, task, tools) -> None:
+    """Deltas or progress, at least one for each candidate that counts."""
+    seen: list[object] = []
+    result = await run(name, task(), make(*TEXTS), tools, emit=seen.append)
+    assert len(seen) >= len(result.candidates)
+    if name != "direct":
+        assert all(isinstance(event, Progress) for event in seen)
+
+
+@pytest.mark.parametrize("name", [name for name in STRATEGIES.names() if name != "direct"])
+async def test_more_choices_than_candidates_are_refused(name: str, task) -> None:
+    """Before anything is drawn, naming the parameter."""
+    cls = STRATEGIES[name]
+    with pytest.raises(UnsupportedTask) as refusal:
+        cls.check(cls.Params.model_validate({"n": 2}), task(num_choices=3))
+    assert refusal.value.parameter == "n"
+
+
+@ALL
+async def test_several_choices_are_distinct_and_best_first(name: str, make, task, tools) -> None:
+    """For strategies that compare; direct gives independent samples."""
+    result = await run(name, task(num_choices=2), make("42", "41", "is 42", "42"), tools)
+    assert len(result.chosen) == 2
+    if name != "direct":
+        assert [scored.answer for scored in result.chosen] == ["42", "41"]
+
+
+@pytest.mark.parametrize("name", VERIFIERS.names())
+async def test_every_verifier_scores_in_order_and_in_range(name: str, make, says, task, tools) -> None:
+    """One score in [0, 1] each, whatever the candidates look like."""
+    candidates = [says(0, "42", logprob=-0.5), says(1, "", logprob=-1.0), says(2, "41 or so", finish="length"), says(3, "x")]
+    scores = await VERIFIERS[name](tools).score(task(), candidates, make())
+    assert len(scores) == 4
+    assert all(0 <= score <= 1 for score in scores)
+
+
+@pytest.mark.parametrize("kind", list(AnswerKind))
+async def test_best_of_n_serves_every_kind(kind: AnswerKind, make, task, tools) -> None:
+    """Where there is nothing to vote on, the likelihood decides."""
+    result = await run("best_of_n", task(kind), make(*TEXTS), tools)
+    assert len(result.chosen) == 1
+
+
+def test_registries_refuse_what_they_do_not_know() -> None:
+    """The error says what there is."""
+    with pytest.raises(KeyError, match="direct, best_of_n, self_consistency"):
+        STRATEGIES["wish"]

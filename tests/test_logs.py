@@ -1,0 +1,53 @@
+"""Log lines: with the request's id, in both forms, and never a word of a prompt."""
+
+import json
+import logging
+
+import pytest
+
+from app.logs import JsonLines, TextLines, configure_logging
+
+pytestmark = pytest.mark.anyio
+
+
+def record(**extra: object) -> logging.LogRecord:
+    return logging.makeLogRecord({"name": "ponder", "levelname": "INFO", "msg": "hello %s", "args": ("you",), **extra})
+
+
+def test_json_lines_have_the_fields_one_filters_by() -> None:
+    """Time, level, logger, message, request id, and an exception when there is one."""
+    line = json.loads(JsonLines().format(record(request_id="r1")))
+    assert (line["level"], line["message"], line["request_id"]) == ("info", "hello you", "r1")
+    failed = record(exc_info=(ValueError, ValueError("broken"), None))
+    assert "broken" in json.loads(JsonLines().format(failed))["exception"]
+
+
+def test_text_lines_end_with_the_request() -> None:
+    """Where there is one."""
+    assert TextLines().format(record(request_id="r1")).endswith("hello you [r1]")
+    assert TextLines().format(record()).endswith("hello you")
+
+
+def test_configuring_sets_level_and_form() -> None:
+    """For our logs and uvicorn's."""
+    loggers = [logging.getLogger(name) for name in ("ponder", "uvicorn")]
+    before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
+    configure_logging("warning", "json")
+    try:
+        assert [logger.level for logger in loggers] == [logging.WARNING] * 2
+        assert all(isinstance(logger.handlers[0].formatter, JsonLines) for logger in loggers)
+    finally:
+        for logger, (logger.handlers, level, logger.propagate) in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+async def test_no_line_contains_a_prompt_or_an_answer(serve, caplog: pytest.LogCaptureFixture) -> None:
+    """One line per request, with path, status and the id that the reply carries."""
+    with caplog.at_level(logging.DEBUG, logger="ponder"), caplog.at_level(logging.DEBUG):
+        async with serve(["the secret answer"]) as served:
+            response = await served.chat("a secret question", stream=True)
+            await served.chat("a secret question", frobnicate="a secret field")
+    assert "secret" not in caplog.text
+    [line, *_] = [one for one in caplog.records if one.name == "ponder.access"]
+    assert line.getMessage().startswith("POST /v1/chat/completions 200 ")
+    assert line.request_id == response.headers["x-request-id"]
