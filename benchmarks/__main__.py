@@ -1,0 +1,25 @@
+"""Run the benchmarks, print their tables, keep their figures in `benchmarks/results/`."""
+
+import argparse
+
+from benchmarks import direct, orchestration, priorities, sampling
+
+ALL = {"direct": direct, "sampling": sampling, "priorities": priorities, "orchestration": orchestration}
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a figure to quote")
+    parser.add_argument("--only", choices=ALL, nargs="+", default=list(ALL), help="which to run")
+    arguments = parser.parse_args()
+    for name in arguments.only:
+        print(f"{name} …", flush=True)
+        table = ALL[name].run(is_quick=arguments.quick)
+        if not arguments.quick:
+            table.save()
+        print(table.markdown(), "\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

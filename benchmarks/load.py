@@ -1,0 +1,66 @@
+"""A load generator: asks, streams, and notes when the first token came."""
+
+import asyncio
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import orjson
+
+from benchmarks.servers import MODEL, Server
+
+
+@dataclass(frozen=True)
+class Run:
+    """Many requests, measured together. Seconds."""
+
+    tokens_per_second: float
+    first_token: float
+    total: float
+
+
+def question(serial: int) -> list[dict[str, str]]:
+    """A prompt that no other request has, so that only the template is cached."""
+    return [{"role": "user", "content": f"Story {serial}: tell me about the number {serial * 7919 % 1000}."}]
+
+
+async def stream(client: httpx.AsyncClient, body: dict[str, Any]) -> tuple[float, float, int]:
+    """Seconds to the first token, seconds in all, number of chunks with content."""
+    start = time.perf_counter()
+    first, chunks = 0.0, 0
+    async with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as response:
+        response.raise_for_status()
+        async for line in response.aiter_lines():
+            if line.startswith("data: {"):
+                choices = orjson.loads(line[6:])["choices"]
+                if choices and choices[0]["delta"].get("content"):
+                    chunks += 1
+                    first = first or time.perf_counter() - start
+    return first, time.perf_counter() - start, chunks
+
+
+async def direct(server: Server, concurrency: int, num_requests: int, max_tokens: int, serial: int) -> Run:
+    """`num_requests` streamed chats of exactly `max_tokens` tokens, `concurrency` at a time."""
+    body = {"model": MODEL, "max_tokens": max_tokens, "ignore_eos": True, "temperature": 0.7}
+    gate = asyncio.Semaphore(concurrency)
+
+    async def one(number: int) -> tuple[float, float, int]:
+        async with gate:
+            return await stream(client, {**body, "messages": question(serial + number), "seed": serial + number})
+
+    async with httpx.AsyncClient(base_url=server.url, timeout=600, limits=httpx.Limits(max_connections=256)) as client:
+        start = time.perf_counter()
+        results = await asyncio.gather(*(one(number) for number in range(num_requests)))
+        elapsed = time.perf_counter() - start
+    return Run(num_requests * max_tokens / elapsed, statistics.median(first for first, _, _ in results), elapsed)
+
+
+async def chat(server: Server, **fields: Any) -> tuple[dict[str, Any], float]:
+    """One whole reply and how long it took."""
+    async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
+        start = time.perf_counter()
+        response = await client.post("/v1/chat/completions", json={"model": MODEL, **fields})
+        response.raise_for_status()
+        return response.json(), time.perf_counter() - start

@@ -1,0 +1,70 @@
+"""The orchestration alone: requests through the service over the scripted engine, one process on one core."""
+
+import asyncio
+import os
+import time
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from app.admission import Admission
+from app.engine.scripted import ScriptedEngine, cycle
+from app.metering.meter import Budget
+from app.metering.metrics import Metrics
+from app.routing.policy import PriorPolicy
+from app.service import Ask, Caller, Limits, Service
+from benchmarks.report import Table
+from strategies.answers import Equivalence
+from strategies.registry import Tools
+
+REPLIES = ["It is 42.", "So 41.", "42", "The answer is 42.", "I say 40."]
+
+
+def run(*, is_quick: bool) -> Table:
+    """Branches a second, from plan to account, without HTTP."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    return asyncio.run(_measure(2000 if is_quick else 20_000))
+
+
+async def _measure(num_branches: int) -> Table:
+    table = Table("orchestration", "Orchestration alone, on the scripted engine, one core")
+    for strategy, parameters in (
+        ("direct", {}),
+        ("best_of_n", {"n": 16}),
+        ("self_consistency", {"n": 16, "confidence": 1.0}),
+    ):
+        table.rows.append(await _at(strategy, parameters, num_branches))
+    return table
+
+
+async def _at(strategy: str, parameters: dict[str, Any], num_branches: int) -> dict[str, Any]:
+    engine = ScriptedEngine(cycle(REPLIES))
+    equivalence = Equivalence()
+    service = Service(
+        engine,
+        limits=Limits(64, 100_000, Budget(100_000, None, 600)),
+        policy=PriorPolicy(),
+        admission=Admission(num_slots=64, max_branches=10_000, max_branches_per_key=10_000),
+        tools=Tools(equivalence, 1000),
+        metrics=Metrics(CollectorRegistry()),
+    )
+    drawn = 0
+
+    async def client(number: int) -> None:
+        nonlocal drawn
+        for _ in range(max(num_branches // (8 * parameters.get("n", 1)), 1)):
+            body = {"messages": [{"role": "user", "content": "What is 17 + 25?"}]}
+            ask = Ask(
+                id=str(number), bodies=(body,), is_chat=True, question="What is 17 + 25?", num_chars=16,
+                strategy=strategy, parameters=parameters,
+            )  # fmt: skip
+            async with service.open(ask, Caller(str(number))) as session:
+                await session.run(lambda _number, _event: None)
+                drawn += session.meter.branches["drawn"]
+
+    start = time.perf_counter()
+    await asyncio.gather(*(client(number) for number in range(8)))
+    elapsed = time.perf_counter() - start
+    equivalence.close()
+    return {"strategy": strategy, "branches": drawn, "branches/s": round(drawn / elapsed), "us/branch": round(1e6 * elapsed / drawn)}

@@ -1,0 +1,50 @@
+"""Tables for people and JSON for machines."""
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.engine.hardware import plan_cpu
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Table:
+    """One benchmark's rows."""
+
+    name: str
+    title: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        """As the README shows it."""
+        heads = list(self.rows[0])
+        lines = [f"**{self.title}**", "", "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+        lines += ["| " + " | ".join(str(row[head]) for head in heads) + " |" for row in self.rows]
+        return "\n".join(lines)
+
+    def save(self) -> Path:
+        """`results/<name>.json`, with the machine and the day."""
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"{self.name}.json"
+        path.write_text(json.dumps({"title": self.title, "machine": machine(), "rows": self.rows}, indent=2) + "\n")
+        return path
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    cpuinfo = Path("/proc/cpuinfo").read_text(errors="replace")
+    model = next((line.split(":")[1].strip() for line in cpuinfo.splitlines() if line.startswith("model name")), "?")
+    plan = plan_cpu()
+    return {
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "dtype": f"{plan.dtype} ({plan.reason})",
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+    }

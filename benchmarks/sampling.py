@@ -1,0 +1,93 @@
+"""best_of_n and self_consistency with n = 8 against one vLLM request with n = 8: wall time, tokens, answers."""
+
+import asyncio
+import statistics
+from typing import Any
+
+from benchmarks import load, servers
+from benchmarks.report import Table
+from strategies.answers import read_answer
+from strategies.base import AnswerKind
+
+N = 8
+TOKENS = 64
+
+
+def sums(count: int) -> list[list[dict[str, str]]]:
+    """Additions that the embedded model gets right now and then."""
+    pairs = [(3 + 7 * i % 50, 2 + 11 * i % 40) for i in range(count)]
+    return [[{"role": "user", "content": f"What is {a} + {b}?"}] for a, b in pairs]
+
+
+def run(*, is_quick: bool) -> Table:
+    """The same work first (no end of sequence, no early stop), then real answers with and without early stopping."""
+    return asyncio.run(_measure(rounds=4 if is_quick else 12, questions=8 if is_quick else 40))
+
+
+async def _measure(rounds: int, questions: int) -> Table:
+    table = Table("sampling", f"n = {N}: strategies against one vLLM request with n = {N}")
+    with servers.ponder() as ours, servers.vllm() as theirs:
+        for server in (ours, theirs):
+            await load.direct(server, 8, 8, 16, 0)
+        for strategy, options in (
+            ("best_of_n", {"verifier": "majority"}),
+            ("best_of_n", {"verifier": "self_certainty"}),
+            ("self_consistency", {"confidence": 1}),
+        ):
+            table.rows.append(await _same_work(strategy, options, rounds, ours, theirs))
+        for schedule in ("parallel", "waves"):
+            table.rows.append(await _early(schedule, questions, ours, theirs))
+    return table
+
+
+async def _same_work(
+    strategy: str, options: dict[str, Any], rounds: int, ours: servers.Server, theirs: servers.Server
+) -> dict[str, Any]:
+    """Every branch generates the same number of tokens; truncated answers have no vote, so that no vote is settled early."""
+    ratios, seconds = [], []
+    for number, messages in enumerate(sums(rounds)):
+        ask = {"messages": messages, "max_tokens": TOKENS, "ignore_eos": True, "temperature": 0.7, "seed": number}
+        took = {}
+        for server in (ours, theirs) if number % 2 else (theirs, ours):
+            how = {"ponder": {"strategy": strategy, "n": N, **options}} if server is ours else {"n": N}
+            reply, took[server.name] = await load.chat(server, **ask, **how)
+            assert reply["usage"]["completion_tokens"] == N * TOKENS
+        ratios.append(took["ponder"] / took["vllm"])
+        seconds.append(took["ponder"])
+    return {
+        "what": f"{strategy} {' '.join(map(str, options.values()))}, same work",
+        "seconds": round(statistics.median(seconds), 3),
+        "wall time ratio": round(statistics.median(ratios), 3),
+        "token ratio": 1.0,
+        "same answer": "-",
+    }
+
+
+async def _early(schedule: str, questions: int, ours: servers.Server, theirs: servers.Server) -> dict[str, Any]:
+    """The same seeds, so the same samples: the vote over all eight of vLLM's against the vote that stops early."""
+    ratios, seconds, tokens, same = [], [], [], 0
+    for number, messages in enumerate(sums(questions)):
+        ask = {"messages": messages, "max_tokens": TOKENS, "temperature": 0.7, "seed": 100 * number}
+        how = {"strategy": "self_consistency", "n": N, "schedule": schedule}
+        full, full_seconds = await load.chat(theirs, **ask, n=N)
+        early, early_seconds = await load.chat(ours, **ask, ponder=how)
+        ratios.append(early_seconds / full_seconds)
+        seconds.append(early_seconds)
+        tokens.append(early["usage"]["completion_tokens"] / full["usage"]["completion_tokens"])
+        same += _answer(early["choices"][0]) == _majority(full["choices"])
+    return {
+        "what": f"self_consistency {schedule}, early stop",
+        "seconds": round(statistics.median(seconds), 3),
+        "wall time ratio": round(statistics.median(ratios), 3),
+        "token ratio": round(statistics.mean(tokens), 3),
+        "same answer": f"{same} of {questions}",
+    }
+
+
+def _answer(choice: dict[str, Any]) -> str | None:
+    return read_answer(AnswerKind.MATH, choice["message"]["content"])
+
+
+def _majority(choices: list[dict[str, Any]]) -> str | None:
+    answers = [answer for choice in choices if choice["finish_reason"] == "stop" and (answer := _answer(choice))]
+    return max(answers, key=answers.count, default=None)

@@ -1,0 +1,89 @@
+"""Servers to measure: ponder as its users start it, and vLLM's own with the same model, flags and environment."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from app.engine import hardware
+from app.engine.default_model import ensure_default_model
+from app.settings import Settings
+
+MODEL = "smollm2-135m"
+KV_GIB = 2
+
+
+@dataclass(frozen=True)
+class Server:
+    """One that answers."""
+
+    name: str
+    url: str
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _running(name: str, command: list[str], port: int, health: str, environment: dict[str, str]) -> Iterator[Server]:
+    url = f"http://127.0.0.1:{port}"
+    log = Path(f"/tmp/ponder-bench-{name}.log")
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **environment})
+    try:
+        start = time.monotonic()
+        while True:
+            try:
+                if httpx.get(url + health, timeout=5).status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.2)
+            if process.poll() is not None or time.monotonic() - start > 600:
+                sys.exit(f"{name} did not start; see {log}")
+        print(f"  {name} is ready after {time.monotonic() - start:.0f} s", flush=True)
+        yield Server(name, url)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@contextmanager
+def ponder(*arguments: str, name: str = "ponder") -> Iterator[Server]:
+    """`ponder serve` with the embedded model."""
+    port = _free_port()
+    command = [str(Path(sys.executable).parent / "ponder"), "serve", "--port", str(port), "--kv-cache-gib", str(KV_GIB)]
+    command += ["--log-level", "warning", *arguments]
+    with _running(name, command, port, "/ready", {}) as server:
+        yield server
+
+
+@contextmanager
+def vllm() -> Iterator[Server]:
+    """vLLM's own OpenAI server. Everything that ponder chooses for the machine is given to it too."""
+    plan = hardware.plan_cpu()
+    port = _free_port()
+    model = ensure_default_model(Settings().cache_dir.expanduser(), print)
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", MODEL,
+        "--port", str(port), "--host", "127.0.0.1", "--dtype", plan.dtype, "--max-num-seqs", "64", "--block-size", "32",
+        "--enforce-eager", "--enable-prefix-caching", "--scheduling-policy", "priority", "--enable-auto-tool-choice",
+        "--tool-call-parser", "hermes", "--enable-prompt-tokens-details", "--disable-uvicorn-access-log",
+    ]  # fmt: skip
+    environment = plan.environment() | {
+        "VLLM_CPU_KVCACHE_SPACE": str(KV_GIB),
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    with _running("vllm", command, port, "/health", environment) as server:
+        yield server
