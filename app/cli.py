@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 import uvicorn
+import uvloop
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
@@ -71,7 +72,8 @@ def _serve(settings: Settings) -> int:
     for stop in (signal.SIGTERM, signal.SIGINT):
         # uvicorn drains on these and then raises them again, for whoever handled them before: nobody, or the exit would be a crash.
         signal.signal(stop, lambda _number, _frame: None)
-    asyncio.run(server.serve())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(server.serve())
     return 1 if died or not server.started else 0
 
 

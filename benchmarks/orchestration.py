@@ -67,4 +67,9 @@ async def _at(strategy: str, parameters: dict[str, Any], num_branches: int) -> d
     await asyncio.gather(*(client(number) for number in range(8)))
     elapsed = time.perf_counter() - start
     equivalence.close()
-    return {"strategy": strategy, "branches": drawn, "branches/s": round(drawn / elapsed), "us/branch": round(1e6 * elapsed / drawn)}
+    return {
+        "strategy": strategy,
+        "branches": drawn,
+        "branches/s": round(drawn / elapsed),
+        "us/branch": round(1e6 * elapsed / drawn),
+    }

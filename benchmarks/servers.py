@@ -69,7 +69,7 @@ def ponder(*arguments: str, name: str = "ponder") -> Iterator[Server]:
 
 @contextmanager
 def vllm() -> Iterator[Server]:
-    """vLLM's own OpenAI server. Everything that ponder chooses for the machine is given to it too."""
+    """VLLM's own OpenAI server. Everything that ponder chooses for the machine is given to it too."""
     plan = hardware.plan_cpu()
     port = _free_port()
     model = ensure_default_model(Settings().cache_dir.expanduser(), print)

@@ -49,11 +49,13 @@ def _is_among(digest: bytes, digests: list[bytes]) -> bool:
     return sum(hmac.compare_digest(digest, known) for known in digests) > 0  # all are compared: no early exit to time
 
 
-def caller(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
-    """Dependency: the caller behind the API key."""
+async def caller(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
+    """Dependency: the caller behind the API key. Async, as FastAPI sends what is not to a thread."""
     return request.app.state.access.caller(credentials)  # type: ignore[no-any-return]
 
 
-def administrator(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+async def administrator(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> None:
     """Dependency: refuse everyone without a key for administration."""
     request.app.state.access.admit_administrator(credentials)

@@ -138,6 +138,10 @@ async def _whole(service: Service, ask: Ask, who: Caller, shape: Shape) -> Respo
         return Response(orjson.dumps(content), media_type="application/json", headers=replies.headers(session, outcome))
 
 
+_SILENCE = (-1, Progress(""))
+"""In a stream's queue: time to see whether anything was sent lately."""
+
+
 class _Stream:
     """One streamed response: opening, progress and tokens as they come, the winner, usage."""
 
@@ -150,6 +154,7 @@ class _Stream:
         self._envelope = replies.envelope(shape, session, is_chunk=True)
         self._happened: asyncio.Queue[tuple[int, Delta | Progress] | None] = asyncio.Queue()
         self._choices: dict[int, ChoiceState] = {}
+        self._last_sent = asyncio.get_running_loop().time()
 
     async def events(self) -> AsyncIterator[bytes]:
         """The whole stream; the session is released when it ends or is closed."""
@@ -175,17 +180,25 @@ class _Stream:
             self._happened.put_nowait(None)
 
     async def _until_done(self) -> AsyncIterator[bytes]:
-        while True:
-            try:
-                async with asyncio.timeout(self._silence):
-                    happened = await self._happened.get()
-            except TimeoutError:
-                yield KEEP_ALIVE
-                continue
-            if happened is None:
-                return
-            if (choice := self._choice_for(*happened)) is not None:
-                yield self._chunk(choice)
+        loop = asyncio.get_running_loop()
+        ticking = loop.call_later(self._silence, self._tick)
+        try:
+            while (happened := await self._happened.get()) is not None:
+                if happened is _SILENCE:
+                    ticking = loop.call_later(self._silence, self._tick)
+                    if loop.time() - self._last_sent < self._silence:
+                        continue
+                self._last_sent = loop.time()
+                if happened is _SILENCE:
+                    yield KEEP_ALIVE
+                elif (choice := self._choice_for(*happened)) is not None:
+                    yield self._chunk(choice)
+        finally:
+            ticking.cancel()
+
+    def _tick(self) -> None:
+        """One timer for the whole stream: a time-out around each token would cost as much as the token."""
+        self._happened.put_nowait(_SILENCE)
 
     def _choice_for(self, number: int, happened: Delta | Progress) -> dict[str, Any] | None:
         if isinstance(happened, Progress):
