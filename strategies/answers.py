@@ -23,7 +23,7 @@ NUM_CHARS_READ = 20_000
 """Final answers stand at the end: no more of a text is looked at."""
 
 MAX_DIGITS = 300
-VERIFY_TIMEOUT_S = 2.0
+VERIFY_TIMEOUT_S = 1.0
 NUM_CACHED = 10_000
 
 _NUMBER = re.compile(
@@ -171,17 +171,19 @@ class Equivalence:
         self._timeout = timeout
         self._pool: ProcessPool | None = None
         self._known: dict[tuple[str, str], bool] = {}
+        self._hopeless: set[str] = set()
 
     async def same(self, kind: AnswerKind, a: str, b: str) -> bool:
         """Symmetric; what cannot be decided in time is not the same."""
         if a == b:
             return True
-        if kind is not AnswerKind.MATH or (_is_number(a) and _is_number(b)):
+        if kind is not AnswerKind.MATH or (_is_number(a) and _is_number(b)) or not self._hopeless.isdisjoint((a, b)):
             return False
         key = (min(a, b), max(a, b))
         if key not in self._known:
             if len(self._known) >= NUM_CACHED:
                 self._known.clear()
+                self._hopeless.clear()
             self._known[key] = await self._verify(*key)
         return self._known[key]
 
@@ -195,6 +197,8 @@ class Equivalence:
         try:
             return await asyncio.wrap_future(future)
         except (FutureTimeout, TimeoutError, ProcessExpired):
+            # One of the two is to blame. Neither is tried again: a vote among n towers costs n time-outs at most, not n squared.
+            self._hopeless.update((a, b))
             return False
 
     def close(self) -> None:

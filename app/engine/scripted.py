@@ -170,8 +170,8 @@ class ScriptedEngine:
     def _token(self, word: str, num_logprobs: int | None) -> TokenLogprob:
         """Longer words are less probable; alternatives are made up."""
         logprob = -0.1 * len(word.strip())
-        top = ((word, logprob), *((f"alternative {i}", logprob - i) for i in range(1, 20)))
-        return TokenLogprob(word, self._id(word), logprob, top[: num_logprobs or 0])
+        top = [(word, logprob), *((f"alternative {i}", logprob - i) for i in range(1, num_logprobs or 0))]
+        return TokenLogprob(word, self._id(word), logprob, tuple(top[: num_logprobs or 0]))
 
     def _output(
         self,

@@ -112,19 +112,22 @@ class MeteredModel:
         return f"{self._request_id}-{next(self._serial)}"
 
     async def _arrivals(self, draw: _Draw, tasks: list[asyncio.Task[None]]) -> AsyncIterator[Candidate]:
-        try:
-            async with asyncio.timeout_at(self._meter.deadline) as timer:
-                for _ in tasks:
-                    if (candidate := await draw.arrived.get()) is not None:
-                        yield candidate
-        except TimeoutError:
-            if not timer.expired():
-                raise
-            await self._meter.expire()
-            await self._end(draw, tasks)
-            while not draw.arrived.empty():
-                if (candidate := draw.arrived.get_nowait()) is not None:
-                    yield candidate
+        for _ in tasks:
+            try:
+                # Around the wait alone: at a `yield` the time-out would strike whoever consumes the candidates.
+                async with asyncio.timeout_at(self._meter.deadline):
+                    candidate = await draw.arrived.get()
+            except TimeoutError:
+                break
+            if candidate is not None:
+                yield candidate
+        else:
+            return
+        await self._meter.expire()
+        await self._end(draw, tasks)
+        while not draw.arrived.empty():
+            if (candidate := draw.arrived.get_nowait()) is not None:
+                yield candidate
 
     async def _end(self, draw: _Draw, tasks: list[asyncio.Task[None]]) -> None:
         """End what still runs: the engine hands in what each branch had, so that it is counted."""
@@ -157,7 +160,7 @@ class MeteredModel:
                 self._meter.seconds.setdefault("queue", time.monotonic() - asked)
                 branch = Branch(
                     id=branch_id, prompt=self._prompt, prefix=draw.prefix, max_tokens=grant.tokens,
-                    priority=self._ticket.priority, seed=None if self._seed is None else self._seed + index,
+                    priority=self._ticket.priority, seed=None if self._seed is None else _wrapped(self._seed + index),
                     num_logprobs=draw.num_logprobs, cache_salt=self._cache_salt, is_streamed=draw.on_delta is not None,
                 )  # fmt: skip
                 draw.live.add(branch_id)
@@ -218,6 +221,11 @@ class _Run:
             logprobs = tuple(itertools.chain.from_iterable(o.logprobs for o in self._outputs))
         last = self._outputs[-1]
         return Candidate(self._index, text, token_ids, last.finish_reason or "abort", last.stop_reason, logprobs)
+
+
+def _wrapped(seed: int) -> int:
+    """The largest seed has successors too: 64 bits, signed."""
+    return (seed + 2**63) % 2**64 - 2**63
 
 
 def first_leaf(error: BaseException) -> BaseException:

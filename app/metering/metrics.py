@@ -6,7 +6,7 @@ Labels are bounded: strategies and models are known at start, everything else is
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -20,8 +20,7 @@ CANDIDATES = (1, 2, 4, 8, 16, 32, 64, 128)
 FLOPS = tuple(10.0**exponent for exponent in range(9, 18))
 
 
-@dataclass(frozen=True, slots=True)
-class Labels:
+class Labels(NamedTuple):
     """The labels that every per-request metric carries; the adapter is empty for the base model."""
 
     strategy: str
@@ -94,7 +93,7 @@ class Metrics:
             self._book(labels, meter, outcome)
 
     def _book(self, labels: Labels, meter: Meter, outcome: str) -> None:
-        common = astuple(labels)
+        common = labels
         self.requests.labels(*common, outcome).inc()
         for kind, tokens in meter.tokens.items():
             self.tokens.labels(*common, kind).inc(tokens)

@@ -107,6 +107,30 @@ async def test_a_deadline_delivers_what_there_is() -> None:
     assert len(engine.branches) == len(drawn)
 
 
+async def test_a_deadline_never_strikes_whoever_consumes_the_candidates() -> None:
+    """It passes while the strategy is busy with what came first: the rest ends, the strategy does not."""
+
+    def reply(_prompt: str, serial: int) -> str:
+        return "quick" if serial == 0 else "a b c d e f g h i j k l"
+
+    async with handle(reply, Budget(seconds=0.1), speed=0.03) as (model, meter, _, prefix):
+        seen = []
+        async with model.sample(prefix, 2) as samples:
+            async for candidate in samples:
+                await asyncio.sleep(0.2)
+                seen.append(candidate.finish_reason)
+    assert seen == ["stop", "abort"]
+    assert meter.stopped is StopReason.SECONDS
+
+
+async def test_the_largest_seed_has_successors() -> None:
+    """Candidate i has the seed s + i, within 64 bits."""
+    async with handle() as (model, _, engine, prefix):
+        model._seed = 2**63 - 1
+        await draw(model, prefix, 2)
+    assert sorted(branch.seed for branch in engine.branches) == [-(2**63), 2**63 - 1]
+
+
 async def test_leaving_early_ends_the_rest_and_counts_it() -> None:
     """The first to come is enough: the others are halted in the engine, their tokens are booked."""
 

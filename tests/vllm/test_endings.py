@@ -154,6 +154,16 @@ BAD = [
         {"id": "1", "type": "function", "function": {"name": "f", "arguments": "not json"}}]}]},
     {"temperature": 1e-12, "max_tokens": 2},
     {"top_k": -1, "max_tokens": 2},
+    {"seed": 2**63 - 1, "n": 3, "max_tokens": 2},
+    {"seed": -(2**63), "n": 3, "max_tokens": 2},
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {
+        "type": "string", "pattern": "^(a{1,1000}){1,1000}$"}}}},
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {
+        "type": "string", "pattern": "(x+x+)+y", "minLength": 10**6}}}},
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {
+        "type": "array", "minItems": 10**7, "maxItems": 10**8, "items": {"type": "array", "minItems": 10**5}}}}},
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {
+        "type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(600)}, "additionalProperties": False}}}},
     {"top_p": 1e-300, "max_tokens": 2},
 ]  # fmt: skip
 

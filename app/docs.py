@@ -1,0 +1,97 @@
+"""Writes the generated parts of the README: what the code knows already is not written twice.
+
+`python -m app.docs` writes them, `--check` fails when they are out of date. A part stands between `<!-- name -->` and `<!-- /name -->`.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import PydanticUndefined
+
+from app.settings import Settings
+from strategies.registry import STRATEGIES, VERIFIERS
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def strategies() -> str:
+    """A row for each strategy and each of its parameters."""
+    rows = ["| strategy | what it does | parameters |", "|---|---|---|"]
+    for strategy in STRATEGIES:
+        fields = strategy.Params.model_fields.items()
+        parameters = "<br>".join(f"`{name}` = `{_json(field.default)}`: {field.description}" for name, field in fields)
+        rows.append(
+            f"| `{strategy.name}` | {strategy.summary} | {parameters or 'none; the request asks for several with `n`'} |"
+        )
+    return "\n".join(rows)
+
+
+def verifiers() -> str:
+    """A row for each verifier."""
+    rows = ["| verifier | score |", "|---|---|"]
+    rows += [f"| `{verifier.name}` | {verifier.summary} |" for verifier in VERIFIERS]
+    return "\n".join(rows)
+
+
+def settings() -> str:
+    """A row for each setting."""
+    rows = ["| variable | option | default | what it is |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        shown = "" if default in (None, (), PydanticUndefined) else f"`{default}`"
+        option = f"--{name.replace('_', '-')}"
+        rows.append(f"| `PONDER_{name.upper()}` | `{option}` | {shown} | {field.description} |")
+    return "\n".join(rows)
+
+
+def benchmarks() -> str:
+    """The tables of the last benchmark runs, with the machine."""
+    parts = []
+    for path in sorted(RESULTS.glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        heads = list(result["rows"][0])
+        machine = result["machine"]
+        where = f"{machine['processor']}, {machine['cores']} cores, {machine['dtype']}, {machine['date']}"
+        rows = ["| " + " | ".join(str(row[head]) for head in heads) + " |" for row in result["rows"]]
+        parts += [f"**{result['title']}** (`python -m benchmarks --only {path.stem}`; {where})", ""]
+        parts += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), *rows, ""]
+    return "\n".join(parts).strip()
+
+
+PARTS: dict[str, Callable[[], str]] = {part.__name__: part for part in (strategies, verifiers, settings, benchmarks)}
+
+
+def generated(text: str) -> str:
+    """`text` with its generated parts written anew; `ValueError` when a part has no place in it."""
+    for name, part in PARTS.items():
+        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        if not pattern.search(text):
+            message = f"the README has no place for {name}"
+            raise ValueError(message)
+        content = part()
+        text = pattern.sub(lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text)  # type: ignore[misc]
+    return text
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value)
+
+
+def main() -> None:
+    """Entry point."""
+    text = README.read_text(encoding="utf-8")
+    wanted = generated(text)
+    if "--check" not in sys.argv:
+        README.write_text(wanted, encoding="utf-8")
+    elif text != wanted:
+        sys.exit("README.md is out of date: run `make format`")
+
+
+if __name__ == "__main__":
+    main()
