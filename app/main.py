@@ -15,11 +15,12 @@ from app.admission import Admission
 from app.api import chat, errors, models, ops
 from app.api.access import Access
 from app.api.middleware import BodyLimit, RequestId
+from app.asks import Limits
 from app.engine.base import Engine
 from app.metering.meter import Budget
 from app.metering.metrics import Metrics
 from app.routing.policy import PriorPolicy
-from app.service import Limits, Service
+from app.service import Service
 from app.settings import Settings
 from strategies.answers import Equivalence
 from strategies.registry import Tools

@@ -9,11 +9,12 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from app.admission import Admission
+from app.asks import Ask, Caller, Limits
 from app.engine.scripted import ScriptedEngine, cycle
 from app.metering.meter import Budget
 from app.metering.metrics import Metrics
 from app.routing.policy import PriorPolicy
-from app.service import Ask, Caller, Limits, Service
+from app.service import Service
 from benchmarks.report import Table
 from strategies.answers import Equivalence
 from strategies.registry import Tools

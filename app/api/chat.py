@@ -14,10 +14,11 @@ from app.api.errors import RESPONSES, body_of
 from app.api.replies import ChatShape, ChoiceState, CompletionShape, Shape
 from app.api.schemas import ChatRequest, CompletionRequest, PonderOptions, Sampling
 from app.api.sse import DONE, KEEP_ALIVE, EventStream, event, while_connected
+from app.asks import Ask, Caller, Outcome
 from app.errors import InvalidRequest, NotFound
 from app.metering.meter import Budget
 from app.routing.policy import effort_of
-from app.service import AUTO, Ask, Caller, Outcome, Service, Session
+from app.service import AUTO, Service, Session
 from strategies.base import Delta, Progress
 from strategies.registry import STRATEGIES
 

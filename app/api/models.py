@@ -6,7 +6,8 @@ from fastapi import APIRouter, Depends, Request
 
 from app.api.access import caller
 from app.api.errors import RESPONSES
-from app.service import AUTO, Caller, Service
+from app.asks import Caller
+from app.service import AUTO, Service
 from strategies.registry import STRATEGIES
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (401, 404)})

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from app.asks import Outcome
 from app.engine.base import Prompt, ReplyParser
-from app.service import Outcome, Session
+from app.service import Session
 from strategies.base import Candidate, Delta, TokenLogprob
 
 

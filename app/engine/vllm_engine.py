@@ -22,7 +22,6 @@ from vllm.exceptions import VLLMClientError, VLLMError
 from vllm.inputs.engine import tokens_input
 from vllm.outputs import CompletionOutput
 from vllm.parser import Parser, ParserManager
-from vllm.renderers.chat_utils import make_tool_call_id
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -30,7 +29,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
-from app.engine.replies import PlainReply
+from app.engine.replies import ParsedReply, PlainReply
 from app.errors import EngineDead, InvalidRequest
 from app.metering.flops import Architecture
 from strategies.base import TokenLogprob
@@ -199,7 +198,7 @@ class VllmEngine:
             return PlainReply()
         llm = self._running
         parser = self._parser_class(llm.renderer.tokenizer, request.tools, model_config=llm.model_config)
-        return _VllmReply(parser, prompt)
+        return ParsedReply(parser, prompt)
 
     async def generate(self, branch: Branch) -> AsyncIterator[Output]:
         """Run one branch as one vLLM request."""
@@ -226,36 +225,6 @@ class VllmEngine:
     async def num_running(self) -> int:
         """Requests that vLLM's front end holds unfinished."""
         return 0 if self._llm is None else self._llm.get_num_unfinished_requests()
-
-
-class _VllmReply:
-    """A `ReplyParser` over vLLM's unified parser."""
-
-    def __init__(self, parser: Parser, prompt: Prompt) -> None:
-        self._parser, self._request, self._prompt_ids = parser, prompt.request, list(prompt.token_ids)
-
-    def parse(self, text: str, token_ids: tuple[int, ...]) -> dict[str, Any]:
-        self._parser.set_prompt_token_ids(self._prompt_ids)
-        reasoning, content, calls = self._parser.parse(
-            text, self._request, enable_auto_tools=True, model_output_token_ids=token_ids
-        )
-        message: dict[str, Any] = {"content": content}
-        if reasoning:
-            message["reasoning"] = reasoning
-        if calls:
-            message["tool_calls"] = [
-                {
-                    "id": call.id or make_tool_call_id(),
-                    "type": "function",
-                    "function": {"name": call.name, "arguments": call.arguments},
-                }
-                for call in calls
-            ]
-        return message
-
-    def feed(self, text: str, token_ids: tuple[int, ...], *, is_last: bool) -> dict[str, Any] | None:
-        delta = self._parser.parse_delta(text, list(token_ids), self._request, self._prompt_ids, finished=is_last)
-        return None if delta is None else delta.model_dump(exclude_unset=True, exclude_none=True)
 
 
 def has_chat(request: Any) -> bool:

@@ -1,0 +1,66 @@
+"""What the service is asked, by whom, and what comes of it: values free of HTTP."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.metering.meter import Budget
+from app.routing.policy import Effort
+from strategies.base import AnswerKind, Result, StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. `key` is an opaque id for quotas; branches share cached prefixes only under the same `cache_salt`."""
+
+    key: str
+    cache_salt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the operator allows one request."""
+
+    max_n: int
+    max_prompt_chars: int
+    budget: Budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A request, free of HTTP.
+
+    Attributes:
+        bodies: what the engine renders, one for each prompt.
+        question: the last user message.
+        strategy: named by the caller: the first of body, header, model name and path; None leaves it to the policy.
+        parameters: of that strategy, not validated yet.
+        is_watched: the caller wants to see tokens and progress as they come.
+
+    """
+
+    id: str
+    bodies: tuple[Mapping[str, Any], ...]
+    is_chat: bool
+    question: str
+    num_chars: int
+    strategy: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+    kind: AnswerKind | None = None
+    effort: Effort = Effort.MEDIUM
+    num_choices: int = 1
+    num_logprobs: int | None = None
+    seed: int | None = None
+    temperature: float | None = None
+    has_tools: bool = False
+    response_format: Mapping[str, Any] | None = None
+    is_watched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One result for each prompt, and what they cost together."""
+
+    results: tuple[Result, ...]
+    stop_reason: StopReason
