@@ -9,6 +9,7 @@ PonderError
 |   +-- QuotaExceeded  because of what this key already runs
 |   +-- Overloaded     because of what everybody runs
 +-- EngineDead         the engine is gone; the process is about to end
++-- Disconnected       the client left; nobody reads the answer
 """
 
 
@@ -50,6 +51,10 @@ class QuotaExceeded(Busy):
 
 class Overloaded(Busy):
     """The server already has as many branches as it can hold."""
+
+
+class Disconnected(PonderError):
+    """The client left before its answer was complete."""
 
 
 class EngineDead(PonderError):

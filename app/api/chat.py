@@ -16,6 +16,7 @@ from app.api.schemas import ChatRequest, CompletionRequest, PonderOptions, Sampl
 from app.api.sse import DONE, KEEP_ALIVE, EventStream, event, while_connected
 from app.asks import Ask, Caller, Outcome
 from app.errors import InvalidRequest, NotFound
+from app.metering.handle import first_leaf
 from app.metering.meter import Budget
 from app.routing.policy import effort_of
 from app.service import AUTO, Service, Session
@@ -114,12 +115,11 @@ def _ask(request: Request, body: Sampling, header: str | None, path: str | None,
 async def _respond(request: Request, ask: Ask, body: Sampling, who: Caller, shape: Shape) -> Response:
     service: Service = request.app.state.service
     if body.stream:
-        stack = AsyncExitStack()
-        session = await stack.enter_async_context(service.open(ask, who))
-        events = _Stream(session, shape, stack, has_usage=body.include_usage, silence=request.app.state.keep_alive)
-        return EventStream(events.events(), replies.headers(session))
-    response = await while_connected(request.receive, _whole(service, ask, who, shape))
-    return response or Response(status_code=499)  # the client is gone: nobody reads this
+        async with AsyncExitStack() as stack:
+            session = await stack.enter_async_context(service.open(ask, who))
+            stream = _Stream(session, shape, has_usage=body.include_usage, silence=request.app.state.keep_alive)
+            return EventStream(stream.events(), replies.headers(session), stack.pop_all())
+    return await while_connected(request.receive, _whole(service, ask, who, shape))
 
 
 async def _whole(service: Service, ask: Ask, who: Caller, shape: Shape) -> Response:
@@ -146,10 +146,9 @@ _SILENCE = (-1, Progress(""))
 class _Stream:
     """One streamed response: opening, progress and tokens as they come, the winner, usage."""
 
-    def __init__(self, session: Session, shape: Shape, stack: AsyncExitStack, *, has_usage: bool, silence: float) -> None:
+    def __init__(self, session: Session, shape: Shape, *, has_usage: bool, silence: float) -> None:
         self._session = session
         self._shape = shape
-        self._stack = stack
         self._has_usage = has_usage
         self._silence = silence
         self._envelope = replies.envelope(shape, session, is_chunk=True)
@@ -158,20 +157,21 @@ class _Stream:
         self._last_sent = asyncio.get_running_loop().time()
 
     async def events(self) -> AsyncIterator[bytes]:
-        """The whole stream; the session is released when it ends or is closed."""
-        async with self._stack:
-            for index in range(self._session.ask.num_choices * len(self._session.tasks)):
-                if (opening := self._shape.opening(index)) is not None:
-                    yield self._chunk(opening)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    running = group.create_task(self._run())
-                    async for chunk in self._until_done():
-                        yield chunk
-                for chunk in self._closing(running.result()):
+        """The whole stream. An error is its last event, since the status is sent, and is raised when that has been told."""
+        for index in range(self._session.ask.num_choices * len(self._session.tasks)):
+            if (opening := self._shape.opening(index)) is not None:
+                yield self._chunk(opening)
+        try:
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(self._run())
+                async for chunk in self._until_done():
                     yield chunk
-            except Exception as error:  # noqa: BLE001 - the status is sent: the error can only be an event
-                yield event(body_of(error)[1])
+            for chunk in self._closing(running.result()):
+                yield chunk
+        except Exception as error:  # noqa: BLE001 - raised again when it has been told
+            yield event(body_of(error)[1])
+            yield DONE
+            raise first_leaf(error) from None
         yield DONE
 
     async def _run(self) -> Outcome:

@@ -26,6 +26,7 @@ STATUS: dict[type[Exception], tuple[int, str, str | None]] = {
     errors.QuotaExceeded: (429, "rate_limit_error", "rate_limit_exceeded"),
     errors.Overloaded: (503, "server_error", "overloaded"),
     errors.EngineDead: (503, "server_error", "engine_dead"),
+    errors.Disconnected: (499, "client_error", "disconnected"),  # nginx's status for it; nobody receives it
 }
 """Class -> status, OpenAI's `type`, OpenAI's `code`; a class that is not listed takes its nearest base."""
 

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Coroutine
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+from app.errors import Disconnected
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -20,8 +23,8 @@ def event(data: dict[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(data) + b"\n\n"
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result of `work`, or None when the client left first, in which case the work was cancelled and has ended."""
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`; `Disconnected` when the client left first, in which case the work was cancelled and has ended."""
     async with asyncio.TaskGroup() as group:
         watcher = group.create_task(_until_disconnected(receive))
         worker = group.create_task(_outcome(work))
@@ -30,19 +33,25 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T |
         if not worker.done():
             worker.cancel()
     if worker.cancelled():
-        return None
-    result, error = worker.result()
-    if error is not None:
-        raise error
-    return result
+        message = "The client left."
+        raise Disconnected(message)
+    outcome = worker.result()
+    if isinstance(outcome, _Failure):
+        raise outcome.error
+    return outcome
 
 
-async def _outcome(work: Awaitable[T]) -> tuple[T | None, Exception | None]:
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    error: Exception
+
+
+async def _outcome(work: Awaitable[T]) -> T | _Failure:
     """Errors travel as values, so that the group has nothing to wrap."""
     try:
-        return await work, None
+        return await work
     except Exception as error:  # noqa: BLE001 - raised again by `while_connected`
-        return None, error
+        return _Failure(error)
 
 
 async def _until_disconnected(receive: Receive) -> None:
@@ -51,21 +60,34 @@ async def _until_disconnected(receive: Receive) -> None:
 
 
 class EventStream(Response):
-    """A streaming response that cancels its source as soon as the client disconnects, even in the middle of a silence."""
+    """A streaming response that cancels its source as soon as the client disconnects, even in the middle of a silence.
+
+    Args:
+        events: the source. What it raises at its end has been told in its last event.
+        resources: closed when the response has ended, however it ended, and told by which error.
+
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes], headers: dict[str, str]) -> None:
+    def __init__(self, events: AsyncIterator[bytes], headers: dict[str, str], resources: AsyncExitStack) -> None:
         self._events = events
+        self._resources = resources
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **headers})
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
-        await while_connected(receive, self._send(send))
+        with suppress(Exception):
+            async with self._resources:
+                await while_connected(receive, self._send(send))
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async with aclosing(self._events) as events:  # type: ignore[type-var] # an async generator in all uses
-            async for chunk in events:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        try:
+            async with aclosing(self._events) as events:  # type: ignore[type-var] # an async generator in all uses
+                async for chunk in events:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except Exception:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            raise
         await send({"type": "http.response.body", "body": b"", "more_body": False})

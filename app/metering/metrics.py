@@ -11,7 +11,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from app.admission import Admission
-from app.errors import Busy, EngineDead, PonderError, QuotaExceeded
+from app.errors import Busy, Disconnected, EngineDead, PonderError, QuotaExceeded
 from app.metering.meter import Meter
 
 REQUEST_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -79,6 +79,8 @@ class Metrics:
         try:
             yield
             outcome = "completed"
+        except Disconnected:
+            raise
         except EngineDead:
             outcome = "engine_dead"
             raise

@@ -1,6 +1,7 @@
 """Text completions, models, readiness, metrics and request ids over the scripted engine."""
 
 import json
+import re
 
 import pytest
 
@@ -125,6 +126,46 @@ async def test_the_engine_dying_in_a_stream_ends_it_with_an_error(serve) -> None
         text = (await asked).text
     assert '"code":"engine_dead"' in text
     assert text.endswith("data: [DONE]\n\n")
+
+
+async def test_metrics_tell_how_streams_ended(serve) -> None:
+    """A stream whose client left, and one whose engine died, are counted as that, though their status was 200."""
+    import asyncio
+
+    async def outcomes(served) -> set[str]:
+        page = (await served.client.get("/metrics")).text
+        return set(re.findall(r'^ponder_requests_total\{.*outcome="(\w+)"', page, re.MULTILINE))
+
+    async def leave(served) -> None:
+        """Speak ASGI by hand: httpx's in-process transport has no connection to lose."""
+        body = {"model": "scripted", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+        messages = [{"type": "http.request", "body": json.dumps(body).encode()}]
+
+        async def receive():
+            if messages:
+                return messages.pop()
+            await asyncio.sleep(0.05)
+            return {"type": "http.disconnect"}
+
+        async def send(_message) -> None:
+            pass
+
+        scope = {
+            "type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "http_version": "1.1",
+            "headers": [(b"content-type", b"application/json")],
+        }  # fmt: skip
+        await served.app(scope, receive, send)
+
+    async with serve(["a b c d e f g h"], seconds_per_token=0.02) as served:
+        await leave(served)
+        assert await outcomes(served) == {"cancelled"}
+        assert not served.engine.live
+        assert served.app.state.service.admission.num_admitted == 0
+        asked = asyncio.create_task(served.chat("Hi", stream=True))
+        await asyncio.sleep(0.06)
+        served.engine.die()
+        await asked
+        assert await outcomes(served) == {"cancelled", "engine_dead"}
 
 
 async def test_metrics_count_what_the_replies_said(serve) -> None:
