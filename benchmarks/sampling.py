@@ -20,9 +20,28 @@ def sums(count: int) -> list[list[dict[str, str]]]:
     return [[{"role": "user", "content": f"What is {a} + {b}?"}] for a, b in pairs]
 
 
+def capitals(count: int) -> list[list[dict[str, str]]]:
+    """Facts that even the embedded model is sure of: most samples agree."""
+    countries = (
+        "France",
+        "Japan",
+        "Italy",
+        "Spain",
+        "Germany",
+        "Russia",
+        "China",
+        "Egypt",
+        "England",
+        "Greece",
+        "Austria",
+        "Cuba",
+    )
+    return [[{"role": "user", "content": f"What is the capital of {country}?"}] for country in countries[:count]]
+
+
 def run(*, is_quick: bool) -> Table:
     """The same work first (no end of sequence, no early stop), then real answers with and without early stopping."""
-    return asyncio.run(_measure(rounds=4 if is_quick else 6, questions=6 if is_quick else 14))
+    return asyncio.run(_measure(rounds=4 if is_quick else 6, questions=6 if is_quick else 12))
 
 
 async def _measure(rounds: int, questions: int) -> Table:
@@ -36,8 +55,12 @@ async def _measure(rounds: int, questions: int) -> Table:
             ("self_consistency", {"confidence": 1}),
         ):
             table.rows.append(await _same_work(strategy, options, rounds, ours, theirs))
-        for schedule in ("parallel", "waves"):
-            table.rows.append(await _early(schedule, questions, ours, theirs))
+        for what, kind, asks in (
+            ("sums, samples disagree", AnswerKind.MATH, sums(questions)),
+            ("capitals, samples agree", AnswerKind.TEXT, capitals(questions)),
+        ):
+            for schedule in ("parallel", "waves"):
+                table.rows.append(await _early(what, kind, schedule, asks, (ours, theirs)))
     return table
 
 
@@ -64,27 +87,34 @@ async def _same_work(
     }
 
 
-async def _early(schedule: str, questions: int, ours: servers.Server, theirs: servers.Server) -> dict[str, Any]:
+async def _early(
+    what: str,
+    kind: AnswerKind,
+    schedule: str,
+    questions: list[list[dict[str, str]]],
+    pair: tuple[servers.Server, servers.Server],
+) -> dict[str, Any]:
     """Wall time against one vLLM request with n = 8; tokens and answers against the vote over all eight, with the same seeds."""
+    ours, theirs = pair
     ratios, seconds, tokens, same = [], [], [], 0
-    for number, messages in enumerate(sums(questions)):
+    for number, messages in enumerate(questions):
         ask = {"messages": messages, "max_tokens": ANSWER_TOKENS, "temperature": 0.7, "seed": 100 * number}
-        how = {"strategy": "self_consistency", "n": N, "schedule": schedule}
+        how = {"strategy": "self_consistency", "n": N, "schedule": schedule, "answer": kind}
         _, their_seconds = await load.chat(theirs, **ask, n=N)
         full, _ = await load.chat(ours, **ask, ponder={**how, "schedule": "parallel", "confidence": 1})
         early, early_seconds = await load.chat(ours, **ask, ponder=how)
         ratios.append(early_seconds / their_seconds)
         seconds.append(early_seconds)
         tokens.append(early["usage"]["completion_tokens"] / full["usage"]["completion_tokens"])
-        same += _answer(early["choices"][0]) == _answer(full["choices"][0])
+        same += _answer(kind, early["choices"][0]) == _answer(kind, full["choices"][0])
     return {
-        "what": f"self_consistency {schedule}, early stop",
+        "what": f"self_consistency {schedule}, early stop; {what}",
         "seconds": round(statistics.median(seconds), 3),
         "wall time ratio": round(statistics.median(ratios), 3),
         "token ratio": round(statistics.mean(tokens), 3),
-        "same answer": f"{same} of {questions}",
+        "same answer": f"{same} of {len(questions)}",
     }
 
 
-def _answer(choice: dict[str, Any]) -> str | None:
-    return read_answer(AnswerKind.MATH, choice["message"]["content"])
+def _answer(kind: AnswerKind, choice: dict[str, Any]) -> str | None:
+    return read_answer(kind, choice["message"]["content"])
