@@ -50,17 +50,22 @@ def settings() -> str:
     return "\n".join(rows)
 
 
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Lines of a Markdown table, headed by the keys of the first row."""
+    heads = list(rows[0])
+    body = ["| " + " | ".join(str(row[head]) for head in heads) + " |" for row in rows]
+    return ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), *body]
+
+
 def benchmarks() -> str:
     """The tables of the last benchmark runs, with the machine."""
     parts = []
     for path in sorted(RESULTS.glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
-        heads = list(result["rows"][0])
         machine = result["machine"]
         where = f"{machine['processor']}, {machine['cores']} cores, {machine['dtype']}, {machine['date']}"
-        rows = ["| " + " | ".join(str(row[head]) for head in heads) + " |" for row in result["rows"]]
         parts += [f"**{result['title']}** (`python -m benchmarks --only {path.stem}`; {where})", ""]
-        parts += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), *rows, ""]
+        parts += [*table(result["rows"]), ""]
     return "\n".join(parts).strip()
 
 

@@ -18,8 +18,7 @@ def run(*, is_quick: bool) -> Table:
 async def _measure(rounds: int) -> Table:
     table = Table("direct", "Direct requests, ponder against vLLM's own server (medians of rounds, paired)")
     with servers.ponder() as ours, servers.vllm() as theirs:
-        for server in (ours, theirs):
-            await load.direct(server, 8, 8, 16, 0)
+        await load.warm_up(ours, theirs)
         for concurrency in (1, 8, 32):
             table.rows.append(await _at(concurrency, rounds, ours, theirs))
     return table

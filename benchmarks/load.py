@@ -57,6 +57,12 @@ async def direct(server: Server, concurrency: int, num_requests: int, max_tokens
     return Run(num_requests * max_tokens / elapsed, statistics.median(first for first, _, _ in results), elapsed)
 
 
+async def warm_up(*servers: Server) -> None:
+    """The first requests pay for what is allocated once."""
+    for server in servers:
+        await direct(server, 8, 8, 16, 0)
+
+
 async def chat(server: Server, **fields: Any) -> tuple[dict[str, Any], float]:
     """One whole reply and how long it took."""
     async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:

@@ -21,7 +21,7 @@ async def _measure(probes: int) -> Table:
     table = Table("priorities", "Time to first token of a direct request, ms")
     for name, arguments in (("with priorities", ()), ("without", ("--no-priorities",))):
         with servers.ponder(*arguments) as server:
-            await load.direct(server, 8, 8, 16, 0)
+            await load.warm_up(server)
             idle = [await _probe(server, number) for number in range(probes)]
             async with asyncio.TaskGroup() as group:
                 wide = [group.create_task(_keep_full(server, number)) for number in range(WIDE_REQUESTS)]

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from app.docs import RESULTS, table
 from app.engine.hardware import plan_cpu
-
-RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass
@@ -23,10 +22,7 @@ class Table:
 
     def markdown(self) -> str:
         """As the README shows it."""
-        heads = list(self.rows[0])
-        lines = [f"**{self.title}**", "", "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-        lines += ["| " + " | ".join(str(row[head]) for head in heads) + " |" for row in self.rows]
-        return "\n".join(lines)
+        return "\n".join([f"**{self.title}**", "", *table(self.rows)])
 
     def save(self) -> Path:
         """`results/<name>.json`, with the machine and the day."""

@@ -47,8 +47,7 @@ def run(*, is_quick: bool) -> Table:
 async def _measure(rounds: int, questions: int) -> Table:
     table = Table("sampling", f"n = {N}: strategies against one vLLM request with n = {N}")
     with servers.ponder() as ours, servers.vllm() as theirs:
-        for server in (ours, theirs):
-            await load.direct(server, 8, 8, 16, 0)
+        await load.warm_up(ours, theirs)
         for strategy, options in (
             ("best_of_n", {"verifier": "majority"}),
             ("best_of_n", {"verifier": "self_certainty"}),

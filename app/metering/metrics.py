@@ -95,23 +95,22 @@ class Metrics:
             self._book(labels, meter, outcome)
 
     def _book(self, labels: Labels, meter: Meter, outcome: str) -> None:
-        common = labels
-        self.requests.labels(*common, outcome).inc()
+        self.requests.labels(*labels, outcome).inc()
         for kind, tokens in meter.tokens.items():
-            self.tokens.labels(*common, kind).inc(tokens)
+            self.tokens.labels(*labels, kind).inc(tokens)
         for phase, flops in meter.flops.items():
-            self.flops.labels(*common, phase).inc(flops)
-        self.flops_saved.labels(*common).inc(meter.flops_saved)
+            self.flops.labels(*labels, phase).inc(flops)
+        self.flops_saved.labels(*labels).inc(meter.flops_saved)
         for state, branches in meter.branches.items():
-            self.branches.labels(*common, state).inc(branches)
+            self.branches.labels(*labels, state).inc(branches)
         if meter.stopped is not None:
-            self.exhausted.labels(*common, meter.stopped.value.removeprefix("budget_")).inc()
+            self.exhausted.labels(*labels, meter.stopped.value.removeprefix("budget_")).inc()
         for phase, seconds in {**meter.seconds, "total": time.monotonic() - meter.started}.items():
-            self.seconds.labels(*common, phase).observe(seconds)
+            self.seconds.labels(*labels, phase).observe(seconds)
         if (first := meter.seconds.get("first_token")) is not None:
-            self.first_token.labels(*common).observe(first)
-        self.candidates.labels(*common).observe(meter.branches["drawn"])
-        self.request_flops.labels(*common).observe(meter.total_flops)
+            self.first_token.labels(*labels).observe(first)
+        self.candidates.labels(*labels).observe(meter.branches["drawn"])
+        self.request_flops.labels(*labels).observe(meter.total_flops)
 
     def render(self) -> bytes:
         """Prometheus' text format."""
