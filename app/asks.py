@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapters.registry import Ref
 from app.metering.meter import Budget
 from app.routing.policy import Effort
 from strategies.base import AnswerKind, Result, StopReason
@@ -32,6 +33,7 @@ class Ask:
 
     Attributes:
         bodies: what the engine renders, one for each prompt.
+        adapter: the adapter that answers, or one version of it; None for the base model.
         question: the last user message.
         strategy: named by the caller: the first of body, header, model name and path; None leaves it to the policy.
         parameters: of that strategy, not validated yet.
@@ -44,6 +46,7 @@ class Ask:
     is_chat: bool
     question: str
     num_chars: int
+    adapter: Ref | None = None
     strategy: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)

@@ -14,6 +14,7 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from app import adapters_cli
 from app.engine import hardware
 from app.engine.default_model import ensure_default_model
 from app.logs import configure_logging
@@ -25,12 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Think as hard as each question deserves.",
 )
+app.add_typer(adapters_cli.app, name="adapters")
 logger = logging.getLogger("ponder")
-
-
-@app.callback()
-def _root() -> None:
-    """Keeps `serve` a subcommand while it is the only one."""
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
@@ -117,6 +114,8 @@ def _engine(settings: Settings) -> Any:
             reasoning_parser=settings.reasoning_parser,
             max_tokens=settings.max_tokens,
             default_max_tokens=settings.default_max_tokens,
+            adapter_slots=settings.adapter_slots,
+            max_adapter_rank=settings.max_adapter_rank,
             is_cpu=is_cpu,
         )
     )

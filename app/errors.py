@@ -4,6 +4,7 @@ PonderError
 +-- InvalidRequest     the request is wrong; `parameter` names the field
 |   +-- TooLarge       the body is larger than the server accepts
 +-- Unauthorized       no valid API key
++-- Forbidden          it is known who asks, or where from, and that may not do this
 +-- NotFound           there is no such model, strategy path or trace
 +-- Busy               try again after `retry_after` seconds
 |   +-- QuotaExceeded  because of what this key already runs
@@ -31,6 +32,10 @@ class TooLarge(InvalidRequest):
 
 class Unauthorized(PonderError):
     """The API key is missing or wrong."""
+
+
+class Forbidden(PonderError):
+    """Not from here, or not with this server's settings."""
 
 
 class NotFound(PonderError):

@@ -11,8 +11,12 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry
 
+from adapters import folder
+from adapters.registry import Registry
+from adapters.store import Store
+from adapters.weights import BaseModel
 from app.admission import Admission
-from app.api import chat, errors, models, ops
+from app.api import adapters, chat, errors, models, ops
 from app.api.access import Access
 from app.api.middleware import BodyLimit, RequestId
 from app.asks import Limits
@@ -54,7 +58,7 @@ def create_app(
         try:
             app.state.service = _service(settings, engine, equivalence)
             app.state.created = int(time.time())
-            async with _watched(engine, on_engine_death):
+            async with _watched(engine, on_engine_death), _adapters(settings, app.state.service.adapters):
                 yield
         finally:
             await engine.close()
@@ -62,12 +66,14 @@ def create_app(
 
     app = FastAPI(title="ponder", version="0.1.0", lifespan=lifespan)
     app.state.access = Access(settings.api_keys, settings.admin_keys)
+    app.state.settings = settings
     app.state.keep_alive = settings.keep_alive_seconds
     app.state.is_draining = is_draining
-    for router in (chat.router, models.router, ops.router):
+    for router in (chat.router, models.router, adapters.router, ops.router):
         app.include_router(router)
     errors.install(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    upload = settings.max_adapter_bytes + settings.max_body_bytes  # the form around the files
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger={"/v1/adapters": upload})
     app.add_middleware(RequestId)
     app.openapi = lambda: _openapi(app, is_locked=bool(settings.api_keys))  # type: ignore[method-assign] # FastAPI's own way to change the document
     return app
@@ -89,7 +95,50 @@ def _service(settings: Settings, engine: Engine, equivalence: Equivalence) -> Se
         budget=Budget(settings.max_request_tokens, settings.max_request_flops, settings.max_request_seconds),
     )
     tools = Tools(equivalence=equivalence, vocab_size=engine.card.architecture.vocab_size)
-    return Service(engine, limits=limits, policy=PriorPolicy(), admission=admission, tools=tools, metrics=metrics)
+    return Service(
+        engine,
+        limits=limits,
+        policy=PriorPolicy(),
+        admission=admission,
+        tools=tools,
+        metrics=metrics,
+        adapters=_registry(settings, engine, metrics) if engine.card.adapter_slots else None,
+    )
+
+
+def _registry(settings: Settings, engine: Engine, metrics: Metrics) -> Registry:
+    card = engine.card
+    base = BaseModel(card.name, card.architecture.num_layers, card.architecture.linear_modules)
+    registry = Registry(
+        Store(settings.adapter_dir.expanduser(), base, max_rank=card.max_adapter_rank),
+        engine,
+        slots=card.adapter_slots,
+        max_wait=settings.adapter_wait_seconds,
+        reserved=frozenset({card.name}),
+        observer=metrics.adapters,
+    )
+    metrics.adapters.watch(registry)
+    return registry
+
+
+@asynccontextmanager
+async def _adapters(settings: Settings, registry: Registry | None) -> AsyncIterator[None]:
+    """Serve the adapters of the store and those of the folder to preload, which is watched if the operator wants it."""
+    if registry is None:
+        yield
+        return
+    async with registry.running():
+        preload = settings.adapter_preload_dir
+        if preload is not None:
+            await folder.take_in(registry, preload.expanduser(), settings.max_adapter_bytes)
+        watcher = None
+        if preload is not None and settings.adapter_watch:
+            watcher = asyncio.create_task(folder.watch(registry, preload.expanduser(), settings.max_adapter_bytes))
+        try:
+            yield
+        finally:
+            if watcher is not None:
+                watcher.cancel()
 
 
 @asynccontextmanager

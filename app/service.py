@@ -9,12 +9,15 @@ import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
+from adapters.errors import UnknownAdapter
+from adapters.registry import Ref, Registry
+from adapters.residency import Lease
 from app.admission import Admission, Ticket
 from app.asks import Ask, Caller, Limits, Outcome
 from app.engine.base import Engine, Prompt
@@ -35,9 +38,18 @@ class Service:
     """Answers requests with one engine."""
 
     def __init__(
-        self, engine: Engine, *, limits: Limits, policy: Policy, admission: Admission, tools: Tools, metrics: Metrics
+        self,
+        engine: Engine,
+        *,
+        limits: Limits,
+        policy: Policy,
+        admission: Admission,
+        tools: Tools,
+        metrics: Metrics,
+        adapters: Registry | None = None,
     ) -> None:
         self.engine = engine
+        self.adapters = adapters
         self.admission = admission
         self.metrics = metrics
         self._limits = limits
@@ -45,14 +57,25 @@ class Service:
         self._tools = tools
         self._serial = itertools.count()
 
-    def resolve(self, model: str) -> tuple[str, str | None]:
-        """The served model and the strategy that a model name stands for; raises `NotFound`."""
+    def resolve(self, model: str) -> tuple[Ref | None, str | None]:
+        """The adapter (None: the base model) and the strategy that a model name stands for; raises `NotFound`."""
         name, at, strategy = model.rpartition("@")
         if not at:
             name, strategy = model, ""
-        if name != self.engine.card.name or (at and strategy not in (AUTO, *STRATEGIES.names())):
-            raise NotFound(f"The model `{model}` does not exist.", parameter="model")
-        return name, strategy or None
+        if not at or strategy in (AUTO, *STRATEGIES.names()):
+            if name == self.engine.card.name:
+                return None, strategy or None
+            with suppress(UnknownAdapter):
+                return self._adapter(name), strategy or None
+        raise NotFound(f"The model `{model}` does not exist.", parameter="model")
+
+    def _adapter(self, name: str) -> Ref:
+        """One that is there at this moment, or `UnknownAdapter`."""
+        ref = Ref.parse(name)
+        if self.adapters is None:
+            raise UnknownAdapter(f"There is no adapter `{name}`: this server holds none.", parameter="model")
+        self.adapters.find(ref)
+        return ref
 
     @asynccontextmanager
     async def open(self, ask: Ask, caller: Caller) -> AsyncIterator["Session"]:
@@ -74,13 +97,31 @@ class Service:
         with _client_faults():
             for task in tasks:
                 spec.check(params, task)
-        labels = Labels(spec.name, self.engine.card.name)
-        with (
-            self.metrics.refusals(),
-            self.admission.admit(caller.key, width) as ticket,
-            self.metrics.request(labels, meter),
-        ):
-            yield Session(self, ask, caller, plan, spec, params, prompts, tasks, meter, ticket, labels, next(self._serial))
+        labels = Labels(spec.name, self.engine.card.name, ask.adapter.name if ask.adapter else "")
+        with self.metrics.refusals(), self.admission.admit(caller.key, width) as ticket:
+            async with self._leases(ask, params, meter) as (lease, parts):
+                with self.metrics.request(labels, meter):
+                    yield Session(
+                        self, ask, caller, plan, spec, params, prompts, tasks, meter, ticket, labels, next(self._serial),
+                        lease, parts,
+                    )  # fmt: skip
+
+    @asynccontextmanager
+    async def _leases(self, ask: Ask, params: Params, meter: Meter) -> AsyncIterator[tuple[Lease | None, Mapping[str, Lease]]]:
+        """Hold the adapter that generates and those that the strategy uses, each at one version, for the length of the block."""
+        try:
+            parts = {name: self._adapter(name) for name in params.adapters}
+        except UnknownAdapter as error:
+            raise InvalidRequest(str(error), parameter="ponder") from error
+        refs = [*([ask.adapter] if ask.adapter else []), *parts.values()]
+        if self.adapters is None or not refs:
+            yield None, {}
+            return
+        async with AsyncExitStack() as stack:
+            with meter.timed("adapter"):
+                leases = await stack.enter_async_context(self.adapters.lease(refs, patience=meter.budget.seconds))
+            lease, others = (leases[0], leases[1:]) if ask.adapter else (None, leases)
+            yield lease, dict(zip(parts, others, strict=True))
 
     def _plan(self, ask: Ask, kind: AnswerKind) -> Plan:
         if ask.strategy not in (None, AUTO):
@@ -100,7 +141,8 @@ class Service:
             params = spec.Params.model_validate(dict(plan.params))
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(["ponder", *(str(part) for part in first["loc"])])
+            named = itertools.takewhile(lambda part: part.isidentifier() and part.islower(), map(str, first["loc"]))
+            where = ".".join(["ponder", *named])  # without the types that pydantic tried where a field may be one of several
             raise InvalidRequest(f"{spec.name}: {where}: {first['msg']}", parameter=where) from error
         if spec.temperature is not None and ask.temperature == 0:
             raise InvalidRequest(
@@ -130,6 +172,7 @@ class Service:
             num_choices=ask.num_choices,
             num_logprobs=ask.num_logprobs,
             read=read if ask.is_chat else lambda candidate: candidate.text,
+            encode=self.engine.encode,
         )
 
     @property
@@ -142,7 +185,8 @@ class Service:
 class Session:
     """An admitted request, ready to run.
 
-    `serial` names its branches in the engine: the request's own id may be the caller's, and so not unique.
+    `serial` names its branches in the engine: the request's own id may be the caller's, and so not unique. `lease` holds the adapter
+    version that generates, `parts` those that the strategy names.
     """
 
     service: Service
@@ -157,6 +201,13 @@ class Session:
     ticket: Ticket
     labels: Labels
     serial: int
+    lease: Lease | None
+    parts: Mapping[str, Lease]
+
+    @property
+    def model(self) -> str:
+        """What answers, by the name that was asked for, without the strategy."""
+        return str(self.ask.adapter or self.labels.model)
 
     async def run(self, emit: Callable[[int, Delta | Progress], None]) -> Outcome:
         """Run the strategy on every prompt at once; `emit` gets the number of the prompt with each event."""
@@ -182,6 +233,8 @@ class Session:
             seed=self.ask.seed,
             cache_salt=self.caller.cache_salt,
             has_deltas=self.ask.is_watched,
+            lease=self.lease,
+            parts=self.parts,
         )
         strategy = self.spec(self.params, self.service.tools)
         return await strategy(self.tasks[number], model, watch)

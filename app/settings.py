@@ -14,6 +14,10 @@ def _default_cache() -> Path:
     return Path("~/.cache/ponder")
 
 
+def _default_adapters() -> Path:
+    return Path("~/.local/share/ponder/adapters")
+
+
 class Settings(BaseSettings):
     """How a server is run."""
 
@@ -72,6 +76,28 @@ class Settings(BaseSettings):
     max_branches_per_key: int = Field(256, ge=1, description="branches in work for one API key; more are refused with 429")
     priorities: bool = Field(True, description="let narrow requests overtake wide ones, and keep slots for them")
 
+    adapter_slots: int = Field(
+        8, ge=0, le=128, description="LoRA adapter versions that the engine holds at the same time; 0 switches adapters off"
+    )
+    max_adapter_rank: Literal[8, 16, 32, 64, 128, 256] = Field(
+        16, description="highest rank of an adapter; every slot takes memory for it"
+    )
+    max_adapter_bytes: int = Field(268_435_456, ge=1024, description="largest weights file of an adapter")
+    adapter_dir: Path = Field(
+        default_factory=_default_adapters,
+        description="where adapters are kept; what was served before is served after a restart",
+    )
+    adapter_import_dir: Path | None = Field(
+        None, description="folder beneath which adapters may be imported by path; without one, none may"
+    )
+    adapter_preload_dir: Path | None = Field(
+        None, description="folder of adapters, one folder each, that are taken in at the start"
+    )
+    adapter_watch: bool = Field(False, description="watch `adapter_preload_dir` and swap in what changes there")
+    adapter_wait_seconds: float = Field(
+        30, gt=0, description="how long a request waits for an adapter slot before it is refused with 503"
+    )
+
     drain_seconds: float = Field(30, ge=0, description="how long running requests may take to end after SIGTERM")
     keep_alive_seconds: float = Field(5, gt=0, description="silence in a stream after which a comment is sent")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
@@ -97,6 +123,15 @@ class Settings(BaseSettings):
     def name(self) -> str:
         """The name of the base model in the API."""
         return self.model_name or Path(self.model).name
+
+
+class ClientSettings(BaseSettings):
+    """How the commands that speak to a running server find it: options of theirs, or these variables."""
+
+    model_config = SettingsConfigDict(env_prefix="PONDER_", frozen=True, env_ignore_empty=True)
+
+    url: str = "http://127.0.0.1:8000"
+    admin_key: str | None = None
 
 
 def _is_loopback(host: str) -> bool:

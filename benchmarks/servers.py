@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,9 +63,10 @@ def ponder(*arguments: str, name: str = "ponder") -> Iterator[Server]:
     """`ponder serve` with the embedded model."""
     port = _free_port()
     command = [str(Path(sys.executable).parent / "ponder"), "serve", "--port", str(port), "--kv-cache-gib", str(KV_GIB)]
-    command += ["--log-level", "warning", *arguments]
-    with _running(name, command, port, "/ready", {}) as server:
-        yield server
+    with tempfile.TemporaryDirectory() as adapters:
+        command += ["--log-level", "warning", "--adapter-dir", adapters, *arguments]
+        with _running(name, command, port, "/ready", {}) as server:
+            yield server
 
 
 @contextmanager

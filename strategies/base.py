@@ -105,6 +105,7 @@ class Task:
         num_choices: how many answers the caller wants back (OpenAI's `n`), best first.
         num_logprobs: alternatives per token that the caller wants to see; None when it wants no log-probabilities.
         read: the text of a candidate that is voted on (its content, or its tool calls as canonical JSON).
+        encode: token ids of a text that continues what was generated.
 
     """
 
@@ -114,6 +115,7 @@ class Task:
     num_choices: int = 1
     num_logprobs: int | None = None
     read: Callable[[Candidate], str] = lambda candidate: candidate.text
+    encode: Callable[[str], tuple[int, ...]] = lambda _text: ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,13 @@ class Model(Protocol):
 
     async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
         """Log-probability of each token of `options` as the next one after `prefix`."""
+        ...
+
+    def using(self, adapter: str) -> "Model":
+        """The same request's model, budget and all, with another adapter: one of those that the strategy's parameters name.
+
+        All adapters of a request are held from its first to its last branch, each at one version.
+        """
         ...
 
     @property

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from strategies.ballot import Ballot, count
-from strategies.base import AnswerKind, Candidate, Emit, Model, Progress, Result, Scored, Task, UnsupportedTask
+from strategies.base import AnswerKind, Candidate, Emit, Model, Progress, Result, Scored, Task, UnsupportedTask, Verifier
 from strategies.strategy import Params, Strategy, ended
-from strategies.verifiers import VERIFIERS
+from strategies.verifiers import VERIFIERS, AdapterChoice, AdapterVerifier
 
 
 class BestOfNParams(Params):
@@ -15,9 +15,16 @@ class BestOfNParams(Params):
 
     n: Annotated[int, Field(ge=1, le=256, description="candidates to draw, all at once")] = 8
     verifier: Annotated[
-        Literal[*VERIFIERS.names()] | None,  # type: ignore[valid-type]
-        Field(description="who picks; by default `majority` where answers can be compared, else `likelihood`"),
+        Literal[*VERIFIERS.names()] | AdapterChoice | None,  # type: ignore[valid-type]
+        Field(
+            description='who picks, or `{"adapter": name}`; by default `majority` where answers can be compared, else `likelihood`'
+        ),
     ] = None
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The one that judges."""
+        return (self.verifier.adapter,) if isinstance(self.verifier, AdapterChoice) else ()
 
 
 class BestOfN(Strategy[BestOfNParams]):
@@ -39,8 +46,7 @@ class BestOfN(Strategy[BestOfNParams]):
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
         """Draw all, score all, return the best distinct ones in order."""
-        name = self.params.verifier or ("likelihood" if task.kind is AnswerKind.OPEN else "majority")
-        verifier = VERIFIERS[name](self.tools)
+        verifier = self._verifier(task)
         wanted = [number for number in (verifier.num_logprobs, task.num_logprobs) if number is not None]
         drawn: list[Candidate] = []
         async with model.sample(task.prefix, self.params.n, num_logprobs=max(wanted, default=None)) as samples:
@@ -52,6 +58,11 @@ class BestOfN(Strategy[BestOfNParams]):
         scores = await verifier.score(task, drawn, model) if drawn else []
         scored = tuple(Scored(c, ballot.answers[c.index], score) for c, score in zip(drawn, scores, strict=True))
         return Result(_best(scored, task.num_choices, ballot), scored, ended(model))
+
+    def _verifier(self, task: Task) -> Verifier:
+        if isinstance(self.params.verifier, AdapterChoice):
+            return AdapterVerifier(self.params.verifier.adapter)
+        return VERIFIERS[self.params.verifier or ("likelihood" if task.kind is AnswerKind.OPEN else "majority")](self.tools)
 
 
 def _best(scored: tuple[Scored, ...], num_choices: int, ballot: Ballot) -> tuple[Scored, ...]:

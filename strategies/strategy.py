@@ -16,6 +16,11 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Adapters that the strategy uses besides the one that generates: they are leased with it, for the whole run."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Tools:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -35,19 +36,25 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def serve() -> Serve:
+def serve(tmp_path: Path) -> Serve:
     """`async with serve(replies, seconds_per_token=…, some_setting=…) as served`."""
 
     @asynccontextmanager
     async def served(
-        script: Script | list[str] = MATH, *, seconds_per_token: float = 0.0, max_branches: int = 64, **settings: object
+        script: Script | list[str] = MATH,
+        *,
+        seconds_per_token: float = 0.0,
+        max_branches: int = 64,
+        adapter_slots: int = 4,
+        **settings: object,
     ) -> AsyncIterator[Served]:
         engine = ScriptedEngine(
             cycle(script) if isinstance(script, list) else script,
             seconds_per_token=seconds_per_token,
             max_branches=max_branches,
+            adapter_slots=adapter_slots,
         )
-        app = create_app(Settings(**settings), engine)
+        app = create_app(Settings(**{"adapter_dir": tmp_path / "adapters", **settings}), engine)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with (
             app.router.lifespan_context(app),

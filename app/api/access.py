@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.asks import Caller
-from app.errors import Unauthorized
+from app.errors import Forbidden, Unauthorized
 
 ANONYMOUS = Caller("anonymous")
 
@@ -40,6 +40,18 @@ class Access:
         if self._admin and not _is_among(_digest(credentials.credentials if credentials else ""), self._admin):
             raise Unauthorized("This needs a key for administration.")
 
+    def admit_change(self, credentials: HTTPAuthorizationCredentials | None, fetch_site: str | None) -> None:
+        """Raise unless the caller may change the server.
+
+        Without keys for administration only a server without any keys, which listens on the loopback interface, may be changed, and
+        then not by the pages of other sites in a browser on this machine.
+        """
+        self.admit_administrator(credentials)
+        if not self._admin and self._api:
+            raise Forbidden("This server has no keys for administration: start it with PONDER_ADMIN_KEYS.")
+        if not self._admin and fetch_site not in (None, "same-origin", "none"):
+            raise Forbidden("Pages of other sites may not change this server.")
+
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
@@ -59,3 +71,8 @@ async def administrator(
 ) -> None:
     """Dependency: refuse everyone without a key for administration."""
     request.app.state.access.admit_administrator(credentials)
+
+
+async def changer(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+    """Dependency: refuse everyone who may not change the server."""
+    request.app.state.access.admit_change(credentials, request.headers.get("sec-fetch-site"))

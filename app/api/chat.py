@@ -90,7 +90,7 @@ def _chat_ask(request: Request, body: ChatRequest, header: str | None, path: str
 def _ask(request: Request, body: Sampling, header: str | None, path: str | None, **fields: Any) -> Ask:
     """The strategy is the first named of body, header, model name and path."""
     service: Service = request.app.state.service
-    _, in_model = service.resolve(body.model)
+    adapter, in_model = service.resolve(body.model)
     options = body.ponder or PonderOptions()
     if header is not None and header not in (AUTO, *STRATEGIES.names()):
         raise InvalidRequest(f"There is no strategy `{header}`.", parameter="X-Ponder-Strategy")
@@ -98,6 +98,7 @@ def _ask(request: Request, body: Sampling, header: str | None, path: str | None,
     response_format = body.response_format
     return Ask(
         id=request.state.request_id,
+        adapter=adapter,
         strategy=options.strategy or header or in_model or path,
         parameters=options.parameters,
         budget=Budget(budget.tokens, budget.flops, budget.seconds) if budget else Budget(),

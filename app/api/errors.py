@@ -10,7 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
+from adapters import errors as adapters
 from app import errors
 
 logger = logging.getLogger("ponder.api")
@@ -25,8 +27,16 @@ STATUS: dict[type[Exception], tuple[int, str, str | None]] = {
     errors.NotFound: (404, "invalid_request_error", "model_not_found"),
     errors.QuotaExceeded: (429, "rate_limit_error", "rate_limit_exceeded"),
     errors.Overloaded: (503, "server_error", "overloaded"),
+    errors.Forbidden: (403, "permission_error", "forbidden"),
     errors.EngineDead: (503, "server_error", "engine_dead"),
     errors.Disconnected: (499, "client_error", "disconnected"),  # nginx's status for it; nobody receives it
+    adapters.AdapterError: (400, "invalid_request_error", None),
+    adapters.AdapterRefused: (400, "invalid_request_error", "adapter_refused"),
+    adapters.AdapterFailed: (400, "invalid_request_error", "adapter_failed"),
+    adapters.UnknownAdapter: (404, "invalid_request_error", "model_not_found"),
+    adapters.AdapterConflict: (409, "invalid_request_error", "conflict"),
+    adapters.AdapterLost: (410, "invalid_request_error", "adapter_lost"),
+    adapters.NoSlot: (503, "server_error", "no_adapter_slot"),
 }
 """Class -> status, OpenAI's `type`, OpenAI's `code`; a class that is not listed takes its nearest base."""
 
@@ -51,7 +61,10 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "The request is wrong.",
         401: "No valid API key.",
+        403: "This key may not do that.",
         404: "There is no such model.",
+        409: "It cannot be done in the present state.",
+        410: "The adapter version is lost: its files are gone.",
         413: "The body is too large.",
         429: "This key has too much in work; see Retry-After.",
         503: "The server is full or its engine is dead; see Retry-After.",
@@ -87,6 +100,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     @app.exception_handler(errors.PonderError)
+    @app.exception_handler(adapters.AdapterError)
     async def _ours(_request: Request, error: Exception) -> JSONResponse:
         return response_to(error)
 
@@ -95,9 +109,15 @@ def install(app: FastAPI) -> None:
         return response_to(_first_fault(error))
 
     @app.exception_handler(HTTPException)
-    async def _http(_request: Request, error: HTTPException) -> JSONResponse:
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
         body = _body(str(error.detail), "invalid_request_error", None, None)
-        return JSONResponse(body, error.status_code, error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # the router knows the methods of the first route of this path only
+            routes = [
+                route for route in app.routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+            ]
+            headers["Allow"] = ", ".join(sorted(set().union(*(route.methods or () for route in routes))))
+        return JSONResponse(body, error.status_code, headers)
 
 
 def _first_fault(error: RequestValidationError) -> errors.InvalidRequest:

@@ -4,6 +4,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -49,19 +50,21 @@ class RequestId:
 
 
 class BodyLimit:
-    """Answers 413 to a body that says, or turns out, to be larger than `max_bytes`."""
+    """Answers 413 to a body that says, or turns out, to be larger than `max_bytes`, or than its path's own limit in `larger`."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int]) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        max_bytes = self._larger.get(scope["path"], self._max_bytes)
         declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdecimal() and int(declared) > self._max_bytes:
-            await self._refuse(scope, receive, send)
+        if declared.isdecimal() and int(declared) > max_bytes:
+            await self._refuse(max_bytes, scope, receive, send)
             return
         received = 0
         has_started = False
@@ -70,27 +73,27 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                raise TooLarge(self._text)
+            if received > max_bytes:
+                raise TooLarge(_too_large(max_bytes))
             return message
 
         async def send_unless_refused(message: Message) -> None:
             nonlocal has_started
-            if received <= self._max_bytes:
+            if received <= max_bytes:
                 has_started = True
                 await send(message)
 
         # The framework turns an error while it reads a body into a 400 of its own: that answer is held back for ours.
         with suppress(TooLarge):
             await self._app(scope, receive_counted, send_unless_refused)
-        if received > self._max_bytes and not has_started:
-            await self._refuse(scope, receive, send)
+        if received > max_bytes and not has_started:
+            await self._refuse(max_bytes, scope, receive, send)
 
-    @property
-    def _text(self) -> str:
-        return f"The body is larger than {self._max_bytes} bytes."
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = response_to(TooLarge(self._text))
+    async def _refuse(self, max_bytes: int, scope: Scope, receive: Receive, send: Send) -> None:
+        response = response_to(TooLarge(_too_large(max_bytes)))
         response.headers["Connection"] = "close"
         await response(scope, receive, send)
+
+
+def _too_large(max_bytes: int) -> str:
+    return f"The body is larger than {max_bytes} bytes."

@@ -1,5 +1,6 @@
-"""`/v1/models`: the served model, and one entry per strategy for clients that offer only a model menu."""
+"""`/v1/models`: the base model and its adapters, and one entry per strategy for clients that offer only a model menu."""
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -15,28 +16,32 @@ router = APIRouter(responses={status: RESPONSES[status] for status in (401, 404)
 
 @router.get("/v1/models")
 async def list_models(request: Request, _who: Annotated[Caller, Depends(caller)]) -> dict[str, Any]:
-    """The base model, then `model@strategy` for `auto` and each strategy."""
-    name = request.app.state.service.engine.card.name
-    names = [name, *(f"{name}@{strategy}" for strategy in (AUTO, *STRATEGIES.names()))]
+    """The base model and the adapters that are served; then each with `@auto` and `@strategy`."""
+    service: Service = request.app.state.service
+    served = service.adapters.adapters() if service.adapters else []
+    names = [service.engine.card.name, *(adapter.name for adapter in served if adapter.current)]
+    names += [f"{name}@{strategy}" for name in names for strategy in (AUTO, *STRATEGIES.names())]
     return {"object": "list", "data": [_entry(request, one) for one in names]}
 
 
 @router.get("/v1/models/{model:path}")
 async def get_model(request: Request, model: str, _who: Annotated[Caller, Depends(caller)]) -> dict[str, Any]:
-    """One of them."""
-    service: Service = request.app.state.service
-    service.resolve(model)
+    """One of them; an adapter's version as `name:sha8` too."""
     return _entry(request, model)
 
 
 def _entry(request: Request, name: str) -> dict[str, Any]:
-    card = request.app.state.service.engine.card
+    """As vLLM tells adapters: `parent` is the base model, `root` the version that the name stands for."""
+    service: Service = request.app.state.service
+    card = service.engine.card
+    ref, _ = service.resolve(name)
+    version = service.adapters.find(ref) if ref and service.adapters else None
     return {
         "id": name,
         "object": "model",
-        "created": request.app.state.created,
+        "created": int(datetime.fromisoformat(version.created).timestamp()) if version else request.app.state.created,
         "owned_by": "ponder",
-        "root": card.name,
+        "root": version.id if version else card.name,
         "parent": None if name == card.name else card.name,
         "max_model_len": card.max_model_len,
     }

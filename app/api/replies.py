@@ -129,7 +129,7 @@ def envelope(shape: Shape, session: Session, *, is_chunk: bool) -> dict[str, Any
         "id": shape.id_prefix + session.ask.id,
         "object": shape.chunk_object if is_chunk else shape.object,
         "created": int(time.time()),
-        "model": session.labels.model,
+        "model": session.model,
     }
 
 
@@ -157,6 +157,7 @@ def account(session: Session, outcome: Outcome) -> dict[str, Any]:
             "why": plan.why,
             "calibrated": plan.is_calibrated,
         },
+        "adapter": session.lease and session.lease.version.id,
         "difficulty": None,
         "answer_kind": session.tasks[0].kind.value,
         "stop_reason": outcome.stop_reason.value,
@@ -186,6 +187,8 @@ def account(session: Session, outcome: Outcome) -> dict[str, Any]:
 def headers(session: Session, outcome: Outcome | None = None) -> dict[str, str]:
     """`x-ponder-*`: what is known when the headers are sent; a stream's totals come in its last chunk."""
     known = {"x-ponder-strategy": session.spec.name, "x-ponder-trace-id": session.ask.id}
+    if session.lease is not None:
+        known["x-ponder-adapter"] = session.lease.version.id
     if outcome is not None:
         known |= {
             "x-ponder-stop-reason": outcome.stop_reason.value,

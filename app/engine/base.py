@@ -4,19 +4,28 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from adapters.residency import AdapterHost, EngineAdapter
 from app.metering.flops import Architecture
 from strategies.base import TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What the service must know of the served model. `max_branches`: sequences the engine runs at the same time."""
+    """What the service must know of the served model.
+
+    Attributes:
+        max_branches: sequences the engine runs at the same time.
+        adapter_slots: LoRA adapters it holds at the same time, 0 for none; each of a rank up to `max_adapter_rank`.
+
+    """
 
     name: str
     max_model_len: int
     max_branches: int
     architecture: Architecture
     description: str = ""
+    adapter_slots: int = 0
+    max_adapter_rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,7 @@ class Branch:
         num_logprobs: alternatives per token; None for no log-probabilities at all, 0 for the sampled token's only.
         cache_salt: branches share cached prefixes only with branches of the same salt.
         is_streamed: deltas as they come, instead of one output at the end.
+        adapter: the LoRA adapter to generate with; loaded, and leased for as long as the branch runs.
         options: when given, generate one token and return the log-probabilities of these token ids.
 
     """
@@ -62,6 +72,7 @@ class Branch:
     num_logprobs: int | None = None
     cache_salt: str | None = None
     is_streamed: bool = False
+    adapter: EngineAdapter | None = None
     options: tuple[int, ...] = ()
 
 
@@ -91,7 +102,7 @@ class ReplyParser(Protocol):
         ...
 
 
-class Engine(Protocol):
+class Engine(AdapterHost, Protocol):
     """Generates. Errors are those of `app.errors`; anything else that comes out is a defect."""
 
     card: ModelCard
@@ -107,6 +118,10 @@ class Engine(Protocol):
     @property
     def failure(self) -> str | None:
         """Why the engine is dead, None while it lives. Cheap; does not ask the engine."""
+        ...
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of a piece of text that continues a prompt: nothing is put before or after it."""
         ...
 
     async def render_chat(self, body: Mapping[str, Any]) -> Prompt:

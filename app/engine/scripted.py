@@ -11,6 +11,8 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
+from adapters.errors import AdapterFailed
+from adapters.residency import EngineAdapter
 from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
 from app.engine.replies import PlainReply
 from app.errors import EngineDead, InvalidRequest
@@ -24,7 +26,8 @@ BLOCK = 16
 """Tokens in a block of the pretended prefix cache."""
 
 Script = Callable[[str, int], str]
-"""(text of the prompt, how many answers to it came before) -> the answer."""
+"""(text of the prompt, how many answers to it came before) -> the answer. With an adapter, the name that the engine knows it by and
+a colon come before it; or those of another that computed the prefix found in the cache: what a stale cache does to a real engine."""
 
 
 def cycle(replies: Sequence[str]) -> Script:
@@ -42,17 +45,26 @@ class ScriptedEngine:
     """
 
     def __init__(
-        self, script: Script, *, seconds_per_token: float = 0.0, max_model_len: int = 2048, max_branches: int = 64
+        self,
+        script: Script,
+        *,
+        seconds_per_token: float = 0.0,
+        max_model_len: int = 2048,
+        max_branches: int = 64,
+        adapter_slots: int = 4,
     ) -> None:
-        self.card = ModelCard("scripted", max_model_len, max_branches, SMALL, "scripted")
+        self.card = ModelCard("scripted", max_model_len, max_branches, SMALL, "scripted", adapter_slots, max_adapter_rank=16)
         self._script = script
         self._seconds_per_token = seconds_per_token
         self._ids: dict[str, int] = {}
         self._words: list[str] = []
         self._serials: dict[str, itertools.count[int]] = {}
-        self._cached: set[tuple[str | None, tuple[int, ...]]] = set()
+        self._cached: dict[tuple[str | None, tuple[int, ...]], str] = {}
+        self.adapters: dict[int, EngineAdapter] = {}
+        self.refused: set[str] = set()
         self.live: dict[str, asyncio.Event] = {}
         self.branches: list[Branch] = []
+        self.running: dict[str, Branch] = {}
         self._failure: str | None = None
 
     async def start(self) -> None:
@@ -83,6 +95,33 @@ class ScriptedEngine:
             self._words.append(word)
         return self._ids[word]
 
+    async def load_adapter(self, adapter: EngineAdapter) -> None:
+        """Hold it; refused, with its path, when a test said so."""
+        self._check()
+        await asyncio.sleep(self._seconds_per_token)
+        if self.refused & {adapter.path.split("/")[-2], "load"}:
+            raise AdapterFailed("The engine could not load it.")
+        if len(self.adapters) >= self.card.adapter_slots:
+            raise RuntimeError("more adapters than slots")
+        self.adapters[adapter.id] = adapter
+
+    async def probe_adapter(self, adapter: EngineAdapter) -> None:  # noqa: ARG002 - the port's signature
+        """Refused when a test said so."""
+        self._check()
+        if "probe" in self.refused:
+            raise AdapterFailed("The engine computes nonsense with it.")
+
+    async def unload_adapter(self, adapter: EngineAdapter) -> None:
+        """Let it go; whoever still runs on it would be cut off, so that is an error."""
+        await asyncio.sleep(self._seconds_per_token)
+        if any(branch.adapter == adapter for branch in self.running.values()):
+            raise RuntimeError("unloaded under a running branch")
+        del self.adapters[adapter.id]
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Words, as everywhere here."""
+        return self.tokenise(text)
+
     async def render_chat(self, body: Mapping[str, Any]) -> Prompt:
         """One line per message."""
         lines = [f"{message['role']}: {_text(message.get('content'))}" for message in body["messages"]]
@@ -112,11 +151,14 @@ class ScriptedEngine:
     async def generate(self, branch: Branch) -> AsyncIterator[Output]:
         """Answer from the script, word by word when streamed."""
         self._check()
+        if branch.adapter is not None and branch.adapter.id not in self.adapters:
+            raise RuntimeError("a branch of an adapter that is not loaded")
         self.branches.append(branch)
+        self.running[branch.id] = branch
         halted = self.live[branch.id] = asyncio.Event()
         try:
-            cached = self._cached_tokens(branch)
-            words, finish, stop = self._reply(branch)
+            cached, voice = self._cached_tokens(branch)
+            words, finish, stop = self._reply(branch, voice)
             tokens = [self._token(word, branch.num_logprobs) for word in words]
             sent = 0
             if branch.is_streamed or self._seconds_per_token:
@@ -133,6 +175,7 @@ class ScriptedEngine:
             yield self._output(branch, cached, tokens[sent:] if branch.is_streamed else tokens, finish, stop)
         finally:
             self.live.pop(branch.id, None)
+            self.running.pop(branch.id, None)
 
     def _check(self) -> None:
         if self._failure:
@@ -145,17 +188,24 @@ class ScriptedEngine:
         except TimeoutError:
             pass
 
-    def _cached_tokens(self, branch: Branch) -> int:
-        """Whole blocks seen before under the same salt, never the whole prefix."""
+    def _cached_tokens(self, branch: Branch) -> tuple[int, str]:
+        """Whole blocks seen before under the same salt, never the whole prefix; and which adapter computed the first of them.
+
+        Nothing but the salt tells adapters apart here, as in an engine whose adapter was replaced in place.
+        """
         keys = [(branch.cache_salt, branch.prefix[:end]) for end in range(BLOCK, len(branch.prefix), BLOCK)]
         hits = sum(1 for _ in itertools.takewhile(self._cached.__contains__, keys))
-        self._cached.update(keys)
-        return hits * BLOCK
+        own = branch.adapter.name if branch.adapter else ""
+        for key in keys:
+            self._cached.setdefault(key, own)
+        return hits * BLOCK, self._cached[keys[0]] if keys else own
 
-    def _reply(self, branch: Branch) -> tuple[list[str], str, str | None]:
+    def _reply(self, branch: Branch, voice: str) -> tuple[list[str], str, str | None]:
         text = "".join(self._words[token] for token in branch.prefix)
         serial = next(self._serials.setdefault(text, itertools.count()))
         reply = self._script(text, branch.seed if branch.seed is not None else serial)
+        if voice:
+            reply = f"{voice}: {reply}"
         for stop in _stops(branch.prompt.request):
             if stop in reply:
                 return self._cut(reply[: reply.index(stop)], branch, "stop", stop)

@@ -6,6 +6,7 @@ so that what a client of vLLM expects is what it gets; one request to vLLM is on
 
 import asyncio
 import copy
+import math
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
 from vllm.exceptions import VLLMClientError, VLLMError
 from vllm.inputs.engine import tokens_input
+from vllm.lora.request import LoRARequest
 from vllm.outputs import CompletionOutput
 from vllm.parser import Parser, ParserManager
 from vllm.renderers.online_renderer import OnlineRenderer
@@ -28,6 +30,8 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
+from adapters.errors import AdapterFailed
+from adapters.residency import EngineAdapter
 from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
 from app.engine.replies import ParsedReply, PlainReply
 from app.errors import EngineDead, InvalidRequest
@@ -41,6 +45,7 @@ class EngineOptions:
 
     Attributes:
         max_tokens: the most that one answer may generate, and `default_max_tokens` when the caller does not say.
+        adapter_slots: LoRA adapters that the engine holds at the same time, 0 to switch LoRA off; of a rank up to `max_adapter_rank`.
         is_cpu: the CPU back end is in use: seeds are guarded and nothing is compiled.
 
     """
@@ -58,6 +63,8 @@ class EngineOptions:
     reasoning_parser: str | None = None
     max_tokens: int = 8192
     default_max_tokens: int = 2048
+    adapter_slots: int = 0
+    max_adapter_rank: int = 16
     is_cpu: bool = True
 
 
@@ -90,6 +97,7 @@ class VllmEngine:
             enable_log_requests=False,
             trust_remote_code=False,
             **_given(block_size=options.block_size, gpu_memory_utilization=options.gpu_memory_utilization),
+            **_lora(options),
             **({"worker_extension_cls": "app.engine.seed_guard.SeedGuard"} if options.is_cpu else {}),
         )
         config = await asyncio.to_thread(arguments.create_engine_config)
@@ -125,15 +133,18 @@ class VllmEngine:
             max_branches=config.scheduler_config.max_num_seqs,
             architecture=Architecture.from_config(model.hf_config.to_dict()),
             description=f"vLLM, {str(model.dtype).removeprefix('torch.')}",
+            adapter_slots=options.adapter_slots,
+            max_adapter_rank=options.max_adapter_rank,
         )
-        await self._warm_up()
+        await self._generate_one("warm-up")  # the first pass takes seconds: it should not be a client's
 
-    async def _warm_up(self) -> None:
-        """The first pass through the model takes seconds: it should not be a client's."""
+    async def _generate_one(self, name: str, adapter: EngineAdapter | None = None) -> None:
+        """Say one token; raises `AdapterFailed` when its probability is not a number."""
         prompt = await self.render_chat({"model": self._options.name, "messages": [{"role": "user", "content": "Hello"}]})
-        branch = Branch(id="warm-up", prompt=prompt, prefix=prompt.token_ids, max_tokens=2, num_logprobs=0)
-        async for _ in self.generate(branch):
-            pass
+        branch = Branch(id=name, prompt=prompt, prefix=prompt.token_ids, max_tokens=1, num_logprobs=0, adapter=adapter)
+        async for output in self.generate(branch):
+            if not all(math.isfinite(token.logprob) for token in output.logprobs):
+                raise AdapterFailed("The engine computes nonsense with it: a token's probability is not a number.")
 
     async def close(self) -> None:
         """Shut vLLM's processes down."""
@@ -190,6 +201,29 @@ class VllmEngine:
             raise EngineDead("The engine is not running.")
         return self._llm
 
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Without the special tokens that begin a prompt."""
+        return tuple(self._running.renderer.tokenizer.encode(text, add_special_tokens=False))
+
+    async def load_adapter(self, adapter: EngineAdapter) -> None:
+        """Load it between two steps of the engine; what is wrong with it is told, and the engine lives."""
+        with _adapter_faults():
+            if not await self._running.add_lora(_request(adapter)):
+                raise AdapterFailed("The engine did not take it.")
+
+    async def probe_adapter(self, adapter: EngineAdapter) -> None:
+        """One token from a fixed prompt."""
+        with _adapter_faults():
+            await self._generate_one(f"probe-{adapter.id}", adapter)
+
+    async def unload_adapter(self, adapter: EngineAdapter) -> None:
+        """Free the slot and the copy in memory."""
+        llm = self._running
+        with _adapter_faults():
+            await llm.remove_lora(adapter.id)
+            if adapter.id in await llm.list_loras():
+                raise AdapterFailed("The engine still holds it.")
+
     def parser(self, prompt: Prompt) -> ReplyParser:
         """A parser for one reply; text is passed through when neither tools nor reasoning markup can be in it."""
         request = prompt.request
@@ -207,6 +241,7 @@ class VllmEngine:
                 tokens_input(list(branch.prefix), cache_salt=branch.cache_salt),
                 _sampling(branch),
                 branch.id,
+                lora_request=_request(branch.adapter) if branch.adapter else None,
                 priority=branch.priority,
             )
             async with aclosing(stream):
@@ -234,6 +269,18 @@ def has_chat(request: Any) -> bool:
 
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _lora(options: EngineOptions) -> dict[str, Any]:
+    """VLLM's LoRA settings. As many copies in memory as slots: vLLM then never evicts by itself, which could read files again."""
+    if not options.adapter_slots:
+        return {}
+    slots = options.adapter_slots
+    return {"enable_lora": True, "max_loras": slots, "max_cpu_loras": slots, "max_lora_rank": options.max_adapter_rank}
+
+
+def _request(adapter: EngineAdapter) -> LoRARequest:
+    return LoRARequest(adapter.name, adapter.id, adapter.path)
 
 
 def _sampling(branch: Branch) -> SamplingParams:
@@ -283,6 +330,19 @@ def _logprobs(output: CompletionOutput, token_ids: tuple[int, ...], num_top: int
             )
         )
     return tuple(entries)
+
+
+@contextmanager
+def _adapter_faults() -> Iterator[None]:
+    """Whatever vLLM says against an adapter is `AdapterFailed`, unless it died of it."""
+    try:
+        yield
+    except (AdapterFailed, EngineDead):
+        raise
+    except EngineDeadError as error:
+        raise EngineDead("The engine died.") from error
+    except Exception as error:
+        raise AdapterFailed(f"The engine refused it: {str(error).strip().splitlines()[-1][:500]}") from error
 
 
 @contextmanager

@@ -1,16 +1,16 @@
 """FLOPs of a transformer's forward passes, by arithmetic on its config. Pure: no model, no engine, no clock.
 
 Counted, at two FLOPs per multiply-add: the matrix products of every layer (attention projections with grouped heads, gated
-or plain MLP), attention scores and values at the true context length (causal: a token attends to itself and what is before
-it), and the LM head for each row of logits that is computed. Not counted, together below 1 % on the models tried: norms, rotary embeddings,
-softmax, activations, sampling, embedding look-ups.
+or plain MLP), an unmerged LoRA adapter's at its true rank (an engine may pad it), attention scores and values at the true context
+length (causal: a token attends to itself and what is before it), and the LM head for each row of logits that is computed. Not
+counted, together below 1 % on the models tried: norms, rotary embeddings, softmax, activations, sampling, embedding look-ups.
 
 Sources: Kaplan et al. 2020 (2N per token plus attention), PaLM appendix B (4*L*H*Q*T per token for attention), and vLLM's
 `v1/metrics/perf.py`, which charges a prefill the full rectangle, about twice the causal count, and leaves LoRA out.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -23,6 +23,7 @@ class Architecture:
         head_dim: width of one head.
         has_gated_mlp: three matrices (gate, up, down) instead of two.
         sliding_window: the most positions that a token attends to, None for all.
+        lora_parameters: of the LoRA adapter that it runs with.
 
     """
 
@@ -35,6 +36,7 @@ class Architecture:
     vocab_size: int
     has_gated_mlp: bool = True
     sliding_window: int | None = None
+    lora_parameters: int = 0
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Architecture":
@@ -62,11 +64,11 @@ class Architecture:
 
     @property
     def layers_per_token(self) -> int:
-        """FLOPs of the matrix products of all layers, for one token."""
+        """FLOPs of the matrix products of all layers and of the LoRA adapter, for one token."""
         queries, keys = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
         attention = self.hidden_size * (queries + 2 * keys) + queries * self.hidden_size
         mlp = (3 if self.has_gated_mlp else 2) * self.hidden_size * self.intermediate_size
-        return 2 * self.num_layers * (attention + mlp)
+        return 2 * (self.num_layers * (attention + mlp) + self.lora_parameters)
 
     @property
     def head_per_row(self) -> int:
@@ -78,10 +80,11 @@ class Architecture:
         """FLOPs of one token attending to one position: scores and values, in all layers."""
         return 4 * self.num_layers * self.num_heads * self.head_dim
 
-    def lora_per_token(self, rank: int, modules: frozenset[str]) -> int:
-        """FLOPs that an unmerged LoRA of `rank` on these modules adds to each token: 2r(in + out) a matrix."""
+    @property
+    def linear_modules(self) -> dict[str, tuple[int, int]]:
+        """The linear modules that a LoRA can update, with their (inputs, outputs); alike in all layers."""
         queries, keys = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
-        shapes = {
+        return {
             "q_proj": (self.hidden_size, queries),
             "k_proj": (self.hidden_size, keys),
             "v_proj": (self.hidden_size, keys),
@@ -90,10 +93,10 @@ class Architecture:
             "up_proj": (self.hidden_size, self.intermediate_size),
             "down_proj": (self.intermediate_size, self.hidden_size),
         }
-        if unknown := modules - shapes.keys():
-            message = f"no such LoRA target: {', '.join(sorted(unknown))}"
-            raise ValueError(message)
-        return 2 * rank * self.num_layers * sum(sum(shapes[module]) for module in modules)
+
+    def with_lora(self, parameters: int) -> "Architecture":
+        """The same model with an unmerged LoRA of so many parameters: each is one multiply-add more for every token."""
+        return replace(self, lora_parameters=parameters)
 
     def prefill(self, num_tokens: int, num_before: int = 0) -> int:
         """FLOPs of one forward pass over `num_tokens` that follow `num_before` others, without logits."""

@@ -5,12 +5,14 @@ counting of every token, including those of branches that were ended.
 """
 
 import asyncio
+import copy
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
+from adapters.residency import Lease
 from app.admission import Admission, Ticket
 from app.engine.base import Branch, Engine, Output, Prompt
 from app.metering.meter import Grant, Meter, Purpose
@@ -33,7 +35,14 @@ class _Draw:
 
 
 class MeteredModel:
-    """`strategies.base.Model` for one request."""
+    """`strategies.base.Model` for one request.
+
+    Args:
+        lease: on the adapter version that generates; None for the base model.
+        parts: leases on the adapters that the strategy uses besides, by their names in its parameters.
+        cache_salt: the caller's own; each adapter version adds its own to it.
+
+    """
 
     def __init__(
         self,
@@ -47,6 +56,8 @@ class MeteredModel:
         seed: int | None = None,
         cache_salt: str | None = None,
         has_deltas: bool = True,
+        lease: Lease | None = None,
+        parts: Mapping[str, Lease] | None = None,
     ) -> None:
         self._engine = engine
         self._meter = meter
@@ -55,9 +66,24 @@ class MeteredModel:
         self._prompt = prompt
         self._request_id = request_id
         self._seed = seed
-        self._cache_salt = cache_salt
         self._has_deltas = has_deltas
         self._serial = itertools.count()
+        self._caller_salt = cache_salt
+        self._parts = parts or {}
+        self._run_on(lease)
+
+    def _run_on(self, lease: Lease | None) -> None:
+        base = self._engine.card.architecture
+        self._adapter = None if lease is None else lease.adapter
+        self._architecture = base if lease is None else base.with_lora(lease.version.parameters)
+        salts = [self._caller_salt, lease and lease.cache_salt]
+        self._cache_salt = ":".join(salt for salt in salts if salt) or None
+
+    def using(self, adapter: str) -> "MeteredModel":
+        """The same request's model with another of its adapters; see `strategies.base.Model.using`."""
+        other = copy.copy(self)
+        other._run_on(self._parts[adapter])
+        return other
 
     @property
     def stopped(self) -> StopReason | None:
@@ -90,7 +116,7 @@ class MeteredModel:
 
     async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
         """Log-probability of each option as the next token; charged as verification."""
-        grant = await self._meter.reserve(len(prefix), 1)
+        grant = await self._meter.reserve(len(prefix), 1, self._architecture)
         if grant is None:
             return [0.0] * len(options)
         output: Output | None = None
@@ -99,6 +125,7 @@ class MeteredModel:
                 branch = Branch(
                     id=self._next_id(), prompt=self._prompt, prefix=tuple(prefix), max_tokens=1,
                     priority=self._ticket.priority, cache_salt=self._cache_salt, options=tuple(options),
+                    adapter=self._adapter,
                 )  # fmt: skip
                 async with aclosing(self._engine.generate(branch)) as outputs:  # type: ignore[type-var]
                     async for output in outputs:  # noqa: B007 - the last one is kept
@@ -147,7 +174,7 @@ class MeteredModel:
         branch_id = self._next_id()
         asyncio.current_task().set_name(branch_id)  # type: ignore[union-attr] # runs in a task of `sample`
         candidate = None
-        grant = await self._meter.reserve(len(draw.prefix), draw.share)
+        grant = await self._meter.reserve(len(draw.prefix), draw.share, self._architecture)
         if grant is not None:
             candidate = await self._granted(draw, index, grant, branch_id)
         draw.arrived.put_nowait(candidate)
@@ -162,6 +189,7 @@ class MeteredModel:
                     id=branch_id, prompt=self._prompt, prefix=draw.prefix, max_tokens=grant.tokens,
                     priority=self._ticket.priority, seed=None if self._seed is None else _wrapped(self._seed + index),
                     num_logprobs=draw.num_logprobs, cache_salt=self._cache_salt, is_streamed=draw.on_delta is not None,
+                    adapter=self._adapter,
                 )  # fmt: skip
                 draw.live.add(branch_id)
                 try:

@@ -55,17 +55,23 @@ class Purpose(StrEnum):
 class Grant:
     """A reservation: `tokens` may be generated after a prefix of `prefix_tokens`; `flops` is what that costs at worst.
 
-    `limit` is the budget that made it smaller than asked for.
+    `architecture` is what computes it: the base model, or that with an adapter. `limit` is the budget that made it smaller than asked
+    for.
     """
 
     prefix_tokens: int
     tokens: int
     flops: int
+    architecture: Architecture
     limit: StopReason | None = None
 
 
 class Meter:
     """The account of one request.
+
+    Args:
+        architecture: the base model; each reservation may be for another, such as the same with an adapter.
+        budget: what may be spent.
 
     Attributes:
         tokens: by kind: prefilled, cached, decoded, and verified (prefilled or decoded by verifiers).
@@ -111,21 +117,22 @@ class Meter:
         left, _ = self._left()
         return wanted if left is None else min(wanted, max(left // num_branches, FAIR_SHARE_FLOOR))
 
-    async def reserve(self, prefix_tokens: int, wanted: int) -> Grant | None:
+    async def reserve(self, prefix_tokens: int, wanted: int, architecture: Architecture | None = None) -> Grant | None:
         """Reserve up to `wanted` generated tokens; None when the budget has no room left.
 
         When others hold reservations that may yet be given back, waits for them rather than granting a stump.
         """
+        model = architecture or self._architecture
         if self._has_expired:
             return None
-        if (grant := self._try_reserve(prefix_tokens, wanted)) is not None:
+        if (grant := self._try_reserve(prefix_tokens, wanted, model)) is not None:
             return grant
         async with self._freed:
             while not self._has_expired:
-                if (grant := self._try_reserve(prefix_tokens, wanted)) is not None:
+                if (grant := self._try_reserve(prefix_tokens, wanted, model)) is not None:
                     return grant
                 if self._num_open == 0:
-                    return self._last_grant(prefix_tokens, wanted)
+                    return self._last_grant(prefix_tokens, wanted, model)
                 await self._freed.wait()
         return None
 
@@ -141,30 +148,30 @@ class Meter:
             None if flops is None else flops - self.total_flops - self._reserved_flops,
         )
 
-    def _affordable(self, prefix_tokens: int, wanted: int) -> tuple[int, StopReason | None]:
+    def _affordable(self, prefix_tokens: int, wanted: int, model: Architecture) -> tuple[int, StopReason | None]:
         tokens, flops = self._left()
         affordable, limit = wanted, None
         if tokens is not None and tokens < affordable:
             affordable, limit = tokens, StopReason.TOKENS
-        if flops is not None and (by_flops := self._architecture.affordable_tokens(prefix_tokens, flops)) < affordable:
+        if flops is not None and (by_flops := model.affordable_tokens(prefix_tokens, flops)) < affordable:
             affordable, limit = by_flops, StopReason.FLOPS
         return max(affordable, 0), limit
 
-    def _try_reserve(self, prefix_tokens: int, wanted: int) -> Grant | None:
-        affordable, _ = self._affordable(prefix_tokens, wanted)
-        return self._grant(prefix_tokens, wanted) if affordable >= wanted else None
+    def _try_reserve(self, prefix_tokens: int, wanted: int, model: Architecture) -> Grant | None:
+        affordable, _ = self._affordable(prefix_tokens, wanted, model)
+        return self._grant(prefix_tokens, wanted, model) if affordable >= wanted else None
 
-    def _last_grant(self, prefix_tokens: int, wanted: int) -> Grant | None:
-        affordable, limit = self._affordable(prefix_tokens, wanted)
+    def _last_grant(self, prefix_tokens: int, wanted: int, model: Architecture) -> Grant | None:
+        affordable, limit = self._affordable(prefix_tokens, wanted, model)
         self.stopped = self.stopped or limit
-        return self._grant(prefix_tokens, affordable, limit) if affordable > 0 else None
+        return self._grant(prefix_tokens, affordable, model, limit) if affordable > 0 else None
 
-    def _grant(self, prefix_tokens: int, tokens: int, limit: StopReason | None = None) -> Grant:
-        flops = sum(self._architecture.branch_cost(prefix_tokens, 0, tokens)) if self.budget.flops is not None else 0
+    def _grant(self, prefix_tokens: int, tokens: int, model: Architecture, limit: StopReason | None = None) -> Grant:
+        flops = sum(model.branch_cost(prefix_tokens, 0, tokens)) if self.budget.flops is not None else 0
         self._reserved_tokens += tokens
         self._reserved_flops += flops
         self._num_open += 1
-        return Grant(prefix_tokens, tokens, flops, limit)
+        return Grant(prefix_tokens, tokens, flops, model, limit)
 
     async def settle(
         self, grant: Grant, *, cached: int, generated: int, ran: bool, purpose: Purpose = Purpose.GENERATE
@@ -174,17 +181,18 @@ class Meter:
         self._reserved_flops -= grant.flops
         self._num_open -= 1
         if ran:
-            self._book(grant.prefix_tokens, cached, generated, purpose)
+            self._book(grant, cached, generated, purpose)
         if self.budget.tokens is not None or self.budget.flops is not None:
             async with self._freed:
                 self._freed.notify_all()
 
-    def _book(self, prefix_tokens: int, cached: int, generated: int, purpose: Purpose) -> None:
-        prefill, decode = self._architecture.branch_cost(prefix_tokens, cached, generated)
+    def _book(self, grant: Grant, cached: int, generated: int, purpose: Purpose) -> None:
+        prefix_tokens, model = grant.prefix_tokens, grant.architecture
+        prefill, decode = model.branch_cost(prefix_tokens, cached, generated)
         self.tokens["prefilled"] += prefix_tokens - cached
         self.tokens["cached"] += cached
         self.tokens["decoded"] += generated
-        self.flops_saved += self._architecture.saved(prefix_tokens, cached)
+        self.flops_saved += model.saved(prefix_tokens, cached)
         if purpose is Purpose.VERIFY:
             self.tokens["verified"] += prefix_tokens - cached + generated
             self.flops["verify"] += prefill + decode

@@ -1,6 +1,7 @@
 """What the service counts for Prometheus, with the prefix `ponder_`: vLLM unregisters every collector named `vllm:*` at its start.
 
-Labels are bounded: strategies and models are known at start, everything else is an enumeration. Reads meters, measures nothing.
+Labels are bounded: strategies and models are known at start, adapters are so many at most, everything else is an enumeration.
+Reads meters, measures nothing.
 """
 
 import time
@@ -10,8 +11,10 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from adapters.errors import AdapterError, NoSlot
 from app.admission import Admission
 from app.errors import Busy, Disconnected, EngineDead, PonderError, QuotaExceeded
+from app.metering.adapter_metrics import AdapterMetrics
 from app.metering.meter import Meter
 
 REQUEST_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -52,6 +55,7 @@ class Metrics:
         self.first_token = histogram("time_to_first_token_seconds", "Until the first token of an answer.", FIRST_TOKEN_SECONDS)
         self.candidates = histogram("candidates", "Candidates drawn per request.", CANDIDATES)
         self.request_flops = histogram("request_flops", "FLOPs spent per request.", FLOPS)
+        self.adapters = AdapterMetrics(registry, self.forget_adapter)
         self.in_flight = Gauge("ponder_requests_in_flight", "Requests admitted and not ended.", registry=registry)
 
     def watch(self, admission: Admission) -> None:
@@ -69,6 +73,9 @@ class Metrics:
             yield
         except Busy as error:
             self.rejections.labels("quota" if isinstance(error, QuotaExceeded) else "overload").inc()
+            raise
+        except AdapterError as error:
+            self.rejections.labels("adapter_slots" if isinstance(error, NoSlot) else "adapter").inc()
             raise
 
     @contextmanager
@@ -95,6 +102,7 @@ class Metrics:
             self._book(labels, meter, outcome)
 
     def _book(self, labels: Labels, meter: Meter, outcome: str) -> None:
+        labels = labels._replace(adapter=self.adapters.label(labels.adapter))
         self.requests.labels(*labels, outcome).inc()
         for kind, tokens in meter.tokens.items():
             self.tokens.labels(*labels, kind).inc(tokens)
@@ -111,6 +119,14 @@ class Metrics:
             self.first_token.labels(*labels).observe(first)
         self.candidates.labels(*labels).observe(meter.branches["drawn"])
         self.request_flops.labels(*labels).observe(meter.total_flops)
+
+    def forget_adapter(self, name: str) -> None:
+        """Drop the series of a name that is no longer served, so that a scrape does not grow with names that come and go."""
+        for metric in (
+            self.requests, self.tokens, self.flops, self.flops_saved, self.branches, self.exhausted,
+            self.seconds, self.first_token, self.candidates, self.request_flops,
+        ):  # fmt: skip
+            metric.remove_by_labels({"adapter": name})
 
     def render(self) -> bytes:
         """Prometheus' text format."""

@@ -2,6 +2,7 @@
 
 from strategies.base import Verifier
 from strategies.named import Named
+from strategies.verifiers.adapter import AdapterChoice, AdapterVerifier
 from strategies.verifiers.likelihood import Likelihood
 from strategies.verifiers.majority import Majority
 from strategies.verifiers.self_certainty import SelfCertainty
@@ -10,4 +11,4 @@ VerifierClass = type[Majority] | type[Likelihood] | type[SelfCertainty]
 
 VERIFIERS: Named[VerifierClass] = Named("verifier", (Majority, Likelihood, SelfCertainty))
 
-__all__ = ["VERIFIERS", "Verifier"]
+__all__ = ["VERIFIERS", "AdapterChoice", "AdapterVerifier", "Verifier"]

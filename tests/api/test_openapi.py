@@ -21,10 +21,17 @@ SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
+def url(tmp_path: Path) -> Iterator[str]:
     """A server on the loopback interface over the scripted engine."""
     listener = socket.create_server(("127.0.0.1", 0))
-    settings = Settings(max_request_seconds=5, api_keys="key", admin_keys="key")
+    (tmp_path / "import").mkdir()
+    settings = Settings(
+        max_request_seconds=5,
+        api_keys="key",
+        admin_keys="key",
+        adapter_dir=tmp_path / "adapters",
+        adapter_import_dir=tmp_path / "import",
+    )
     app = create_app(settings, ScriptedEngine(cycle(["It is 42.", "41", '{"a": 1}'])))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -102,13 +102,13 @@ async def test_health_follows_the_engine_and_readiness_the_process(serve) -> Non
     assert reasons == []
 
 
-async def test_the_death_of_the_engine_is_reported_once() -> None:
+async def test_the_death_of_the_engine_is_reported_once(tmp_path) -> None:
     """So that the process can end."""
     import asyncio
 
     reasons: list[str] = []
     engine = ScriptedEngine(cycle(["x"]))
-    app = create_app(Settings(), engine, on_engine_death=reasons.append)
+    app = create_app(Settings(adapter_dir=tmp_path), engine, on_engine_death=reasons.append)
     async with app.router.lifespan_context(app):
         engine.die()
         await asyncio.sleep(0.5)

@@ -51,7 +51,9 @@ def test_a_tiny_model_by_hand() -> None:
     prefill, decode = tiny.branch_cost(3, 0, 3)
     assert prefill == tiny.prefill(3) + tiny.head_per_row
     assert decode == 2 * (tiny.layers_per_token + tiny.head_per_row) + (4 + 5) * tiny.attention_per_position
-    assert tiny.lora_per_token(2, frozenset({"q_proj", "v_proj"})) == 2 * 2 * ((4 + 4) + (4 + 2))
+    with_lora = tiny.with_lora(2 * ((4 + 4) + (4 + 2)))  # rank 2 on q_proj (4 to 4) and v_proj (4 to 2)
+    assert with_lora.layers_per_token - tiny.layers_per_token == 2 * 2 * ((4 + 4) + (4 + 2))
+    assert with_lora.head_per_row == tiny.head_per_row
 
 
 def test_a_sliding_window_bounds_attention() -> None:

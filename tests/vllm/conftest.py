@@ -28,6 +28,8 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PONDER_")}
+        self.adapter_dir = log.with_name(f"{log.name}-adapters")
+        arguments = ("--adapter-dir", str(self.adapter_dir), *arguments)
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [BIN / "ponder", "serve", "--port", str(self.port), *arguments],

@@ -1,0 +1,139 @@
+"""What of peft's `adapter_config.json` is accepted. Data only: nothing named in it is imported, opened or fetched.
+
+Plain LoRA is what an unmerged adapter can be swapped as. Whatever would make the adapter mean something else than plain LoRA on the
+served base model is refused by name, with the reason; what matters only to training is dropped. A field that is not known here
+may be there, but only unset, since a later peft may give it a meaning.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from adapters.errors import AdapterRefused
+
+CONFIG_FILE = "adapter_config.json"
+MAX_CONFIG_BYTES = 262_144
+
+UNSUPPORTED = {
+    "use_dora": "DoRA rescales the base weights' columns, which the engine does not compute",
+    "modules_to_save": "whole modules cannot be swapped, only low-rank updates",
+    "lora_bias": "biases are not low-rank updates",
+    "fan_in_fan_out": "the served model has no transposed weights",
+    "rank_pattern": "ranks that differ between modules are not supported",
+    "alpha_pattern": "scales that differ between modules are not supported",
+    "layer_replication": "the served model's layers cannot be replicated",
+    "target_parameters": "only whole linear modules can be targets",
+    "trainable_token_indices": "embeddings cannot be swapped",
+    "alora_invocation_tokens": "activated LoRA is not supported",
+    "use_qalora": "QA-LoRA is not supported",
+    "use_bdlora": "block-diagonal LoRA is not supported",
+    "megatron_config": "Megatron's parallel layers are not supported",
+}
+"""Field -> why it must be unset."""
+
+TRAINING_ONLY = frozenset(
+    [
+        "auto_mapping",
+        "base_model_name_or_path",
+        "corda_config",
+        "ensure_weight_tying",
+        "eva_config",
+        "exclude_modules",
+        "inference_mode",
+        "layers_pattern",
+        "layers_to_transform",
+        "loftq_config",
+        "lora_dropout",
+        "megatron_core",
+        "peft_version",
+        "qalora_group_size",
+        "revision",
+        "runtime_config",
+    ]
+)
+"""Fields that say how it was trained; which tensors there are says what it is."""
+
+CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq")
+"""Initialisations that change the base model's weights: without those, the adapter computes something else."""
+
+
+class AdapterConfig(BaseModel):
+    """The fields that decide what the adapter computes."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+
+    peft_type: Literal["LORA"]
+    task_type: Literal["CAUSAL_LM"] | None = None
+    r: Annotated[int, Field(ge=1, le=65_536)]
+    lora_alpha: Annotated[float, Field(gt=0, le=1e6)]
+    use_rslora: bool = False
+    bias: Literal["none"] = "none"
+    target_modules: Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(min_length=1, max_length=4096)]
+    init_lora_weights: bool | str | None = True
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        if isinstance(value, str):
+            message = "a pattern is not evaluated here: list the modules"
+            raise ValueError(message)  # noqa: TRY004 - pydantic's own word for it
+        return value
+
+    @field_validator("init_lora_weights")
+    @classmethod
+    def _leaves_the_base_alone(cls, value: object) -> object:
+        if isinstance(value, str) and value.lower().startswith(CHANGES_THE_BASE):
+            message = f"`{value}` changes the base model's weights: convert it to plain LoRA when saving"
+            raise ValueError(message)
+        return value
+
+    @model_validator(mode="after")
+    def _is_plain(self) -> "AdapterConfig":
+        for name, value in (self.model_extra or {}).items():
+            if not value or name in TRAINING_ONLY:
+                continue
+            reason = UNSUPPORTED.get(name, "this field is not known, and what it asks for may matter")
+            raise AdapterRefused(f"{CONFIG_FILE}: `{name}` must be unset: {reason}.", parameter=f"{CONFIG_FILE}:{name}")
+        return self
+
+    @property
+    def declared_base(self) -> str | None:
+        """The base model that it says it was trained on, shortened; shown to people, never opened."""
+        declared = (self.model_extra or {}).get("base_model_name_or_path")
+        return declared[:256] if isinstance(declared, str) else None
+
+    def normalised(self) -> bytes:
+        """The config to serve with: only what was checked, always spelled alike."""
+        fields: dict[str, Any] = {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "r": self.r,
+            "lora_alpha": int(self.lora_alpha) if self.lora_alpha.is_integer() else self.lora_alpha,
+            "use_rslora": self.use_rslora,
+            "bias": "none",
+            "target_modules": sorted({module.rsplit(".", 1)[-1] for module in self.target_modules}),
+        }
+        return json.dumps(fields, indent=2).encode()
+
+
+def read_config(path: Path) -> AdapterConfig:
+    """The checked config; raises `AdapterRefused` naming the field."""
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise AdapterRefused(f"{CONFIG_FILE} is larger than {MAX_CONFIG_BYTES} bytes.", parameter=CONFIG_FILE)
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise AdapterRefused(f"{CONFIG_FILE} is not valid JSON.", parameter=CONFIG_FILE) from error
+    if not isinstance(data, dict):
+        raise AdapterRefused(f"{CONFIG_FILE} is not a JSON object.", parameter=CONFIG_FILE)
+    try:
+        return AdapterConfig.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else ""
+        message = first["msg"].removeprefix("Value error, ")
+        if field == "peft_type":
+            message = "only LoRA adapters can be served"
+        raise AdapterRefused(f"{CONFIG_FILE}: `{field}`: {message}.", parameter=f"{CONFIG_FILE}:{field}") from error

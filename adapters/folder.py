@@ -1,0 +1,39 @@
+"""A folder of adapters, one folder each, named as they are served: taken in at the start, and again when something changes there."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+from watchfiles import awatch
+
+from adapters.errors import AdapterError
+from adapters.intake import from_trusted_folder
+from adapters.registry import Registry
+
+logger = logging.getLogger("ponder.adapters")
+
+
+async def take_in(registry: Registry, folder: Path, max_bytes: int) -> None:
+    """Add every adapter in `folder`. New content is served at once; content that is known leaves the name as it was set.
+
+    So a name that was rolled back stays rolled back when the server starts again. What is refused is logged, and the rest goes on.
+    """
+    for place in await asyncio.to_thread(_folders, folder):
+        try:
+            known = next((set(one.versions) for one in registry.adapters() if one.name == place.name), set())
+            fill = from_trusted_folder(place, max_bytes)
+            version, _ = await registry.add(place.name, fill, source=f"preload:{place.name}", activate=False)
+            if version.version not in known:
+                await registry.activate(place.name, version.version)
+        except AdapterError as error:
+            logger.warning("adapter folder %s is not served: %s", place.name, error)
+
+
+async def watch(registry: Registry, folder: Path, max_bytes: int) -> None:
+    """Take in what changes, for ever. A folder that is taken away changes nothing: the name is unloaded by the API."""
+    async for _ in awatch(folder, step=200, debounce=1000):
+        await take_in(registry, folder, max_bytes)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))

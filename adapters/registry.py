@@ -1,0 +1,291 @@
+"""Adapters by name: what each name stands for, and how that changes while requests run.
+
+A swap is: load the new version, probe it with one token, point the name on disk, switch the name in memory in one assignment, and let the
+old version leave the engine when nobody runs on it any more. Whatever fails before the switch leaves the old version serving. Requests
+hold leases; a name is resolved when the lease is granted, and the lease never changes its version.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from adapters.errors import AdapterConflict, AdapterError, AdapterLost, AdapterRefused, UnknownAdapter
+from adapters.intake import Fill
+from adapters.residency import AdapterHost, Lease, Observer, Residency, Resident
+from adapters.store import Store, Version
+
+logger = logging.getLogger("ponder.adapters")
+
+NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,64}")
+MIN_PREFIX = 8
+"""Hexadecimal digits of a version's hash that name it."""
+
+LOST_CHECK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A name, and the beginning of a version's hash where the caller pins one."""
+
+    name: str
+    pin: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Ref":
+        """`name` or `name:sha8`; raises `UnknownAdapter` for anything else."""
+        name, colon, pin = text.partition(":")
+        if not NAME.fullmatch(name) or (colon and not re.fullmatch(rf"[0-9a-f]{{{MIN_PREFIX},64}}", pin)):
+            raise UnknownAdapter(f"There is no adapter `{text[:200]}`.", parameter="model")
+        return cls(name, pin or None)
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.pin}" if self.pin else self.name
+
+
+@dataclass(slots=True)
+class Adapter:
+    """A name with its versions, oldest first.
+
+    Attributes:
+        current: what the name stands for; None while it is not served.
+        unusable: hash -> why a version cannot be served.
+
+    """
+
+    name: str
+    versions: dict[str, Version] = field(default_factory=dict)
+    current: Version | None = None
+    unusable: dict[str, str] = field(default_factory=dict)
+
+    def find(self, ref: Ref) -> Version:
+        """The version that `ref` means; raises `UnknownAdapter`."""
+        if ref.pin is None:
+            if self.current is None:
+                raise UnknownAdapter(f"No version of the adapter `{ref.name}` is being served.", parameter="model")
+            return self.current
+        found = [version for version in self.versions.values() if version.version.startswith(ref.pin)]
+        if len(found) != 1:
+            raise UnknownAdapter(f"The adapter `{ref.name}` has no version {ref.pin}.", parameter="version")
+        return found[0]
+
+    def usable(self, ref: Ref) -> Version:
+        """The same, or `AdapterLost`."""
+        version = self.find(ref)
+        if (why := self.unusable.get(version.version)) is not None:
+            raise AdapterLost(f"The adapter version `{version.id}` is lost: {why}.", parameter="model")
+        return version
+
+
+class Registry:
+    """All adapters of one server.
+
+    Args:
+        store: where they are kept.
+        host: the engine that serves them.
+        slots: versions that the engine holds at the same time.
+        max_wait: seconds that a request waits for a slot.
+        reserved: names that no adapter may have.
+        observer: told of what happens, for metrics.
+
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        host: AdapterHost,
+        *,
+        slots: int,
+        max_wait: float,
+        observer: Observer,
+        reserved: frozenset[str] = frozenset(),
+    ) -> None:
+        self._store = store
+        self._host = host
+        self._residency = Residency(host, self._locate, slots=slots, max_wait=max_wait, observer=observer)
+        self._observer = observer
+        self._reserved = reserved
+        self._adapters: dict[str, Adapter] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve, within this block, what was served before; versions that no longer fit are told, not served."""
+        for shelf in await asyncio.to_thread(self._store.scan):
+            adapter = self._adapters[shelf.name] = Adapter(shelf.name)
+            for version in sorted(shelf.versions, key=lambda one: one.created):
+                adapter.versions[version.version] = version
+                if (why := await asyncio.to_thread(self._store.check, version)) is not None:
+                    logger.warning("adapter %s cannot be served: %s", version.id, why)
+                    adapter.unusable[version.version] = why
+            adapter.current = adapter.versions.get(shelf.current or "")
+            if adapter.current is not None:
+                self._observer.served(adapter.name)
+        async with self._residency.running():
+            watcher = asyncio.create_task(self._watch_files())
+            try:
+                await self._warm()
+                yield
+            finally:
+                watcher.cancel()
+
+    async def _warm(self) -> None:
+        """Load what is served, as far as there are slots, so that the first requests need not wait."""
+        served = [adapter for adapter in self.adapters() if adapter.current and adapter.current.version not in adapter.unusable]
+        for adapter in served[: self._residency.slots]:
+            try:
+                async with self._residency.lease(lambda ref=Ref(adapter.name): [self._version(ref)]):  # type: ignore[misc]
+                    pass
+            except AdapterError as error:
+                logger.warning("adapter %s: %s", adapter.name, error)
+
+    def adapters(self) -> list[Adapter]:
+        """All of them, by name."""
+        return [self._adapters[name] for name in sorted(self._adapters)]
+
+    def adapter(self, name: str) -> Adapter:
+        """The adapter of that name; raises `UnknownAdapter`."""
+        if name not in self._adapters:
+            raise UnknownAdapter(f"There is no adapter `{name[:200]}`.", parameter="name")
+        return self._adapters[name]
+
+    def residents(self) -> list[Resident]:
+        """The versions in the engine."""
+        return self._residency.residents()
+
+    def resident(self, version: Version) -> Resident | None:
+        """The version in the engine, None when it is not there."""
+        return self._residency.resident(version)
+
+    def find(self, ref: Ref) -> Version:
+        """What `ref` stands for at this moment; raises `UnknownAdapter`."""
+        return self.adapter(ref.name).find(ref)
+
+    def _version(self, ref: Ref) -> Version:
+        return self.adapter(ref.name).usable(ref)
+
+    def lease(self, refs: Sequence[Ref], *, patience: float | None = None) -> AbstractAsyncContextManager[tuple[Lease, ...]]:
+        """Hold the versions of all `refs` for the length of the block; see `Residency.lease`."""
+        return self._residency.lease(lambda: [self._version(ref) for ref in refs], patience=patience)
+
+    async def add(self, name: str, fill: Fill, *, source: str, activate: bool = True) -> tuple[Version, bool]:
+        """Take a version in, say whether it is new, and let the name stand for it; all of that or nothing.
+
+        Raises `AdapterRefused` (`AdapterFailed` when it is the engine that refuses) or `NoSlot`.
+        """
+        self.check_name(name)
+        async with self._lock(name):
+            version, is_new = await asyncio.to_thread(self._store.put, name, fill, source)
+            adapter = self._adapters.setdefault(name, Adapter(name))
+            version = adapter.versions.setdefault(version.version, version)
+            adapter.unusable.pop(version.version, None)
+            if activate:
+                try:
+                    await self._switch(adapter, version)
+                except BaseException:
+                    if is_new:
+                        await self._drop(adapter, version)
+                    raise
+        return version, is_new
+
+    def check_name(self, name: str) -> None:
+        """Raise `AdapterRefused` for a name that no adapter can have."""
+        if not NAME.fullmatch(name):
+            message = "A name has 1 to 64 of the characters A-Z, a-z, 0-9, `.`, `_` and `-`, and does not begin with a dot."
+            raise AdapterRefused(message, parameter="name")
+        if name in self._reserved:
+            raise AdapterRefused(f"`{name}` is the name of the base model.", parameter="name")
+
+    async def activate(self, name: str, pin: str) -> Version:
+        """Let the name stand for one of its versions."""
+        async with self._lock(name):
+            adapter = self.adapter(name)
+            version = adapter.usable(Ref(name, pin))
+            await self._switch(adapter, version)
+        return version
+
+    async def _switch(self, adapter: Adapter, version: Version) -> None:
+        if adapter.current is version:
+            self._residency.keep(version)
+            return
+        self._observer.served(adapter.name)
+        try:
+            async with self.lease([Ref(adapter.name, version.version)]) as (lease,):
+                await self._host.probe_adapter(lease.adapter)
+                await asyncio.to_thread(self._store.set_current, adapter.name, version)
+                old, adapter.current = adapter.current, version
+        finally:
+            if adapter.current is None:
+                self._observer.removed(adapter.name)
+        self._residency.keep(version)
+        if old is not None:
+            self._residency.retire(old)
+        self._observer.swapped(adapter.name)
+        logger.info("adapter %s is now %s", adapter.name, version.id)
+
+    async def deactivate(self, name: str) -> None:
+        """Stop serving the name; its versions are kept."""
+        async with self._lock(name):
+            adapter = self.adapter(name)
+            if adapter.current is None:
+                raise UnknownAdapter(f"No version of the adapter `{name}` is being served.", parameter="name")
+            await asyncio.to_thread(self._store.set_current, name, None)
+            old, adapter.current = adapter.current, None
+            self._residency.retire(old)
+            self._observer.removed(name)
+
+    async def remove(self, ref: Ref) -> None:
+        """Delete an adapter, or one version that it does not stand for. What runs on it runs to its end."""
+        async with self._lock(ref.name):
+            adapter = self.adapter(ref.name)
+            if ref.pin is not None:
+                version = adapter.find(ref)
+                if version is adapter.current:
+                    message = f"`{version.id}` is being served: activate another version first, or delete the adapter."
+                    raise AdapterConflict(message, parameter="version")
+                await self._drop(adapter, version)
+                return
+            adapter.current = None
+            del self._adapters[ref.name]
+            self._observer.removed(ref.name)
+            for version in adapter.versions.values():
+                self._residency.retire(version)
+            await asyncio.to_thread(self._store.remove, ref.name)
+
+    async def _drop(self, adapter: Adapter, version: Version) -> None:
+        adapter.versions.pop(version.version, None)
+        if not adapter.versions:
+            self._adapters.pop(adapter.name, None)
+        self._residency.retire(version)
+        await asyncio.to_thread(self._store.remove, adapter.name, version)
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        """One change of a name at a time; requests never take it."""
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    async def _locate(self, version: Version) -> Path:
+        """Read the version once more before the engine does: what the engine cannot read may end it."""
+        if (why := await asyncio.to_thread(self._store.check, version)) is not None:
+            self._lose(version, why)
+            raise AdapterLost(f"The adapter version `{version.id}` is lost: {why}.", parameter="model")
+        return self._store.path(version)
+
+    def _lose(self, version: Version, why: str) -> None:
+        if (adapter := self._adapters.get(version.name)) and version.version in adapter.versions:
+            logger.error("adapter version %s is lost: %s", version.id, why)
+            adapter.unusable[version.version] = why
+            self._residency.retire(version)
+
+    async def _watch_files(self) -> None:
+        """Notice versions whose files are taken away behind the server's back; runs on them end in peace."""
+        while True:
+            await asyncio.sleep(LOST_CHECK_S)
+            versions = [
+                one for adapter in self.adapters() for key, one in adapter.versions.items() if key not in adapter.unusable
+            ]
+            for version in await asyncio.to_thread(lambda all_=versions: [v for v in all_ if not self._store.is_intact(v)]):  # type: ignore[misc]
+                self._lose(version, "its files are gone")

@@ -1,0 +1,105 @@
+"""Checks an adapter's tensors against the base model: names, shapes, dtypes, and that every number is finite. Executes nothing."""
+
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from adapters.config import AdapterConfig
+from adapters.errors import AdapterRefused
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+MAX_HEADER_BYTES = 16_777_216
+CHUNK = 1 << 22
+"""Elements looked at at a time."""
+
+_TENSOR = re.compile(r"base_model\.model\.model\.layers\.(\d{1,4})\.(?:self_attn|mlp)\.(\w+)\.lora_(A|B)\.weight")
+_EXPONENTS = {"F32": ("<u4", 0x7F80_0000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
+"""dtype -> how to read its bits, and those of the exponent: all set in infinities and NaNs, and in nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """The served base model, as far as adapters must fit it. `modules`: linear module -> (inputs, outputs), alike in all layers."""
+
+    name: str
+    num_layers: int
+    modules: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What the tensors are. `parameters`: numbers in all of them."""
+
+    parameters: int
+    dtype: str
+    modules: tuple[str, ...]
+
+
+def read_weights(path: Path, config: AdapterConfig, base: BaseModel) -> Weights:
+    """What is in the file, which must fit config and base model; raises `AdapterRefused`. Reads headers only."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            tensors = {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _refused(f"it is not a valid safetensors file: {error}") from error
+    if not tensors:
+        raise _refused("it holds no tensors")
+    found: dict[tuple[int, str], set[str]] = {}
+    for name, (dtype, shape) in tensors.items():
+        layer, module, side = _fitting(name, dtype, shape, config, base)
+        found.setdefault((layer, module), set()).add(side)
+    for (layer, module), sides in found.items():
+        if sides != {"A", "B"}:
+            raise _refused(f"layer {layer}'s {module} has lora_{sides.pop()} only")
+    dtypes = sorted({dtype for dtype, _ in tensors.values()})
+    parameters = sum(int(np.prod(shape)) for _, shape in tensors.values())
+    return Weights(parameters, "+".join(dtypes), tuple(sorted({module for _, module in found})))
+
+
+def _fitting(name: str, dtype: str, shape: tuple[int, ...], config: AdapterConfig, base: BaseModel) -> tuple[int, str, str]:
+    """(layer, module, side) of a tensor that fits."""
+    match = _TENSOR.fullmatch(name)
+    if match is None:
+        raise _refused(f"there is no place for a tensor named `{name[:200]}` in a LoRA of this model")
+    layer, module, side = int(match[1]), match[2], match[3]
+    if module not in base.modules:
+        raise _refused(f"`{module}` is not a module of {base.name}; there are {', '.join(base.modules)}")
+    if module not in {target.rsplit(".", 1)[-1] for target in config.target_modules}:
+        raise _refused(f"`{module}` is not among the config's target_modules")
+    if layer >= base.num_layers:
+        raise _refused(f"it has a layer {layer}, but {base.name} has {base.num_layers}: it was made for another base model")
+    if dtype not in _EXPONENTS:
+        raise _refused(f"`{name}` is {dtype}; accepted are {', '.join(_EXPONENTS)}")
+    inputs, outputs = base.modules[module]
+    wanted = (config.r, inputs) if side == "A" else (outputs, config.r)
+    if shape != wanted:
+        raise _refused(f"`{name}` has shape {list(shape)}, where rank {config.r} on {base.name} needs {list(wanted)}")
+    return layer, module, side
+
+
+def check_finite(path: Path) -> None:
+    """Raise `AdapterRefused` when a number in the file is infinite or not a number. For files that `read_weights` accepted."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > MAX_HEADER_BYTES:
+            raise _refused(f"its header is larger than {MAX_HEADER_BYTES} bytes")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    for name, tensor in header.items():
+        kind, exponent = _EXPONENTS[tensor["dtype"]]
+        begin, end = tensor["data_offsets"]
+        bits = np.memmap(path, dtype=kind, mode="r", offset=8 + length + begin, shape=(end - begin) // np.dtype(kind).itemsize)
+        for start in range(0, len(bits), CHUNK):
+            if ((bits[start : start + CHUNK] & exponent) == exponent).any():
+                raise _refused(f"`{name}` holds numbers that are infinite or not numbers")
+
+
+def _refused(why: str) -> AdapterRefused:
+    return AdapterRefused(f"{WEIGHTS_FILE}: {why}.", parameter=WEIGHTS_FILE)

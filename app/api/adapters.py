@@ -1,0 +1,225 @@
+"""`/v1/adapters`: take in, list, switch and delete LoRA adapters while they are served; and vLLM's two routes for the same.
+
+All of it needs a key for administration. Nothing that is sent is executed; see `adapters.intake` for what is taken of it.
+"""
+
+from contextlib import AsyncExitStack
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import Field, ValidationError
+from starlette.datastructures import FormData, UploadFile
+
+from adapters.errors import AdapterRefused
+from adapters.intake import MAX_ENTRIES, Fill, from_archive, from_files, from_folder
+from adapters.registry import Adapter, Ref, Registry
+from adapters.store import Version
+from app.api.access import changer
+from app.api.errors import RESPONSES
+from app.api.messages import Body
+from app.errors import Forbidden, InvalidRequest, NotFound
+from app.metering.adapter_metrics import state_of
+from app.settings import Settings
+
+router = APIRouter(
+    dependencies=[Depends(changer)], responses={status: RESPONSES[status] for status in (400, 401, 403, 404, 409, 410, 503)}
+)
+
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class ImportBody(Body):
+    """An adapter that lies beneath the server's import folder."""
+
+    name: Name
+    path: Annotated[str, Field(min_length=1, max_length=4096)]
+    activate: bool = True
+
+
+class ActivateBody(Body):
+    """Which version the name shall stand for: its hash, or at least eight digits of it."""
+
+    version: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
+
+
+class LoadBody(Body):
+    """vLLM's body of `/v1/load_lora_adapter`."""
+
+    lora_name: Name
+    lora_path: Annotated[str, Field(min_length=1, max_length=4096)]
+    load_inplace: bool = False
+    is_3d_lora_weight: bool = False
+
+
+class UnloadBody(Body):
+    """vLLM's body of `/v1/unload_lora_adapter`."""
+
+    lora_name: Name
+    lora_int_id: int | None = None
+
+
+_PUSH = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": ImportBody.model_json_schema()},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["name"],
+                    "properties": {
+                        "name": {"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"},
+                        "activate": {"type": "boolean", "default": True},
+                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "archive": {"type": "string", "format": "binary"},
+                    },
+                }
+            },
+        },
+    }
+}
+
+
+@router.get("/v1/adapters")
+async def list_adapters(request: Request) -> dict[str, Any]:
+    """All adapters with their versions."""
+    registry = _registry(request)
+    return {"object": "list", "data": [_shown(registry, adapter) for adapter in registry.adapters()]}
+
+
+@router.post(
+    "/v1/adapters", status_code=201, openapi_extra=_PUSH, responses={200: {"description": "This content is there already."}}
+)
+async def push(request: Request, response: Response) -> dict[str, Any]:
+    """Take in a version: the files of a peft folder, a zip of them, or a path beneath the import folder. Served at once by default."""
+    registry = _registry(request)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    async with AsyncExitStack() as stack:
+        if kind == "multipart/form-data":
+            # Read after the key was checked: FastAPI would read a declared form before.
+            form = await stack.enter_async_context(request.form(max_files=MAX_ENTRIES, max_fields=8))
+            name, fill, source, activate = _upload(form, _settings(request).max_adapter_bytes)
+        elif kind == "application/json":
+            body = _parsed(await request.body())
+            name, source, activate = body.name, f"import:{body.path[:1024]}", body.activate
+            fill = _import(request, body.path)
+        else:
+            raise InvalidRequest("Send multipart/form-data with the adapter's files, or application/json with a path.")
+        version, is_new = await registry.add(name, fill, source=source, activate=activate)
+    response.status_code = 201 if is_new else 200
+    return {**_shown(registry, registry.adapter(name)), "version": version.version}
+
+
+@router.get("/v1/adapters/{name}")
+async def show(request: Request, name: str) -> dict[str, Any]:
+    """One adapter, or one version of it as `name:sha8`."""
+    registry = _registry(request)
+    ref = Ref.parse(name)
+    adapter = registry.adapter(ref.name)
+    return _shown(registry, adapter) if ref.pin is None else _version(registry, adapter, adapter.find(ref))
+
+
+@router.delete("/v1/adapters/{name}")
+async def delete(request: Request, name: str) -> dict[str, Any]:
+    """Delete an adapter, or one version of it as `name:sha8`. Requests that run on it run to their end."""
+    await _registry(request).remove(Ref.parse(name))
+    return {"id": name, "object": "adapter", "deleted": True}
+
+
+@router.post("/v1/adapters/{name}/activate")
+async def activate(request: Request, name: str, body: ActivateBody) -> dict[str, Any]:
+    """Let the name stand for another version; running requests end on the one that they began with."""
+    registry = _registry(request)
+    version = await registry.activate(name, body.version)
+    return {**_shown(registry, registry.adapter(name)), "version": version.version}
+
+
+@router.post("/v1/load_lora_adapter", response_class=Response)
+async def load_lora_adapter(request: Request, body: LoadBody) -> Response:
+    """As vLLM's: take in a folder beneath the import folder. In place means a swap, not an overwriting."""
+    registry = _registry(request)
+    if not body.load_inplace and any(one.name == body.lora_name and one.current for one in registry.adapters()):
+        message = (
+            f"The lora adapter '{body.lora_name}' has already been loaded. "
+            "If you want to load the adapter in place, set 'load_inplace' to True."
+        )
+        raise AdapterRefused(message, parameter="lora_name")
+    if body.is_3d_lora_weight:
+        raise AdapterRefused("Adapters of mixture-of-experts models are not supported.", parameter="is_3d_lora_weight")
+    await registry.add(body.lora_name, _import(request, body.lora_path), source=f"import:{body.lora_path[:1024]}")
+    return Response(f"Success: LoRA adapter '{body.lora_name}' added successfully.", media_type="text/plain")
+
+
+@router.post("/v1/unload_lora_adapter", response_class=Response)
+async def unload_lora_adapter(request: Request, body: UnloadBody) -> Response:
+    """As vLLM's: the name is served no more. Its versions are kept, and can be activated again."""
+    await _registry(request).deactivate(body.lora_name)
+    return Response(f"Success: LoRA adapter '{body.lora_name}' removed successfully.", media_type="text/plain")
+
+
+def _registry(request: Request) -> Registry:
+    registry: Registry | None = request.app.state.service.adapters
+    if registry is None:
+        raise NotFound("This server holds no adapters: it was started with PONDER_ADAPTER_SLOTS=0.")
+    return registry
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def _parsed(content: bytes) -> ImportBody:
+    try:
+        return ImportBody.model_validate_json(content)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
+
+
+def _import(request: Request, path: str) -> Fill:
+    settings = _settings(request)
+    if settings.adapter_import_dir is None:
+        raise Forbidden("This server imports no paths: start it with PONDER_ADAPTER_IMPORT_DIR.", parameter="path")
+    return from_folder(settings.adapter_import_dir, path, settings.max_adapter_bytes)
+
+
+def _upload(form: FormData, max_bytes: int) -> tuple[str, Fill, str, bool]:
+    """(name, fill, source, whether to activate) of a form."""
+    texts = {key: value for key, value in form.multi_items() if isinstance(value, str)}
+    files = [(key, value) for key, value in form.multi_items() if isinstance(value, UploadFile)]
+    if unknown := {*texts} - {"name", "activate"} | {key for key, _ in files} - {"files", "archive"}:
+        raise InvalidRequest("this field is not supported", parameter=min(unknown))
+    if texts.get("activate", "true") not in ("true", "false"):
+        raise InvalidRequest("`activate` is true or false", parameter="activate")
+    archives = [file for key, file in files if key == "archive"]
+    if len(archives) > 1 or bool(archives) == (len(archives) < len(files)):
+        raise InvalidRequest("Send the adapter's files as `files`, or one zip as `archive`.", parameter="files")
+    if archives:
+        fill, source = from_archive(archives[0].file, max_bytes), "upload:archive"
+    else:
+        fill, source = from_files([(file.filename or "", file.file) for _, file in files], max_bytes), "upload:files"
+    return texts.get("name", ""), fill, source, texts.get("activate", "true") == "true"
+
+
+def _shown(registry: Registry, adapter: Adapter) -> dict[str, Any]:
+    return {
+        "id": adapter.name,
+        "object": "adapter",
+        "state": state_of(adapter),
+        "current": adapter.current and adapter.current.version,
+        "versions": [_version(registry, adapter, version) for version in adapter.versions.values()],
+    }
+
+
+def _version(registry: Registry, adapter: Adapter, version: Version) -> dict[str, Any]:
+    resident = registry.resident(version)
+    return {
+        **version.model_dump(mode="json"),
+        "id": version.id,
+        "object": "adapter.version",
+        "is_current": version is adapter.current,
+        "engine": resident.state.value if resident else None,
+        "leases": resident.leases if resident else 0,
+        "lost": adapter.unusable.get(version.version),
+    }

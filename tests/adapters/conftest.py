@@ -1,0 +1,136 @@
+"""A store, a registry over a fake host, and adapters that fit the scripted engine's model."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from adapters.errors import AdapterFailed
+from adapters.intake import from_trusted_folder
+from adapters.registry import Registry
+from adapters.residency import EngineAdapter
+from adapters.store import Store
+from adapters.weights import BaseModel
+from app.engine.scripted import SMALL
+from benchmarks import peft_folder
+
+BASE = BaseModel("scripted", SMALL.num_layers, SMALL.linear_modules)
+MAX_BYTES = 1 << 20
+
+
+@dataclass
+class FakeHost:
+    """An engine that holds adapters, and refuses to when told.
+
+    Attributes:
+        gate: loads wait for it when it is cleared.
+        refuses: "load" or "probe".
+
+    """
+
+    slots: int
+    held: dict[int, EngineAdapter] = field(default_factory=dict)
+    seen: list[EngineAdapter] = field(default_factory=list)
+    refuses: set[str] = field(default_factory=set)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def load_adapter(self, adapter: EngineAdapter) -> None:
+        self.seen.append(adapter)
+        await self.gate.wait()
+        if "load" in self.refuses:
+            raise AdapterFailed("refused")
+        self.held[adapter.id] = adapter
+        assert len(self.held) <= self.slots
+
+    async def probe_adapter(self, adapter: EngineAdapter) -> None:
+        assert adapter.id in self.held
+        if "probe" in self.refuses:
+            raise AdapterFailed("nonsense")
+
+    async def unload_adapter(self, adapter: EngineAdapter) -> None:
+        await asyncio.sleep(0)
+        del self.held[adapter.id]
+
+
+@dataclass
+class Told:
+    """An `Observer` that remembers."""
+
+    events: list[tuple[str, str]] = field(default_factory=list)
+
+    def served(self, name: str) -> None:
+        self.events.append(("served", name))
+
+    def loaded(self, name: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.events.append(("loaded", name))
+
+    def evicted(self, name: str) -> None:
+        self.events.append(("evicted", name))
+
+    def swapped(self, name: str) -> None:
+        self.events.append(("swapped", name))
+
+    def removed(self, name: str) -> None:
+        self.events.append(("removed", name))
+
+
+@dataclass
+class World:
+    """A registry with what it stands on."""
+
+    registry: Registry
+    host: FakeHost
+    told: Told
+    root: Path
+    source: Path
+
+    def fill(self, seed: int):
+        """A fill of an adapter whose content depends on `seed`."""
+        folder = self.source / str(seed)
+        if not folder.exists():
+            peft_folder.write(folder, BASE, seed=seed)
+        return from_trusted_folder(folder, MAX_BYTES)
+
+    async def add(self, name: str, seed: int, **fields: object):
+        """The version that was added."""
+        version, _ = await self.registry.add(name, self.fill(seed), source="test", **fields)
+        return version
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    """`store(**fields)`: a store in a folder that stays the same within a test."""
+
+    def of(**fields: object) -> Store:
+        return Store(tmp_path / "root", BASE, max_rank=16, **fields)
+
+    return of
+
+
+@pytest.fixture
+def world(tmp_path: Path, store):
+    """`async with world(slots=2) as w`."""
+
+    @asynccontextmanager
+    async def running(slots: int = 2, max_wait: float = 30) -> AsyncIterator[World]:
+        host, told = FakeHost(slots), Told()
+        host.gate.set()
+        registry = Registry(store(), host, slots=slots, max_wait=max_wait, observer=told, reserved=frozenset({"scripted"}))
+        async with registry.running():
+            yield World(registry, host, told, tmp_path / "root", tmp_path / "source")
+
+    return running
+
+
+@pytest.fixture
+def folder(tmp_path: Path):
+    """`folder(seed=…, **config)`: a peft folder that fits."""
+
+    def of(name: str = "adapter", **fields: object) -> Path:
+        return peft_folder.write(tmp_path / name, BASE, **fields)
+
+    return of

@@ -1,0 +1,363 @@
+"""Names, leases and swaps over a fake host: what runs keeps its version, what fails changes nothing, nothing stays behind."""
+
+import asyncio
+import shutil
+from contextlib import AsyncExitStack
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from adapters import registry as registry_module
+from adapters.errors import AdapterConflict, AdapterFailed, AdapterLost, AdapterRefused, NoSlot, UnknownAdapter
+from adapters.registry import Ref
+from adapters.residency import State
+
+pytestmark = pytest.mark.anyio
+
+A, B, C = Ref("a"), Ref("b"), Ref("c")
+
+
+async def settle() -> None:
+    """Let everything run that can."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_a_lease_holds_the_version_that_was_current(world) -> None:
+    """The name moves on at once; the old version leaves the engine when its last lease ends, and its salt and name with it."""
+    async with world() as w:
+        one = await w.add("a", 1)
+        async with w.registry.lease([A]) as (old,):
+            two = await w.add("a", 2)
+            async with w.registry.lease([A]) as (new,):
+                assert (old.version, new.version) == (one, two)
+                assert old.cache_salt != new.cache_salt
+                assert set(w.host.held) == {old.adapter.id, new.adapter.id}
+        await settle()
+        assert list(w.host.held) == [new.adapter.id]
+        assert w.registry.resident(one) is None
+
+
+async def test_engine_side_names_and_ids_are_never_used_twice(world) -> None:
+    """Also when the same content comes back."""
+    async with world() as w:
+        one, two = await w.add("a", 1), await w.add("a", 2)
+        for version in (one, two, one, two):
+            await w.registry.activate("a", version.version[:8])
+            await settle()
+        await w.registry.remove(A)
+        await w.add("a", 1)
+        assert len({adapter.id for adapter in w.host.seen}) == len(w.host.seen) >= 5
+        assert len({adapter.name for adapter in w.host.seen}) == len(w.host.seen)
+
+
+@pytest.mark.parametrize("step", ["load", "probe"])
+async def test_what_fails_before_the_switch_leaves_the_old_version_serving(world, step: str) -> None:
+    """And nothing of the new one, neither in the engine nor on disk."""
+    async with world() as w:
+        one = await w.add("a", 1)
+        w.host.refuses.add(step)
+        with pytest.raises(AdapterFailed):
+            await w.add("a", 2)
+        with pytest.raises(AdapterFailed):
+            await w.add("b", 3)
+        w.host.refuses.clear()
+        await settle()
+        async with w.registry.lease([A]) as (lease,):
+            assert lease.version == one
+        assert [adapter.name for adapter in w.registry.adapters()] == ["a"]
+        assert list(w.registry.adapter("a").versions) == [one.version]
+        assert {path.name for path in w.root.iterdir()} == {"a", ".incoming"}
+        assert len(w.host.held) == 1
+
+
+async def test_a_version_can_be_pinned_and_rolled_back(world) -> None:
+    """By the beginning of its hash; the whole name again in one call."""
+    async with world(slots=3) as w:
+        one, two = await w.add("a", 1), await w.add("a", 2)
+        async with w.registry.lease([Ref.parse(one.id)]) as (pinned,), w.registry.lease([A]) as (current,):
+            assert (pinned.version, current.version) == (one, two)
+        await w.registry.activate("a", one.version[:8])
+        async with w.registry.lease([A]) as (back,):
+            assert back.version == one
+        with pytest.raises(UnknownAdapter):
+            await w.registry.activate("a", "0" * 8)
+
+
+async def test_idle_versions_make_room_least_recently_used_first(world) -> None:
+    """And come back when they are needed; a leased one never leaves."""
+    async with world(slots=2) as w:
+        await w.add("a", 1)
+        await w.add("b", 2)
+        async with w.registry.lease([A]):
+            await w.add("c", 3)
+            assert {adapter.name.split(":")[0] for adapter in w.host.held.values()} == {"a", "c"}
+        async with w.registry.lease([B]):
+            assert {adapter.name.split(":")[0] for adapter in w.host.held.values()} == {"a", "b"}
+        assert [event for event in w.told.events if event[0] == "evicted"] == [("evicted", "b"), ("evicted", "c")]
+
+
+async def test_when_every_slot_is_leased_a_request_waits_its_turn_and_then_is_told(world) -> None:
+    """503 after the limit; served when somebody leaves in time."""
+    async with world(slots=1) as w:
+        await w.add("a", 1)
+        w.registry._residency._max_wait = 0.1
+        async with w.registry.lease([A]):
+            with pytest.raises(NoSlot) as refusal:
+                await w.add("b", 2)
+            assert refusal.value.retry_after >= 1
+            assert [adapter.name for adapter in w.registry.adapters()] == ["a"]  # what was uploaded is gone again
+        w.registry._residency._max_wait = 30
+        await w.add("b", 2)
+        async with w.registry.lease([B]):
+            waiting = asyncio.create_task(_use(w, A))
+            await asyncio.sleep(0.02)
+            assert not waiting.done()
+        assert (await waiting).name == "a"
+
+
+async def _use(w, *refs: Ref, seconds: float = 0.0):
+    async with w.registry.lease(refs) as leases:
+        await asyncio.sleep(seconds)
+        return leases[0].version
+
+
+async def test_a_waiter_is_not_starved_by_those_whose_version_is_there(world) -> None:
+    """With one slot and requests for `a` that overlap without end, a request for `b` still gets its turn, and `a` after it."""
+    async with world(slots=1) as w:
+        await w.add("b", 2)
+        await w.add("a", 1)
+        stop = asyncio.Event()
+
+        async def keep_busy() -> None:
+            while not stop.is_set():
+                await _use(w, A, seconds=0.01)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(keep_busy())
+                await asyncio.sleep(0.004)
+            assert (await _use(w, B)).name == "b"
+            assert (await _use(w, A)).name == "a"
+            stop.set()
+
+
+async def test_a_name_means_what_it_means_when_the_turn_comes(world) -> None:
+    """A request that waited through a swap gets the new version, or is told that the name is gone."""
+    async with world(slots=1) as w:
+        await w.add("a", 1)
+        await w.add("b", 9)
+        async with w.registry.lease([B]):
+            waiting = [asyncio.create_task(_use(w, A)) for _ in range(3)]
+            await settle()
+            swap = asyncio.create_task(w.add("a", 2))
+            await asyncio.sleep(0.05)
+        two = await swap
+        assert {version.version for version in [await one for one in waiting]} <= set(w.registry.adapter("a").versions)
+        assert await _use(w, A) == two
+        async with w.registry.lease([A]):
+            waiting = asyncio.create_task(_use(w, B))
+            await settle()
+            await w.registry.remove(B)
+        with pytest.raises(UnknownAdapter):
+            await waiting
+
+
+async def test_several_adapters_are_leased_together(world) -> None:
+    """Each at one version, held until the end; more than there are slots is refused, not waited for."""
+    async with world(slots=2) as w:
+        for seed, name in enumerate("abc"):
+            await w.add(name, seed)
+        async with w.registry.lease([A, B]) as leases:
+            assert [lease.version.name for lease in leases] == ["a", "b"]
+            other = asyncio.create_task(_use(w, B, C))
+            await settle()
+            assert not other.done()
+        assert (await other).name == "b"
+        async with w.registry.lease([A, A]) as (first, second):
+            assert first.version == second.version
+        with pytest.raises(AdapterRefused):
+            await _use(w, A, B, C)
+
+
+async def test_opposite_needs_do_not_lock_each_other_out(world) -> None:
+    """Whoever needs two takes both or none: many requests over three adapters and two slots all come through."""
+    async with world(slots=2) as w:
+        for seed, name in enumerate("abc"):
+            await w.add(name, seed)
+        pairs = [(A, B), (B, A), (B, C), (C, B), (C, A), (A, C), (A,), (B,), (C,)] * 4
+        done = await asyncio.gather(*(_use(w, *pair, seconds=0.002) for pair in pairs))
+        assert len(done) == len(pairs)
+        assert all(resident.leases == 0 for resident in w.registry.residents())
+
+
+async def test_a_cancelled_wait_leaves_nothing(world) -> None:
+    """Neither a turn nor a lease, whenever the cancellation comes."""
+    async with world(slots=1) as w:
+        await w.add("a", 1)
+        await w.add("b", 2)
+        for yields in range(12):
+            waiting = asyncio.create_task(_use(w, A, seconds=1))
+            for _ in range(yields):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            await settle()
+            assert all(resident.leases == 0 for resident in w.registry.residents())
+            assert (await _use(w, B)).name == "b"
+
+
+async def test_deletion_lets_requests_end(world) -> None:
+    """The name is gone at once, on disk too; what runs keeps its version in the engine until it ends."""
+    async with world() as w:
+        await w.add("a", 1)
+        async with w.registry.lease([A]) as (lease,):
+            await w.registry.remove(A)
+            assert not (w.root / "a").exists()
+            with pytest.raises(UnknownAdapter):
+                await _use(w, A)
+            await settle()
+            assert lease.adapter.id in w.host.held
+        await settle()
+        assert not w.host.held
+        assert ("removed", "a") in w.told.events
+
+
+async def test_one_version_can_be_deleted_but_not_the_one_that_is_served(world) -> None:
+    """The others stay."""
+    async with world() as w:
+        one, two = await w.add("a", 1), await w.add("a", 2)
+        with pytest.raises(AdapterConflict):
+            await w.registry.remove(Ref.parse(two.id))
+        await w.registry.remove(Ref.parse(one.id))
+        assert list(w.registry.adapter("a").versions) == [two.version]
+
+
+async def test_unloading_keeps_the_versions(world) -> None:
+    """The name is not served, and can be activated again."""
+    async with world() as w:
+        one = await w.add("a", 1)
+        await w.registry.deactivate("a")
+        await settle()
+        assert not w.host.held
+        with pytest.raises(UnknownAdapter):
+            await _use(w, A)
+        with pytest.raises(UnknownAdapter):
+            await w.registry.deactivate("a")
+        await w.registry.activate("a", one.version)
+        assert await _use(w, A) == one
+
+
+async def test_a_restart_serves_what_was_served_before(world) -> None:
+    """Names, versions and roll-backs; loaded before the first request."""
+    async with world() as w:
+        one, _ = await w.add("a", 1), await w.add("a", 2)
+        await w.registry.activate("a", one.version)
+        await w.add("b", 3)
+        await w.registry.deactivate("b")
+    async with world() as w:
+        assert [adapter.name.split("#")[0] for adapter in w.host.held.values()] == [one.id]
+        assert await _use(w, A) == one
+        with pytest.raises(UnknownAdapter):
+            await _use(w, B)
+        assert len(w.registry.adapter("a").versions) == 2
+
+
+async def test_a_folder_that_is_taken_away_loses_its_version_only(world, monkeypatch) -> None:
+    """Requests for it are told, those that run go on, others are served; the same content mends it."""
+    monkeypatch.setattr(registry_module, "LOST_CHECK_S", 0.02)
+    async with world() as w:
+        one = await w.add("a", 1)
+        await w.add("b", 2)
+        async with w.registry.lease([A]) as (lease,):
+            shutil.rmtree(w.root / "a")
+            await asyncio.sleep(0.1)
+            with pytest.raises(AdapterLost, match="gone"):
+                await _use(w, A)
+            assert lease.adapter.id in w.host.held
+            assert (await _use(w, B)).name == "b"
+        await settle()
+        assert lease.adapter.id not in w.host.held
+        assert await w.add("a", 1) == one
+        assert await _use(w, A) == one
+
+
+async def test_what_was_changed_on_disk_never_reaches_the_engine(world) -> None:
+    """The content is checked against its name each time before it is loaded."""
+    async with world(slots=1) as w:
+        one = await w.add("a", 1)
+        await w.add("b", 2)
+        weights = w.root / "a" / one.version / "adapter_model.safetensors"
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+        num_seen = len(w.host.seen)
+        with pytest.raises(AdapterLost, match="changed"):
+            await _use(w, A)
+        assert len(w.host.seen) == num_seen
+        assert (await _use(w, B)).name == "b"
+
+
+async def test_the_same_content_again_changes_nothing(world) -> None:
+    """Not loaded, not probed, not counted as a swap."""
+    async with world() as w:
+        one = await w.add("a", 1)
+        again, is_new = await w.registry.add("a", w.fill(1), source="again")
+        assert (again, is_new) == (one, False)
+        assert w.told.events.count(("swapped", "a")) == 1
+        assert len(w.host.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".hidden", "a/b", "../a", "a b", "ä", "a:b", "a@b", "x" * 65, "a\0", "scripted"]
+)
+async def test_names_that_no_adapter_can_have(world, name: str) -> None:
+    """Nothing that leads out of the root, means something else, or is the base model's."""
+    async with world() as w:
+        with pytest.raises(AdapterRefused) as refusal:
+            await w.add(name, 1)
+        assert refusal.value.parameter == "name"
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    slots=st.integers(1, 3),
+    moves=st.lists(
+        st.tuples(st.sampled_from(["lease", "swap", "end", "cancel", "unload"]), st.sampled_from("abc"), st.integers(0, 2)),
+        max_size=25,
+    ),
+)
+async def test_whatever_happens_the_engine_holds_what_is_leased_and_no_more_than_its_slots(world, slots: int, moves) -> None:
+    """Leases, swaps, ends, cancellations and unloadings in any order."""
+    async with world(slots=slots) as w, AsyncExitStack() as stack:
+        for seed, name in enumerate("abc"):
+            await w.add(name, seed)
+        w.registry._residency._max_wait = 0.02
+        held: list[tuple[AsyncExitStack, object]] = []
+        for move, name, seed in moves:
+            try:
+                if move == "lease":
+                    mine = await stack.enter_async_context(AsyncExitStack())
+                    (lease,) = await mine.enter_async_context(w.registry.lease([Ref(name)]))
+                    held.append((mine, lease))
+                elif move == "swap":
+                    await w.add(name, 10 * (1 + "abc".index(name)) + seed)
+                elif move == "end" and held:
+                    await held.pop(seed % len(held))[0].aclose()
+                elif move == "cancel":
+                    task = asyncio.create_task(_use(w, Ref(name)))
+                    await asyncio.sleep(0)
+                    task.cancel()
+                elif move == "unload":
+                    await w.registry.deactivate(name)
+            except (NoSlot, UnknownAdapter):
+                pass
+            assert all(lease.adapter.id in w.host.held for _, lease in held)
+            assert len(w.host.held) <= slots
+        await stack.aclose()
+        await settle()
+        residents = w.registry.residents()
+        assert {resident.adapter.id for resident in residents} == set(w.host.held)
+        assert all(resident.leases == 0 and resident.state is State.READY for resident in residents)

@@ -1,0 +1,50 @@
+"""Two hundred and more adapters that are wrong in one thing each: refused by name, nothing reaches the engine, nothing is left."""
+
+import httpx
+import pytest
+
+from adapters.weights import BaseModel
+from app.engine.scripted import SMALL
+from benchmarks import malformed, peft_folder
+
+pytestmark = pytest.mark.anyio
+
+BASE = BaseModel("scripted", SMALL.num_layers, SMALL.linear_modules)
+
+
+async def refused(client: httpx.AsyncClient, case: malformed.Case) -> str:
+    """What is wrong with the answer; empty when nothing is."""
+    response = await client.post("/v1/adapters", **case.request())
+    if response.status_code not in (400, 404, 413):
+        return f"{case.name}: {response.status_code} {response.text[:300]}"
+    error = response.json()["error"]
+    if not str(error["param"]).startswith(case.field) or not error["message"]:
+        return f"{case.name}: {case.field} is not named: {error}"
+    return ""
+
+
+async def test_every_malformed_adapter_is_refused_by_name(serve, tmp_path) -> None:
+    """4xx with the field at fault; the engine sees none; the store is as it was; the adapter that is there goes on."""
+    root = tmp_path / "import"
+    cases = malformed.cases(BASE, root, max_rank=16)
+    assert len(cases) >= 200
+    assert len({case.name for case in cases}) == len(cases)
+    settings = {"adapter_import_dir": root, "max_adapter_bytes": 1 << 20, "max_body_bytes": 1 << 20}
+    async with serve(**settings) as served:
+        good = peft_folder.write(root / "ours", BASE, rank=2)
+        assert (await served.client.post("/v1/adapters", json={"name": "ours", "path": good.name})).status_code == 201
+        held = dict(served.engine.adapters)
+        before = {path for path in (tmp_path / "adapters").rglob("*") if path.name != ".incoming"}
+        wrong = [text for case in cases if (text := await refused(served.client, case))]
+        assert wrong == []
+        assert served.engine.adapters == held
+        assert {path for path in (tmp_path / "adapters").rglob("*") if path.name != ".incoming"} == before
+        assert (await served.chat(model="ours")).status_code == 200
+
+
+async def test_the_adapter_that_they_were_made_from_is_taken(serve, tmp_path) -> None:
+    """So that each of them is refused for what was spoiled."""
+    parts = malformed.good(BASE)
+    async with serve() as served:
+        response = await served.client.post("/v1/adapters", **parts.case("good", "").request())
+    assert response.status_code == 201, response.text
