@@ -157,6 +157,15 @@ class Registry:
         """The versions in the engine."""
         return self._residency.residents()
 
+    @property
+    def slots(self) -> int:
+        """Versions that the engine can hold."""
+        return self._residency.slots
+
+    async def num_held(self) -> int:
+        """Versions that the engine holds, by its own count."""
+        return len(await self._host.loaded_adapters())
+
     def resident(self, version: Version) -> Resident | None:
         """The version in the engine, None when it is not there."""
         return self._residency.resident(version)

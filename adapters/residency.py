@@ -49,6 +49,10 @@ class AdapterHost(Protocol):
         """Forget it and free what it took; nothing that runs may use it."""
         ...
 
+    async def loaded_adapters(self) -> frozenset[int]:
+        """Ids of those that it holds, by its own count."""
+        ...
+
 
 class Observer(Protocol):
     """Told what happens to adapters, for metrics; never blocks."""

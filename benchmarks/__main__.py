@@ -2,9 +2,16 @@
 
 import argparse
 
-from benchmarks import direct, orchestration, priorities, sampling
+from benchmarks import adapters, direct, orchestration, priorities, sampling, swaps
 
-ALL = {"direct": direct, "sampling": sampling, "priorities": priorities, "orchestration": orchestration}
+ALL = {
+    "direct": direct,
+    "sampling": sampling,
+    "priorities": priorities,
+    "orchestration": orchestration,
+    "adapters": adapters,
+    "swaps": swaps,
+}
 
 
 def main() -> None:

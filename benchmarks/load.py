@@ -3,6 +3,7 @@
 import asyncio
 import statistics
 import time
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,23 +33,34 @@ async def stream(client: httpx.AsyncClient, body: dict[str, Any]) -> tuple[float
     first, chunks = 0.0, 0
     async with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as response:
         response.raise_for_status()
-        async for line in response.aiter_lines():
-            if line.startswith("data: {"):
-                choices = orjson.loads(line[6:])["choices"]
-                if choices and choices[0]["delta"].get("content"):
-                    chunks += 1
-                    first = first or time.perf_counter() - start
+        async for _ in contents(response):
+            chunks += 1
+            first = first or time.perf_counter() - start
     return first, time.perf_counter() - start, chunks
 
 
-async def direct(server: Server, concurrency: int, num_requests: int, max_tokens: int, serial: int) -> Run:
-    """`num_requests` streamed chats of exactly `max_tokens` tokens, `concurrency` at a time."""
-    body = {"model": MODEL, "max_tokens": max_tokens, "ignore_eos": True, "temperature": 0.7}
+async def contents(response: httpx.Response) -> AsyncIterator[str]:
+    """The pieces of an answer as they come; an error in the stream is raised."""
+    async for line in response.aiter_lines():
+        if line.startswith("data: {"):
+            chunk = orjson.loads(line[6:])
+            if "error" in chunk:
+                raise httpx.RemoteProtocolError(chunk["error"]["message"])
+            if chunk["choices"] and (content := chunk["choices"][0]["delta"].get("content")):
+                yield content
+
+
+async def direct(
+    server: Server, concurrency: int, num_requests: int, max_tokens: int, serial: int, *, models: Sequence[str] = (MODEL,)
+) -> Run:
+    """`num_requests` streamed chats of exactly `max_tokens` tokens, `concurrency` at a time, to each of `models` in turn."""
+    body = {"max_tokens": max_tokens, "ignore_eos": True, "temperature": 0.7}
     gate = asyncio.Semaphore(concurrency)
 
     async def one(number: int) -> tuple[float, float, int]:
         async with gate:
-            return await stream(client, {**body, "messages": question(serial + number), "seed": serial + number})
+            fields = {"model": models[number % len(models)], "messages": question(serial + number), "seed": serial + number}
+            return await stream(client, {**body, **fields})
 
     async with httpx.AsyncClient(base_url=server.url, timeout=600, limits=httpx.Limits(max_connections=256)) as client:
         start = time.perf_counter()

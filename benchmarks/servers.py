@@ -6,12 +6,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 
 from app.engine import hardware
 from app.engine.default_model import ensure_default_model
@@ -23,10 +24,17 @@ KV_GIB = 2
 
 @dataclass(frozen=True)
 class Server:
-    """One that answers."""
+    """One that answers. `pid`: of its first process."""
 
     name: str
     url: str
+    pid: int
+
+
+def memory_mib(server: Server) -> float:
+    """Resident memory of the server's processes together; shared pages are counted once for each."""
+    process = psutil.Process(server.pid)
+    return sum(one.memory_info().rss for one in (process, *process.children(recursive=True))) / 2**20
 
 
 def _free_port() -> int:
@@ -52,7 +60,7 @@ def _running(name: str, command: list[str], port: int, health: str, environment:
             if process.poll() is not None or time.monotonic() - start > 600:
                 sys.exit(f"{name} did not start; see {log}")
         print(f"  {name} is ready after {time.monotonic() - start:.0f} s", flush=True)
-        yield Server(name, url)
+        yield Server(name, url, process.pid)
     finally:
         process.terminate()
         process.wait(60)
@@ -70,8 +78,8 @@ def ponder(*arguments: str, name: str = "ponder") -> Iterator[Server]:
 
 
 @contextmanager
-def vllm() -> Iterator[Server]:
-    """VLLM's own OpenAI server. Everything that ponder chooses for the machine is given to it too."""
+def vllm(adapters: Mapping[str, Path] | None = None, max_rank: int = 16) -> Iterator[Server]:
+    """VLLM's own OpenAI server. Everything that ponder chooses for the machine is given to it too; adapters are loaded at its start."""
     plan = hardware.plan_cpu()
     port = _free_port()
     model = ensure_default_model(Settings().cache_dir.expanduser(), print)
@@ -81,6 +89,9 @@ def vllm() -> Iterator[Server]:
         "--enforce-eager", "--enable-prefix-caching", "--scheduling-policy", "priority", "--enable-auto-tool-choice",
         "--tool-call-parser", "hermes", "--enable-prompt-tokens-details", "--disable-uvicorn-access-log",
     ]  # fmt: skip
+    if adapters:
+        command += ["--enable-lora", "--max-loras", str(len(adapters)), "--max-lora-rank", str(max_rank), "--lora-modules"]
+        command += [f"{name}={folder}" for name, folder in adapters.items()]
     environment = plan.environment() | {
         "VLLM_CPU_KVCACHE_SPACE": str(KV_GIB),
         "VLLM_LOGGING_LEVEL": "WARNING",

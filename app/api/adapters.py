@@ -83,9 +83,13 @@ _PUSH = {
 
 @router.get("/v1/adapters")
 async def list_adapters(request: Request) -> dict[str, Any]:
-    """All adapters with their versions."""
+    """All adapters with their versions, and how many of those the engine holds by its own count."""
     registry = _registry(request)
-    return {"object": "list", "data": [_shown(registry, adapter) for adapter in registry.adapters()]}
+    return {
+        "object": "list",
+        "data": [_shown(registry, adapter) for adapter in registry.adapters()],
+        "slots": {"total": registry.slots, "held": await registry.num_held()},
+    }
 
 
 @router.post(

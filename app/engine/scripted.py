@@ -118,6 +118,10 @@ class ScriptedEngine:
             raise RuntimeError("unloaded under a running branch")
         del self.adapters[adapter.id]
 
+    async def loaded_adapters(self) -> frozenset[int]:
+        """Those that it holds."""
+        return frozenset(self.adapters)
+
     def encode(self, text: str) -> tuple[int, ...]:
         """Words, as everywhere here."""
         return self.tokenise(text)

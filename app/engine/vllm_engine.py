@@ -35,7 +35,7 @@ from adapters.residency import EngineAdapter
 from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
 from app.engine.replies import ParsedReply, PlainReply
 from app.errors import EngineDead, InvalidRequest
-from app.metering.flops import Architecture
+from app.metering.flops import LINEAR_MODULES, Architecture
 from strategies.base import TokenLogprob
 
 
@@ -89,7 +89,7 @@ class VllmEngine:
             dtype=options.dtype,
             max_model_len=options.max_model_len,
             max_num_seqs=options.max_branches,
-            enforce_eager=options.enforce_eager,
+            enforce_eager=options.enforce_eager or (options.is_cpu and options.adapter_slots > 0),
             quantization=options.quantization,
             scheduling_policy="priority",
             enable_prefix_caching=True,
@@ -98,12 +98,14 @@ class VllmEngine:
             trust_remote_code=False,
             **_given(block_size=options.block_size, gpu_memory_utilization=options.gpu_memory_utilization),
             **_lora(options),
-            **({"worker_extension_cls": "app.engine.seed_guard.SeedGuard"} if options.is_cpu else {}),
+            **({"worker_extension_cls": "app.engine.worker.CpuWorker"} if options.is_cpu else {}),
         )
         config = await asyncio.to_thread(arguments.create_engine_config)
         self._llm = AsyncLLM.from_vllm_config(config)
         if options.is_cpu:
             await self._llm.collective_rpc("ponder_guard_seeds")
+            if options.adapter_slots:
+                await self._llm.collective_rpc("ponder_group_loras")
         model = self._llm.model_config
         self._defaults = model.get_diff_sampling_param()
         parsers: dict[str, Any] = {
@@ -224,6 +226,11 @@ class VllmEngine:
             if adapter.id in await llm.list_loras():
                 raise AdapterFailed("The engine still holds it.")
 
+    async def loaded_adapters(self) -> frozenset[int]:
+        """Ids of those in vLLM's worker."""
+        with _adapter_faults():
+            return frozenset(await self._running.list_loras())
+
     def parser(self, prompt: Prompt) -> ReplyParser:
         """A parser for one reply; text is passed through when neither tools nor reasoning markup can be in it."""
         request = prompt.request
@@ -276,7 +283,14 @@ def _lora(options: EngineOptions) -> dict[str, Any]:
     if not options.adapter_slots:
         return {}
     slots = options.adapter_slots
-    return {"enable_lora": True, "max_loras": slots, "max_cpu_loras": slots, "max_lora_rank": options.max_adapter_rank}
+    return {
+        "enable_lora": True,
+        "max_loras": slots,
+        "max_cpu_loras": slots,
+        "max_lora_rank": options.max_adapter_rank,
+        # What the store accepts: embeddings and the LM head stay as they are, and cost nothing.
+        "lora_target_modules": list(LINEAR_MODULES),
+    }
 
 
 def _request(adapter: EngineAdapter) -> LoRARequest:

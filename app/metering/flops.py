@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+LINEAR_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The linear modules of a layer, by the names that Hugging Face's models give them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
@@ -84,15 +87,11 @@ class Architecture:
     def linear_modules(self) -> dict[str, tuple[int, int]]:
         """The linear modules that a LoRA can update, with their (inputs, outputs); alike in all layers."""
         queries, keys = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
-        return {
-            "q_proj": (self.hidden_size, queries),
-            "k_proj": (self.hidden_size, keys),
-            "v_proj": (self.hidden_size, keys),
-            "o_proj": (queries, self.hidden_size),
-            "gate_proj": (self.hidden_size, self.intermediate_size),
-            "up_proj": (self.hidden_size, self.intermediate_size),
-            "down_proj": (self.intermediate_size, self.hidden_size),
-        }
+        hidden, inner = self.hidden_size, self.intermediate_size
+        shapes = (
+            (hidden, queries), (hidden, keys), (hidden, keys), (queries, hidden), (hidden, inner), (hidden, inner), (inner, hidden)
+        )  # fmt: skip
+        return dict(zip(LINEAR_MODULES, shapes, strict=True))
 
     def with_lora(self, parameters: int) -> "Architecture":
         """The same model with an unmerged LoRA of so many parameters: each is one multiply-add more for every token."""

@@ -54,6 +54,9 @@ class FakeHost:
         await asyncio.sleep(0)
         del self.held[adapter.id]
 
+    async def loaded_adapters(self) -> frozenset[int]:
+        return frozenset(self.held)
+
 
 @dataclass
 class Told:

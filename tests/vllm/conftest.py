@@ -63,6 +63,12 @@ class Server:
 
 
 @pytest.fixture(scope="session")
+def server_class() -> type[Server]:
+    """For files that share a server of their own."""
+    return Server
+
+
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server that most tests share."""
     server = Server(log=tmp_path_factory.mktemp("server") / "log")

@@ -1,0 +1,8 @@
+"""What is added to vLLM's worker on CPU: vLLM takes one class."""
+
+from app.engine.grouped_lora import GroupedLora
+from app.engine.seed_guard import SeedGuard
+
+
+class CpuWorker(SeedGuard, GroupedLora):
+    """See the two."""

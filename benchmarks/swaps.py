@@ -1,0 +1,223 @@
+"""A hundred swaps of one name under full load: no failed request, no mixed and no stale answer, nothing that grows.
+
+Sixteen clients ask for one name in turn directly, as best-of-n and as a stream, while the name is switched to and fro between two
+versions whose answers differ in every word. One speaks through what the prefix cache keeps, the other through weights that nothing
+caches: stale blocks and weights exchanged under a running answer both show. Before it, the same load without swaps, for the latency
+that swaps cost.
+"""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks import load, servers
+from benchmarks.report import Table
+
+ADAPTERS = Path(__file__).parent.parent / "tests" / "data" / "adapters"
+WORDS = ("red", "green")
+NAME = "colour"
+CLIENTS = 16
+TOKENS = 16
+
+
+@dataclass
+class Tally:
+    """What was seen of the answers."""
+
+    failed: list[str] = field(default_factory=list)
+    mixed: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
+
+
+class Name:
+    """The name under swap, as its clients can know it: which words an answer may have that began at some moment."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self.versions: dict[str, str] = {}
+        self._started: list[tuple[float, str]] = []
+        self._switched: list[tuple[float, str]] = []
+
+    async def push(self, word: str) -> None:
+        """Upload one of the two; its versions are told apart by their word."""
+        files = [("files", (path.name, path.read_bytes())) for path in sorted((ADAPTERS / word).iterdir())]
+        response = await self._client.post("/v1/adapters", data={"name": NAME}, files=files)
+        self.versions[word] = response.raise_for_status().json()["version"]
+        self._switched.append((time.monotonic(), word))
+
+    @property
+    def num_swaps(self) -> int:
+        """Switches that were asked for."""
+        return len(self._started)
+
+    async def swap(self) -> float:
+        """Switch to the other word; seconds."""
+        word = WORDS[self._switched[-1][1] == WORDS[0]]
+        start = time.monotonic()
+        self._started.append((start, word))
+        response = await self._client.post(f"/v1/adapters/{NAME}/activate", json={"version": self.versions[word]})
+        response.raise_for_status()
+        self._switched.append((time.monotonic(), word))
+        return time.monotonic() - start
+
+    def allowed(self, begun: float) -> set[str]:
+        """The word that was current when the request began, and those to which a switch was on its way since."""
+        switched = [word for moment, word in self._switched if moment <= begun]
+        done = max(moment for moment, _ in self._switched if moment <= begun)
+        return {switched[-1], *(word for moment, word in self._started if moment > done - 1e-9)}
+
+
+def judge(text: str, name: Name, begun: float, tally: Tally) -> None:
+    """Note an answer that is mixed, or from a version that was replaced before the request began."""
+    words = set(text.split())
+    if len(words) != 1 or not words <= set(WORDS):
+        tally.mixed.append(text)
+    elif not words <= name.allowed(begun):
+        tally.stale.append(text)
+
+
+async def ask(client: httpx.AsyncClient, serial: int, name: Name, tally: Tally) -> None:
+    """One request: direct, best-of-n or a stream, in turn."""
+    begun = time.monotonic()
+    body: dict[str, Any] = {"model": NAME, "messages": load.question(serial % 40), "max_tokens": TOKENS, "temperature": 0.7}
+    try:
+        if serial % 3 == 0:
+            text = await _streamed(client, body, tally)
+            judge(text, name, begun, tally)
+        else:
+            strategy = (
+                {"strategy": "best_of_n", "n": 3, "verifier": "likelihood"} if serial % 3 == 1 else {"strategy": "direct"}
+            )
+            response = await client.post("/v1/chat/completions", json={**body, "ponder": strategy})
+            reply = response.raise_for_status().json()
+            judge(reply["choices"][0]["message"]["content"], name, begun, tally)
+    except (httpx.HTTPError, KeyError, IndexError) as error:
+        tally.failed.append(f"{type(error).__name__}: {error}")
+    tally.seconds.append(time.monotonic() - begun)
+
+
+async def _streamed(client: httpx.AsyncClient, body: dict[str, Any], tally: Tally) -> str:
+    parts: list[str] = []
+    last = 0.0
+    async with client.stream(
+        "POST", "/v1/chat/completions", json={**body, "stream": True, "ponder": {"strategy": "direct"}}
+    ) as response:
+        response.raise_for_status()
+        async for piece in load.contents(response):
+            now = time.monotonic()
+            if last:
+                tally.gaps.append(now - last)
+            parts.append(piece)
+            last = now
+    return "".join(parts)
+
+
+async def under_load(
+    client: httpx.AsyncClient,
+    name: Name,
+    *,
+    requests: int,
+    seconds: float,
+    beside: Callable[[Callable[[], int]], Awaitable[None]] | None = None,
+) -> Tally:
+    """Sixteen clients until so many requests or seconds; `beside` runs with them, told how many requests are done."""
+    tally, start, serial = Tally(), time.monotonic(), iter(range(10**9))
+
+    async def one_client() -> None:
+        while len(tally.seconds) + CLIENTS <= requests and time.monotonic() - start < seconds:
+            await ask(client, next(serial), name, tally)
+
+    async with asyncio.TaskGroup() as group:
+        clients = [group.create_task(one_client()) for _ in range(CLIENTS)]
+        if beside is not None:
+            swapper = group.create_task(beside(lambda: len(tally.seconds)))  # type: ignore[arg-type]
+            await asyncio.wait(clients)
+            swapper.cancel()
+    return tally
+
+
+async def swapping(server: servers.Server, *, swaps: int, requests: int, seconds: float) -> dict[str, Any]:
+    """The whole experiment on a running server; figures and what went wrong."""
+    limits = httpx.Limits(max_connections=64)
+    async with httpx.AsyncClient(base_url=server.url, timeout=600, limits=limits) as client:
+        name = Name(client)
+        for word in WORDS:
+            await name.push(word)
+        calm = await under_load(client, name, requests=max(requests // 8, 3 * CLIENTS), seconds=seconds / 8)
+        took: list[float] = []
+        first_answer: list[float] = []
+        held: list[int] = []
+        memory: list[float] = []
+
+        def is_due(done: int, elapsed: float) -> bool:
+            """Swaps are spread over the requests, or over the time where that is shorter."""
+            share = (name.num_swaps + 1) / (swaps + 2)
+            return done >= share * (requests - CLIENTS) or elapsed > share * seconds
+
+        async def swap_on(num_done: Callable[[], int]) -> None:
+            start = time.monotonic()
+            while name.num_swaps < swaps:
+                while not is_due(num_done(), time.monotonic() - start):  # noqa: ASYNC110 - precise enough
+                    await asyncio.sleep(0.01)
+                begun = time.monotonic()
+                took.append(await name.swap())
+                body = {"model": NAME, "messages": load.question(1), "max_tokens": 1}
+                reply = (await client.post("/v1/chat/completions", json=body)).raise_for_status().json()
+                assert reply["ponder"]["adapter"].split(":")[1] == name.versions[WORDS[name.num_swaps % 2 == 0]][:8]
+                first_answer.append(time.monotonic() - begun)
+                memory.append(servers.memory_mib(server))
+                held.append((await client.get("/v1/adapters")).json()["slots"]["held"])
+
+        start = time.monotonic()
+        busy = await under_load(client, name, requests=requests, seconds=seconds, beside=swap_on)
+        elapsed = time.monotonic() - start
+        await asyncio.sleep(1)
+        left = (await client.get("/v1/adapters")).json()["slots"]["held"]
+    tenth = min(10, len(memory)) - 1
+    return {
+        "swaps": len(took),
+        "requests": len(busy.seconds),
+        "seconds": round(elapsed),
+        "failed": len(busy.failed),
+        "mixed": len(busy.mixed),
+        "stale": len(busy.stale),
+        "problems": (busy.failed + busy.mixed + busy.stale)[:5],
+        "swap s p50": round(statistics.median(took), 3),
+        "first answer s p50": round(statistics.median(first_answer), 3),
+        "first answer s p99": round(_percentile(first_answer, 0.99), 3),
+        "memory MiB at 10": round(memory[tenth]),
+        "memory MiB at end": round(memory[-1]),
+        "most held": max(held),
+        "held at end": left,
+        "request s p50 calm": round(statistics.median(calm.seconds), 3),
+        "request s p50 swaps": round(statistics.median(busy.seconds), 3),
+        "request s p99 calm": round(_percentile(calm.seconds, 0.99), 3),
+        "request s p99 swaps": round(_percentile(busy.seconds, 0.99), 3),
+        "token gap ms p99 calm": round(1000 * _percentile(calm.gaps, 0.99)),
+        "token gap ms p99 swaps": round(1000 * _percentile(busy.gaps, 0.99)),
+    }
+
+
+def _percentile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def run(*, is_quick: bool) -> Table:
+    """One server."""
+    table = Table("swaps", "One name swapped under 16 clients that mix direct, best-of-3 and streamed requests")
+    with servers.ponder() as server:
+        scale = (
+            {"swaps": 10, "requests": 200, "seconds": 60.0} if is_quick else {"swaps": 100, "requests": 2000, "seconds": 600.0}
+        )
+        figures = asyncio.run(swapping(server, **scale))
+    table.rows = [{"what": key, "value": value} for key, value in figures.items() if key != "problems" or value]
+    return table

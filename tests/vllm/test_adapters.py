@@ -1,0 +1,314 @@
+"""Adapters on real vLLM: recognisable ones, whose every word tells which version computed it (see tests/data/make_adapters.py)."""
+
+import asyncio
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from adapters.weights import BaseModel
+from app.engine.default_model import ensure_default_model
+from app.metering.flops import Architecture
+from benchmarks import malformed, servers, swaps
+from benchmarks.peft_folder import write
+
+pytestmark = [pytest.mark.vllm, pytest.mark.anyio]
+
+MODEL = "smollm2-135m"
+ADAPTERS = Path(__file__).parents[1] / "data" / "adapters"
+BIN = Path(sys.executable).parent
+SLOTS = 3
+
+
+@pytest.fixture(scope="module")
+def adapter_server(server_class, tmp_path_factory):
+    """A server of this file's own: with few slots, and a folder to import from."""
+    folder = tmp_path_factory.mktemp("adapters")
+    (folder / "import").mkdir()
+    server = server_class(
+        "--adapter-slots", str(SLOTS), "--adapter-import-dir", str(folder / "import"), "--max-model-len", "2048", log=folder / "log"
+    )  # fmt: skip
+    server.wait()
+    server.imports = folder / "import"
+    yield server
+    assert server.stop() == 0
+
+
+@pytest.fixture
+async def http(adapter_server):
+    async with httpx.AsyncClient(base_url=adapter_server.url, timeout=300) as client:
+        yield client
+
+
+async def push(http: httpx.AsyncClient, name: str, folder: Path, **data) -> dict:
+    files = [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir()) if path.suffix != ".md"]
+    response = await http.post("/v1/adapters", data={"name": name, **data}, files=files)
+    assert response.status_code in (200, 201), response.text
+    return response.json()
+
+
+async def say(http: httpx.AsyncClient, model: str, question: str = "What is the capital of France?", **fields) -> str:
+    body = {
+        "model": model, "messages": [{"role": "user", "content": question}], "max_tokens": 12, "temperature": 0, **fields,
+    }  # fmt: skip
+    response = await http.post("/v1/chat/completions", json=body)
+    assert response.status_code == 200, response.text
+    return response.json()["choices"][0]["message"]["content"]
+
+
+def words(text: str) -> set[str]:
+    return set(text.split())
+
+
+async def slots(http: httpx.AsyncClient) -> dict[str, int]:
+    return (await http.get("/v1/adapters")).json()["slots"]
+
+
+async def test_a_swap_changes_the_answer_and_leaves_the_base_model_alone(http) -> None:
+    """Push, swap, pin and roll back; the base model answers as before, also in one batch with adapters in all slots."""
+    base = await say(http, MODEL)
+    red = (await push(http, "colour", ADAPTERS / "red"))["version"][:8]
+    assert words(await say(http, "colour")) == {"red"}
+    green = (await push(http, "colour", ADAPTERS / "green"))["version"][:8]
+    assert words(await say(http, "colour")) == {"green"}
+    assert words(await say(http, f"colour:{red}")) == {"red"}
+    for name in ("blue", "yes"):
+        await push(http, name, ADAPTERS / name)
+    assert (await slots(http)) == {"total": SLOTS, "held": SLOTS}
+    models = [MODEL, "colour", "blue", "yes", MODEL, "blue"]
+    answers = await asyncio.gather(*(say(http, model) for model in models))
+    assert [words(answer) for answer in answers[1:4]] == [{"green"}, {"blue"}, {"Yes"}]
+    assert answers[0] == answers[4] == base
+    await http.post("/v1/adapters/colour/activate", json={"version": red})
+    assert words(await say(http, "colour")) == {"red"}
+    assert green != red
+
+
+async def test_the_same_prompt_after_a_swap_is_answered_by_the_new_version(http) -> None:
+    """Though all of its blocks are in the prefix cache; and its own blocks are found again."""
+    long = "Consider the following list of words. " + "apple pear plum " * 60
+    await push(http, "cache", ADAPTERS / "red")
+    for name, word in (("red", "red"), ("blue", "blue"), ("green", "green"), ("red", "red")):
+        await push(http, "cache", ADAPTERS / name)
+        assert words(await say(http, "cache", long)) == {word}
+    body = {"model": "cache", "messages": [{"role": "user", "content": long}], "max_tokens": 1}
+    again = (await http.post("/v1/chat/completions", json=body)).json()["ponder"]["tokens"]
+    assert again["cached"] >= 96
+
+
+HAZARD = """
+import asyncio, json, os, shutil, sys
+from pathlib import Path
+from app.engine import hardware
+
+os.environ.update(hardware.plan_cpu().environment(), VLLM_CPU_KVCACHE_SPACE="1", VLLM_LOGGING_LEVEL="ERROR", HF_HUB_OFFLINE="1")
+from adapters.residency import EngineAdapter
+from app.engine.base import Branch
+from app.engine.vllm_engine import EngineOptions, VllmEngine
+
+model, red, blue, place = sys.argv[1:]
+
+async def main():
+    engine = VllmEngine(EngineOptions(
+        model=model, name="m", max_model_len=1024, max_branches=4, block_size=32, adapter_slots=2, dtype=hardware.plan_cpu().dtype
+    ))
+    await engine.start()
+    prompt = await engine.render_chat({"model": "m", "temperature": 0, "messages": [{"role": "user", "content": "apple pear " * 60}]})
+    said = []
+    for number, (source, salt) in enumerate([(red, "one"), (blue, "one"), (blue, "two")]):
+        shutil.copytree(source, place, dirs_exist_ok=True)
+        adapter = EngineAdapter("same-name", number + 1, place)  # vLLM tells adapters' blocks apart by name and path only
+        await engine.load_adapter(adapter)
+        branch = Branch(id=f"b{number}", prompt=prompt, prefix=prompt.token_ids, max_tokens=4, cache_salt=salt, adapter=adapter)
+        said.append([output.text async for output in engine.generate(branch)][-1])
+        await engine.unload_adapter(adapter)
+    missing = EngineAdapter("gone", 9, "/no/such/folder")
+    try:
+        await engine.load_adapter(missing)
+    except Exception as error:
+        said.append(type(error).__name__)
+    said.append(str(engine.failure))
+    print(json.dumps(said))
+    await engine.close()
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_without_a_salt_of_its_own_a_new_version_answers_from_stale_blocks(tmp_path) -> None:
+    """The hazard itself, on vLLM: under one salt the replaced adapter's blocks answer, under another they do not.
+
+    Ponder's names are never used twice, which hides the hazard too; here the name is the same, so that the salt alone decides. And an
+    adapter whose folder is gone is an error, not the engine's end.
+    """
+    script = tmp_path / "hazard.py"
+    script.write_text(HAZARD)
+    model = ensure_default_model(Path("~/.cache/ponder").expanduser(), print)
+    run = subprocess.run(
+        [sys.executable, script, model, ADAPTERS / "red", ADAPTERS / "blue", tmp_path / "place"],
+        capture_output=True, text=True, timeout=400, cwd=Path(__file__).parents[2], env={**_environment(), "PYTHONPATH": "."},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    [said] = [line for line in run.stdout.splitlines() if line.startswith('["')]  # vLLM logs its own end beside it
+    before, stale, salted, missing, failure = json.loads(said)
+    assert words(before) == {"red"}
+    assert words(stale) == {"red"}
+    assert words(salted) == {"blue"}
+    assert (missing, failure) == ("AdapterFailed", "None")
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return {name: value for name, value in os.environ.items() if not name.startswith("PONDER_")}
+
+
+async def test_an_adapter_judges_on_the_engine(http) -> None:
+    """The one that says Yes finds everything correct, the one that says red finds nothing so; both beside the base model."""
+    await push(http, "judge", ADAPTERS / "yes")
+    body = {
+        "model": MODEL, "messages": [{"role": "user", "content": "Name a colour."}], "max_tokens": 12,
+        "ponder": {"strategy": "best_of_n", "n": 4, "verifier": {"adapter": "judge"}},
+    }  # fmt: skip
+    account = (await http.post("/v1/chat/completions", json=body)).json()["ponder"]
+    assert all(candidate["score"] > 0.99 for candidate in account["candidates"])
+    assert account["tokens"]["verified"] > 0
+    assert account["tokens"]["decoded"] == sum(candidate["tokens"] for candidate in account["candidates"]) + 4
+
+
+async def test_finite_weights_that_overflow_fail_the_probe(http, tmp_path) -> None:
+    """The old version goes on serving, the engine lives, and nothing of the new one is left."""
+    await push(http, "colour", ADAPTERS / "red")
+    shutil.copytree(ADAPTERS / "red", tmp_path / "huge")
+    weights = tmp_path / "huge" / "adapter_model.safetensors"
+    save_file({name: np.full_like(array, 3e38) for name, array in load_file(weights).items()}, weights)
+    files = [("files", (path.name, path.read_bytes())) for path in sorted((tmp_path / "huge").iterdir())]
+    before = (await http.get("/v1/adapters/colour")).json()["versions"]
+    refused = await http.post("/v1/adapters", data={"name": "colour"}, files=files)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "adapter_failed"), refused.text
+    assert words(await say(http, "colour")) == {"red"}
+    after = (await http.get("/v1/adapters/colour")).json()["versions"]
+    assert [one["version"] for one in after] == [one["version"] for one in before]
+
+
+async def test_a_folder_deleted_behind_the_server_s_back(http, adapter_server) -> None:
+    """Under a running stream: it ends whole; the version is lost and its requests are told so; others go on."""
+    await push(http, "doomed", ADAPTERS / "blue")
+    await push(http, "colour", ADAPTERS / "red")
+    body = {
+        "model": "doomed", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 200, "temperature": 0, "stream": True,
+    }  # fmt: skip
+    text = ""
+    async with http.stream("POST", "/v1/chat/completions", json=body) as response:
+        async for line in response.aiter_lines():
+            if line.startswith("data: {"):
+                for choice in json.loads(line[6:])["choices"]:
+                    text += choice["delta"].get("content") or ""
+            if "blue" in text and (adapter_server.adapter_dir / "doomed").exists():
+                shutil.rmtree(adapter_server.adapter_dir / "doomed")
+    assert text.split() == ["blue"] * 200
+    for _ in range(50):
+        lost = await http.post("/v1/chat/completions", json={**body, "stream": False, "max_tokens": 1})
+        if lost.status_code != 200:
+            break
+        await asyncio.sleep(0.1)
+    assert (lost.status_code, lost.json()["error"]["code"]) == (410, "adapter_lost")
+    assert words(await say(http, "colour")) == {"red"}
+    assert (await http.get("/ready")).status_code == 200
+    await http.delete("/v1/adapters/doomed")
+
+
+async def test_malformed_adapters_never_reach_the_engine(http, adapter_server) -> None:
+    """All of them, made for this model; the engine holds what it held, the store what it kept."""
+    config = json.loads((ensure_default_model(Path("~/.cache/ponder").expanduser(), print) / "config.json").read_text())
+    architecture = Architecture.from_config(config)
+    base = BaseModel(MODEL, architecture.num_layers, architecture.linear_modules)
+    cases = malformed.cases(base, adapter_server.imports, max_rank=16)
+    assert len(cases) >= 200
+
+    def there() -> set[Path]:
+        return {path for path in adapter_server.adapter_dir.rglob("*") if path.is_file()}
+
+    before, held = there(), await slots(http)
+    for case in cases:
+        response = await http.post("/v1/adapters", **case.request())
+        assert response.status_code in (400, 413), (case.name, response.text[:300])
+        assert str(response.json()["error"]["param"]).startswith(case.field) or response.status_code == 413, case.name
+    assert there() == before
+    assert await slots(http) == held
+    assert (await http.get("/ready")).status_code == 200
+    fits = write(adapter_server.imports / "fits", base, rank=16, modules=base.modules)
+    assert (await http.post("/v1/adapters", json={"name": "fits", "path": fits.name})).status_code == 201
+    await http.delete("/v1/adapters/fits")
+
+
+async def test_swaps_under_load(adapter_server) -> None:
+    """A short run of the benchmark: nothing fails, nothing is mixed or stale, the engine holds no more than it should."""
+    figures = await swaps.swapping(
+        servers.Server("ponder", adapter_server.url, adapter_server.process.pid), swaps=12, requests=150, seconds=90
+    )
+    assert figures["swaps"] == 12
+    assert (figures["failed"], figures["mixed"], figures["stale"]) == (0, 0, 0), figures["problems"]
+    assert figures["most held"] <= SLOTS
+
+
+async def test_the_command_line(http, adapter_server) -> None:
+    """Push, list, show, activate and remove, for people and as JSON; a refusal ends with the server's words."""
+
+    def ponder(*arguments: str) -> subprocess.CompletedProcess:
+        environment = {**_environment(), "PONDER_URL": adapter_server.url}
+        return subprocess.run(
+            [BIN / "ponder", "adapters", *arguments], capture_output=True, text=True, timeout=120, env=environment
+        )
+
+    archive = shutil.make_archive(str(adapter_server.imports / "blue"), "zip", ADAPTERS / "blue")
+    first = json.loads((await asyncio.to_thread(ponder, "push", "cli", str(ADAPTERS / "red"), "--json")).stdout)["version"]
+    pushed = await asyncio.to_thread(ponder, "push", "cli", archive)
+    assert "is served as cli" in pushed.stdout
+    assert words(await say(http, "cli")) == {"blue"}
+    assert f"cli:{first[:8]}" in (await asyncio.to_thread(ponder, "activate", "cli", first[:8])).stdout
+    assert words(await say(http, "cli")) == {"red"}
+    listed = {adapter["id"] for adapter in json.loads((await asyncio.to_thread(ponder, "list", "--json")).stdout)}
+    assert "cli" in listed
+    assert "serving" in (await asyncio.to_thread(ponder, "list")).stdout
+    assert first[:8] in (await asyncio.to_thread(ponder, "show", "cli")).stdout
+    assert (await asyncio.to_thread(ponder, "remove", "cli")).returncode == 0
+    again = await asyncio.to_thread(ponder, "remove", "cli")
+    assert again.returncode == 1
+    assert again.stderr == "ponder: There is no adapter `cli`.\n"
+
+
+async def test_a_killed_server_serves_the_same_after_its_restart(start_server, tmp_path) -> None:
+    """SIGKILL, then a new process on the same folder: names, versions and a roll-back are as they were."""
+    arguments = (
+        "--max-model-len",
+        "1024",
+        "--kv-cache-gib",
+        "1",
+        "--adapter-slots",
+        "2",
+        "--adapter-dir",
+        str(tmp_path / "kept"),
+    )
+    first = start_server(*arguments)
+    async with httpx.AsyncClient(base_url=first.url, timeout=300) as http:
+        red = (await push(http, "colour", ADAPTERS / "red"))["version"]
+        await push(http, "colour", ADAPTERS / "blue")
+        await http.post("/v1/adapters/colour/activate", json={"version": red[:8]})
+    first.process.send_signal(signal.SIGKILL)
+    await asyncio.to_thread(first.process.wait, 30)
+    second = start_server(*arguments)
+    async with httpx.AsyncClient(base_url=second.url, timeout=300) as http:
+        shown = (await http.get("/v1/adapters/colour")).json()
+        assert shown["current"] == red
+        assert len(shown["versions"]) == 2
+        assert (await slots(http))["held"] == 1
+        assert words(await say(http, "colour")) == {"red"}
