@@ -31,9 +31,9 @@ RUN pip install --no-deps --no-build-isolation .
 
 USER 10001
 # The embedded model is converted at the first start, into the volume: the image stays free of weights that MODEL may replace.
-ENV PONDER_HOST=0.0.0.0 PONDER_CACHE_DIR=/home/ponder/.cache/ponder
-RUN mkdir -p /home/ponder/.cache/ponder
-VOLUME /home/ponder/.cache
+ENV PONDER_HOST=0.0.0.0 PONDER_CACHE_DIR=/home/ponder/.cache/ponder PONDER_ADAPTER_DIR=/home/ponder/adapters
+RUN mkdir -p /home/ponder/.cache/ponder /home/ponder/adapters
+VOLUME /home/ponder/.cache /home/ponder/adapters
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=300s --retries=3 \
     CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=4)"]

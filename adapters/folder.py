@@ -19,12 +19,9 @@ async def take_in(registry: Registry, folder: Path, max_bytes: int) -> None:
     So a name that was rolled back stays rolled back when the server starts again. What is refused is logged, and the rest goes on.
     """
     for place in await asyncio.to_thread(_folders, folder):
+        fill = from_trusted_folder(place, max_bytes)
         try:
-            known = next((set(one.versions) for one in registry.adapters() if one.name == place.name), set())
-            fill = from_trusted_folder(place, max_bytes)
-            version, _ = await registry.add(place.name, fill, source=f"preload:{place.name}", activate=False)
-            if version.version not in known:
-                await registry.activate(place.name, version.version)
+            await registry.add(place.name, fill, source=f"preload:{place.name}", keeps_choice=True)
         except AdapterError as error:
             logger.warning("adapter folder %s is not served: %s", place.name, error)
 

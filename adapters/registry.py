@@ -7,78 +7,22 @@ hold leases; a name is resolved when the lease is granted, and the lease never c
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from adapters.errors import AdapterConflict, AdapterError, AdapterLost, AdapterRefused, UnknownAdapter
 from adapters.intake import Fill
-from adapters.residency import AdapterHost, Lease, Observer, Residency, Resident
-from adapters.store import Store, Version
+from adapters.names import NAME, Adapter, Ref
+from adapters.ports import AdapterHost, Observer
+from adapters.residency import Lease, Residency, Resident
+from adapters.store import GONE, Store
+from adapters.version import Version
 
 logger = logging.getLogger("ponder.adapters")
 
-NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,64}")
-MIN_PREFIX = 8
-"""Hexadecimal digits of a version's hash that name it."""
-
 LOST_CHECK_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """A name, and the beginning of a version's hash where the caller pins one."""
-
-    name: str
-    pin: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> "Ref":
-        """`name` or `name:sha8`; raises `UnknownAdapter` for anything else."""
-        name, colon, pin = text.partition(":")
-        if not NAME.fullmatch(name) or (colon and not re.fullmatch(rf"[0-9a-f]{{{MIN_PREFIX},64}}", pin)):
-            raise UnknownAdapter(f"There is no adapter `{text[:200]}`.", parameter="model")
-        return cls(name, pin or None)
-
-    def __str__(self) -> str:
-        return f"{self.name}:{self.pin}" if self.pin else self.name
-
-
-@dataclass(slots=True)
-class Adapter:
-    """A name with its versions, oldest first.
-
-    Attributes:
-        current: what the name stands for; None while it is not served.
-        unusable: hash -> why a version cannot be served.
-
-    """
-
-    name: str
-    versions: dict[str, Version] = field(default_factory=dict)
-    current: Version | None = None
-    unusable: dict[str, str] = field(default_factory=dict)
-
-    def find(self, ref: Ref) -> Version:
-        """The version that `ref` means; raises `UnknownAdapter`."""
-        if ref.pin is None:
-            if self.current is None:
-                raise UnknownAdapter(f"No version of the adapter `{ref.name}` is being served.", parameter="model")
-            return self.current
-        found = [version for version in self.versions.values() if version.version.startswith(ref.pin)]
-        if len(found) != 1:
-            raise UnknownAdapter(f"The adapter `{ref.name}` has no version {ref.pin}.", parameter="version")
-        return found[0]
-
-    def usable(self, ref: Ref) -> Version:
-        """The same, or `AdapterLost`."""
-        version = self.find(ref)
-        if (why := self.unusable.get(version.version)) is not None:
-            raise AdapterLost(f"The adapter version `{version.id}` is lost: {why}.", parameter="model")
-        return version
 
 
 class Registry:
@@ -119,7 +63,7 @@ class Registry:
             adapter = self._adapters[shelf.name] = Adapter(shelf.name)
             for version in sorted(shelf.versions, key=lambda one: one.created):
                 adapter.versions[version.version] = version
-                if (why := await asyncio.to_thread(self._store.check, version)) is not None:
+                if (why := await asyncio.to_thread(self._store.misfit, version)) is not None:
                     logger.warning("adapter %s cannot be served: %s", version.id, why)
                     adapter.unusable[version.version] = why
             adapter.current = adapter.versions.get(shelf.current or "")
@@ -138,7 +82,7 @@ class Registry:
         served = [adapter for adapter in self.adapters() if adapter.current and adapter.current.version not in adapter.unusable]
         for adapter in served[: self._residency.slots]:
             try:
-                async with self._residency.lease(lambda ref=Ref(adapter.name): [self._version(ref)]):  # type: ignore[misc]
+                async with self.lease([Ref(adapter.name)]):
                     pass
             except AdapterError as error:
                 logger.warning("adapter %s: %s", adapter.name, error)
@@ -181,10 +125,22 @@ class Registry:
         """Hold the versions of all `refs` for the length of the block; see `Residency.lease`."""
         return self._residency.lease(lambda: [self._version(ref) for ref in refs], patience=patience)
 
-    async def add(self, name: str, fill: Fill, *, source: str, activate: bool = True) -> tuple[Version, bool]:
+    async def add(
+        self, name: str, fill: Fill, *, source: str, activate: bool = True, keeps_choice: bool = False
+    ) -> tuple[Version, bool]:
         """Take a version in, say whether it is new, and let the name stand for it; all of that or nothing.
 
-        Raises `AdapterRefused` (`AdapterFailed` when it is the engine that refuses) or `NoSlot`.
+        Args:
+            name: of the adapter.
+            fill: writes the files, see `Store.put`.
+            source: told in the manifest.
+            activate: whether the name shall stand for it.
+            keeps_choice: but not when the version is known and the name stands for another one.
+
+        Raises:
+            AdapterRefused: it is not an adapter for the base model; `AdapterFailed` when it is the engine that refuses.
+            NoSlot: there was no room in the engine to try it.
+
         """
         self.check_name(name)
         async with self._lock(name):
@@ -192,7 +148,7 @@ class Registry:
             adapter = self._adapters.setdefault(name, Adapter(name))
             version = adapter.versions.setdefault(version.version, version)
             adapter.unusable.pop(version.version, None)
-            if activate:
+            if activate and (is_new or adapter.current is None or not keeps_choice):
                 try:
                     await self._switch(adapter, version)
                 except BaseException:
@@ -227,10 +183,10 @@ class Registry:
                 await self._host.probe_adapter(lease.adapter)
                 await asyncio.to_thread(self._store.set_current, adapter.name, version)
                 old, adapter.current = adapter.current, version
+                self._residency.keep(version)
         finally:
             if adapter.current is None:
                 self._observer.removed(adapter.name)
-        self._residency.keep(version)
         if old is not None:
             self._residency.retire(old)
         self._observer.swapped(adapter.name)
@@ -277,7 +233,7 @@ class Registry:
         return self._locks.setdefault(name, asyncio.Lock())
 
     async def _locate(self, version: Version) -> Path:
-        """Read the version once more before the engine does: what the engine cannot read may end it."""
+        """Read the version once more before the engine does: what was changed or taken away is told as that, and never loaded."""
         if (why := await asyncio.to_thread(self._store.check, version)) is not None:
             self._lose(version, why)
             raise AdapterLost(f"The adapter version `{version.id}` is lost: {why}.", parameter="model")
@@ -290,11 +246,14 @@ class Registry:
             self._residency.retire(version)
 
     async def _watch_files(self) -> None:
-        """Notice versions whose files are taken away behind the server's back; runs on them end in peace."""
+        """Notice versions whose files are taken away behind the server's back, or put back; runs on them end in peace."""
         while True:
             await asyncio.sleep(LOST_CHECK_S)
-            versions = [
-                one for adapter in self.adapters() for key, one in adapter.versions.items() if key not in adapter.unusable
-            ]
-            for version in await asyncio.to_thread(lambda all_=versions: [v for v in all_ if not self._store.is_intact(v)]):  # type: ignore[misc]
-                self._lose(version, "its files are gone")
+            there = [(adapter, version) for adapter in self.adapters() for version in adapter.versions.values()]
+            intact = await asyncio.to_thread(lambda all_=there: [self._store.is_intact(version) for _, version in all_])  # type: ignore[misc]
+            for (adapter, version), is_intact in zip(there, intact, strict=True):
+                known = adapter.unusable.get(version.version)
+                if not is_intact and known is None:
+                    self._lose(version, GONE)
+                elif is_intact and known == GONE:
+                    del adapter.unusable[version.version]

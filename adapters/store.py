@@ -15,69 +15,20 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel as Model
-from pydantic import ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from adapters.config import CONFIG_FILE, read_config
 from adapters.errors import AdapterRefused
+from adapters.version import Shelf, Version
 from adapters.weights import WEIGHTS_FILE, BaseModel, Weights, check_finite, read_weights
 
 MANIFEST_FILE = "manifest.json"
 CURRENT_FILE = "current"
 INCOMING = ".incoming"
-
-
-class Version(Model):
-    """The manifest of one version.
-
-    Attributes:
-        version: SHA-256 of the config that is served and the weights.
-        target_modules: those that it has tensors for.
-        parameters: numbers in its tensors; two FLOPs each for every token.
-        base_model: what it was checked against, `declared_base` what it says itself.
-        size: bytes of its weights.
-        created: when it came here, ISO 8601; `source` whence.
-
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    name: str
-    version: str
-    rank: int
-    alpha: float
-    use_rslora: bool
-    target_modules: tuple[str, ...]
-    parameters: int
-    dtype: str
-    base_model: str
-    declared_base: str | None
-    size: int
-    created: str
-    source: str
-
-    @property
-    def id(self) -> str:
-        """As a model's name: `name:sha8`."""
-        return f"{self.name}:{self.version[:8]}"
-
-    @property
-    def key(self) -> str:
-        """The same in full."""
-        return f"{self.name}:{self.version}"
-
-
-@dataclass(frozen=True, slots=True)
-class Shelf:
-    """What is on disk under one name."""
-
-    name: str
-    versions: tuple[Version, ...]
-    current: str | None
+GONE = "its files are gone"
 
 
 class Store:
@@ -131,18 +82,24 @@ class Store:
         except OSError:
             return False
 
-    def check(self, version: Version) -> str | None:
-        """Why the version cannot be given to the engine, None when it can. Reads it whole: its content must be what its name says."""
-        folder = self.path(version)
+    def misfit(self, version: Version) -> str | None:
+        """Why the version cannot be served, None when it can, as far as its headers tell."""
         try:
-            if _digest(folder) != version.version:
-                return "its files have been changed"
-            self._inspect(folder)
+            self._inspect(self.path(version))
         except OSError:
-            return "its files are gone"
+            return GONE
         except AdapterRefused as refused:
             return f"it does not fit {self._base.name}: {refused}"
-        return None
+        return None if self.is_intact(version) else GONE
+
+    def check(self, version: Version) -> str | None:
+        """The same for what is to be given to the engine: it is read whole, since its content must be what its name says."""
+        try:
+            if _digest(self.path(version)) != version.version:
+                return "its files have been changed"
+        except OSError:
+            return GONE
+        return self.misfit(version)
 
     def put(self, name: str, fill: Callable[[Path], None], source: str) -> tuple[Version, bool]:
         """Take in a version and say whether it is new; the same content twice is one version.

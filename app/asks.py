@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from adapters.registry import Ref
+from adapters.names import Ref
 from app.metering.meter import Budget
 from app.routing.policy import Effort
 from strategies.base import AnswerKind, Result, StopReason

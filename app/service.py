@@ -4,30 +4,28 @@ Everything that can refuse a request happens in `open`, before a byte of the ans
 reasons of the client's. Knows neither HTTP nor vLLM.
 """
 
-import asyncio
 import itertools
 import json
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from pydantic import ValidationError
 
 from adapters.errors import UnknownAdapter
-from adapters.registry import Ref, Registry
+from adapters.names import Ref
+from adapters.registry import Registry
 from adapters.residency import Lease
-from app.admission import Admission, Ticket
-from app.asks import Ask, Caller, Limits, Outcome
+from app.admission import Admission
+from app.asks import Ask, Caller, Limits
 from app.engine.base import Engine, Prompt
 from app.errors import InvalidRequest, NotFound
-from app.metering.handle import MeteredModel, first_leaf
 from app.metering.meter import Meter
 from app.metering.metrics import Labels, Metrics
 from app.routing.kinds import detect_kind
 from app.routing.policy import Plan, Policy
-from strategies.base import AnswerKind, Candidate, Delta, Progress, Result, StopReason, Task, UnsupportedTask
+from app.session import Session, client_faults
+from strategies.base import AnswerKind, Candidate, Task
 from strategies.registry import STRATEGIES, AnyStrategy, Tools
 from strategies.strategy import Params
 
@@ -78,7 +76,7 @@ class Service:
         return ref
 
     @asynccontextmanager
-    async def open(self, ask: Ask, caller: Caller) -> AsyncIterator["Session"]:
+    async def open(self, ask: Ask, caller: Caller) -> AsyncIterator[Session]:
         """Plan, render and admit; everything is released when the block ends, however it ends."""
         meter = Meter(self.engine.card.architecture, ask.budget.capped(self._limits.budget))
         if ask.num_chars > self._limits.max_prompt_chars:
@@ -94,7 +92,7 @@ class Service:
             prompts = await self._render(ask, spec)
         tasks = tuple(self._task(ask, prompt, kind) for prompt in prompts)
         width = spec.width(params, ask.num_choices) * len(tasks)
-        with _client_faults():
+        with client_faults():
             for task in tasks:
                 spec.check(params, task)
         labels = Labels(spec.name, self.engine.card.name, ask.adapter.name if ask.adapter else "")
@@ -102,8 +100,9 @@ class Service:
             async with self._leases(ask, params, meter) as (lease, parts):
                 with self.metrics.request(labels, meter):
                     yield Session(
-                        self, ask, caller, plan, spec, params, prompts, tasks, meter, ticket, labels, next(self._serial),
-                        lease, parts,
+                        engine=self.engine, admission=self.admission, tools=self._tools, ask=ask, caller=caller, plan=plan,
+                        spec=spec, params=params, prompts=prompts, tasks=tasks, meter=meter, ticket=ticket, labels=labels,
+                        serial=next(self._serial), lease=lease, parts=parts,
                     )  # fmt: skip
 
     @asynccontextmanager
@@ -175,76 +174,6 @@ class Service:
             encode=self.engine.encode,
         )
 
-    @property
-    def tools(self) -> Tools:
-        """What strategies are built with."""
-        return self._tools
-
-
-@dataclass(slots=True)
-class Session:
-    """An admitted request, ready to run.
-
-    `serial` names its branches in the engine: the request's own id may be the caller's, and so not unique. `lease` holds the adapter
-    version that generates, `parts` those that the strategy names.
-    """
-
-    service: Service
-    ask: Ask
-    caller: Caller
-    plan: Plan
-    spec: type[AnyStrategy]
-    params: Params
-    prompts: tuple[Prompt, ...]
-    tasks: tuple[Task, ...]
-    meter: Meter
-    ticket: Ticket
-    labels: Labels
-    serial: int
-    lease: Lease | None
-    parts: Mapping[str, Lease]
-
-    @property
-    def model(self) -> str:
-        """What answers, by the name that was asked for, without the strategy."""
-        return str(self.ask.adapter or self.labels.model)
-
-    async def run(self, emit: Callable[[int, Delta | Progress], None]) -> Outcome:
-        """Run the strategy on every prompt at once; `emit` gets the number of the prompt with each event."""
-        with self.meter.timed("search"), _client_faults():
-            async with _one_error(), asyncio.TaskGroup() as group:
-                runs = [group.create_task(self._run(number, emit)) for number in range(len(self.tasks))]
-        results = tuple(run.result() for run in runs)
-        return Outcome(results, _worst([result.stop_reason for result in results]))
-
-    async def _run(self, number: int, emit: Callable[[int, Delta | Progress], None]) -> Result:
-        def watch(event: Delta | Progress) -> None:
-            if isinstance(event, Delta):
-                self.meter.seconds.setdefault("first_token", time.monotonic() - self.meter.started)
-            emit(number, event)
-
-        model = MeteredModel(
-            self.service.engine,
-            self.meter,
-            self.service.admission,
-            self.ticket,
-            self.prompts[number],
-            request_id=f"{self.serial}-{number}",
-            seed=self.ask.seed,
-            cache_salt=self.caller.cache_salt,
-            has_deltas=self.ask.is_watched,
-            lease=self.lease,
-            parts=self.parts,
-        )
-        strategy = self.spec(self.params, self.service.tools)
-        return await strategy(self.tasks[number], model, watch)
-
-
-def _worst(reasons: list[StopReason]) -> StopReason:
-    """A spent budget is what the caller must hear of."""
-    calm = (StopReason.COMPLETED, StopReason.SETTLED)
-    return next((reason for reason in reasons if reason not in calm), reasons[0])
-
 
 def _calls_as_json(message: Mapping[str, Any]) -> str | None:
     """Tool calls as text that two candidates can agree on: names and parsed arguments, without ids."""
@@ -259,20 +188,3 @@ def _parsed(arguments: str) -> Any:
         return json.loads(arguments)
     except ValueError:
         return arguments
-
-
-@contextmanager
-def _client_faults() -> Iterator[None]:
-    try:
-        yield
-    except UnsupportedTask as error:
-        raise InvalidRequest(str(error), parameter=f"ponder.{error.parameter}") from error
-
-
-@asynccontextmanager
-async def _one_error() -> AsyncIterator[None]:
-    """The prompts of one request fail together: the first error is the request's."""
-    try:
-        yield
-    except BaseExceptionGroup as errors:
-        raise first_leaf(errors) from None

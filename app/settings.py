@@ -79,9 +79,7 @@ class Settings(BaseSettings):
     adapter_slots: int = Field(
         8, ge=0, le=128, description="LoRA adapter versions that the engine holds at the same time; 0 switches adapters off"
     )
-    max_adapter_rank: Literal[8, 16, 32, 64, 128, 256] = Field(
-        16, description="highest rank of an adapter; every slot takes memory for it"
-    )
+    max_adapter_rank: int = Field(16, ge=1, le=256, description="highest rank of an adapter; every slot takes memory for it")
     max_adapter_bytes: int = Field(268_435_456, ge=1024, description="largest weights file of an adapter")
     adapter_dir: Path = Field(
         default_factory=_default_adapters,
@@ -116,6 +114,18 @@ class Settings(BaseSettings):
     def _open_only_with_keys(self) -> "Settings":
         if not self.api_keys and not _is_loopback(self.host):
             message = f"host {self.host} is reachable by others: set PONDER_API_KEYS, or listen on 127.0.0.1"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _adapter_folders_are_there(self) -> "Settings":
+        for name in ("adapter_import_dir", "adapter_preload_dir"):
+            folder: Path | None = getattr(self, name)
+            if folder is not None and not folder.expanduser().is_dir():
+                message = f"{name}: there is no folder {folder}"
+                raise ValueError(message)
+        if self.adapter_watch and self.adapter_preload_dir is None:
+            message = "adapter_watch: there is no adapter_preload_dir to watch"
             raise ValueError(message)
         return self
 

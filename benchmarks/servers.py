@@ -67,10 +67,10 @@ def _running(name: str, command: list[str], port: int, health: str, environment:
 
 
 @contextmanager
-def ponder(*arguments: str, name: str = "ponder") -> Iterator[Server]:
+def ponder(*arguments: str, name: str = "ponder", kv_gib: int = KV_GIB) -> Iterator[Server]:
     """`ponder serve` with the embedded model."""
     port = _free_port()
-    command = [str(Path(sys.executable).parent / "ponder"), "serve", "--port", str(port), "--kv-cache-gib", str(KV_GIB)]
+    command = [str(Path(sys.executable).parent / "ponder"), "serve", "--port", str(port), "--kv-cache-gib", str(kv_gib)]
     with tempfile.TemporaryDirectory() as adapters:
         command += ["--log-level", "warning", "--adapter-dir", adapters, *arguments]
         with _running(name, command, port, "/ready", {}) as server:

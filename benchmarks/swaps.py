@@ -24,6 +24,8 @@ WORDS = ("red", "green")
 NAME = "colour"
 CLIENTS = 16
 TOKENS = 16
+CACHE_TOKENS = 2**30 // (30 * 2 * 3 * 64 * 2)
+"""That one GiB of the embedded model's bfloat16 KV cache holds: layers, keys and values, heads, their width, bytes."""
 
 
 @dataclass
@@ -144,11 +146,23 @@ async def under_load(
     return tally
 
 
-async def swapping(server: servers.Server, *, swaps: int, requests: int, seconds: float) -> dict[str, Any]:
-    """The whole experiment on a running server; figures and what went wrong."""
+async def fill_cache(client: httpx.AsyncClient, num_tokens: int) -> None:
+    """Touch the whole KV cache once: its pages are taken from the system when they are first used, which would look like a leak."""
+    words = 700  # of two tokens each, digits and a space
+    for number in range(num_tokens // (2 * words) + 1):
+        text = " ".join(str((number * words + word) % 10) for word in range(words))
+        body = {"model": servers.MODEL, "messages": [{"role": "user", "content": f"{number}: {text}"}], "max_tokens": 1}
+        (await client.post("/v1/chat/completions", json={**body, "ponder": {"strategy": "direct"}})).raise_for_status()
+
+
+async def swapping(
+    server: servers.Server, *, swaps: int, requests: int, seconds: float, cache_tokens: int = 0
+) -> dict[str, Any]:
+    """The whole experiment on a running server; figures and what went wrong. `cache_tokens`: that fill the server's KV cache."""
     limits = httpx.Limits(max_connections=64)
     async with httpx.AsyncClient(base_url=server.url, timeout=600, limits=limits) as client:
         name = Name(client)
+        await fill_cache(client, cache_tokens)
         for word in WORDS:
             await name.push(word)
         calm = await under_load(client, name, requests=max(requests // 8, 3 * CLIENTS), seconds=seconds / 8)

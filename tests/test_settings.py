@@ -19,11 +19,14 @@ def test_the_environment_and_options_say_the_same(monkeypatch: pytest.MonkeyPatc
     """An option wins over its variable; keys are separated by commas."""
     monkeypatch.setenv("PONDER_PORT", "9000")
     monkeypatch.setenv("PONDER_API_KEYS", "a, b")
-    settings = Settings(_cli_parse_args=["--port", "9001", "--model", "/models/some-model", "--no-priorities"])
+    settings = Settings(
+        _cli_parse_args=["--port", "9001", "--model", "/models/some-model", "--no-priorities", "--max-adapter-rank", "32"]
+    )
     assert settings.api_keys == ("a", "b")
     assert settings.port == 9001
     assert settings.name == "some-model"
     assert settings.priorities is False
+    assert settings.max_adapter_rank == 32
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
@@ -64,3 +67,12 @@ def test_every_setting_is_an_option_with_a_description() -> None:
     for name, field in Settings.model_fields.items():
         assert f"--{name.replace('_', '-')}" in run.stdout
         assert field.description
+
+
+@pytest.mark.parametrize(
+    "fields", [{"adapter_import_dir": "/no/such/folder"}, {"adapter_preload_dir": "/no/such/folder"}, {"adapter_watch": True}]
+)
+def test_folders_of_adapters_must_be_there(fields: dict) -> None:
+    """Told at the start, not when the first adapter is missed."""
+    with pytest.raises(ValidationError, match=r"folder|adapter_preload_dir"):
+        Settings(**fields)

@@ -13,8 +13,9 @@ from starlette.datastructures import FormData, UploadFile
 
 from adapters.errors import AdapterRefused
 from adapters.intake import MAX_ENTRIES, Fill, from_archive, from_files, from_folder
-from adapters.registry import Adapter, Ref, Registry
-from adapters.store import Version
+from adapters.names import Adapter, Ref
+from adapters.registry import Registry
+from adapters.version import Version
 from app.api.access import changer
 from app.api.errors import RESPONSES
 from app.api.messages import Body

@@ -19,7 +19,8 @@ from app.errors import InvalidRequest, NotFound
 from app.metering.handle import first_leaf
 from app.metering.meter import Budget
 from app.routing.policy import effort_of
-from app.service import AUTO, Service, Session
+from app.service import AUTO, Service
+from app.session import Session
 from strategies.base import Delta, Progress
 from strategies.registry import STRATEGIES
 
@@ -211,7 +212,7 @@ class _Stream:
         index = number * self._session.ask.num_choices + rank
         if index not in self._choices:
             prompt = self._session.prompts[number]
-            self._choices[index] = ChoiceState(self._session.service.engine.parser(prompt), prompt)
+            self._choices[index] = ChoiceState(self._session.engine.parser(prompt), prompt)
         return self._shape.delta(self._session, index, delta, self._choices[index])
 
     def _closing(self, outcome: Outcome) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from app.asks import Outcome
 from app.engine.base import Prompt, ReplyParser
-from app.service import Session
+from app.session import Session
 from strategies.base import Candidate, Delta, TokenLogprob
 
 
@@ -55,7 +55,7 @@ class ChatShape:
     def choice(self, session: Session, number: int, index: int, candidate: Candidate) -> dict[str, Any]:
         """A whole message, tool calls parsed."""
         prompt = session.prompts[number]
-        fields = session.service.engine.parser(prompt).parse(candidate.text, candidate.token_ids)
+        fields = session.engine.parser(prompt).parse(candidate.text, candidate.token_ids)
         choice: dict[str, Any] = {
             "index": index,
             "message": {"role": "assistant", "refusal": None, **fields},
@@ -158,6 +158,7 @@ def account(session: Session, outcome: Outcome) -> dict[str, Any]:
             "calibrated": plan.is_calibrated,
         },
         "adapter": session.lease and session.lease.version.id,
+        "parts": {name: lease.version.id for name, lease in session.parts.items()},
         "difficulty": None,
         "answer_kind": session.tasks[0].kind.value,
         "stop_reason": outcome.stop_reason.value,

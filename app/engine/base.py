@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from adapters.residency import AdapterHost, EngineAdapter
+from adapters.ports import AdapterHost, EngineAdapter
 from app.metering.flops import Architecture
 from strategies.base import TokenLogprob
 

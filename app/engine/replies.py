@@ -1,5 +1,7 @@
 """Reading replies: from generated text to the fields of an assistant message."""
 
+import json
+import re
 import uuid
 from typing import Any
 
@@ -48,3 +50,34 @@ class ParsedReply:
         """The same as deltas."""
         delta = self._parser.parse_delta(text, list(token_ids), self._request, self._prompt_ids, finished=is_last)
         return None if delta is None else delta.model_dump(exclude_unset=True, exclude_none=True)
+
+
+class ToolReply:
+    """Reads `<tool_call>{"name": …, "arguments": {…}}</tool_call>`; deltas come at the end."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def parse(self, text: str, token_ids: tuple[int, ...]) -> dict[str, Any]:  # noqa: ARG002 - the port's signature
+        calls = [json.loads(match) for match in re.findall(r"<tool_call>(.*?)</tool_call>", text, re.DOTALL)]
+        if not calls:
+            return {"content": text}
+        return {
+            "content": None,
+            "tool_calls": [
+                {
+                    "id": f"call_{number}",
+                    "type": "function",
+                    "function": {"name": call["name"], "arguments": json.dumps(call["arguments"])},
+                }
+                for number, call in enumerate(calls)
+            ],
+        }
+
+    def feed(self, text: str, token_ids: tuple[int, ...], *, is_last: bool) -> dict[str, Any] | None:
+        self._text += text
+        if not is_last:
+            return None
+        message = self.parse(self._text, token_ids)
+        calls = message.get("tool_calls", [])
+        return {**message, "tool_calls": [{"index": i, **call} for i, call in enumerate(calls)]} if calls else message

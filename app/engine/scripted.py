@@ -6,15 +6,14 @@ log-probabilities, a prefix cache, halting, death) behaves as the port asks. It 
 
 import asyncio
 import itertools
-import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from adapters.errors import AdapterFailed
-from adapters.residency import EngineAdapter
+from adapters.ports import EngineAdapter
 from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
-from app.engine.replies import PlainReply
+from app.engine.replies import PlainReply, ToolReply
 from app.errors import EngineDead, InvalidRequest
 from app.metering.flops import Architecture
 from strategies.base import TokenLogprob
@@ -150,7 +149,7 @@ class ScriptedEngine:
 
     def parser(self, prompt: Prompt) -> ReplyParser:
         """Hermes-style tool calls when the request offers tools, else plain text."""
-        return _ToolReply() if prompt.request.get("tools") else PlainReply()
+        return ToolReply() if prompt.request.get("tools") else PlainReply()
 
     async def generate(self, branch: Branch) -> AsyncIterator[Output]:
         """Answer from the script, word by word when streamed."""
@@ -259,37 +258,6 @@ class ScriptedEngine:
     async def num_running(self) -> int:
         """Branches between their first and their last output."""
         return len(self.live)
-
-
-class _ToolReply:
-    """Reads `<tool_call>{"name": …, "arguments": {…}}</tool_call>`; deltas come at the end."""
-
-    def __init__(self) -> None:
-        self._text = ""
-
-    def parse(self, text: str, token_ids: tuple[int, ...]) -> dict[str, Any]:  # noqa: ARG002 - the port's signature
-        calls = [json.loads(match) for match in re.findall(r"<tool_call>(.*?)</tool_call>", text, re.DOTALL)]
-        if not calls:
-            return {"content": text}
-        return {
-            "content": None,
-            "tool_calls": [
-                {
-                    "id": f"call_{number}",
-                    "type": "function",
-                    "function": {"name": call["name"], "arguments": json.dumps(call["arguments"])},
-                }
-                for number, call in enumerate(calls)
-            ],
-        }
-
-    def feed(self, text: str, token_ids: tuple[int, ...], *, is_last: bool) -> dict[str, Any] | None:
-        self._text += text
-        if not is_last:
-            return None
-        message = self.parse(self._text, token_ids)
-        calls = message.get("tool_calls", [])
-        return {**message, "tool_calls": [{"index": i, **call} for i, call in enumerate(calls)]} if calls else message
 
 
 def _text(content: Any) -> str:

@@ -22,7 +22,6 @@ from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
 from vllm.exceptions import VLLMClientError, VLLMError
 from vllm.inputs.engine import tokens_input
 from vllm.lora.request import LoRARequest
-from vllm.outputs import CompletionOutput
 from vllm.parser import Parser, ParserManager
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.sampling_params import RequestOutputKind
@@ -31,12 +30,12 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from adapters.errors import AdapterFailed
-from adapters.residency import EngineAdapter
+from adapters.ports import EngineAdapter
 from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
 from app.engine.replies import ParsedReply, PlainReply
+from app.engine.vllm_outputs import output_of
 from app.errors import EngineDead, InvalidRequest
 from app.metering.flops import LINEAR_MODULES, Architecture
-from strategies.base import TokenLogprob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +252,7 @@ class VllmEngine:
             )
             async with aclosing(stream):
                 async for result in stream:
-                    yield _output(result.outputs[0], len(branch.prefix), result.num_cached_tokens or 0, branch)
+                    yield output_of(result.outputs[0], len(branch.prefix), result.num_cached_tokens or 0, branch)
 
     async def halt(self, ids: list[str]) -> None:
         """Abort in vLLM, which hands each branch a last output with what it had."""
@@ -287,7 +286,7 @@ def _lora(options: EngineOptions) -> dict[str, Any]:
         "enable_lora": True,
         "max_loras": slots,
         "max_cpu_loras": slots,
-        "max_lora_rank": options.max_adapter_rank,
+        "max_lora_rank": next(rank for rank in (1, 8, 16, 32, 64, 128, 256) if rank >= options.max_adapter_rank),
         # What the store accepts: embeddings and the LM head stay as they are, and cost nothing.
         "lora_target_modules": list(LINEAR_MODULES),
     }
@@ -310,40 +309,6 @@ def _sampling(branch: Branch) -> SamplingParams:
         sampling.logprobs, sampling.logprob_token_ids = None, list(branch.options)
         sampling.structured_outputs = None
     return sampling
-
-
-def _output(output: CompletionOutput, prompt_tokens: int, cached_tokens: int, branch: Branch) -> Output:
-    token_ids = tuple(output.token_ids)
-    has_logprobs = output.logprobs is not None and not branch.options
-    return Output(
-        text=output.text,
-        token_ids=token_ids,
-        prompt_tokens=prompt_tokens,
-        cached_tokens=cached_tokens,
-        finish_reason=output.finish_reason,
-        stop_reason=output.stop_reason,
-        logprobs=_logprobs(output, token_ids, branch.num_logprobs or 0) if has_logprobs else (),
-        option_logprobs=(
-            {token: entry.logprob for token, entry in output.logprobs[0].items()} if branch.options and output.logprobs else {}
-        ),
-    )
-
-
-def _logprobs(output: CompletionOutput, token_ids: tuple[int, ...], num_top: int) -> tuple[TokenLogprob, ...]:
-    """VLLM lists the sampled token first, then the `num_top` most probable, among which it may be again."""
-    entries = []
-    for token_id, position in zip(token_ids, output.logprobs or (), strict=False):
-        chosen = position[token_id]
-        ranked = sorted(position.values(), key=lambda entry: -entry.logprob)[:num_top]
-        entries.append(
-            TokenLogprob(
-                chosen.decoded_token or "",
-                token_id,
-                chosen.logprob,
-                tuple((entry.decoded_token or "", entry.logprob) for entry in ranked),
-            )
-        )
-    return tuple(entries)
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from adapters.registry import Adapter, Registry
+from adapters.names import Adapter
+from adapters.registry import Registry
 
 LOAD_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 MAX_LABELS = 100
@@ -18,7 +19,7 @@ STATES = ("serving", "inactive", "lost")
 
 
 class AdapterMetrics(Collector):
-    """An `adapters.residency.Observer`, and a collector that reads the registry when it is scraped.
+    """An `adapters.ports.Observer`, and a collector that reads the registry when it is scraped.
 
     Args:
         registry: where the collectors are registered.

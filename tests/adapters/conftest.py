@@ -10,8 +10,8 @@ import pytest
 
 from adapters.errors import AdapterFailed
 from adapters.intake import from_trusted_folder
+from adapters.ports import EngineAdapter
 from adapters.registry import Registry
-from adapters.residency import EngineAdapter
 from adapters.store import Store
 from adapters.weights import BaseModel
 from app.engine.scripted import SMALL

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from adapters import registry as registry_module
 from adapters.errors import AdapterConflict, AdapterFailed, AdapterLost, AdapterRefused, NoSlot, UnknownAdapter
-from adapters.registry import Ref
+from adapters.names import Ref
 from adapters.residency import State
 
 pytestmark = pytest.mark.anyio
@@ -83,6 +83,19 @@ async def test_a_version_can_be_pinned_and_rolled_back(world) -> None:
             assert back.version == one
         with pytest.raises(UnknownAdapter):
             await w.registry.activate("a", "0" * 8)
+
+
+async def test_a_roll_back_to_a_version_that_is_still_leaving_keeps_it(world) -> None:
+    """It is taken back, not loaded again."""
+    async with world(slots=3) as w:
+        one = await w.add("a", 1)
+        async with w.registry.lease([A]):
+            await w.add("a", 2)
+            await w.registry.activate("a", one.version)
+        await settle()
+        num_seen = len(w.host.seen)
+        assert await _use(w, A) == one
+        assert len(w.host.seen) == num_seen == 2
 
 
 async def test_idle_versions_make_room_least_recently_used_first(world) -> None:
@@ -265,14 +278,14 @@ async def test_a_restart_serves_what_was_served_before(world) -> None:
         assert len(w.registry.adapter("a").versions) == 2
 
 
-async def test_a_folder_that_is_taken_away_loses_its_version_only(world, monkeypatch) -> None:
-    """Requests for it are told, those that run go on, others are served; the same content mends it."""
+async def test_a_folder_that_is_taken_away_loses_its_version_only(world, monkeypatch, tmp_path) -> None:
+    """Requests for it are told, those that run go on, others are served; the files or the same content mend it."""
     monkeypatch.setattr(registry_module, "LOST_CHECK_S", 0.02)
     async with world() as w:
         one = await w.add("a", 1)
         await w.add("b", 2)
         async with w.registry.lease([A]) as (lease,):
-            shutil.rmtree(w.root / "a")
+            shutil.move(w.root / "a", tmp_path / "kept")
             await asyncio.sleep(0.1)
             with pytest.raises(AdapterLost, match="gone"):
                 await _use(w, A)
@@ -280,6 +293,11 @@ async def test_a_folder_that_is_taken_away_loses_its_version_only(world, monkeyp
             assert (await _use(w, B)).name == "b"
         await settle()
         assert lease.adapter.id not in w.host.held
+        shutil.copytree(tmp_path / "kept", w.root / "a")
+        await asyncio.sleep(0.1)
+        assert await _use(w, A) == one
+        shutil.rmtree(w.root / "a")
+        await asyncio.sleep(0.1)
         assert await w.add("a", 1) == one
         assert await _use(w, A) == one
 

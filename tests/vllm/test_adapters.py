@@ -109,7 +109,7 @@ from pathlib import Path
 from app.engine import hardware
 
 os.environ.update(hardware.plan_cpu().environment(), VLLM_CPU_KVCACHE_SPACE="1", VLLM_LOGGING_LEVEL="ERROR", HF_HUB_OFFLINE="1")
-from adapters.residency import EngineAdapter
+from adapters.ports import EngineAdapter
 from app.engine.base import Branch
 from app.engine.vllm_engine import EngineOptions, VllmEngine
 

@@ -1,6 +1,7 @@
 """What the README shows is run as it stands, against the real server."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -36,3 +37,25 @@ def test_the_example_in_python_works(server) -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout.split()[-1]) > 0
+
+
+def test_the_adapter_commands_work(server) -> None:
+    """Push, list, roll back, remove, and the same by curl, with an adapter of ours in the folder that is named."""
+    adapter = Path(__file__).parents[1] / "data" / "adapters" / "red"
+    environment = {**os.environ, "PONDER_URL": server.url, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def bash(script: str) -> str:
+        run = subprocess.run(
+            ["bash", "-ec", script], capture_output=True, text=True, timeout=300, cwd=adapter, env=environment
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+    [script] = [block for block in blocks("") if block.startswith("ponder adapters")]
+    version = json.loads(bash(f"ponder adapters push sums {adapter} --json"))["version"]
+    script = script.replace("localhost:8000", server.url).replace("./my-peft-folder", str(adapter))
+    said = bash(script.replace("3f9a2c41", version[:8]))
+    assert f"sums:{version[:8]} is served as sums" in said
+    assert "sums is deleted" in said
+    assert '"content":" red red' in said
+    bash("ponder adapters remove sums")

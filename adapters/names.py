@@ -1,0 +1,64 @@
+"""What a client may call an adapter, and what the name stands for."""
+
+import re
+from dataclasses import dataclass, field
+
+from adapters.errors import AdapterLost, UnknownAdapter
+from adapters.version import Version
+
+NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,64}")
+MIN_PREFIX = 8
+"""Hexadecimal digits of a version's hash that name it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A name, and the beginning of a version's hash where the caller pins one."""
+
+    name: str
+    pin: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Ref":
+        """`name` or `name:sha8`; raises `UnknownAdapter` for anything else."""
+        name, colon, pin = text.partition(":")
+        if not NAME.fullmatch(name) or (colon and not re.fullmatch(rf"[0-9a-f]{{{MIN_PREFIX},64}}", pin)):
+            raise UnknownAdapter(f"There is no adapter `{text[:200]}`.", parameter="model")
+        return cls(name, pin or None)
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.pin}" if self.pin else self.name
+
+
+@dataclass(slots=True)
+class Adapter:
+    """A name with its versions, oldest first.
+
+    Attributes:
+        current: what the name stands for; None while it is not served.
+        unusable: hash -> why a version cannot be served.
+
+    """
+
+    name: str
+    versions: dict[str, Version] = field(default_factory=dict)
+    current: Version | None = None
+    unusable: dict[str, str] = field(default_factory=dict)
+
+    def find(self, ref: Ref) -> Version:
+        """The version that `ref` means; raises `UnknownAdapter`."""
+        if ref.pin is None:
+            if self.current is None:
+                raise UnknownAdapter(f"No version of the adapter `{ref.name}` is being served.", parameter="model")
+            return self.current
+        found = [version for version in self.versions.values() if version.version.startswith(ref.pin)]
+        if len(found) != 1:
+            raise UnknownAdapter(f"The adapter `{ref.name}` has no version {ref.pin}.", parameter="version")
+        return found[0]
+
+    def usable(self, ref: Ref) -> Version:
+        """The same, or `AdapterLost`."""
+        version = self.find(ref)
+        if (why := self.unusable.get(version.version)) is not None:
+            raise AdapterLost(f"The adapter version `{version.id}` is lost: {why}.", parameter="model")
+        return version

@@ -1,0 +1,105 @@
+"""One admitted request: the strategy's run, on everything that was planned, rendered and leased for it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from adapters.residency import Lease
+from app.admission import Admission, Ticket
+from app.asks import Ask, Caller, Outcome
+from app.engine.base import Engine, Prompt
+from app.errors import InvalidRequest
+from app.metering.handle import MeteredModel, first_leaf
+from app.metering.meter import Meter
+from app.metering.metrics import Labels
+from app.routing.policy import Plan
+from strategies.base import Delta, Progress, Result, StopReason, Task, UnsupportedTask
+from strategies.registry import AnyStrategy, Tools
+from strategies.strategy import Params
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """An admitted request, ready to run.
+
+    `serial` names its branches in the engine: the request's own id may be the caller's, and so not unique. `lease` holds the adapter
+    version that generates, `parts` those that the strategy names.
+    """
+
+    engine: Engine
+    admission: Admission
+    tools: Tools
+    ask: Ask
+    caller: Caller
+    plan: Plan
+    spec: type[AnyStrategy]
+    params: Params
+    prompts: tuple[Prompt, ...]
+    tasks: tuple[Task, ...]
+    meter: Meter
+    ticket: Ticket
+    labels: Labels
+    serial: int
+    lease: Lease | None
+    parts: Mapping[str, Lease]
+
+    @property
+    def model(self) -> str:
+        """What answers, by the name that was asked for, without the strategy."""
+        return str(self.ask.adapter or self.labels.model)
+
+    async def run(self, emit: Callable[[int, Delta | Progress], None]) -> Outcome:
+        """Run the strategy on every prompt at once; `emit` gets the number of the prompt with each event."""
+        with self.meter.timed("search"), client_faults():
+            async with _one_error(), asyncio.TaskGroup() as group:
+                runs = [group.create_task(self._run(number, emit)) for number in range(len(self.tasks))]
+        results = tuple(run.result() for run in runs)
+        return Outcome(results, _worst([result.stop_reason for result in results]))
+
+    async def _run(self, number: int, emit: Callable[[int, Delta | Progress], None]) -> Result:
+        def watch(event: Delta | Progress) -> None:
+            if isinstance(event, Delta):
+                self.meter.seconds.setdefault("first_token", time.monotonic() - self.meter.started)
+            emit(number, event)
+
+        model = MeteredModel(
+            self.engine,
+            self.meter,
+            self.admission,
+            self.ticket,
+            self.prompts[number],
+            request_id=f"{self.serial}-{number}",
+            seed=self.ask.seed,
+            cache_salt=self.caller.cache_salt,
+            has_deltas=self.ask.is_watched,
+            lease=self.lease,
+            parts=self.parts,
+        )
+        strategy = self.spec(self.params, self.tools)
+        return await strategy(self.tasks[number], model, watch)
+
+
+def _worst(reasons: list[StopReason]) -> StopReason:
+    """A spent budget is what the caller must hear of."""
+    calm = (StopReason.COMPLETED, StopReason.SETTLED)
+    return next((reason for reason in reasons if reason not in calm), reasons[0])
+
+
+@contextmanager
+def client_faults() -> Iterator[None]:
+    """What a strategy refuses is the client's to mend."""
+    try:
+        yield
+    except UnsupportedTask as error:
+        raise InvalidRequest(str(error), parameter=f"ponder.{error.parameter}") from error
+
+
+@asynccontextmanager
+async def _one_error() -> AsyncIterator[None]:
+    """The prompts of one request fail together: the first error is the request's."""
+    try:
+        yield
+    except BaseExceptionGroup as errors:
+        raise first_leaf(errors) from None
