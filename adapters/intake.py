@@ -22,6 +22,9 @@ Fill = Callable[[Path], None]
 MAX_ENTRIES = 64
 """Files in one upload or archive: a peft folder has some ten."""
 
+MAX_DIRECTORY_BYTES = 262_144
+"""Of a zip's own list of its files."""
+
 _COMPANIONS = re.compile(
     r"README\.md|\.gitattributes|LICENSE|(?:tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|merges\.txt"
     r"|chat_template\.jinja"
@@ -48,6 +51,7 @@ def from_archive(file: BinaryIO, max_bytes: int) -> Fill:
 
     def fill(folder: Path) -> None:
         try:
+            _check_directory(file)
             with zipfile.ZipFile(file) as archive:
                 entries = [entry for entry in archive.infolist() if not entry.is_dir()]
                 if len(entries) > MAX_ENTRIES:
@@ -60,6 +64,13 @@ def from_archive(file: BinaryIO, max_bytes: int) -> Fill:
             raise _refused_archive(f"it is not a readable zip file ({error})") from error
 
     return fill
+
+
+def _check_directory(file: BinaryIO) -> None:
+    """Raise when the list of entries is too long to be read: `ZipFile` reads all of it before it can be asked how long it is."""
+    end = zipfile._EndRecData(file)  # type: ignore[attr-defined] # what ZipFile itself goes by
+    if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY_BYTES:  # type: ignore[attr-defined]
+        raise _refused_archive("it has too many files")
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
@@ -77,19 +88,27 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
 
 def from_folder(import_root: Path, path: str, max_bytes: int) -> Fill:
     """A folder beneath `import_root`, told by a relative or absolute path. No part of it below the root may be a link."""
-    root = import_root.expanduser().resolve()
-    if "\0" in path:
-        raise _refused_path("it holds a null character")
-    folder = Path(os.path.normpath(root / path))
-    if folder == root or root not in folder.parents:
-        raise _refused_path("it leads out of the import folder")
-    return lambda into: _copy_folder(root, folder, into, max_bytes)
+
+    def fill(into: Path) -> None:
+        root = import_root.expanduser().resolve()
+        if "\0" in path:
+            raise _refused_path("it holds a null character")
+        folder = Path(os.path.normpath(root / path))
+        if folder == root or root not in folder.parents:
+            raise _refused_path("it leads out of the import folder")
+        _copy_folder(root, folder, into, max_bytes)
+
+    return fill
 
 
 def from_trusted_folder(folder: Path, max_bytes: int) -> Fill:
     """A folder that the operator named, by the same rules."""
-    folder = folder.resolve()
-    return lambda into: _copy_folder(folder.parent, folder, into, max_bytes)
+
+    def fill(into: Path) -> None:
+        place = folder.resolve()
+        _copy_folder(place.parent, place, into, max_bytes)
+
+    return fill
 
 
 def _copy_folder(root: Path, folder: Path, into: Path, max_bytes: int) -> None:

@@ -101,12 +101,17 @@ class Residency:
         self._closing: Resident | None = None
         self._serial = itertools.count(1)
         self._group: asyncio.TaskGroup
+        self._is_running = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Within this block versions are loaded and unloaded; at its end everybody has gone."""
+        """Within this block versions are loaded and unloaded; leases that end after it change nothing in the engine."""
         async with asyncio.TaskGroup() as self._group:
-            yield
+            self._is_running = True
+            try:
+                yield
+            finally:
+                self._is_running = False
 
     def residents(self) -> list[Resident]:
         """What the engine holds, first come first."""
@@ -176,7 +181,7 @@ class Residency:
             resident.is_retired = False
 
     def _leave_if_retired(self, resident: Resident) -> None:
-        if resident.is_retired and not resident.leases and resident.state is State.READY:
+        if self._is_running and resident.is_retired and not resident.leases and resident.state is State.READY:
             self._leave(resident)
 
     def _advance(self, failed: str = "", error: Exception | None = None) -> None:
@@ -184,6 +189,8 @@ class Residency:
 
         Whoever wants the version that has just `failed` to load is told so.
         """
+        if not self._is_running:
+            return
         self._closing = None
         first: list[Version] | None = None
         for turn in tuple(self._turns):

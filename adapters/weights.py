@@ -2,7 +2,6 @@
 
 import json
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +42,7 @@ class Weights:
 
 def read_weights(path: Path, config: AdapterConfig, base: BaseModel) -> Weights:
     """What is in the file, which must fit config and base model; raises `AdapterRefused`. Reads headers only."""
+    _header_length(path)
     try:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
@@ -86,10 +86,9 @@ def _fitting(name: str, dtype: str, shape: tuple[int, ...], config: AdapterConfi
 
 def check_finite(path: Path) -> None:
     """Raise `AdapterRefused` when a number in the file is infinite or not a number. For files that `read_weights` accepted."""
+    length = _header_length(path)
     with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        if length > MAX_HEADER_BYTES:
-            raise _refused(f"its header is larger than {MAX_HEADER_BYTES} bytes")
+        file.seek(8)
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
     for name, tensor in header.items():
@@ -99,6 +98,15 @@ def check_finite(path: Path) -> None:
         for start in range(0, len(bits), CHUNK):
             if ((bits[start : start + CHUNK] & exponent) == exponent).any():
                 raise _refused(f"`{name}` holds numbers that are infinite or not numbers")
+
+
+def _header_length(path: Path) -> int:
+    """Bytes of the header, before anyone parses it."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > MAX_HEADER_BYTES:
+        raise _refused(f"its header claims {length} bytes, more than {MAX_HEADER_BYTES}")
+    return length
 
 
 def _refused(why: str) -> AdapterRefused:

@@ -77,7 +77,10 @@ class Settings(BaseSettings):
     priorities: bool = Field(True, description="let narrow requests overtake wide ones, and keep slots for them")
 
     adapter_slots: int = Field(
-        8, ge=0, le=128, description="LoRA adapter versions that the engine holds at the same time; 0 switches adapters off"
+        8,
+        ge=0,
+        le=128,
+        description="LoRA adapter versions that the engine holds at the same time; 0 for none, as models need that vLLM has no LoRA for",
     )
     max_adapter_rank: int = Field(16, ge=1, le=256, description="highest rank of an adapter; every slot takes memory for it")
     max_adapter_bytes: int = Field(268_435_456, ge=1024, description="largest weights file of an adapter")

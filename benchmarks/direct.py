@@ -11,29 +11,42 @@ TOKENS = 48
 
 
 def run(*, is_quick: bool) -> Table:
-    """Rounds of both in turn, whoever is first changing each round; the ratio and the difference are taken round by round."""
-    return asyncio.run(_measure(rounds=3 if is_quick else 9))
+    """Rounds of all servers in turn, whoever is first changing each round; ratios and differences are taken round by round.
+
+    vLLM's server has no LoRA switched on: ponder without adapter slots is what it compares to, ponder as it starts by default, with
+    slots that nobody uses, shows what they cost.
+    """
+    return asyncio.run(_measure(rounds=2 if is_quick else 7))
 
 
 async def _measure(rounds: int) -> Table:
     table = Table("direct", "Direct requests, ponder against vLLM's own server (medians of rounds, paired)")
-    with servers.ponder() as ours, servers.vllm() as theirs:
-        await load.warm_up(ours, theirs)
+    with (
+        servers.ponder("--adapter-slots", "0", name="no slots") as bare,
+        servers.ponder(name="8 idle adapter slots") as default,
+        servers.vllm() as theirs,
+    ):
+        await load.warm_up(bare, default, theirs)
         for concurrency in (1, 8, 32):
-            table.rows.append(await _at(concurrency, rounds, ours, theirs))
+            table.rows += await _at(concurrency, rounds, (bare, default, theirs))
     return table
 
 
-async def _at(concurrency: int, rounds: int, ours: servers.Server, theirs: servers.Server) -> dict[str, Any]:
-    pairs = []
+async def _at(concurrency: int, rounds: int, competitors: tuple[servers.Server, ...]) -> list[dict[str, Any]]:
+    runs: dict[str, list[load.Run]] = {server.name: [] for server in competitors}
     for number in range(rounds):
-        runs = {}
-        for server in (ours, theirs) if number % 2 else (theirs, ours):
+        first = number % len(competitors)
+        for server in (*competitors[first:], *competitors[:first]):
             serial = 1000 * (number + 1) + 100_000 * concurrency
-            runs[server.name] = await load.direct(server, concurrency, max(4, 2 * concurrency), TOKENS, serial)
-        pairs.append((runs["ponder"], runs["vllm"]))
+            runs[server.name].append(await load.direct(server, concurrency, max(4, 2 * concurrency), TOKENS, serial))
+    theirs = runs.pop("vllm")
+    return [_row(concurrency, name, list(zip(ours, theirs, strict=True))) for name, ours in runs.items()]
+
+
+def _row(concurrency: int, name: str, pairs: list[tuple[load.Run, load.Run]]) -> dict[str, Any]:
     return {
         "concurrency": concurrency,
+        "ponder with": name,
         "ponder tokens/s": round(statistics.median(a.tokens_per_second for a, _ in pairs), 1),
         "vLLM tokens/s": round(statistics.median(b.tokens_per_second for _, b in pairs), 1),
         "throughput ratio": round(statistics.median(a.tokens_per_second / b.tokens_per_second for a, b in pairs), 3),

@@ -263,6 +263,14 @@ def _zip(entries: dict[str, bytes], *, kind: int = 0, method: int = zipfile.ZIP_
     return out.getvalue()
 
 
+def _many_entries(number: int) -> bytes:
+    """A directory of so many entries that all stand for one file: small to send, large to read."""
+    whole = _zip({"README.md": b""})
+    first, end = whole.index(b"PK\x01\x02"), whole.index(b"PK\x05\x06")
+    directory = whole[first:end] * number
+    return whole[:first] + directory + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, len(directory), first, 0)
+
+
 def _archives(parts: Parts) -> Iterator[Case]:
     both = {CONFIG_FILE: json.dumps(parts.config).encode(), WEIGHTS_FILE: save(parts.arrays)}
     whole = _zip(both)
@@ -284,6 +292,7 @@ def _archives(parts: Parts) -> Iterator[Case]:
     yield case("a bomb in the config", _zip({**both, CONFIG_FILE: b" " * 50_000_000}))
     yield case("a bomb in the weights", _zip({**both, WEIGHTS_FILE: b"\0" * 300_000_000}))
     yield case("a thousand files", _zip({**both, **{f"README{i}.md": b"" for i in range(1000)}}))
+    yield case("a hundred thousand entries", _many_entries(100_000))
     yield case("the config twice", _zip({**both, f"x/{CONFIG_FILE}": b"{}"}))
     yield case("nothing in it", _zip({}), CONFIG_FILE)
     yield case("no weights in it", _zip({CONFIG_FILE: both[CONFIG_FILE]}), WEIGHTS_FILE)

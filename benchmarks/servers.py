@@ -46,7 +46,7 @@ def _free_port() -> int:
 @contextmanager
 def _running(name: str, command: list[str], port: int, health: str, environment: dict[str, str]) -> Iterator[Server]:
     url = f"http://127.0.0.1:{port}"
-    log = Path(f"/tmp/ponder-bench-{name}.log")
+    log = Path(f"/tmp/ponder-bench-{name.replace(' ', '-')}.log")
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **environment})
     try:

@@ -195,6 +195,10 @@ async def swapping(
         elapsed = time.monotonic() - start
         await asyncio.sleep(1)
         left = (await client.get("/v1/adapters")).json()["slots"]["held"]
+        before = servers.memory_mib(server)
+        for _ in range(swaps):  # at rest: what grows now grows by swapping alone
+            await name.swap()
+        growth = servers.memory_mib(server) - before
     tenth = min(10, len(memory)) - 1
     return {
         "swaps": len(took),
@@ -209,6 +213,7 @@ async def swapping(
         "first answer s p99": round(_percentile(first_answer, 0.99), 3),
         "memory MiB at 10": round(memory[tenth]),
         "memory MiB at end": round(memory[-1]),
+        f"memory MiB grown by {swaps} swaps at rest": round(growth, 1),
         "most held": max(held),
         "held at end": left,
         "request s p50 calm": round(statistics.median(calm.seconds), 3),
@@ -228,10 +233,11 @@ def _percentile(values: list[float], share: float) -> float:
 def run(*, is_quick: bool) -> Table:
     """One server."""
     table = Table("swaps", "One name swapped under 16 clients that mix direct, best-of-3 and streamed requests")
-    with servers.ponder() as server:
+    with servers.ponder(kv_gib=1) as server:
         scale = (
             {"swaps": 10, "requests": 200, "seconds": 60.0} if is_quick else {"swaps": 100, "requests": 2000, "seconds": 600.0}
         )
-        figures = asyncio.run(swapping(server, **scale))
+        cache_tokens = 0 if is_quick else 6 * CACHE_TOKENS // 5
+        figures = asyncio.run(swapping(server, **scale, cache_tokens=cache_tokens))
     table.rows = [{"what": key, "value": value} for key, value in figures.items() if key != "problems" or value]
     return table

@@ -37,7 +37,7 @@ def groups_of(indices: torch.Tensor) -> list[Group]:
 
 
 class GroupedLayer:
-    """Takes the place of vLLM's punica wrapper in one linear layer, of which packed projections (q, k and v) are one.
+    """What one linear layer adds to its output, of which packed projections (q, k and v) are one.
 
     The matrices of all slots and projections move to where two multiplications serve any number of them: all A below each other,
     and all B, each in its projection's columns. The layer keeps views of the old shapes, through which vLLM fills its slots.
@@ -59,19 +59,24 @@ class GroupedLayer:
         for view, old in zip(layer.lora_b_stacked, stacked_b, strict=True):
             view.copy_(old)
         self._a, self._b, self._width = a.flatten(0, 2), b.flatten(0, 2), len(sizes) * rank
-        layer.set_mapping(self)
+        layer._apply_lora_to_output = self.add
 
-    def add_lora_linear(self, y: torch.Tensor, x: torch.Tensor, _a: Any, _b: Any, scale: float, *_: Any, **__: Any) -> None:
-        """Add the adapters' share to the layer's output; the signature is the wrapper's."""
+    def add(self, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """Add the adapters' share to what the base layer made of `x`. Called for every layer and step: nothing is done without need."""
+        if self._groups:
+            self._add(x.view(-1, x.shape[-1]), output.view(-1, output.shape[-1]))
+        return output
+
+    def _add(self, x: torch.Tensor, y: torch.Tensor) -> None:
         for rows, first, end, foreign in self._groups:
             joined = slice(first * self._width, end * self._width)
             inner = (x if rows is None else x.index_select(0, rows)) @ self._a[joined].T
             if foreign is not None:
                 inner.view(len(inner), end - first, -1).masked_fill_(foreign, 0)
             if rows is None:
-                y.addmm_(inner, self._b[joined], alpha=scale)
+                y.addmm_(inner, self._b[joined])
             else:
-                y.index_add_(0, rows, inner @ self._b[joined], alpha=scale)
+                y.index_add_(0, rows, inner @ self._b[joined])
 
 
 class GroupedLora:

@@ -321,7 +321,8 @@ def _adapter_faults() -> Iterator[None]:
     except EngineDeadError as error:
         raise EngineDead("The engine died.") from error
     except Exception as error:
-        raise AdapterFailed(f"The engine refused it: {str(error).strip().splitlines()[-1][:500]}") from error
+        message = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise AdapterFailed(f"The engine refused it: {message[:500]}") from error
 
 
 @contextmanager

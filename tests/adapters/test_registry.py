@@ -98,6 +98,17 @@ async def test_a_roll_back_to_a_version_that_is_still_leaving_keeps_it(world) ->
         assert len(w.host.seen) == num_seen == 2
 
 
+async def test_a_request_that_ends_after_the_shutdown_is_no_error(world) -> None:
+    """Its lease ends, and nothing is done in an engine that is being closed."""
+    async with AsyncExitStack() as late:
+        async with world() as w:
+            await w.add("a", 1)
+            await late.enter_async_context(w.registry.lease([A]))
+            await w.add("a", 2)
+        held = dict(w.host.held)
+    assert w.host.held == held
+
+
 async def test_idle_versions_make_room_least_recently_used_first(world) -> None:
     """And come back when they are needed; a leased one never leaves."""
     async with world(slots=2) as w:

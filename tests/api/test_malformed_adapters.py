@@ -29,7 +29,7 @@ async def test_every_malformed_adapter_is_refused_by_name(serve, tmp_path) -> No
     cases = malformed.cases(BASE, root, max_rank=16)
     assert len(cases) >= 200
     assert len({case.name for case in cases}) == len(cases)
-    settings = {"adapter_import_dir": root, "max_adapter_bytes": 1 << 20, "max_body_bytes": 1 << 20}
+    settings = {"adapter_import_dir": root, "max_adapter_bytes": 1 << 23, "max_body_bytes": 1 << 20}
     async with serve(**settings) as served:
         good = peft_folder.write(root / "ours", BASE, rank=2)
         assert (await served.client.post("/v1/adapters", json={"name": "ours", "path": good.name})).status_code == 201

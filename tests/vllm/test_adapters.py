@@ -171,6 +171,17 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PONDER_")}
 
 
+async def test_the_scale_of_an_adapter_counts(http, tmp_path) -> None:
+    """Alpha / r: the same weights at a thousandth of their scale leave the base model's answer as it is."""
+    shutil.copytree(ADAPTERS / "red", tmp_path / "faint")
+    config = tmp_path / "faint" / "adapter_config.json"
+    config.write_text(config.read_text().replace('"lora_alpha": 1', '"lora_alpha": 0.001'))
+    await push(http, "colour", tmp_path / "faint")
+    assert "red" not in await say(http, "colour")
+    await push(http, "colour", ADAPTERS / "red")
+    assert words(await say(http, "colour")) == {"red"}
+
+
 async def test_an_adapter_judges_on_the_engine(http) -> None:
     """The one that says Yes finds everything correct, the one that says red finds nothing so; both beside the base model."""
     await push(http, "judge", ADAPTERS / "yes")
