@@ -6,6 +6,7 @@ may be there, but only unset, since a later peft may give it a meaning.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -97,6 +98,11 @@ class AdapterConfig(BaseModel):
             reason = UNSUPPORTED.get(name, "this field is not known, and what it asks for may matter")
             raise AdapterRefused(f"{CONFIG_FILE}: `{name}` must be unset: {reason}.", parameter=f"{CONFIG_FILE}:{name}")
         return self
+
+    @property
+    def scale(self) -> float:
+        """What the product of B and A is multiplied by: alpha / r, or alpha / sqrt(r) with rsLoRA (Kalajdzievski 2023)."""
+        return self.lora_alpha / (math.sqrt(self.r) if self.use_rslora else self.r)
 
     @property
     def declared_base(self) -> str | None:

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from adapters.config import CONFIG_FILE, read_config
 from adapters.errors import AdapterRefused
 from adapters.version import Shelf, Version
-from adapters.weights import WEIGHTS_FILE, BaseModel, Weights, check_finite, read_weights
+from adapters.weights import WEIGHTS_FILE, BaseModel, Weights, check_numbers, read_weights
 
 MANIFEST_FILE = "manifest.json"
 CURRENT_FILE = "current"
@@ -138,7 +138,7 @@ class Store:
         config = read_config(folder / CONFIG_FILE)
         (folder / CONFIG_FILE).write_bytes(config.normalised())
         weights = self._inspect(folder)
-        check_finite(folder / WEIGHTS_FILE)
+        check_numbers(folder / WEIGHTS_FILE, config.scale)
         version = Version(
             name=name,
             version=_digest(folder),

@@ -1,4 +1,4 @@
-"""Checks an adapter's tensors against the base model: names, shapes, dtypes, and that every number is finite. Executes nothing."""
+"""Checks an adapter's tensors against the base model: names, shapes, dtypes, and that no number is absurd. Executes nothing."""
 
 import json
 import re
@@ -18,8 +18,11 @@ CHUNK = 1 << 22
 """Elements looked at at a time."""
 
 _TENSOR = re.compile(r"base_model\.model\.model\.layers\.(\d{1,4})\.(?:self_attn|mlp)\.(\w+)\.lora_(A|B)\.weight")
-_EXPONENTS = {"F32": ("<u4", 0x7F80_0000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
-"""dtype -> how to read its bits, and those of the exponent: all set in infinities and NaNs, and in nothing else."""
+MAX_MAGNITUDE = 1000.0
+"""Of any number, B's with the adapter's scale. Trained ones are a few units at most; those beyond make a model overflow."""
+
+_BITS = {"F32": ("<u4", 32), "F16": ("<u2", 16), "BF16": ("<u2", 16)}
+"""dtype -> how to read a number's bits, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,8 @@ def _fitting(name: str, dtype: str, shape: tuple[int, ...], config: AdapterConfi
         raise _refused(f"`{module}` is not among the config's target_modules")
     if layer >= base.num_layers:
         raise _refused(f"it has a layer {layer}, but {base.name} has {base.num_layers}: it was made for another base model")
-    if dtype not in _EXPONENTS:
-        raise _refused(f"`{name}` is {dtype}; accepted are {', '.join(_EXPONENTS)}")
+    if dtype not in _BITS:
+        raise _refused(f"`{name}` is {dtype}; accepted are {', '.join(_BITS)}")
     inputs, outputs = base.modules[module]
     wanted = (config.r, inputs) if side == "A" else (outputs, config.r)
     if shape != wanted:
@@ -84,20 +87,34 @@ def _fitting(name: str, dtype: str, shape: tuple[int, ...], config: AdapterConfi
     return layer, module, side
 
 
-def check_finite(path: Path) -> None:
-    """Raise `AdapterRefused` when a number in the file is infinite or not a number. For files that `read_weights` accepted."""
+def check_numbers(path: Path, scale: float) -> None:
+    """Raise `AdapterRefused` when a number is infinite, not a number, or absurdly large. For files that `read_weights` accepted.
+
+    Without their sign, the bits of floating-point numbers are ordered as the numbers are, infinities and NaNs above all others: so one
+    comparison of integers tells.
+    """
     length = _header_length(path)
     with path.open("rb") as file:
         file.seek(8)
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
     for name, tensor in header.items():
-        kind, exponent = _EXPONENTS[tensor["dtype"]]
+        kind, width = _BITS[tensor["dtype"]]
+        limit = MAX_MAGNITUDE / scale if ".lora_B." in name else MAX_MAGNITUDE
+        highest, unsigned = _bits_of(limit, tensor["dtype"]), (1 << (width - 1)) - 1
         begin, end = tensor["data_offsets"]
         bits = np.memmap(path, dtype=kind, mode="r", offset=8 + length + begin, shape=(end - begin) // np.dtype(kind).itemsize)
         for start in range(0, len(bits), CHUNK):
-            if ((bits[start : start + CHUNK] & exponent) == exponent).any():
-                raise _refused(f"`{name}` holds numbers that are infinite or not numbers")
+            if ((bits[start : start + CHUNK] & unsigned) > highest).any():
+                raise _refused(f"`{name}` holds numbers that are infinite, not numbers, or beyond {limit:g}")
+
+
+def _bits_of(limit: float, dtype: str) -> int:
+    """The bits of a limit, of the largest finite number where the limit is beyond it."""
+    if dtype == "F16":
+        return int(np.float16(min(limit, 65504.0)).view(np.uint16))
+    bits = int(np.float32(min(limit, float(np.finfo(np.float32).max))).view(np.uint32))
+    return bits if dtype == "F32" else bits >> 16
 
 
 def _header_length(path: Path) -> int:

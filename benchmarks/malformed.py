@@ -164,11 +164,14 @@ def _shapes(parts: Parts) -> Iterator[Case]:
 
 def _numbers(parts: Parts) -> Iterator[Case]:
     for name in parts.arrays:
-        for value in (np.nan, np.inf, -np.inf):
+        for value in (np.nan, np.inf, -np.inf, -60000.0):
             for kind in (np.float32, np.float16):
                 arrays = {key: array.astype(kind) for key, array in parts.arrays.items()}
                 arrays[name].flat[-1] = value
                 yield parts.with_arrays(f"{value} as {kind.__name__} in {name[-40:]}", arrays)
+    yield parts.with_arrays("numbers of 3e38", {name: np.full_like(array, 3e38) for name, array in parts.arrays.items()})
+    huge = replace(parts, config={**parts.config, "lora_alpha": 1e6})
+    yield huge.with_arrays("a scale that makes them huge", {name: np.ones_like(array) for name, array in parts.arrays.items()})
     for kind in (np.float64, np.int64, np.int8, np.bool_):
         yield parts.with_arrays(
             f"numbers of {kind.__name__}", {name: array.astype(kind) for name, array in parts.arrays.items()}

@@ -213,9 +213,14 @@ class VllmEngine:
                 raise AdapterFailed("The engine did not take it.")
 
     async def probe_adapter(self, adapter: EngineAdapter) -> None:
-        """One token from a fixed prompt."""
+        """One token from a fixed prompt. What an adapter that computes nonsense left in the cache is taken out again."""
         with _adapter_faults():
-            await self._generate_one(f"probe-{adapter.id}", adapter)
+            try:
+                await self._generate_one(f"probe-{adapter.id}", adapter)
+            except AdapterFailed:
+                if self._options.is_cpu:
+                    await self._running.collective_rpc("ponder_scrub_cache")
+                raise
 
     async def unload_adapter(self, adapter: EngineAdapter) -> None:
         """Free the slot and the copy in memory."""

@@ -103,7 +103,7 @@ async def test_the_same_prompt_after_a_swap_is_answered_by_the_new_version(http)
     assert again["cached"] >= 96
 
 
-HAZARD = """
+HAZARDS = """
 import asyncio, json, os, shutil, sys
 from pathlib import Path
 from app.engine import hardware
@@ -113,7 +113,7 @@ from adapters.ports import EngineAdapter
 from app.engine.base import Branch
 from app.engine.vllm_engine import EngineOptions, VllmEngine
 
-model, red, blue, place = sys.argv[1:]
+model, red, blue, place, huge = sys.argv[1:]
 
 async def main():
     engine = VllmEngine(EngineOptions(
@@ -122,6 +122,11 @@ async def main():
     await engine.start()
     prompt = await engine.render_chat({"model": "m", "temperature": 0, "messages": [{"role": "user", "content": "apple pear " * 60}]})
     said = []
+
+    async def base(name):
+        branch = Branch(id=name, prompt=prompt, prefix=prompt.token_ids, max_tokens=8)
+        return [output.text async for output in engine.generate(branch)][-1]
+
     for number, (source, salt) in enumerate([(red, "one"), (blue, "one"), (blue, "two")]):
         shutil.copytree(source, place, dirs_exist_ok=True)
         adapter = EngineAdapter("same-name", number + 1, place)  # vLLM tells adapters' blocks apart by name and path only
@@ -129,11 +134,16 @@ async def main():
         branch = Branch(id=f"b{number}", prompt=prompt, prefix=prompt.token_ids, max_tokens=4, cache_salt=salt, adapter=adapter)
         said.append([output.text async for output in engine.generate(branch)][-1])
         await engine.unload_adapter(adapter)
-    missing = EngineAdapter("gone", 9, "/no/such/folder")
-    try:
-        await engine.load_adapter(missing)
-    except Exception as error:
-        said.append(type(error).__name__)
+    said.append(await base("before"))
+    overflowing = EngineAdapter("huge", 8, huge)
+    await engine.load_adapter(overflowing)
+    for attempt in (engine.probe_adapter(overflowing), engine.load_adapter(EngineAdapter("gone", 9, "/no/such/folder"))):
+        try:
+            await attempt
+        except Exception as error:
+            said.append(type(error).__name__)
+    await engine.unload_adapter(overflowing)
+    said.append(await base("after"))
     said.append(str(engine.failure))
     print(json.dumps(said))
     await engine.close()
@@ -143,26 +153,28 @@ if __name__ == "__main__":
 """
 
 
-def test_without_a_salt_of_its_own_a_new_version_answers_from_stale_blocks(tmp_path) -> None:
-    """The hazard itself, on vLLM: under one salt the replaced adapter's blocks answer, under another they do not.
+def test_the_hazards_of_the_engine_itself(tmp_path) -> None:
+    """On vLLM without the registry: stale blocks, an adapter that computes NaNs, and one whose folder is gone.
 
-    Ponder's names are never used twice, which hides the hazard too; here the name is the same, so that the salt alone decides. And an
-    adapter whose folder is gone is an error, not the engine's end.
+    Under one salt the replaced adapter's blocks answer, under another they do not. Ponder's names are never used twice, which hides
+    this too; here the name is the same, so that the salt alone decides. NaNs in cache blocks would ruin the base model's answers.
     """
-    script = tmp_path / "hazard.py"
-    script.write_text(HAZARD)
+    script, huge = tmp_path / "hazards.py", tmp_path / "huge"
+    script.write_text(HAZARDS)
+    shutil.copytree(ADAPTERS / "red", huge)
+    weights = load_file(huge / "adapter_model.safetensors")
+    save_file({name: np.full_like(array, 3e38) for name, array in weights.items()}, huge / "adapter_model.safetensors")
     model = ensure_default_model(Path("~/.cache/ponder").expanduser(), print)
     run = subprocess.run(
-        [sys.executable, script, model, ADAPTERS / "red", ADAPTERS / "blue", tmp_path / "place"],
+        [sys.executable, script, model, ADAPTERS / "red", ADAPTERS / "blue", tmp_path / "place", huge],
         capture_output=True, text=True, timeout=400, cwd=Path(__file__).parents[2], env={**_environment(), "PYTHONPATH": "."},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
     [said] = [line for line in run.stdout.splitlines() if line.startswith('["')]  # vLLM logs its own end beside it
-    before, stale, salted, missing, failure = json.loads(said)
-    assert words(before) == {"red"}
-    assert words(stale) == {"red"}
-    assert words(salted) == {"blue"}
-    assert (missing, failure) == ("AdapterFailed", "None")
+    first, stale, salted, before, probed, missing, after, failure = json.loads(said)
+    assert (words(first), words(stale), words(salted)) == ({"red"}, {"red"}, {"blue"})
+    assert (probed, missing, failure) == ("AdapterFailed", "AdapterFailed", "None")
+    assert after == before != ""
 
 
 def _environment() -> dict[str, str]:
@@ -193,21 +205,6 @@ async def test_an_adapter_judges_on_the_engine(http) -> None:
     assert all(candidate["score"] > 0.99 for candidate in account["candidates"])
     assert account["tokens"]["verified"] > 0
     assert account["tokens"]["decoded"] == sum(candidate["tokens"] for candidate in account["candidates"]) + 4
-
-
-async def test_finite_weights_that_overflow_fail_the_probe(http, tmp_path) -> None:
-    """The old version goes on serving, the engine lives, and nothing of the new one is left."""
-    await push(http, "colour", ADAPTERS / "red")
-    shutil.copytree(ADAPTERS / "red", tmp_path / "huge")
-    weights = tmp_path / "huge" / "adapter_model.safetensors"
-    save_file({name: np.full_like(array, 3e38) for name, array in load_file(weights).items()}, weights)
-    files = [("files", (path.name, path.read_bytes())) for path in sorted((tmp_path / "huge").iterdir())]
-    before = (await http.get("/v1/adapters/colour")).json()["versions"]
-    refused = await http.post("/v1/adapters", data={"name": "colour"}, files=files)
-    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "adapter_failed"), refused.text
-    assert words(await say(http, "colour")) == {"red"}
-    after = (await http.get("/v1/adapters/colour")).json()["versions"]
-    assert [one["version"] for one in after] == [one["version"] for one in before]
 
 
 async def test_a_folder_deleted_behind_the_server_s_back(http, adapter_server) -> None:
