@@ -386,10 +386,10 @@ async def test_whatever_happens_the_engine_holds_what_is_leased_and_no_more_than
             assert all(lease.adapter.id in w.host.held for _, lease in held)
             assert len(w.host.held) <= slots
         await stack.aclose()
-        residents = w.registry.residents()
+        await settle()
         async with asyncio.timeout(30):  # what a cancelled request began to load is loaded first
-            while any(resident.state is not State.READY for resident in residents):  # noqa: ASYNC110
+            while any(resident.state is not State.READY for resident in w.registry.residents()):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.002)
-                residents = w.registry.residents()
+        residents = w.registry.residents()
         assert {resident.adapter.id for resident in residents} == set(w.host.held)
         assert all(resident.leases == 0 and resident.state is State.READY for resident in residents)
