@@ -10,8 +10,9 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from adapters.documents import read_document
 from adapters.errors import AdapterRefused
 
 CONFIG_FILE = "adapter_config.json"
@@ -74,6 +75,14 @@ class AdapterConfig(BaseModel):
     target_modules: Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(min_length=1, max_length=4096)]
     init_lora_weights: bool | str | None = True
 
+    @field_validator("peft_type", mode="before")
+    @classmethod
+    def _is_lora(cls, value: object) -> object:
+        if value != "LORA":
+            message = "only LoRA adapters can be served"
+            raise ValueError(message)
+        return value
+
     @field_validator("target_modules", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
@@ -97,6 +106,8 @@ class AdapterConfig(BaseModel):
                 continue
             reason = UNSUPPORTED.get(name, "this field is not known, and what it asks for may matter")
             raise AdapterRefused(f"{CONFIG_FILE}: `{name}` must be unset: {reason}.", parameter=f"{CONFIG_FILE}:{name}")
+        if len(self.normalised()) > MAX_CONFIG_BYTES:  # what is written must be readable again
+            raise AdapterRefused(f"{CONFIG_FILE}: `target_modules` is too long.", parameter=f"{CONFIG_FILE}:target_modules")
         return self
 
     @property
@@ -119,27 +130,11 @@ class AdapterConfig(BaseModel):
             "lora_alpha": int(self.lora_alpha) if self.lora_alpha.is_integer() else self.lora_alpha,
             "use_rslora": self.use_rslora,
             "bias": "none",
-            "target_modules": sorted({module.rsplit(".", 1)[-1] for module in self.target_modules}),
+            "target_modules": sorted({module.rsplit(".", 1)[-1] for module in self.target_modules} - {""}),
         }
         return json.dumps(fields, indent=2).encode()
 
 
 def read_config(path: Path) -> AdapterConfig:
     """The checked config; raises `AdapterRefused` naming the field."""
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise AdapterRefused(f"{CONFIG_FILE} is larger than {MAX_CONFIG_BYTES} bytes.", parameter=CONFIG_FILE)
-    try:
-        data = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise AdapterRefused(f"{CONFIG_FILE} is not valid JSON.", parameter=CONFIG_FILE) from error
-    if not isinstance(data, dict):
-        raise AdapterRefused(f"{CONFIG_FILE} is not a JSON object.", parameter=CONFIG_FILE)
-    try:
-        return AdapterConfig.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = str(first["loc"][0]) if first["loc"] else ""
-        message = first["msg"].removeprefix("Value error, ")
-        if field == "peft_type":
-            message = "only LoRA adapters can be served"
-        raise AdapterRefused(f"{CONFIG_FILE}: `{field}`: {message}.", parameter=f"{CONFIG_FILE}:{field}") from error
+    return read_document(AdapterConfig, path, MAX_CONFIG_BYTES)

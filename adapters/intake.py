@@ -1,4 +1,4 @@
-"""What comes in, from an upload, an archive or a folder: two files are copied, nothing else is ever written.
+"""What comes in, from an upload, an archive or a folder: three files are copied, nothing else is ever written.
 
 Each function returns a `fill` for `Store.put`. Archives are read entry by entry, names are only compared, never used as paths, and
 sizes are counted while copying, since what an archive says of itself may be a lie. Blocking: runs in the store's thread.
@@ -15,9 +15,13 @@ from typing import BinaryIO
 
 from adapters.config import CONFIG_FILE, MAX_CONFIG_BYTES
 from adapters.errors import AdapterRefused
+from adapters.notes import MAX_NOTES_BYTES, NOTES_FILE
 from adapters.weights import WEIGHTS_FILE
 
 Fill = Callable[[Path], None]
+
+_SMALL = {CONFIG_FILE: MAX_CONFIG_BYTES, NOTES_FILE: MAX_NOTES_BYTES}
+"""File -> the most bytes that it may have; the weights' limit is the server's setting."""
 
 MAX_ENTRIES = 64
 """Files in one upload or archive: a peft folder has some ten."""
@@ -121,7 +125,7 @@ def _copy_folder(root: Path, folder: Path, into: Path, max_bytes: int) -> None:
         names = set(os.listdir(descriptors[-1]))  # noqa: PTH208 - a descriptor, not a path
         if WEIGHTS_FILE not in names and (pickles := sorted(name for name in names if name.endswith(_PICKLES))):
             raise AdapterRefused(_is_pickle(pickles[0]), parameter="path")
-        for name in (CONFIG_FILE, WEIGHTS_FILE):
+        for name in (CONFIG_FILE, WEIGHTS_FILE, *names & {NOTES_FILE}):
             if name not in names:
                 raise AdapterRefused(f"There is no {name} in the folder.", parameter="path")
             # Non-blocking: a named pipe would hold the thread for ever.
@@ -138,12 +142,12 @@ def _copy_folder(root: Path, folder: Path, into: Path, max_bytes: int) -> None:
 
 
 def _take(name: str, file: BinaryIO, into: Path, max_bytes: int, parameter: str) -> None:
-    """Copy one of the two files; leave out what belongs to an adapter's folder; refuse everything else."""
+    """Copy one of the three files; leave out what belongs to an adapter's folder; refuse everything else."""
     base = PurePosixPath(name).name
-    if base in (CONFIG_FILE, WEIGHTS_FILE):
+    if base == WEIGHTS_FILE or base in _SMALL:
         if (into / base).exists():
             raise AdapterRefused(f"There are two files named {base}.", parameter=parameter)
-        _copy(file, into / base, MAX_CONFIG_BYTES if base == CONFIG_FILE else max_bytes, parameter)
+        _copy(file, into / base, _SMALL.get(base, max_bytes), parameter)
     elif base.endswith(_PICKLES):
         raise AdapterRefused(_is_pickle(base), parameter=parameter)
     elif not _COMPANIONS.fullmatch(base):

@@ -1,6 +1,6 @@
 """Adapter versions on disk: immutable, named by their content, there as a whole or not at all.
 
-    <root>/<name>/<sha256>/{adapter_config.json, adapter_model.safetensors, manifest.json}
+    <root>/<name>/<sha256>/{adapter_config.json, adapter_model.safetensors, manifest.json}, and ponder.json where it came with one
     <root>/<name>/current            the version that the name stands for
     <root>/.incoming/<random>/       what is being written or thrown away
 
@@ -8,11 +8,6 @@ Everything is made in `.incoming`, flushed, and put in its place by one rename, 
 the old state or the new one, and rubbish only where the next start clears it. Blocking: call it from a thread. Knows no engine.
 """
 
-import fcntl
-import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -20,15 +15,19 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from adapters.config import CONFIG_FILE, read_config
+from adapters.config import CONFIG_FILE
+from adapters.content import digest, read_content
+from adapters.disk import clear, flush, staging
 from adapters.errors import AdapterRefused
+from adapters.notes import NOTES_FILE
 from adapters.version import Shelf, Version
-from adapters.weights import WEIGHTS_FILE, BaseModel, Weights, check_numbers, read_weights
+from adapters.weights import WEIGHTS_FILE, BaseModel, check_numbers
 
 MANIFEST_FILE = "manifest.json"
 CURRENT_FILE = "current"
 INCOMING = ".incoming"
 GONE = "its files are gone"
+CHANGED = "its files have been changed"
 
 
 class Store:
@@ -53,10 +52,7 @@ class Store:
 
     def scan(self) -> list[Shelf]:
         """What is there, after clearing what a killed process left."""
-        self._incoming.mkdir(parents=True, exist_ok=True)
-        for leftover in self._incoming.iterdir():
-            if leftover.is_dir() and not _is_held(leftover):
-                shutil.rmtree(leftover, ignore_errors=True)
+        clear(self._incoming)
         shelves = []
         for folder in sorted(self._root.iterdir()):
             if folder.name == INCOMING or not folder.is_dir():
@@ -76,27 +72,31 @@ class Store:
 
     def is_intact(self, version: Version) -> bool:
         """Whether its files are there, by their sizes."""
+        small = (CONFIG_FILE,) if version.inquiry is None else (CONFIG_FILE, NOTES_FILE)
         try:
             weights = (self.path(version) / WEIGHTS_FILE).stat()
-            return weights.st_size == version.size and (self.path(version) / CONFIG_FILE).stat().st_size > 0
+            return weights.st_size == version.size and all((self.path(version) / file).stat().st_size > 0 for file in small)
         except OSError:
             return False
 
     def misfit(self, version: Version) -> str | None:
         """Why the version cannot be served, None when it can, as far as its headers tell."""
         try:
-            self._inspect(self.path(version))
+            content = read_content(self.path(version), self._base, self._max_rank)
         except OSError:
             return GONE
         except AdapterRefused as refused:
             return f"it does not fit {self._base.name}: {refused}"
-        return None if self.is_intact(version) else GONE
+        if not self.is_intact(version):
+            return GONE
+        # The manifest, which is what requests are served by, is not in the hash.
+        return None if content.inquiry == version.inquiry else CHANGED
 
     def check(self, version: Version) -> str | None:
         """The same for what is to be given to the engine: it is read whole, since its content must be what its name says."""
         try:
-            if _digest(self.path(version)) != version.version:
-                return "its files have been changed"
+            if digest(self.path(version), has_notes=version.inquiry is not None) != version.version:
+                return CHANGED
         except OSError:
             return GONE
         return self.misfit(version)
@@ -106,7 +106,7 @@ class Store:
 
         Args:
             name: of the adapter, checked by the caller.
-            fill: writes config and weights into the folder that it is given; nothing it wrote stays when it or a check raises.
+            fill: writes the files into the folder that it is given; nothing it wrote stays when it or a check raises.
             source: told in the manifest.
 
         Raises:
@@ -127,7 +127,7 @@ class Store:
                 self._discard(place)  # damaged: the same content comes to replace it
             folder.rename(place)
             self._step("renamed")
-            _flush(place.parent, self._root)
+            flush(place.parent, self._root)
         return version, True
 
     def _finish(self, folder: Path, name: str, source: str) -> Version:
@@ -135,37 +135,28 @@ class Store:
         for file in (CONFIG_FILE, WEIGHTS_FILE):
             if not (folder / file).is_file():
                 raise AdapterRefused(f"There is no {file}.", parameter=file)
-        config = read_config(folder / CONFIG_FILE)
-        (folder / CONFIG_FILE).write_bytes(config.normalised())
-        weights = self._inspect(folder)
-        check_numbers(folder / WEIGHTS_FILE, config.scale)
+        content = read_content(folder, self._base, self._max_rank)
+        check_numbers(folder / WEIGHTS_FILE, content.config.scale)
+        content.write(folder)
         version = Version(
             name=name,
-            version=_digest(folder),
-            rank=config.r,
-            alpha=config.lora_alpha,
-            use_rslora=config.use_rslora,
-            target_modules=weights.modules,
-            parameters=weights.parameters,
-            dtype=weights.dtype,
+            version=digest(folder, has_notes=content.notes is not None),
+            rank=content.config.r,
+            alpha=content.config.lora_alpha,
+            use_rslora=content.config.use_rslora,
+            target_modules=content.weights.modules,
+            parameters=content.weights.parameters,
+            dtype=content.weights.dtype,
             base_model=self._base.name,
-            declared_base=config.declared_base,
+            declared_base=content.config.declared_base,
             size=(folder / WEIGHTS_FILE).stat().st_size,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             source=source,
+            inquiry=content.inquiry,
         )
         (folder / MANIFEST_FILE).write_text(version.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        _flush(*(folder / file for file in (CONFIG_FILE, WEIGHTS_FILE, MANIFEST_FILE)), folder)
+        flush(*(folder / file for file in (CONFIG_FILE, WEIGHTS_FILE, NOTES_FILE, MANIFEST_FILE)), folder)
         return version
-
-    def _inspect(self, folder: Path) -> Weights:
-        config = read_config(folder / CONFIG_FILE)
-        if config.r > self._max_rank:
-            raise AdapterRefused(
-                f"{CONFIG_FILE}: `r`: rank {config.r} is above {self._max_rank}, the highest that this server has room for.",
-                parameter=f"{CONFIG_FILE}:r",
-            )
-        return read_weights(folder / WEIGHTS_FILE, config, self._base)
 
     def set_current(self, name: str, version: Version | None) -> None:
         """What the name stands for from now on; None for nothing."""
@@ -176,11 +167,11 @@ class Store:
         else:
             with self._staging() as folder:
                 (folder / CURRENT_FILE).write_text(version.version, encoding="ascii")
-                _flush(folder / CURRENT_FILE)
+                flush(folder / CURRENT_FILE)
                 self._step("pointed")
                 (folder / CURRENT_FILE).rename(pointer)
                 self._step("set")
-        _flush(pointer.parent)
+        flush(pointer.parent)
 
     def remove(self, name: str, version: Version | None = None) -> None:
         """Remove one version, or all that there is under a name. Nothing of it is found again after the first step."""
@@ -195,23 +186,13 @@ class Store:
         with self._staging() as folder:
             place.rename(folder / "discarded")
             self._step("discarded")
-            _flush(place.parent)
+            flush(place.parent)
 
     @contextmanager
     def _staging(self) -> Iterator[Path]:
-        """A folder of this process's own, gone at the end. Its lock tells other processes that somebody still works in it."""
-        self._incoming.mkdir(parents=True, exist_ok=True)
-        outer = Path(tempfile.mkdtemp(dir=self._incoming))
-        descriptor = os.open(outer, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            inner = outer / "version"
-            inner.mkdir()
+        with staging(self._incoming) as folder:
             self._step("staged")
-            yield inner
-        finally:
-            shutil.rmtree(outer, ignore_errors=True)
-            os.close(descriptor)
+            yield folder
 
     def _read(self, folder: Path) -> Version | None:
         """The manifest of a version, None where there is none that fits its place."""
@@ -220,38 +201,6 @@ class Store:
         except (OSError, ValidationError):
             return None
         return version if (version.name, version.version) == (folder.parent.name, folder.name) else None
-
-
-def _is_held(folder: Path) -> bool:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def _digest(folder: Path) -> str:
-    """SHA-256 over the config, its length first, and the weights."""
-    config = (folder / CONFIG_FILE).read_bytes()
-    digest = hashlib.sha256(len(config).to_bytes(8, "little") + config)
-    with (folder / WEIGHTS_FILE).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _flush(*paths: Path) -> None:
-    """To disk: a power cut must not leave a complete name on incomplete files."""
-    for path in paths:
-        with suppress(FileNotFoundError):
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
 
 
 def _text(path: Path) -> str | None:

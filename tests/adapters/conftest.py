@@ -1,6 +1,7 @@
 """A store, a registry over a fake host, and adapters that fit the scripted engine's model."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -131,9 +132,12 @@ def world(tmp_path: Path, store):
 
 @pytest.fixture
 def folder(tmp_path: Path):
-    """`folder(seed=…, **config)`: a peft folder that fits."""
+    """`folder(seed=…, notes=…, **config)`: a peft folder that fits; notes beside the weights where there are some."""
 
-    def of(name: str = "adapter", **fields: object) -> Path:
-        return peft_folder.write(tmp_path / name, BASE, **fields)
+    def of(name: str = "adapter", *, notes: object = None, **fields: object) -> Path:
+        place = peft_folder.write(tmp_path / name, BASE, **fields)
+        if notes is not None:
+            (place / "ponder.json").write_text(json.dumps(notes))
+        return place
 
     return of

@@ -1,5 +1,6 @@
 """Versions on disk: immutable, named by content, whole or not there, whatever kills the process."""
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from adapters.errors import AdapterRefused
 from adapters.intake import from_trusted_folder
 
 MAX = 1 << 20
+INQUIRY = {"template": "\nIs this answer correct (Yes or No)?", "yes": " Yes", "no": " No"}
+NOTES = {"inquiry": INQUIRY}
 
 
 def put(store, folder: Path, name: str = "a"):
@@ -24,7 +27,7 @@ def files(root: Path) -> set[str]:
 
 
 def test_a_version_is_its_content(store, folder) -> None:
-    """The manifest tells what it is; the folder bears the hash; only the three files are kept."""
+    """The manifest tells what it is; the folder bears the hash; only the three files are kept, and notes where it came with some."""
     one = store()
     version, is_new = put(one, folder(seed=1, rank=2, modules=("q_proj", "v_proj"), lora_alpha=3, use_rslora=True))
     assert is_new
@@ -37,6 +40,44 @@ def test_a_version_is_its_content(store, folder) -> None:
     }  # fmt: skip
     assert one.path(version).name == version.version
     assert one.is_intact(version)
+    assert one.check(version) is None
+    assert version.inquiry is None
+
+
+def test_a_judge_keeps_how_it_was_taught_to_be_asked(store, folder) -> None:
+    """In its manifest, and in a file that is written anew; after a restart too."""
+    one = store()
+    version, _ = put(one, folder(notes=NOTES))
+    assert version.inquiry.model_dump() == INQUIRY
+    assert json.loads((one.path(version) / "ponder.json").read_text()) == NOTES
+    assert one.check(version) is None
+    assert [shelf.versions for shelf in store().scan()] == [(version,)]
+
+
+def test_the_inquiry_is_content(store, folder) -> None:
+    """The same weights asked otherwise are another version; the same inquiry spelled otherwise is not."""
+    one = store()
+    first, _ = put(one, folder("1", notes=NOTES))
+    spelled = folder("2")
+    turned = {"inquiry": dict(reversed(INQUIRY.items()))}
+    (spelled / "ponder.json").write_text(json.dumps(turned).replace('" Yes"', '"\\u0020Yes"'), encoding="utf-8-sig")
+    again, is_new = put(one, spelled)
+    assert (again, is_new) == (first, False)
+    others = [put(one, folder("3", notes={"inquiry": {**INQUIRY, "template": "Right?"}})), put(one, folder("4"))]
+    assert all(is_new for _, is_new in others)
+    assert len({first.version, *(version.version for version, _ in others)}) == 3
+
+
+def test_versions_from_before_there_were_notes_stay_valid(store, folder) -> None:
+    """Without notes the hash is what it was, config and weights; a manifest that knows nothing of inquiries is read."""
+    one = store()
+    version, _ = put(one, folder())
+    config, weights = ((one.path(version) / file).read_bytes() for file in ("adapter_config.json", "adapter_model.safetensors"))
+    assert version.version == hashlib.sha256(len(config).to_bytes(8, "little") + config + weights).hexdigest()
+    manifest = json.loads((one.path(version) / "manifest.json").read_text())
+    del manifest["inquiry"]
+    (one.path(version) / "manifest.json").write_text(json.dumps(manifest))
+    assert [shelf.versions for shelf in store().scan()] == [(version,)]
     assert one.check(version) is None
 
 
@@ -105,18 +146,47 @@ def test_a_refused_adapter_leaves_nothing(store, folder, tmp_path) -> None:
         (lambda place: (place / "adapter_config.json").unlink(), "gone"),
         (lambda place: (place / "adapter_model.safetensors").write_bytes(b"x" * 10), "changed"),
         (lambda place: (place / "adapter_config.json").write_text("{}"), "changed"),
+        (lambda place: (place / "ponder.json").unlink(), "gone"),
+        (lambda place: (place / "ponder.json").write_text("{}"), "changed"),
+        (
+            lambda place: (place / "ponder.json").write_text(json.dumps({"inquiry": {**INQUIRY, "yes": " No", "no": " Yes"}})),
+            "changed",
+        ),
     ],
 )
 def test_damage_is_noticed_and_the_same_content_mends_it(store, folder, damage, why: str) -> None:
     """Before the engine reads it."""
     one = store()
-    version, _ = put(one, folder())
+    version, _ = put(one, folder(notes=NOTES))
     damage(one.path(version))
     assert why in one.check(version)
-    mended, is_new = put(one, folder())
+    assert one.is_intact(version) == (
+        why == "changed" and (one.path(version) / "adapter_model.safetensors").stat().st_size > 10
+    )
+    mended, is_new = put(one, folder(notes=NOTES))
     assert mended.version == version.version
     assert is_new
     assert one.check(version) is None
+
+
+@pytest.mark.parametrize("inquiry", [None, {**INQUIRY, "template": "Wrong?"}])
+def test_a_manifest_that_asks_otherwise_is_noticed(store, folder, inquiry: object) -> None:
+    """It is what requests are served by, but it is not in the hash."""
+    one = store()
+    version, _ = put(one, folder(notes=NOTES))
+    manifest = json.loads((one.path(version) / "manifest.json").read_text())
+    (one.path(version) / "manifest.json").write_text(json.dumps({**manifest, "inquiry": inquiry}))
+    ((found,),) = [shelf.versions for shelf in one.scan()]
+    assert "changed" in one.misfit(found)
+    assert "changed" in one.check(found)
+
+
+def test_notes_put_beside_a_version_that_came_without_are_noticed(store, folder) -> None:
+    """Versions never change."""
+    one = store()
+    version, _ = put(one, folder())
+    (one.path(version) / "ponder.json").write_text(json.dumps(NOTES))
+    assert "changed" in one.check(version)
 
 
 def test_another_base_model_is_noticed(store, folder, tmp_path) -> None:
@@ -129,6 +199,18 @@ def test_another_base_model_is_noticed(store, folder, tmp_path) -> None:
     assert "does not fit other" in other.check(version)
     small = Store(tmp_path / "root", BaseModel("scripted", 2, {"v_proj": (64, 32)}), max_rank=4)
     assert "rank 8 is above 4" in small.check(version)
+
+
+def test_every_file_is_on_disk_before_it_has_its_name(store, folder, monkeypatch) -> None:
+    """What a power cut leaves is whole, notes included; a kill would not tell, since the system keeps what was written."""
+    flushed: list[set[str]] = []
+    monkeypatch.setattr("adapters.store.flush", lambda *paths: flushed.append({path.name for path in paths if path.exists()}))
+    one = store(on_step=lambda step: flushed.append({step}))
+    version, _ = put(one, folder(notes=NOTES))
+    names = {path.name for path in one.path(version).iterdir()}
+    before = set().union(*flushed[: flushed.index({"renamed"})])
+    assert "ponder.json" in names
+    assert names <= before
 
 
 def test_two_processes_do_not_clear_each_other(store, folder) -> None:
@@ -184,7 +266,7 @@ def test_a_kill_between_any_two_steps_leaves_a_whole_state(store, folder, tmp_pa
 
     Every version found is whole, the name stands for one that is there, nothing is left over, and the same changes go through then.
     """
-    first, second = folder("1", seed=1), folder("2", seed=2)
+    first, second = folder("1", seed=1, notes=NOTES), folder("2", seed=2)
     killed = []
     for number in range(100):
         root = tmp_path / f"root-{number}"

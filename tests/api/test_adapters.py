@@ -6,11 +6,17 @@ import json
 import re
 import shutil
 import zipfile
+from contextlib import contextmanager
+from pathlib import Path
 
+import anyio
+import httpx
 import pytest
+from typer.testing import CliRunner
 
 from adapters import registry as registry_module
 from adapters.weights import BaseModel
+from app import adapters_cli
 from app.engine.scripted import SMALL
 from benchmarks import peft_folder
 
@@ -18,6 +24,7 @@ pytestmark = pytest.mark.anyio
 
 BASE = BaseModel("scripted", SMALL.num_layers, SMALL.linear_modules)
 FILES = ("adapter_config.json", "adapter_model.safetensors")
+INQUIRY = {"template": "\nIs this answer correct (Yes or No)?", "yes": " Yes", "no": " No"}
 
 
 @pytest.fixture
@@ -27,7 +34,8 @@ def made(tmp_path):
 
 
 async def push(served, name: str, folder, **data):
-    files = [("files", (file, (folder / file).read_bytes())) for file in FILES]
+    there = [*FILES, "ponder.json"] if (folder / "ponder.json").exists() else FILES
+    files = [("files", (file, (folder / file).read_bytes())) for file in there]
     return await served.client.post("/v1/adapters", data={"name": name, **data}, files=files)
 
 
@@ -65,6 +73,86 @@ async def test_an_upload_is_served_at_once(serve, made) -> None:
     assert one["rank"] == 4
     assert one["engine"] == "ready"
     assert one["source"] == "upload:files"
+
+
+async def test_a_judge_s_inquiry_is_taken_in_by_every_way_and_shown(serve, made, tmp_path) -> None:
+    """Files, zip and path alike; part of the version, so that the same weights without it are another one."""
+    folder = made(1)
+    plain = shutil.copytree(folder, tmp_path / "import" / "plain")
+    (folder / "ponder.json").write_text(json.dumps({"inquiry": INQUIRY}))
+    archive = shutil.make_archive(str(tmp_path / "judge"), "zip", folder)
+    async with serve(adapter_import_dir=tmp_path / "import") as served:
+        post = served.client.post
+        answers = [
+            await push(served, "judge", folder),
+            await post("/v1/adapters", data={"name": "judge"}, files=[("archive", ("a.zip", Path(archive).read_bytes()))]),
+            await post("/v1/adapters", json={"name": "judge", "path": folder.name}),
+        ]
+        shown = (await served.client.get("/v1/adapters/judge")).json()
+        one = (await served.client.get(f"/v1/adapters/judge:{shown['current'][:8]}")).json()
+        without = (await push(served, "plain", plain)).json()
+        wrong = await post(
+            "/v1/adapters",
+            data={"name": "judge"},
+            files=[("files", ("ponder.json", b'{"inquiry": {"template": "{context}"}}'))]
+            + [("files", (file, (folder / file).read_bytes())) for file in FILES],
+        )
+        held = served.app.state.service.adapters.adapter("judge").current.inquiry
+    assert [answer.status_code for answer in answers] == [201, 200, 200]
+    assert len(shown["versions"]) == 1
+    assert shown["versions"][0]["inquiry"] == one["inquiry"] == held.model_dump() == INQUIRY
+    assert without["versions"][0]["inquiry"] is None
+    assert without["version"] != shown["current"]
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "ponder.json:inquiry.template")
+    assert "{context}" in wrong.json()["error"]["message"]
+
+
+@pytest.fixture
+def ponder(monkeypatch):
+    """`await ponder(served, "show", "a")`: what `ponder adapters show a` prints, over the app in this process."""
+
+    async def run(served, *arguments: str) -> str:
+        def forward(request: httpx.Request) -> httpx.Response:
+            again = served.client.build_request(request.method, request.url.path, content=request.content)
+            again.headers.update({key: request.headers[key] for key in ("content-type",) if key in request.headers})
+            answer = anyio.from_thread.run(served.client.send, again)
+            return httpx.Response(answer.status_code, content=answer.content)
+
+        @contextmanager
+        def server(*_ignored: object):
+            with httpx.Client(transport=httpx.MockTransport(forward), base_url="http://ponder") as client:
+                yield client
+
+        monkeypatch.setattr(adapters_cli, "_server", server)
+        result = await anyio.to_thread.run_sync(CliRunner().invoke, adapters_cli.app, arguments)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return run
+
+
+async def test_the_command_line_pushes_and_shows_a_judge(serve, made, ponder) -> None:
+    """`ponder.json` goes along when the folder has it; how it is asked is shown, escaped and shortened; others look as before."""
+    folder, plain = made(1), made(2)
+    long = {**INQUIRY, "template": "[bold]\x1b[2J" + "x" * 500}
+    async with serve() as served:
+        assert "can be activated as a" in await ponder(served, "push", "a", str(plain), "--no-activate")
+        assert "judges" not in await ponder(served, "show", "a")
+        (folder / "ponder.json").write_text(json.dumps({"inquiry": INQUIRY}))
+        assert "is served as a" in await ponder(served, "push", "a", str(folder))
+        version = json.loads(await ponder(served, "show", "a", "--json"))["current"]
+        shown = await ponder(served, "show", "a")
+        (folder / "ponder.json").write_text(json.dumps({"inquiry": long}))
+        await ponder(served, "push", "a", str(folder))
+        hostile = await ponder(served, "show", "a")
+        assert f"is now a:{version[:8]}" in await ponder(served, "activate", "a", version[:8])
+        assert json.loads(await ponder(served, "activate", "a", version[:8], "--json"))["version"] == version
+        assert await ponder(served, "remove", "a") == "a is deleted\n"
+    line = f'{version[:8]} judges: asked "\\nIs this answer correct (Yes or No)?", it says " Yes" or " No"'
+    assert line in shown.splitlines()
+    assert '"[bold]\\u001b[2Jxxx' in hostile
+    assert "\x1b" not in hostile
+    assert "x" * 200 not in hostile
 
 
 async def test_models_tell_adapters_as_vllm_does(serve, made) -> None:
