@@ -6,6 +6,7 @@ from typing import Any
 
 from adapters.names import Ref
 from app.metering.meter import Budget
+from app.routing.pace import Prediction
 from app.routing.policy import Effort
 from strategies.base import AnswerKind, Result, StopReason
 
@@ -37,7 +38,7 @@ class Ask:
         question: the last user message.
         strategy: named by the caller: the first of body, header, model name and path; None leaves it to the policy.
         parameters: of that strategy, not validated yet.
-        is_watched: the caller wants to see tokens and progress as they come.
+        is_watched: the caller wants to see tokens and progress as they come; `shows_nodes`: and the tree too.
 
     """
 
@@ -59,6 +60,24 @@ class Ask:
     has_tools: bool = False
     response_format: Mapping[str, Any] | None = None
     is_watched: bool = False
+    shows_nodes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a request would get and take, told without generating anything."""
+
+    model: str
+    strategy: str
+    parameters: Mapping[str, Any]
+    why: str
+    is_calibrated: bool
+    kind: AnswerKind
+    prompt_tokens: int
+    branches: int
+    rounds: int
+    prediction: Prediction
+    budget: Budget
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from app.settings import Settings
-from strategies.registry import STRATEGIES, VERIFIERS
+from strategies.registry import CHOICES, STRATEGIES, VERIFIERS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -35,7 +35,8 @@ def strategies() -> str:
 def verifiers() -> str:
     """A row for each verifier."""
     rows = ["| verifier | score |", "|---|---|"]
-    rows += [f"| `{verifier.name}` | {verifier.summary} |" for verifier in VERIFIERS]
+    rows += [f'| `"{verifier.name}"` | {verifier.summary} |' for verifier in VERIFIERS]
+    rows += [f'| `{{"{choice.name}": …}}` | {choice.summary} |' for choice in CHOICES]
     return "\n".join(rows)
 
 

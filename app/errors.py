@@ -5,7 +5,8 @@ PonderError
 |   +-- TooLarge       the body is larger than the server accepts
 +-- Unauthorized       no valid API key
 +-- Forbidden          it is known who asks, or where from, and that may not do this
-+-- NotFound           there is no such model, strategy path or trace
++-- NotFound           there is no such model or strategy path
+|   +-- UnknownTrace   nor such a trace, for this key
 +-- Busy               try again after `retry_after` seconds
 |   +-- QuotaExceeded  because of what this key already runs
 |   +-- Overloaded     because of what everybody runs
@@ -40,6 +41,10 @@ class Forbidden(PonderError):
 
 class NotFound(PonderError):
     """What was asked for does not exist."""
+
+
+class UnknownTrace(NotFound):
+    """No request of this key has left a trace of that id, or it had to make room."""
 
 
 class Busy(PonderError):

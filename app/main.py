@@ -16,16 +16,18 @@ from adapters.registry import Registry
 from adapters.store import Store
 from adapters.weights import BaseModel
 from app.admission import Admission
-from app.api import adapters, chat, errors, models, ops
+from app.api import adapters, chat, errors, models, ops, traces
 from app.api.access import Access
 from app.api.middleware import BodyLimit, RequestId
 from app.asks import Limits
 from app.engine.base import Engine
+from app.engine.reward_model import RewardModel
 from app.metering.meter import Budget
 from app.metering.metrics import Metrics
 from app.routing.policy import PriorPolicy
 from app.service import Service
 from app.settings import Settings
+from app.traces import Traces
 from strategies.answers import Equivalence
 from strategies.registry import Tools
 
@@ -56,10 +58,11 @@ def create_app(
         equivalence = Equivalence()
         await engine.start()
         try:
-            app.state.service = _service(settings, engine, equivalence)
-            app.state.created = int(time.time())
-            async with _watched(engine, on_engine_death), _adapters(settings, app.state.service.adapters):
-                yield
+            async with _reward_models(settings) as reward_models:
+                app.state.service = _service(settings, engine, equivalence, reward_models)
+                app.state.created = int(time.time())
+                async with _watched(engine, on_engine_death), _adapters(settings, app.state.service.adapters):
+                    yield
         finally:
             await engine.close()
             equivalence.close()
@@ -69,7 +72,7 @@ def create_app(
     app.state.settings = settings
     app.state.keep_alive = settings.keep_alive_seconds
     app.state.is_draining = is_draining
-    for router in (chat.router, models.router, adapters.router, ops.router):
+    for router in (chat.router, models.router, traces.router, adapters.router, ops.router):
         app.include_router(router)
     errors.install(app)
     upload = settings.max_adapter_bytes + settings.max_body_bytes  # the form around the files
@@ -79,7 +82,18 @@ def create_app(
     return app
 
 
-def _service(settings: Settings, engine: Engine, equivalence: Equivalence) -> Service:
+@asynccontextmanager
+async def _reward_models(settings: Settings) -> AsyncIterator[dict[str, RewardModel]]:
+    """Clients of the reward models that the operator runs elsewhere."""
+    clients = {name: RewardModel(name, options) for name, options in settings.reward_models.items()}
+    try:
+        yield clients
+    finally:
+        for client in clients.values():
+            await client.close()
+
+
+def _service(settings: Settings, engine: Engine, equivalence: Equivalence, reward_models: dict[str, RewardModel]) -> Service:
     slots = engine.card.max_branches
     admission = Admission(
         num_slots=slots,
@@ -94,7 +108,7 @@ def _service(settings: Settings, engine: Engine, equivalence: Equivalence) -> Se
         max_prompt_chars=settings.max_prompt_chars,
         budget=Budget(settings.max_request_tokens, settings.max_request_flops, settings.max_request_seconds),
     )
-    tools = Tools(equivalence=equivalence, vocab_size=engine.card.architecture.vocab_size)
+    tools = Tools(equivalence=equivalence, vocab_size=engine.card.architecture.vocab_size, reward_models=reward_models)
     return Service(
         engine,
         limits=limits,
@@ -102,6 +116,7 @@ def _service(settings: Settings, engine: Engine, equivalence: Equivalence) -> Se
         admission=admission,
         tools=tools,
         metrics=metrics,
+        traces=Traces(settings.max_traces, settings.max_trace_chars),
         adapters=_registry(settings, engine, metrics) if engine.card.adapter_slots else None,
     )
 

@@ -8,6 +8,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,19 +18,32 @@ from adapters.names import Ref
 from adapters.registry import Registry
 from adapters.residency import Lease
 from app.admission import Admission
-from app.asks import Ask, Caller, Limits
+from app.asks import Ask, Caller, Limits, Preview
 from app.engine.base import Engine, Prompt
 from app.errors import InvalidRequest, NotFound
 from app.metering.meter import Meter
 from app.metering.metrics import Labels, Metrics
 from app.routing.kinds import detect_kind
+from app.routing.pace import Pace
 from app.routing.policy import Plan, Policy
 from app.session import Session, client_faults
+from app.traces import Trace, Traces
 from strategies.base import AnswerKind, Candidate, Task
 from strategies.registry import STRATEGIES, AnyStrategy, Tools
-from strategies.strategy import Params
+from strategies.strategy import Forecast, Params
 
 AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A request that may be admitted. `width`: the most branches that run at once."""
+
+    plan: Plan
+    strategy: AnyStrategy
+    prompts: tuple[Prompt, ...]
+    tasks: tuple[Task, ...]
+    width: int
 
 
 class Service:
@@ -44,9 +58,12 @@ class Service:
         admission: Admission,
         tools: Tools,
         metrics: Metrics,
+        traces: Traces,
         adapters: Registry | None = None,
     ) -> None:
         self.engine = engine
+        self.traces = traces
+        self._pace = Pace()
         self.adapters = adapters
         self.admission = admission
         self.metrics = metrics
@@ -79,6 +96,41 @@ class Service:
     async def open(self, ask: Ask, caller: Caller) -> AsyncIterator[Session]:
         """Plan, render and admit; everything is released when the block ends, however it ends."""
         meter = Meter(self.engine.card.architecture, ask.budget.capped(self._limits.budget))
+        job = await self._prepare(ask, meter)
+        strategy = job.strategy
+        labels = Labels(strategy.name, self.engine.card.name, ask.adapter.name if ask.adapter else "")
+        with self.metrics.refusals(), self.admission.admit(caller.key, job.width) as ticket:
+            async with self._leases(ask, strategy.params, meter) as (lease, parts):
+                trace = Trace(ask.id, str(ask.adapter or self.engine.card.name), strategy.name)
+                with self.metrics.request(labels, meter, trace), self.traces.recorded(caller.key, trace):
+                    yield Session(
+                        engine=self.engine, admission=self.admission, ask=ask, caller=caller, plan=job.plan,
+                        strategy=strategy, prompts=job.prompts, tasks=job.tasks, meter=meter, ticket=ticket, labels=labels,
+                        serial=next(self._serial), lease=lease, parts=parts, trace=trace, pace=self._pace,
+                    )  # fmt: skip
+
+    async def preview(self, ask: Ask) -> Preview:
+        """What `open` would begin, and what it is expected to take; nothing is generated, and nothing admitted."""
+        meter = Meter(self.engine.card.architecture, ask.budget.capped(self._limits.budget))
+        job = await self._prepare(ask, meter)
+        prompt_tokens = sum(len(prompt.token_ids) for prompt in job.prompts)
+        answer_tokens = self._pace.answer_tokens(min(prompt.max_tokens for prompt in job.prompts))
+        forecasts = [job.strategy.forecast(task, answer_tokens) for task in job.tasks]
+        forecast = Forecast(
+            sum(one.branches for one in forecasts), sum(one.tokens for one in forecasts),
+            max(one.rounds for one in forecasts), sum(one.verdicts for one in forecasts),
+        )  # fmt: skip
+        model = self.engine.card.architecture
+        prediction = self._pace.predict(forecast, job.width, prompt_tokens // len(job.prompts), answer_tokens, model)
+        return Preview(
+            model=str(ask.adapter or self.engine.card.name), strategy=job.strategy.name,
+            parameters=job.strategy.params.model_dump(mode="json"), why=job.plan.why, is_calibrated=job.plan.is_calibrated,
+            kind=job.tasks[0].kind, prompt_tokens=prompt_tokens, branches=forecast.branches, rounds=forecast.rounds,
+            prediction=prediction, budget=meter.budget,
+        )  # fmt: skip
+
+    async def _prepare(self, ask: Ask, meter: Meter) -> _Job:
+        """Everything that can be refused for reasons of the request's own is refused here."""
         if ask.num_chars > self._limits.max_prompt_chars:
             raise InvalidRequest(
                 f"The prompt has more than {self._limits.max_prompt_chars} characters.",
@@ -87,23 +139,15 @@ class Service:
         with meter.timed("route"):
             kind = ask.kind or detect_kind(ask.question, response_format=ask.response_format, has_tools=ask.has_tools)
             plan = self._plan(ask, kind)
-            spec, params = self._parameters(ask, plan)
+            strategy = self._strategy(ask, plan)
         with meter.timed("render"):
-            prompts = await self._render(ask, spec)
+            prompts = await self._render(ask, strategy)
         tasks = tuple(self._task(ask, prompt, kind) for prompt in prompts)
-        width = spec.width(params, ask.num_choices) * len(tasks)
+        width = strategy.width(ask.num_choices) * len(tasks)
         with client_faults():
             for task in tasks:
-                spec.check(params, task)
-        labels = Labels(spec.name, self.engine.card.name, ask.adapter.name if ask.adapter else "")
-        with self.metrics.refusals(), self.admission.admit(caller.key, width) as ticket:
-            async with self._leases(ask, params, meter) as (lease, parts):
-                with self.metrics.request(labels, meter):
-                    yield Session(
-                        engine=self.engine, admission=self.admission, tools=self._tools, ask=ask, caller=caller, plan=plan,
-                        spec=spec, params=params, prompts=prompts, tasks=tasks, meter=meter, ticket=ticket, labels=labels,
-                        serial=next(self._serial), lease=lease, parts=parts,
-                    )  # fmt: skip
+                strategy.check(task)
+        return _Job(plan, strategy, prompts, tasks, width)
 
     @asynccontextmanager
     async def _leases(self, ask: Ask, params: Params, meter: Meter) -> AsyncIterator[tuple[Lease | None, Mapping[str, Lease]]]:
@@ -134,7 +178,7 @@ class Service:
             return Plan("direct", {}, why="several answers are wanted, not one", is_calibrated=False)
         return self._policy.plan(kind, ask.effort, load=self.admission.load)
 
-    def _parameters(self, ask: Ask, plan: Plan) -> tuple[type[AnyStrategy], Params]:
+    def _strategy(self, ask: Ask, plan: Plan) -> AnyStrategy:
         spec = STRATEGIES[plan.strategy]
         try:
             params = spec.Params.model_validate(dict(plan.params))
@@ -147,14 +191,22 @@ class Service:
             raise InvalidRequest(
                 f"{spec.name} compares samples, and at temperature 0 they are all the same.", parameter="temperature"
             )
-        if spec.width(params, ask.num_choices) > self._limits.max_n:
+        for field in ("presence_penalty", "frequency_penalty"):
+            if spec.is_stepwise and any(body.get(field) for body in ask.bodies):
+                raise InvalidRequest(
+                    f"{spec.name} grows an answer in steps, and {field} would begin anew with each.", parameter=field
+                )
+        strategy = spec(params, self._tools)
+        if (width := strategy.width(ask.num_choices)) > self._limits.max_n:
+            fields = ("n", "workers", "breadth", "chains")
+            field = next((f"ponder.{field}" for field in fields if field in spec.Params.model_fields), "n")
             raise InvalidRequest(
-                f"This server draws at most {self._limits.max_n} candidates for a request.",
-                parameter="ponder.n" if spec.temperature is not None else "n",
+                f"This server runs at most {self._limits.max_n} branches at once for a request, and this would be {width}.",
+                parameter=field,
             )
-        return spec, params
+        return strategy
 
-    async def _render(self, ask: Ask, spec: type[AnyStrategy]) -> tuple[Prompt, ...]:
+    async def _render(self, ask: Ask, spec: AnyStrategy) -> tuple[Prompt, ...]:
         defaults = {} if spec.temperature is None else {"temperature": spec.temperature}
         render = self.engine.render_chat if ask.is_chat else self.engine.render_completion
         return tuple([await render({**defaults, **body}) for body in ask.bodies])
@@ -170,8 +222,13 @@ class Service:
             kind=kind,
             num_choices=ask.num_choices,
             num_logprobs=ask.num_logprobs,
+            max_tokens=prompt.max_tokens,
+            seed=ask.seed,
+            end_tokens=self.engine.card.end_tokens,
+            is_constrained=prompt.is_constrained,
             read=read if ask.is_chat else lambda candidate: candidate.text,
             encode=self.engine.encode,
+            follow_up=self.engine.follow_up,
         )
 
 

@@ -14,10 +14,12 @@ from app.errors import InvalidRequest
 from app.metering.handle import MeteredModel, first_leaf
 from app.metering.meter import Meter
 from app.metering.metrics import Labels
+from app.routing.pace import Pace
 from app.routing.policy import Plan
+from app.traces import Trace
 from strategies.base import Delta, Progress, Result, StopReason, Task, UnsupportedTask
-from strategies.registry import AnyStrategy, Tools
-from strategies.strategy import Params
+from strategies.choosing import leaf
+from strategies.registry import AnyStrategy
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,12 +32,10 @@ class Session:
 
     engine: Engine
     admission: Admission
-    tools: Tools
     ask: Ask
     caller: Caller
     plan: Plan
-    spec: type[AnyStrategy]
-    params: Params
+    strategy: AnyStrategy
     prompts: tuple[Prompt, ...]
     tasks: tuple[Task, ...]
     meter: Meter
@@ -44,6 +44,8 @@ class Session:
     serial: int
     lease: Lease | None
     parts: Mapping[str, Lease]
+    trace: Trace
+    pace: Pace
 
     @property
     def model(self) -> str:
@@ -56,12 +58,19 @@ class Session:
             async with _one_error(), asyncio.TaskGroup() as group:
                 runs = [group.create_task(self._run(number, emit)) for number in range(len(self.tasks))]
         results = tuple(run.result() for run in runs)
+        for number, result in enumerate(results):
+            self.trace.take(number, result.nodes or [leaf(scored, result) for scored in result.candidates])
+        candidates = [scored.candidate for result in results for scored in result.candidates]
+        lengths = [len(candidate.token_ids) for candidate in candidates if candidate.is_complete]
+        self.pace.observe(self.ticket.width, self.meter.generated_tokens, self.meter.seconds["search"], lengths)
         return Outcome(results, _worst([result.stop_reason for result in results]))
 
     async def _run(self, number: int, emit: Callable[[int, Delta | Progress], None]) -> Result:
         def watch(event: Delta | Progress) -> None:
             if isinstance(event, Delta):
                 self.meter.seconds.setdefault("first_token", time.monotonic() - self.meter.started)
+            else:
+                self.trace.take(number, event.nodes)
             emit(number, event)
 
         model = MeteredModel(
@@ -77,13 +86,12 @@ class Session:
             lease=self.lease,
             parts=self.parts,
         )
-        strategy = self.spec(self.params, self.tools)
-        return await strategy(self.tasks[number], model, watch)
+        return await self.strategy(self.tasks[number], model, watch)
 
 
 def _worst(reasons: list[StopReason]) -> StopReason:
     """A spent budget is what the caller must hear of."""
-    calm = (StopReason.COMPLETED, StopReason.SETTLED)
+    calm = (StopReason.COMPLETED, StopReason.SETTLED, StopReason.VERIFIED)
     return next((reason for reason in reasons if reason not in calm), reasons[0])
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.engine.reward_options import RewardModelName, RewardModelOptions
+
 DEFAULT_MODEL = "smollm2-135m"
 
 
@@ -25,6 +27,7 @@ class Settings(BaseSettings):
         env_prefix="PONDER_",
         frozen=True,
         extra="forbid",
+        hide_input_in_errors=True,  # there are keys in it
         env_ignore_empty=True,
         cli_prog_name="ponder serve",
         cli_kebab_case=True,
@@ -74,6 +77,8 @@ class Settings(BaseSettings):
         256, ge=1, description="branches admitted beyond those that run; more are refused with 503"
     )
     max_branches_per_key: int = Field(256, ge=1, description="branches in work for one API key; more are refused with 429")
+    max_traces: int = Field(256, ge=0, description="traces of requests that are kept in memory for `/v1/traces/{id}`")
+    max_trace_chars: int = Field(33_554_432, ge=0, description="characters that all kept traces may have together")
     priorities: bool = Field(True, description="let narrow requests overtake wide ones, and keep slots for them")
 
     adapter_slots: int = Field(
@@ -97,6 +102,11 @@ class Settings(BaseSettings):
     adapter_watch: bool = Field(False, description="watch `adapter_preload_dir` and swap in what changes there")
     adapter_wait_seconds: float = Field(
         30, gt=0, description="how long a request waits for an adapter slot before it is refused with 503"
+    )
+
+    reward_models: dict[RewardModelName, RewardModelOptions] = Field(
+        default_factory=dict,
+        description="reward models behind HTTP, a JSON object by name: url, route, and what else the README lists",
     )
 
     drain_seconds: float = Field(30, ge=0, description="how long running requests may take to end after SIGTERM")
@@ -144,6 +154,7 @@ class ClientSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PONDER_", frozen=True, env_ignore_empty=True)
 
     url: str = "http://127.0.0.1:8000"
+    api_key: str | None = None
     admin_key: str | None = None
 
 

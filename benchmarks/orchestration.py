@@ -15,6 +15,7 @@ from app.metering.meter import Budget
 from app.metering.metrics import Metrics
 from app.routing.policy import PriorPolicy
 from app.service import Service
+from app.traces import Traces
 from benchmarks.report import Table
 from strategies.answers import Equivalence
 from strategies.registry import Tools
@@ -51,6 +52,7 @@ async def _at(strategy: str, parameters: dict[str, Any], num_branches: int) -> d
         admission=Admission(num_slots=64, max_branches=10_000, max_branches_per_key=10_000),
         tools=Tools(equivalence, 1000),
         metrics=Metrics(CollectorRegistry()),
+        traces=Traces(256, 32_000_000),
     )
     drawn = 0
 

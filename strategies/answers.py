@@ -11,9 +11,10 @@ import multiprocessing
 import re
 import unicodedata
 from collections.abc import Callable
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -25,6 +26,8 @@ NUM_CHARS_READ = 20_000
 MAX_DIGITS = 300
 VERIFY_TIMEOUT_S = 1.0
 NUM_CACHED = 10_000
+
+T = TypeVar("T")
 
 _NUMBER = re.compile(
     r"(?:(?<![\w.)])[-+])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|(?:(?<![\w.)])[-+])?\.\d+"
@@ -38,7 +41,7 @@ _CHOICE_SAID = re.compile(
     r"(?:answer|option|choice)\b\s{0,3}(?:is|:|=)?\s{0,3}:?\s{0,3}\*{0,3}\(?([A-Z])\b(?!')", re.IGNORECASE
 )
 _CHOICE_MARKED = re.compile(r"\(([A-Z])\)|(?:^|\n)[ \t]{0,8}\*{0,3}([A-Z])[).:*]")
-_FENCE = re.compile(r"```(?:json)?\s*\n?(.*?)```", re.DOTALL)
+_FENCE = re.compile(r"```(?:json)?(.*?)```", re.DOTALL)
 
 
 def read_answer(kind: AnswerKind, text: str) -> str | None:
@@ -57,7 +60,7 @@ def number_of(text: str) -> Fraction | None:
 
 
 def _read_math(text: str) -> str | None:
-    if (boxed := _last_boxed(text)) is not None:
+    if (boxed := last_boxed(text)) is not None:
         return _canonical_math(boxed)
     if "####" in text:
         return _first_number(text.rpartition("####")[2]) or _last_number(text)
@@ -67,7 +70,8 @@ def _read_math(text: str) -> str | None:
     return _last_number(text)
 
 
-def _last_boxed(text: str) -> str | None:
+def last_boxed(text: str) -> str | None:
+    """What the last box (LaTeX) holds, None when there is none, it is empty or not closed."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None
@@ -112,7 +116,7 @@ def _as_number(text: str) -> str | None:
 
 
 def _read_choice(text: str) -> str | None:
-    if (boxed := _last_boxed(text)) is not None and (letter := re.search(r"\b([A-Za-z])\b", boxed)):
+    if (boxed := last_boxed(text)) is not None and (letter := re.search(r"\b([A-Za-z])\b", boxed)):
         return letter[1].upper()
     if said := _CHOICE_SAID.findall(text):
         return str(said[-1]).upper()
@@ -123,13 +127,20 @@ def _read_choice(text: str) -> str | None:
 
 
 def _read_json(text: str) -> str | None:
+    try:
+        return json.dumps(_plain(parse_json(text)), sort_keys=True, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def parse_json(text: str) -> Any:
+    """The JSON that the text is, or that its last fence holds; raises `ValueError` when neither is any."""
     for piece in (text, *_FENCE.findall(text)[-1:]):
         try:
-            value = json.loads(piece, parse_constant=_refuse)
+            return json.loads(piece, parse_constant=_refuse)
         except (ValueError, RecursionError):
             continue
-        return json.dumps(_plain(value), sort_keys=True, ensure_ascii=False)
-    return None
+    raise ValueError("no JSON")
 
 
 def _refuse(constant: str) -> Any:
@@ -188,18 +199,25 @@ class Equivalence:
         return self._known[key]
 
     async def _verify(self, a: str, b: str) -> bool:
+        try:
+            return await self.isolated(_are_equal, a, b)
+        except TimeoutError:
+            # One of the two is to blame. Neither is tried again: a vote among n towers costs n time-outs at most, not n squared.
+            self._hopeless.update((a, b))
+            return False
+
+    async def isolated(self, work: Callable[..., T], *args: Any) -> T:
+        """What `work` returns, computed in the worker process; raises `TimeoutError` when it takes too long or ends the process."""
         if self._pool is None:
             # spawn: the service has threads and an event loop, which a forked child must not inherit
             self._pool = ProcessPool(
                 max_workers=1, context=multiprocessing.get_context("spawn"), initializer=_import_math_verify
             )
-        future = self._pool.schedule(_are_equal, args=(a, b), timeout=self._timeout)
+        future: Future[T] = self._pool.schedule(work, args=args, timeout=self._timeout)
         try:
             return await asyncio.wrap_future(future)
-        except (FutureTimeout, TimeoutError, ProcessExpired):
-            # One of the two is to blame. Neither is tried again: a vote among n towers costs n time-outs at most, not n squared.
-            self._hopeless.update((a, b))
-            return False
+        except (FutureTimeout, ProcessExpired) as error:
+            raise TimeoutError from error
 
     def close(self) -> None:
         """End the worker process."""

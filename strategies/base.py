@@ -6,7 +6,7 @@ vLLM or metering; `Model` is implemented by the metered handle of the service, `
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -27,6 +27,7 @@ class StopReason(StrEnum):
 
     COMPLETED = "completed"  # it drew all that its parameters asked for
     SETTLED = "settled"  # more samples would not change the answer (posterior, or no longer possible)
+    VERIFIED = "verified"  # a verifier that does not err accepted an answer
     TOKENS = "budget_tokens"
     FLOPS = "budget_flops"
     SECONDS = "budget_seconds"
@@ -37,6 +38,7 @@ class StrategyError(Exception):
 
     StrategyError
     +-- UnsupportedTask    the parameters cannot be honoured for this task
+    +-- VerifierFailed     a verifier outside the engine could not answer; whoever asked it falls back and says so
     """
 
 
@@ -46,6 +48,10 @@ class UnsupportedTask(StrategyError):
     def __init__(self, message: str, *, parameter: str) -> None:
         super().__init__(message)
         self.parameter = parameter
+
+
+class VerifierFailed(StrategyError):
+    """A verifier outside the engine could not answer. The message is for the caller: no addresses, no secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +77,43 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What drawing one candidate cost.
+
+    Attributes:
+        cached_tokens: of the prefix, those found in the cache.
+        flops: prefill and decoding together.
+        started: seconds after the request's start.
+        seconds: from the grant to the last token.
+
+    """
+
+    cached_tokens: int = 0
+    flops: int = 0
+    started: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How a piece of an answer ends: at one of the `separators`, which stay in the text, or after `max_tokens`."""
+
+    separators: tuple[str, ...] = ()
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """One complete sampled answer, or as much of one as there was when its branch was ended.
+    """One sampled answer or step, or as much of one as there was when its branch was ended.
 
     Attributes:
         index: position in the order in which candidates were asked for, from 0; never the order of completion.
-        finish_reason: "stop" (end of sequence or stop string), "length", or "abort" (ended by the caller, budget, deadline).
+        finish_reason: "stop" (end of sequence or the caller's stop string), "step" (the end of a `Step`), "length" (of the answer), or
+            "abort" (ended by the caller, budget, deadline).
         logprobs: one entry per generated token, empty unless the sampling asked for them.
+        step_start: where its last step begins, in tokens: what a verifier of steps judges; 0 to judge the whole.
+        last_step: the text from there.
+        cost: of drawing it; tells nothing of what it says.
 
     """
 
@@ -87,6 +123,9 @@ class Candidate:
     finish_reason: str
     stop_reason: int | str | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    step_start: int = 0
+    last_step: str = ""
+    cost: Cost = field(default=Cost(), compare=False)
 
     @property
     def is_complete(self) -> bool:
@@ -104,8 +143,13 @@ class Task:
         kind: how answers are compared.
         num_choices: how many answers the caller wants back (OpenAI's `n`), best first.
         num_logprobs: alternatives per token that the caller wants to see; None when it wants no log-probabilities.
+        max_tokens: the most that one answer may generate.
+        seed: the caller's, for what a strategy draws itself; the model's branches have theirs already.
+        end_tokens: ids that end an answer, and so have no place in the middle of a conversation.
+        is_constrained: a grammar holds from the first token on, so that an answer cannot be continued from its middle.
         read: the text of a candidate that is voted on (its content, or its tool calls as canonical JSON).
         encode: token ids of a text that continues what was generated.
+        follow_up: token ids that end the assistant's turn, ask a text as the user, and open the assistant's next turn.
 
     """
 
@@ -114,8 +158,18 @@ class Task:
     kind: AnswerKind
     num_choices: int = 1
     num_logprobs: int | None = None
+    max_tokens: int = 2048
+    seed: int | None = None
+    end_tokens: frozenset[int] = frozenset()
+    is_constrained: bool = False
     read: Callable[[Candidate], str] = lambda candidate: candidate.text
     encode: Callable[[str], tuple[int, ...]] = lambda _text: ()
+    follow_up: Callable[[str], tuple[int, ...]] = lambda _text: ()
+
+    def said(self, candidate: Candidate) -> tuple[int, ...]:
+        """The prompt and what the candidate says, open to be continued."""
+        token_ids = candidate.token_ids
+        return (*self.prefix, *(token_ids[:-1] if token_ids and token_ids[-1] in self.end_tokens else token_ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,20 +181,71 @@ class Scored:
     score: float | None = None
 
 
+class NodeState(StrEnum):
+    """What a search did with a node."""
+
+    OPEN = "open"  # may still be continued
+    PRUNED = "pruned"  # others were better
+    DUPLICATE = "duplicate"  # an elder sibling says the same
+    FINAL = "final"  # a whole answer
+    CHOSEN = "chosen"  # the answer that was given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceNode:
+    """One node of a search as it stands, for those who watch it or read it afterwards.
+
+    Attributes:
+        id: as the `index` of a candidate; `parent` is None for those that continue the prompt itself.
+        text: of this step alone.
+        tokens: generated for this step.
+        verdict: the verifier's word on this step, in [0, 1]; `value` the search's on the path, by which it chose; None: not asked.
+        visits: how often a tree search came by.
+        finish_reason: as a candidate's.
+
+    """
+
+    id: int
+    parent: int | None
+    text: str
+    tokens: int
+    state: NodeState = NodeState.OPEN
+    verdict: float | None = None
+    value: float | None = None
+    visits: int = 0
+    answer: str | None = None
+    finish_reason: str | None = None
+    cost: Cost = field(default=Cost(), compare=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The whole story of one run: `chosen` are the answers, best first; `candidates` everything that was drawn, by index."""
+    """The whole story of one run.
+
+    Attributes:
+        chosen: the answers, best first.
+        candidates: every answer that was drawn, whole or cut, by index; one that is in the middle only where nothing came further.
+        nodes: the tree, by id; empty where the candidates are all there is to tell.
+        notes: what the caller should know, in words: a verifier that could not be asked, for instance.
+
+    """
 
     chosen: tuple[Scored, ...]
     candidates: tuple[Scored, ...]
     stop_reason: StopReason
+    nodes: tuple[TraceNode, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One line about the search for a caller who watches it, e.g. "Candidate 3 of 8: 42 (leading: 42, 3 votes)"."""
+    """One line about the search for a caller who watches it, e.g. "Candidate 3 of 8: 42 (leading: 42, 3 votes)".
+
+    `nodes` are those that are new or have changed.
+    """
 
     text: str
+    nodes: tuple[TraceNode, ...] = ()
 
 
 Emit = Callable[[Delta | Progress], None]
@@ -161,9 +266,14 @@ class Model(Protocol):
         *,
         first_index: int = 0,
         num_logprobs: int | None = None,
+        step: Step | None = None,
+        max_tokens: int | None = None,
         on_delta: Callable[[Delta], None] | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[Candidate]]:
         """Draw `n` continuations of `prefix` together; iterate over them as they complete.
+
+        With a `step` each ends with it at the latest. `max_tokens` is the most that each may generate; by default what the answer may
+        still have after the prefix, the prompt's own tokens not counted. Where the context has no room, nothing is drawn.
 
         Candidates are numbered from `first_index`, and each index has its own seed when the request has one.
         Leaving the context ends the branches that still run, and their tokens are counted. When the budget runs out
@@ -173,7 +283,11 @@ class Model(Protocol):
         ...
 
     async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
-        """Log-probability of each token of `options` as the next one after `prefix`."""
+        """Log-probability of each token of `options` as the next one after `prefix`; all 0 where budget or context have no room."""
+        ...
+
+    def spend(self, tokens: int, flops: int) -> bool:
+        """Book a verification that was computed elsewhere; False, and nothing booked, when the budget has no room for it."""
         ...
 
     def using(self, adapter: str) -> "Model":
@@ -184,9 +298,34 @@ class Model(Protocol):
         ...
 
     @property
+    def inquiry(self) -> "Inquiry | None":
+        """How the adapter in use was taught to be asked for its verdict; None when it does not say."""
+        ...
+
+    @property
+    def deadline(self) -> float | None:
+        """When the request's time is over, on the event loop's clock; None for never."""
+        ...
+
+    @property
     def stopped(self) -> StopReason | None:
         """The budget that ran out, or None while there is one left."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """How an adapter is asked whether an answer, or its last step, is right.
+
+    Attributes:
+        template: with `{answer}` (and `{question}`, `{step}`) in it, the whole prompt; without, what follows the answer.
+        yes: the word that says so, `no` its opposite; the first token of each counts.
+
+    """
+
+    template: str
+    yes: str
+    no: str
 
 
 class Verifier(Protocol):
@@ -195,14 +334,16 @@ class Verifier(Protocol):
     Attributes:
         name: as in the registry.
         num_logprobs: what it needs of `Model.sample`, None for nothing.
+        is_exact: it does not err: an answer with score 1 is right, and nothing is left to look for.
 
     """
 
     name: str
     num_logprobs: int | None
+    is_exact: bool
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:
-        """One score in [0, 1] for each candidate, higher is better, in the order given."""
+        """One score in [0, 1] for each candidate, higher is better, in the order given; raises `VerifierFailed`."""
         ...
 
 

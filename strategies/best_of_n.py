@@ -1,13 +1,26 @@
 """n answers at once; a verifier picks."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from strategies.ballot import Ballot, count
-from strategies.base import AnswerKind, Candidate, Emit, Model, Progress, Result, Scored, Task, UnsupportedTask, Verifier
-from strategies.strategy import Params, Strategy, ended
-from strategies.verifiers import VERIFIERS, AdapterChoice, AdapterVerifier
+from strategies.base import (
+    AnswerKind,
+    Candidate,
+    Emit,
+    Model,
+    Progress,
+    Result,
+    Scored,
+    StopReason,
+    Task,
+    UnsupportedTask,
+    Verifier,
+)
+from strategies.choosing import By, choose, leaf
+from strategies.judge import Judge
+from strategies.strategy import Forecast, Params, Strategy, check_choices, ended, in_order
+from strategies.verifiers import AnyVerifier, adapters_of, build
 
 
 class BestOfNParams(Params):
@@ -15,16 +28,19 @@ class BestOfNParams(Params):
 
     n: Annotated[int, Field(ge=1, le=256, description="candidates to draw, all at once")] = 8
     verifier: Annotated[
-        Literal[*VERIFIERS.names()] | AdapterChoice | None,  # type: ignore[valid-type]
+        AnyVerifier | None,
         Field(
-            description='who picks, or `{"adapter": name}`; by default `majority` where answers can be compared, else `likelihood`'
+            description="who picks (see the verifiers); by default `majority` where answers can be compared, else `likelihood`"
         ),
     ] = None
+    select: Annotated[
+        By, Field(description="`score`: the best candidate; `vote`: the answer whose candidates' scores add up to most")
+    ] = "score"
 
     @property
     def adapters(self) -> tuple[str, ...]:
         """The one that judges."""
-        return (self.verifier.adapter,) if isinstance(self.verifier, AdapterChoice) else ()
+        return adapters_of(self.verifier)
 
 
 class BestOfN(Strategy[BestOfNParams]):
@@ -34,48 +50,47 @@ class BestOfN(Strategy[BestOfNParams]):
     summary = "Draws n candidates at once and lets a verifier pick the best."
     Params = BestOfNParams
 
-    @classmethod
-    def check(cls, params: Any, task: Task) -> None:
+    def width(self, num_choices: int) -> int:
+        """All of them."""
+        return max(self.params.n, num_choices)
+
+    def check(self, task: Task) -> None:
         """Refuse a majority among answers that cannot be compared, and more choices than candidates."""
-        if task.num_choices > params.n:
-            message = f"best_of_n cannot return {task.num_choices} of {params.n} candidates"
-            raise UnsupportedTask(message, parameter="n")
-        if params.verifier == "majority" and task.kind is AnswerKind.OPEN:
+        check_choices(self.name, task, self.params.n, "n")
+        if self.params.verifier == "majority" and task.kind is AnswerKind.OPEN:
             message = 'majority needs answers that can be compared: set "answer" to their kind, or choose another verifier'
             raise UnsupportedTask(message, parameter="verifier")
+        self._verifier(task)
+
+    def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - as all strategies
+        """N answers, n verdicts."""
+        return Forecast(self.params.n, self.params.n * answer_tokens, verdicts=self.params.n)
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
-        """Draw all, score all, return the best distinct ones in order."""
+        """Draw all, score all, return the best distinct ones in order. An exact verifier is asked at once, and ends it."""
         verifier = self._verifier(task)
-        wanted = [number for number in (verifier.num_logprobs, task.num_logprobs) if number is not None]
+        judge = Judge(verifier, task, model)
         drawn: list[Candidate] = []
-        async with model.sample(task.prefix, self.params.n, num_logprobs=max(wanted, default=None)) as samples:
-            async for candidate in samples:
+        scores: dict[int, float] = {}
+        is_proven = False
+        async with model.sample(task.prefix, self.params.n, num_logprobs=judge.num_logprobs) as samples:
+            async for candidate in in_order(samples) if verifier.is_exact else samples:
                 drawn.append(candidate)
-                emit(Progress(f"Candidate {len(drawn)} of {self.params.n}: {opening_words(task.read(candidate))}"))
+                words = opening_words(task.read(candidate))
+                emit(Progress(f"Candidate {len(drawn)} of {self.params.n}: {words}", (leaf(Scored(candidate)),)))
+                if verifier.is_exact:
+                    [scores[candidate.index]] = await judge.score([candidate])
+                    if is_proven := judge.has_proven(candidate, scores[candidate.index]):
+                        break
         drawn.sort(key=lambda candidate: candidate.index)
-        ballot = await count(task, drawn, self.tools.equivalence)
-        scores = await verifier.score(task, drawn, model) if drawn else []
-        scored = tuple(Scored(c, ballot.answers[c.index], score) for c, score in zip(drawn, scores, strict=True))
-        return Result(_best(scored, task.num_choices, ballot), scored, ended(model))
+        if not verifier.is_exact:
+            scores = dict(zip((one.index for one in drawn), await judge.score(drawn), strict=True))
+        chosen, scored = await choose(task, drawn, scores, self.tools.equivalence, self.params.select)
+        stop = StopReason.VERIFIED if is_proven else ended(model)
+        return Result(chosen, scored, stop, notes=tuple(judge.notes))
 
     def _verifier(self, task: Task) -> Verifier:
-        if isinstance(self.params.verifier, AdapterChoice):
-            return AdapterVerifier(self.params.verifier.adapter)
-        return VERIFIERS[self.params.verifier or ("likelihood" if task.kind is AnswerKind.OPEN else "majority")](self.tools)
-
-
-def _best(scored: tuple[Scored, ...], num_choices: int, ballot: Ballot) -> tuple[Scored, ...]:
-    """The best distinct candidates in order; a truncated one only after all that are whole."""
-    has_votes = bool(ballot.groups)
-
-    def rank(one: Scored) -> tuple[bool, bool, float, int]:
-        return one.candidate.is_complete, has_votes and one.answer is not None, one.score or 0.0, -one.candidate.index
-
-    distinct: dict[str, Scored] = {}
-    for one in sorted(scored, key=rank, reverse=True):
-        distinct.setdefault(one.answer if one.answer is not None else one.candidate.text, one)
-    return tuple(distinct.values())[:num_choices]
+        return build(self.params.verifier or ("likelihood" if task.kind is AnswerKind.OPEN else "majority"), self.tools)
 
 
 def opening_words(text: str, length: int = 60) -> str:

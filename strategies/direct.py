@@ -1,9 +1,7 @@
 """One answer, as the model gives it; several independent ones when the caller wants several."""
 
-from typing import Any
-
 from strategies.base import Emit, Model, Result, Scored, Task
-from strategies.strategy import Params, Strategy, ended
+from strategies.strategy import Forecast, Params, Strategy, ended
 
 
 class Direct(Strategy[Params]):
@@ -13,10 +11,13 @@ class Direct(Strategy[Params]):
     summary = "One sample, streamed token by token; `n` independent ones on request."
     temperature = None
 
-    @classmethod
-    def width(cls, params: Any, num_choices: int) -> int:  # noqa: ARG003 - it has no parameters
+    def width(self, num_choices: int) -> int:
         """As many as the caller wants back."""
         return num_choices
+
+    def forecast(self, task: Task, answer_tokens: int) -> Forecast:
+        """One answer for each choice."""
+        return Forecast(task.num_choices, task.num_choices * answer_tokens)
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
         """Draw and return all of them, by index."""

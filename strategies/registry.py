@@ -2,15 +2,32 @@
 
 from typing import Any
 
+from strategies.beam_search import BeamSearch
 from strategies.best_of_n import BestOfN
 from strategies.direct import Direct
+from strategies.mcts import Mcts
 from strategies.named import Named
+from strategies.particle_filtering import ParticleFiltering
 from strategies.self_consistency import SelfConsistency
+from strategies.sequential_revision import SequentialRevision
 from strategies.strategy import Strategy, Tools
-from strategies.verifiers import VERIFIERS
+from strategies.tree_of_thoughts import TreeOfThoughts
+from strategies.verifiers import CHOICES, VERIFIERS
 
 AnyStrategy = Strategy[Any]
 
-STRATEGIES: Named[type[AnyStrategy]] = Named("strategy", (Direct, BestOfN, SelfConsistency))
+STRATEGIES: Named[type[AnyStrategy]] = Named(
+    "strategy",
+    (
+        Direct,
+        BestOfN,
+        SelfConsistency,
+        BeamSearch,
+        TreeOfThoughts,
+        Mcts,
+        ParticleFiltering,
+        SequentialRevision,
+    ),
+)
 
-__all__ = ["STRATEGIES", "VERIFIERS", "AnyStrategy", "Tools"]
+__all__ = ["CHOICES", "STRATEGIES", "VERIFIERS", "AnyStrategy", "Tools"]

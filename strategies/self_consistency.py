@@ -7,7 +7,7 @@ and the weighted leader is their leader too, since the posterior is one of count
 """
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -24,8 +24,9 @@ from strategies.base import (
     Task,
     UnsupportedTask,
 )
+from strategies.choosing import leaf
 from strategies.stopping import is_settled, waves
-from strategies.strategy import Params, Strategy, ended, in_order
+from strategies.strategy import Forecast, Params, Strategy, check_choices, ended, in_order
 from strategies.verifiers import VERIFIERS, Verifier
 
 
@@ -54,12 +55,18 @@ class SelfConsistency(Strategy[SelfConsistencyParams]):
     summary = "Votes over up to n sampled answers and stops when the vote is settled."
     Params = SelfConsistencyParams
 
-    @classmethod
-    def check(cls, params: Any, task: Task) -> None:
+    def width(self, num_choices: int) -> int:
+        """All of them, whatever the schedule."""
+        return max(self.params.n, num_choices)
+
+    def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - as all strategies
+        """N answers, were the vote never settled before."""
+        num_rounds = 1 if self.params.schedule == "parallel" else len(waves(self.params.n))
+        return Forecast(self.params.n, self.params.n * answer_tokens, num_rounds)
+
+    def check(self, task: Task) -> None:
         """Refuse what cannot be voted on, and more choices than candidates."""
-        if task.num_choices > params.n:
-            message = f"self_consistency cannot return {task.num_choices} of {params.n} candidates"
-            raise UnsupportedTask(message, parameter="n")
+        check_choices(self.name, task, self.params.n, "n")
         if task.kind is AnswerKind.OPEN:
             message = (
                 'self_consistency needs answers that can be compared: set "answer" to their kind (math, choice, json, text)'
@@ -74,7 +81,7 @@ class SelfConsistency(Strategy[SelfConsistencyParams]):
             async with model.sample(task.prefix, size, first_index=len(poll.drawn), num_logprobs=poll.num_logprobs) as samples:
                 async for candidate in in_order(samples, len(poll.drawn)):
                     await poll.count(candidate)
-                    emit(Progress(poll.line()))
+                    emit(Progress(poll.line(), (leaf(Scored(candidate, poll.answer(candidate))),)))
                     if poll.is_settled:
                         break
             if poll.is_settled or model.stopped is not None:
@@ -121,6 +128,9 @@ class _Poll:
 
     def _agrees(self) -> bool:
         return self._verifier is None or len(self._ranked()[0].members) == self._ballot.counts()[0]
+
+    def answer(self, candidate: Candidate) -> str | None:
+        return self._ballot.answers[candidate.index]
 
     def line(self) -> str:
         last = self.drawn[-1]

@@ -1,14 +1,14 @@
 """What a strategy is: a class with a name, typed parameters and one coroutine. A new one is a file and a line in the registry."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from strategies.answers import Equivalence
-from strategies.base import Candidate, Emit, Model, Result, StopReason, Task
+from strategies.base import Candidate, Emit, Model, Result, StopReason, Task, UnsupportedTask, Verifier
 
 
 class Params(BaseModel):
@@ -24,10 +24,34 @@ class Params(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What strategies are built with. `vocab_size`: of the served model, for self-certainty."""
+    """What strategies are built with.
+
+    Attributes:
+        vocab_size: of the served model, for self-certainty.
+        reward_models: verifiers outside the engine, by the names that the operator gave them.
+
+    """
 
     equivalence: Equivalence
     vocab_size: int
+    reward_models: Mapping[str, Verifier] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a run is expected to take when nothing ends it early.
+
+    Attributes:
+        branches: calls that generate, and `tokens` what they generate together.
+        rounds: how often one has to wait for the engine before it can be asked again.
+        verdicts: calls that score.
+
+    """
+
+    branches: int
+    tokens: int
+    rounds: int = 1
+    verdicts: int = 0
 
 
 P = TypeVar("P", bound=Params)
@@ -38,26 +62,30 @@ class Strategy(ABC, Generic[P]):
 
     Attributes:
         temperature: used when the caller gives none; None marks a strategy that does not compare samples.
+        is_stepwise: an answer is generated in several calls, each continuing the one before it.
 
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     temperature: ClassVar[float | None] = 0.7  # Adaptive-Consistency, ESC and CISC all sample at 0.7
+    is_stepwise: ClassVar[bool] = False
     Params: ClassVar[type[Params]] = Params
 
     def __init__(self, params: P, tools: Tools) -> None:
         self.params = params
         self.tools = tools
 
-    @classmethod
-    def width(cls, params: Any, num_choices: int) -> int:
+    @abstractmethod
+    def width(self, num_choices: int) -> int:
         """The most branches that run at once, for admission."""
-        return max(int(params.n), num_choices)
 
-    @classmethod
-    def check(cls, params: Any, task: Task) -> None:
-        """Raise `UnsupportedTask` for what these parameters cannot honour; called before anything is generated."""
+    def check(self, task: Task) -> None:
+        """Raise `UnsupportedTask` for what the parameters cannot honour; called before anything is generated."""
+
+    @abstractmethod
+    def forecast(self, task: Task, answer_tokens: int) -> Forecast:
+        """What it would take to answer the task, where an answer has so many tokens."""
 
     @abstractmethod
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
@@ -78,6 +106,13 @@ async def in_order(samples: AsyncIterator[Candidate], first: int = 0) -> AsyncIt
             first += 1
     for index in sorted(waiting):
         yield waiting[index]
+
+
+def check_choices(name: str, task: Task, available: int, parameter: str) -> None:
+    """Raise when the caller wants back more answers than there will be candidates."""
+    if task.num_choices > available:
+        message = f"{name} cannot return {task.num_choices} of {available} candidates"
+        raise UnsupportedTask(message, parameter=parameter)
 
 
 def ended(model: Model, otherwise: StopReason = StopReason.COMPLETED) -> StopReason:

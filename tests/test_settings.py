@@ -1,5 +1,6 @@
 """Settings: from the environment and from options, and a bad one stops the start."""
 
+import json
 import subprocess
 import sys
 
@@ -76,3 +77,69 @@ def test_folders_of_adapters_must_be_there(fields: dict) -> None:
     """Told at the start, not when the first adapter is missed."""
     with pytest.raises(ValidationError, match=r"folder|adapter_preload_dir"):
         Settings(**fields)
+
+
+ARMO = {"url": "http://10.0.0.5:8001", "route": "classify", "parameters": 7e9, "api_key": "sk-very-secret"}
+
+
+def test_reward_models_are_a_json_object_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the variable or the option, braces and brackets in the template included; the key is not shown."""
+    template = '[{question}], "{answer}" }{'
+    given = json.dumps({"armo": {**ARMO, "template": template}, "prm_2-b": {"url": "https://prm/base/", "route": "pooling"}})
+    monkeypatch.setenv("PONDER_REWARD_MODELS", given)
+    for settings in (Settings(), Settings(_cli_parse_args=["--reward-models", given])):
+        armo, prm = settings.reward_models["armo"], settings.reward_models["prm_2-b"]
+        assert armo.address == "http://10.0.0.5:8001/classify"
+        assert prm.address == "https://prm/base/pooling"
+        assert armo.template == template
+        assert armo.parameters == 7_000_000_000
+        assert armo.api_key is not None
+        assert armo.api_key.get_secret_value() == "sk-very-secret"
+        assert "sk-very-secret" not in repr(settings)
+    assert Settings(_cli_parse_args=["--port", "1"]).reward_models.keys() == {"armo", "prm_2-b"}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "fault"),
+    [
+        ("Armo", {}, "pattern"),
+        ("", {}, "pattern"),
+        ("a" * 65, {}, "pattern"),
+        ("armo\n", {}, "pattern"),
+        ("armo", {"url": "ftp://10.0.0.5"}, "scheme"),
+        ("armo", {"url": "http://"}, "url"),
+        ("armo", {"url": "10.0.0.5:8001"}, "url"),
+        ("armo", {"url": "http://user:sk-very-secret@10.0.0.5"}, "no user and no password"),
+        ("armo", {"url": "http://10.0.0.5/?key=sk-very-secret"}, "no query"),
+        ("armo", {"route": "embed"}, "classify"),
+        ("armo", {"colour": "red"}, "colour"),
+        ("armo", {"api_key": "sk-very-secret\n"}, "visible ASCII"),
+        ("armo", {"parameters": 0}, "greater than 0"),
+        ("armo", {"timeout_seconds": "NaN"}, "timeout_seconds"),
+        ("armo", {"retries": 11}, "retries"),
+        ("armo", {"template": "{question}"}, "template"),
+        ("armo", {"route": "score", "template": "{answer}"}, "template means nothing"),
+        ("armo", {"route": "pooling", "label_index": 0}, "label_index means nothing"),
+    ],
+)
+def test_a_bad_reward_model_stops_the_start(name: str, change: dict, fault: str) -> None:
+    """With a message that names what is wrong, and not the key."""
+    with pytest.raises(ValidationError, match=fault) as caught:
+        Settings(reward_models={name: {**ARMO, **change}})
+    assert "sk-very-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ['{"armo": {"url": ', "[]", '{"armo": {"api_key": "sk-very-secret", "rout": 1}}'])
+def test_the_start_tells_of_bad_reward_models_in_one_line(given: str) -> None:
+    """Without a traceback and without the key."""
+    run = subprocess.run(
+        [sys.executable, "-m", "app.cli", "serve"],
+        env={"PONDER_REWARD_MODELS": given, "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode != 0
+    assert "reward_models" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert "sk-very-secret" not in run.stderr

@@ -21,7 +21,7 @@ from app.metering.meter import Budget
 from app.routing.policy import effort_of
 from app.service import AUTO, Service
 from app.session import Session
-from strategies.base import Delta, Progress
+from strategies.base import Delta, Progress, TraceNode
 from strategies.registry import STRATEGIES
 
 router = APIRouter(responses=RESPONSES)
@@ -110,12 +110,15 @@ def _ask(request: Request, body: Sampling, header: str | None, path: str | None,
         temperature=body.temperature,
         response_format=response_format.model_dump(by_alias=True) if response_format else None,
         is_watched=body.stream,
+        shows_nodes=options.show_nodes,
         **fields,
     )
 
 
 async def _respond(request: Request, ask: Ask, body: Sampling, who: Caller, shape: Shape) -> Response:
     service: Service = request.app.state.service
+    if body.ponder is not None and body.ponder.dry_run:
+        return Response(orjson.dumps(replies.preview(await service.preview(ask))), media_type="application/json")
     if body.stream:
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(service.open(ask, who))
@@ -132,17 +135,46 @@ async def _whole(service: Service, ask: Ask, who: Caller, shape: Shape) -> Respo
             for number, result in enumerate(outcome.results)
             for rank, scored in enumerate(result.chosen)
         ]
+        session.trace.account = replies.account(session, outcome)
         content = {
             **replies.envelope(shape, session, is_chunk=False),
             "choices": choices,
             "usage": replies.usage(session, outcome),
-            "ponder": replies.account(session, outcome),
+            "ponder": session.trace.account,
         }
         return Response(orjson.dumps(content), media_type="application/json", headers=replies.headers(session, outcome))
 
 
 _SILENCE = (-1, Progress(""))
 """In a stream's queue: time to see whether anything was sent lately."""
+
+_NEWS = (-2, Progress(""))
+"""In a stream's queue: time to tell what was held back."""
+
+PROGRESS_S = 0.25
+"""The least time between two reports on the search: a thousand nodes a second are no news for anybody."""
+
+
+class _News:
+    """What happened in the search since it was last told: the latest line, the latest state of each node."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._nodes: dict[tuple[int, int], TraceNode] = {}
+        self._is_due = False
+
+    def add(self, number: int, progress: Progress) -> bool:
+        """Remember it; whether somebody must be told of it later, which is so for the first since the last time."""
+        self._text = progress.text or self._text
+        self._nodes |= {(number, node.id): node for node in progress.nodes}
+        was_due, self._is_due = self._is_due, True
+        return not was_due
+
+    def take(self) -> tuple[str, dict[tuple[int, int], TraceNode]]:
+        """All of it, and begin anew."""
+        told = self._text, self._nodes
+        self._text, self._nodes, self._is_due = "", {}, False
+        return told
 
 
 class _Stream:
@@ -156,6 +188,8 @@ class _Stream:
         self._envelope = replies.envelope(shape, session, is_chunk=True)
         self._happened: asyncio.Queue[tuple[int, Delta | Progress] | None] = asyncio.Queue()
         self._choices: dict[int, ChoiceState] = {}
+        self._news = _News()
+        self._told_at = -PROGRESS_S
         self._last_sent = asyncio.get_running_loop().time()
 
     async def events(self) -> AsyncIterator[bytes]:
@@ -192,10 +226,10 @@ class _Stream:
                     if loop.time() - self._last_sent < self._silence:
                         continue
                 self._last_sent = loop.time()
-                if happened is _SILENCE:
-                    yield KEEP_ALIVE
-                elif (choice := self._choice_for(*happened)) is not None:
-                    yield self._chunk(choice)
+                for chunk in self._chunks_for(*happened):
+                    yield chunk
+            for chunk in self._told():
+                yield chunk
         finally:
             ticking.cancel()
 
@@ -203,10 +237,30 @@ class _Stream:
         """One timer for the whole stream: a time-out around each token would cost as much as the token."""
         self._happened.put_nowait(_SILENCE)
 
-    def _choice_for(self, number: int, happened: Delta | Progress) -> dict[str, Any] | None:
-        if isinstance(happened, Progress):
-            return self._shape.progress(happened.text)
-        return self._delta(number, happened.index, happened)
+    def _chunks_for(self, number: int, happened: Delta | Progress) -> Iterator[bytes]:
+        if (number, happened) == _SILENCE:
+            yield KEEP_ALIVE
+        elif (number, happened) == _NEWS:
+            yield from self._told()
+        elif isinstance(happened, Delta):
+            if (choice := self._delta(number, happened.index, happened)) is not None:
+                yield self._chunk(choice)
+        elif self._news.add(number, happened):
+            wait = self._told_at + PROGRESS_S - self._last_sent
+            if wait <= 0:
+                yield from self._told()
+            else:
+                asyncio.get_running_loop().call_later(wait, self._happened.put_nowait, _NEWS)
+
+    def _told(self) -> Iterator[bytes]:
+        """The last line of progress, and the nodes that have changed for whoever asked for them."""
+        text, nodes = self._news.take()
+        self._told_at = self._last_sent
+        if text and (choice := self._shape.progress(text)) is not None:
+            yield self._chunk(choice)
+        if nodes and self._session.ask.shows_nodes:
+            changed = [replies.node(number, node) for (number, _), node in nodes.items()]
+            yield event({**self._envelope, "choices": [], "ponder": {"nodes": changed}})
 
     def _delta(self, number: int, rank: int, delta: Delta) -> dict[str, Any] | None:
         index = number * self._session.ask.num_choices + rank
@@ -225,7 +279,8 @@ class _Stream:
                     delta = Delta(rank, whole.text, whole.token_ids, whole.logprobs, whole.finish_reason, whole.stop_reason)
                     if (choice := self._delta(number, rank, delta)) is not None:
                         yield self._chunk(choice)
-        totals: dict[str, Any] = {"ponder": replies.account(self._session, outcome)}
+        self._session.trace.account = replies.account(self._session, outcome)
+        totals: dict[str, Any] = {"ponder": self._session.trace.account}
         if self._has_usage:
             totals["usage"] = replies.usage(self._session, outcome)
         yield event({**self._envelope, "choices": [], **totals})

@@ -25,6 +25,7 @@ STATUS: dict[type[Exception], tuple[int, str, str | None]] = {
     errors.TooLarge: (413, "invalid_request_error", "request_too_large"),
     errors.Unauthorized: (401, "authentication_error", "invalid_api_key"),
     errors.NotFound: (404, "invalid_request_error", "model_not_found"),
+    errors.UnknownTrace: (404, "invalid_request_error", "trace_not_found"),
     errors.QuotaExceeded: (429, "rate_limit_error", "rate_limit_exceeded"),
     errors.Overloaded: (503, "server_error", "overloaded"),
     errors.Forbidden: (403, "permission_error", "forbidden"),

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.asks import Outcome
+from app.asks import Outcome, Preview
 from app.engine.base import Prompt, ReplyParser
 from app.session import Session
-from strategies.base import Candidate, Delta, TokenLogprob
+from strategies.base import Candidate, Delta, TokenLogprob, TraceNode
 
 
 @dataclass(slots=True)
@@ -151,9 +151,9 @@ def account(session: Session, outcome: Outcome) -> dict[str, Any]:
     """The `ponder` object: what was done, why, and what it cost."""
     meter, plan = session.meter, session.plan
     return {
-        "strategy": session.spec.name,
+        "strategy": session.strategy.name,
         "plan": {
-            "parameters": session.params.model_dump(mode="json"),
+            "parameters": session.strategy.params.model_dump(mode="json"),
             "why": plan.why,
             "calibrated": plan.is_calibrated,
         },
@@ -162,6 +162,7 @@ def account(session: Session, outcome: Outcome) -> dict[str, Any]:
         "difficulty": None,
         "answer_kind": session.tasks[0].kind.value,
         "stop_reason": outcome.stop_reason.value,
+        "notes": [note for result in outcome.results for note in result.notes],
         "candidates": [
             {
                 "index": scored.candidate.index,
@@ -185,9 +186,54 @@ def account(session: Session, outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def node(number: int, one: TraceNode) -> dict[str, Any]:
+    """A node of the search tree; `prompt` is the number of the prompt, where a request has several."""
+    return {
+        "id": one.id,
+        "parent": one.parent,
+        "prompt": number,
+        "state": one.state.value,
+        "text": one.text,
+        "tokens": one.tokens,
+        "verdict": one.verdict,
+        "value": one.value,
+        "visits": one.visits,
+        "answer": one.answer,
+        "finish_reason": one.finish_reason,
+        "flops": one.cost.flops,
+        "cached_tokens": one.cost.cached_tokens,
+        "started": round(one.cost.started, 6),
+        "seconds": round(one.cost.seconds, 6),
+    }
+
+
+def preview(plan: Preview) -> dict[str, Any]:
+    """The answer to a dry run: the plan, what it is expected to take, and what it may not exceed."""
+    predicted = plan.prediction
+    return {
+        "object": "ponder.preview",
+        "model": plan.model,
+        "ponder": {
+            "strategy": plan.strategy,
+            "plan": {"parameters": plan.parameters, "why": plan.why, "calibrated": plan.is_calibrated},
+            "answer_kind": plan.kind.value,
+            "prompt_tokens": plan.prompt_tokens,
+            "predicted": {
+                "branches": plan.branches,
+                "rounds": plan.rounds,
+                "tokens": predicted.tokens,
+                "flops": predicted.flops,
+                "seconds": None if predicted.seconds is None else round(predicted.seconds, 3),
+                "answer_tokens": predicted.answer_tokens,
+            },
+            "budget": {"tokens": plan.budget.tokens, "flops": plan.budget.flops, "seconds": plan.budget.seconds},
+        },
+    }
+
+
 def headers(session: Session, outcome: Outcome | None = None) -> dict[str, str]:
     """`x-ponder-*`: what is known when the headers are sent; a stream's totals come in its last chunk."""
-    known = {"x-ponder-strategy": session.spec.name, "x-ponder-trace-id": session.ask.id}
+    known = {"x-ponder-strategy": session.strategy.name, "x-ponder-trace-id": session.ask.id}
     if session.lease is not None:
         known["x-ponder-adapter"] = session.lease.version.id
     if outcome is not None:

@@ -43,7 +43,10 @@ class BudgetBody(Body):
 
 
 class PonderOptions(BaseModel):
-    """How to think. Fields other than these are the parameters of the strategy named (see the README's table)."""
+    """How to think. Fields other than these are the parameters of the strategy named (see the README's table).
+
+    `dry_run` asks for the plan and what it would take, and generates nothing; `show_nodes` lets a stream carry the search tree as it grows.
+    """
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, frozen=True)
 
@@ -51,6 +54,8 @@ class PonderOptions(BaseModel):
     budget: BudgetBody | None = None
     answer: AnswerKind | None = None
     effort: Effort | None = None
+    dry_run: bool = False
+    show_nodes: bool = False
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -91,6 +96,9 @@ class Sampling(Body):
     def _stream_options_need_a_stream(self) -> "Sampling":
         if self.stream_options is not None and not self.stream:
             message = "stream_options needs stream to be true"
+            raise ValueError(message)
+        if self.ponder is not None and self.ponder.show_nodes and not self.stream:
+            message = "ponder.show_nodes needs stream to be true"
             raise ValueError(message)
         return self
 

@@ -15,6 +15,7 @@ class ModelCard:
 
     Attributes:
         max_branches: sequences the engine runs at the same time.
+        end_tokens: ids that end an answer.
         adapter_slots: LoRA adapters it holds at the same time, 0 for none; each of a rank up to `max_adapter_rank`.
 
     """
@@ -26,6 +27,7 @@ class ModelCard:
     description: str = ""
     adapter_slots: int = 0
     max_adapter_rank: int = 0
+    end_tokens: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Prompt:
         max_tokens: the most that one answer may generate (the caller's limit, the context, the server's cap).
         sampling: the engine's own sampling parameters; opaque to everyone else.
         request: the engine's own form of the request, for its reply parser; opaque to everyone else.
+        stop: the caller's stop strings.
+        is_constrained: a grammar holds from the first generated token on.
 
     """
 
@@ -44,6 +48,8 @@ class Prompt:
     sampling: Any = None
     request: Any = None
     text: str = ""
+    stop: tuple[str, ...] = ()
+    is_constrained: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +65,7 @@ class Branch:
         cache_salt: branches share cached prefixes only with branches of the same salt.
         is_streamed: deltas as they come, instead of one output at the end.
         adapter: the LoRA adapter to generate with; loaded, and leased for as long as the branch runs.
+        separators: end the branch as the prompt's own stop strings do, but stay in the text.
         options: when given, generate one token and return the log-probabilities of these token ids.
 
     """
@@ -73,6 +80,7 @@ class Branch:
     cache_salt: str | None = None
     is_streamed: bool = False
     adapter: EngineAdapter | None = None
+    separators: tuple[str, ...] = ()
     options: tuple[int, ...] = ()
 
 
@@ -122,6 +130,10 @@ class Engine(AdapterHost, Protocol):
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of a piece of text that continues a prompt: nothing is put before or after it."""
+        ...
+
+    def follow_up(self, text: str) -> tuple[int, ...]:
+        """Token ids that end the assistant's turn, ask `text` as the user, and open the assistant's next turn."""
         ...
 
     async def render_chat(self, body: Mapping[str, Any]) -> Prompt:

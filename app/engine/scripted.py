@@ -125,6 +125,10 @@ class ScriptedEngine:
         """Words, as everywhere here."""
         return self.tokenise(text)
 
+    def follow_up(self, text: str) -> tuple[int, ...]:
+        """As `render_chat` would go on."""
+        return self.tokenise(f"\nuser: {text}\nassistant:")
+
     async def render_chat(self, body: Mapping[str, Any]) -> Prompt:
         """One line per message."""
         lines = [f"{message['role']}: {_text(message.get('content'))}" for message in body["messages"]]
@@ -145,7 +149,8 @@ class ScriptedEngine:
         if left < 1:
             raise InvalidRequest(f"The prompt has {len(token_ids)} tokens, too many.", parameter=parameter)
         wanted = body.get("max_completion_tokens") or body.get("max_tokens") or 512
-        return Prompt(token_ids, min(wanted, left), body, body, text)
+        constrained = (body.get("response_format") or {}).get("type") in ("json_object", "json_schema")
+        return Prompt(token_ids, min(wanted, left), body, body, text, stop=tuple(_stops(body)), is_constrained=constrained)
 
     def parser(self, prompt: Prompt) -> ReplyParser:
         """Hermes-style tool calls when the request offers tools, else plain text."""
@@ -209,10 +214,12 @@ class ScriptedEngine:
         reply = self._script(text, branch.seed if branch.seed is not None else serial)
         if voice:
             reply = f"{voice}: {reply}"
-        for stop in _stops(branch.prompt.request):
-            if stop in reply:
-                return self._cut(reply[: reply.index(stop)], branch, "stop", stop)
-        return self._cut(reply, branch, "stop", None)
+        stops = _stops(branch.prompt.request)
+        found = [(reply.index(stop), stop) for stop in (*stops, *branch.separators) if stop in reply]
+        if not found:
+            return self._cut(reply, branch, "stop", None)
+        place, stop = min(found)
+        return self._cut(reply[: place + (0 if stop in stops else len(stop))], branch, "stop", stop)
 
     def _cut(self, reply: str, branch: Branch, finish: str, stop: str | None) -> tuple[list[str], str, str | None]:
         words = re.findall(r"\s*\S+|\s+$", reply)

@@ -33,9 +33,12 @@ from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
 from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
 from app.engine.replies import ParsedReply, PlainReply
-from app.engine.vllm_outputs import output_of
+from app.engine.vllm_outputs import output_of, without_stop
 from app.errors import EngineDead, InvalidRequest
 from app.metering.flops import LINEAR_MODULES, Architecture
+
+MARK = "-the-answer-so-far-"
+"""Stands in a rendered conversation for what the assistant said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +139,7 @@ class VllmEngine:
             description=f"vLLM, {str(model.dtype).removeprefix('torch.')}",
             adapter_slots=options.adapter_slots,
             max_adapter_rank=options.max_adapter_rank,
+            end_tokens=_end_tokens(model, self._llm.renderer.tokenizer),
         )
         await self._generate_one("warm-up")  # the first pass takes seconds: it should not be a client's
 
@@ -190,7 +194,10 @@ class VllmEngine:
                 parameter="messages" if isinstance(request, ChatCompletionRequest) else "prompt",
             )
         sampling = request.to_sampling_params(limit, self._defaults)
-        return Prompt(token_ids, limit, sampling, request, text=engine_input.get("prompt") or "")
+        text = engine_input.get("prompt") or ""
+        is_constrained = sampling.structured_outputs is not None
+        stop = tuple(sampling.stop or ())
+        return Prompt(token_ids, limit, sampling, request, text, stop=stop, is_constrained=is_constrained)
 
     @property
     def _model_len(self) -> int:
@@ -205,6 +212,15 @@ class VllmEngine:
     def encode(self, text: str) -> tuple[int, ...]:
         """Without the special tokens that begin a prompt."""
         return tuple(self._running.renderer.tokenizer.encode(text, add_special_tokens=False))
+
+    def follow_up(self, text: str) -> tuple[int, ...]:
+        """By the model's chat template; by plain lines where it has none. What stands before the user's turn is cut off."""
+        tokenizer = self._running.renderer.tokenizer
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}, {"role": "user", "content": text}]
+        if getattr(tokenizer, "chat_template", None) is None:
+            return self.encode(f"\n\n{text}\n")
+        rendered: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return self.encode(rendered.partition(MARK)[2])
 
     async def load_adapter(self, adapter: EngineAdapter) -> None:
         """Load it between two steps of the engine; what is wrong with it is told, and the engine lives."""
@@ -257,7 +273,8 @@ class VllmEngine:
             )
             async with aclosing(stream):
                 async for result in stream:
-                    yield output_of(result.outputs[0], len(branch.prefix), result.num_cached_tokens or 0, branch)
+                    output = output_of(result.outputs[0], len(branch.prefix), result.num_cached_tokens or 0, branch)
+                    yield without_stop(output, branch) if branch.separators else output
 
     async def halt(self, ids: list[str]) -> None:
         """Abort in vLLM, which hands each branch a last output with what it had."""
@@ -276,6 +293,13 @@ class VllmEngine:
 def has_chat(request: Any) -> bool:
     """Whether the request is a chat (a completion has no message to parse)."""
     return isinstance(request, ChatCompletionRequest)
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Those of the generation config, and the tokenizer's."""
+    ends = model.try_get_generation_config().get("eos_token_id")
+    listed = ends if isinstance(ends, list) else [ends]
+    return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)
 
 
 def _given(**values: Any) -> dict[str, Any]:
@@ -306,7 +330,12 @@ def _sampling(branch: Branch) -> SamplingParams:
     sampling = copy.copy(branch.prompt.sampling)
     sampling.output_kind = RequestOutputKind.DELTA if branch.is_streamed else RequestOutputKind.FINAL_ONLY
     sampling.max_tokens = branch.max_tokens
-    sampling.min_tokens = min(sampling.min_tokens, branch.max_tokens)
+    num_before = max(len(branch.prefix) - len(branch.prompt.token_ids), 0)
+    sampling.min_tokens = min(max(sampling.min_tokens - num_before, 0), branch.max_tokens)
+    if branch.separators:
+        sampling.stop = [*branch.prompt.stop, *branch.separators]
+        sampling.include_stop_str_in_output = True  # for all of them: `without_stop` takes the caller's out again
+        sampling.output_text_buffer_length = 0
     sampling.logprobs = branch.num_logprobs
     if branch.seed is not None:
         sampling.seed = branch.seed

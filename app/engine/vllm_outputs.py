@@ -1,5 +1,6 @@
 """From vLLM's `CompletionOutput` to ours. Reads attributes, imports nothing of vLLM."""
 
+from dataclasses import replace
 from typing import Any
 
 from app.engine.base import Branch, Output
@@ -22,6 +23,15 @@ def output_of(output: Any, prompt_tokens: int, cached_tokens: int, branch: Branc
             {token: entry.logprob for token, entry in output.logprobs[0].items()} if branch.options and output.logprobs else {}
         ),
     )
+
+
+def without_stop(output: Output, branch: Branch) -> Output:
+    """The output as the caller of the branch wants it: separators stay in the text, the caller's own stop strings do not."""
+    stop = output.stop_reason
+    keeps = branch.prompt.sampling.include_stop_str_in_output
+    if not isinstance(stop, str) or stop not in branch.prompt.stop or keeps:
+        return output
+    return replace(output, text=output.text.removesuffix(stop))
 
 
 def _logprobs(output: Any, token_ids: tuple[int, ...], num_top: int) -> tuple[TokenLogprob, ...]:

@@ -13,10 +13,11 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 from adapters.residency import Lease
+from adapters.version import Version
 from app.admission import Admission, Ticket
 from app.engine.base import Branch, Engine, Output, Prompt
 from app.metering.meter import Grant, Meter, Purpose
-from strategies.base import Candidate, Delta, StopReason
+from strategies.base import Candidate, Cost, Delta, Inquiry, Step, StopReason
 
 HALT_GRACE_S = 1.0
 """How long a halted branch may take to hand in what it had, before it is cancelled and lost."""
@@ -24,10 +25,13 @@ HALT_GRACE_S = 1.0
 
 @dataclass(slots=True)
 class _Draw:
-    """One `sample` call: what its branches share."""
+    """One `sample` call: what its branches share. `limit` tokens end an answer, `cap` a step of it; `share` may be granted."""
 
     prefix: tuple[int, ...]
+    limit: int
+    cap: int
     share: int
+    separators: tuple[str, ...]
     num_logprobs: int | None
     on_delta: Callable[[Delta], None] | None
     arrived: asyncio.Queue[Candidate | None] = field(default_factory=asyncio.Queue)
@@ -76,6 +80,7 @@ class MeteredModel:
         base = self._engine.card.architecture
         self._adapter = None if lease is None else lease.adapter
         self._architecture = base if lease is None else base.with_lora(lease.version.parameters)
+        self._inquiry = None if lease is None else _inquiry(lease.version)
         salts = [self._caller_salt, lease and lease.cache_salt]
         self._cache_salt = ":".join(salt for salt in salts if salt) or None
 
@@ -86,8 +91,20 @@ class MeteredModel:
         return other
 
     @property
+    def inquiry(self) -> Inquiry | None:
+        """How the adapter in use was taught to be asked."""
+        return self._inquiry
+
+    @property
+    def deadline(self) -> float | None:
+        """When the time is over."""
+        return self._meter.deadline
+
+    @property
     def stopped(self) -> StopReason | None:
         """The budget that ran out, or None."""
+        if self._meter.stopped is None and self.deadline is not None and time.monotonic() >= self.deadline:
+            return StopReason.SECONDS
         return self._meter.stopped
 
     @asynccontextmanager
@@ -98,11 +115,13 @@ class MeteredModel:
         *,
         first_index: int = 0,
         num_logprobs: int | None = None,
+        step: Step | None = None,
+        max_tokens: int | None = None,
         on_delta: Callable[[Delta], None] | None = None,
     ) -> AsyncIterator[AsyncIterator[Candidate]]:
         """Draw `n` continuations together; see `strategies.base.Model.sample`."""
-        wanted = self._prompt.max_tokens - (len(prefix) - len(self._prompt.token_ids))
-        draw = _Draw(tuple(prefix), self._meter.fair_share(wanted, n), num_logprobs, on_delta if self._has_deltas else None)
+        draw = self._draw(tuple(prefix), n, step or Step(), num_logprobs=num_logprobs, max_tokens=max_tokens, on_delta=on_delta)
+        n = n if draw.limit > 0 else 0
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._branch(draw, first_index + i)) for i in range(n)]
@@ -114,9 +133,31 @@ class MeteredModel:
             # Branches fail for one reason (a refused request, a dead engine): the first says it.
             raise first_leaf(errors) from None
 
+    def _draw(
+        self,
+        prefix: tuple[int, ...],
+        n: int,
+        step: Step,
+        *,
+        num_logprobs: int | None,
+        max_tokens: int | None,
+        on_delta: Callable[[Delta], None] | None,
+    ) -> _Draw:
+        wanted = self._prompt.max_tokens - (len(prefix) - len(self._prompt.token_ids)) if max_tokens is None else max_tokens
+        limit = min(wanted, self._engine.card.max_model_len - len(prefix))
+        cap = limit if step.max_tokens is None else min(step.max_tokens, limit)
+        separators = tuple(separator for separator in step.separators if separator not in self._prompt.stop)
+        share = self._meter.fair_share(cap, n)
+        return _Draw(prefix, limit, cap, share, separators, num_logprobs, on_delta if self._has_deltas else None)
+
+    def spend(self, tokens: int, flops: int) -> bool:
+        """Book what is computed elsewhere."""
+        return self._meter.spend(tokens, flops)
+
     async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
         """Log-probability of each option as the next token; charged as verification."""
-        grant = await self._meter.reserve(len(prefix), 1, self._architecture)
+        has_room = len(prefix) < self._engine.card.max_model_len
+        grant = await self._meter.reserve(len(prefix), 1, self._architecture) if has_room else None
         if grant is None:
             return [0.0] * len(options)
         output: Output | None = None
@@ -181,15 +222,15 @@ class MeteredModel:
 
     async def _granted(self, draw: _Draw, index: int, grant: Grant, branch_id: str) -> Candidate | None:
         run = _Run(index, draw.on_delta)
+        asked = time.monotonic()
         try:
-            asked = time.monotonic()
             async with self._admission.slot(self._ticket):
                 self._meter.seconds.setdefault("queue", time.monotonic() - asked)
                 branch = Branch(
                     id=branch_id, prompt=self._prompt, prefix=draw.prefix, max_tokens=grant.tokens,
                     priority=self._ticket.priority, seed=None if self._seed is None else _wrapped(self._seed + index),
                     num_logprobs=draw.num_logprobs, cache_salt=self._cache_salt, is_streamed=draw.on_delta is not None,
-                    adapter=self._adapter,
+                    adapter=self._adapter, separators=draw.separators,
                 )  # fmt: skip
                 draw.live.add(branch_id)
                 try:
@@ -202,9 +243,14 @@ class MeteredModel:
             self._meter.branches["drawn"] += run.started
             # The first token comes with the end of the prefill: without one, the engine did no work worth booking.
             await self._meter.settle(grant, cached=run.cached_tokens, generated=run.num_generated, ran=run.num_generated > 0)
-        if run.finish_reason == "length" and grant.tokens < self._prompt.max_tokens:
+        if not run.started:
+            return None
+        if run.finish_reason == "length" and grant.tokens < draw.cap:
             self._meter.exhaust(grant)
-        return run.candidate() if run.started else None
+        prefill, decode = grant.architecture.branch_cost(grant.prefix_tokens, run.cached_tokens, run.num_generated)
+        started = asked - self._meter.started
+        cost = Cost(run.cached_tokens, prefill + decode, started, time.monotonic() - asked)
+        return run.candidate(draw, is_capped=grant.tokens == draw.cap < draw.limit, cost=cost)
 
 
 class _Run:
@@ -239,7 +285,8 @@ class _Run:
                 )
             )
 
-    def candidate(self) -> Candidate:
+    def candidate(self, draw: _Draw, *, is_capped: bool, cost: Cost) -> Candidate:
+        """`is_capped`: what it was granted is what a step may have."""
         if len(self._outputs) == 1:
             [only] = self._outputs
             text, token_ids, logprobs = only.text, only.token_ids, only.logprobs
@@ -248,7 +295,16 @@ class _Run:
             token_ids = tuple(itertools.chain.from_iterable(output.token_ids for output in self._outputs))
             logprobs = tuple(itertools.chain.from_iterable(o.logprobs for o in self._outputs))
         last = self._outputs[-1]
-        return Candidate(self._index, text, token_ids, last.finish_reason or "abort", last.stop_reason, logprobs)
+        finish = last.finish_reason or "abort"
+        if (finish == "stop" and last.stop_reason in draw.separators) or (finish == "length" and is_capped):
+            finish = "step"
+        return Candidate(self._index, text, token_ids, finish, last.stop_reason, logprobs, cost=cost)
+
+
+def _inquiry(version: Version) -> Inquiry | None:
+    """The adapter's own words, in the words of search."""
+    taught = version.inquiry
+    return None if taught is None else Inquiry(taught.template, taught.yes, taught.no)
 
 
 def _wrapped(seed: int) -> int:

@@ -201,6 +201,16 @@ class Meter:
         self.flops["decode"] += decode
         self.prompt_cached = cached if self.prompt_cached is None else min(cached, self.prompt_cached)
 
+    def spend(self, tokens: int, flops: int) -> bool:
+        """Book a verification that is computed elsewhere; False, and nothing booked, when the budget has no room for it."""
+        _, left = self._left()
+        if left is not None and flops > left:
+            self.stopped = self.stopped or StopReason.FLOPS
+            return False
+        self.tokens["verified"] += tokens
+        self.flops["verify"] += flops
+        return True
+
     async def expire(self) -> None:
         """The deadline passed: nothing more is granted, and whoever waits for a grant is told."""
         self.stopped = self.stopped or StopReason.SECONDS

@@ -16,10 +16,13 @@ from app.admission import Admission
 from app.errors import Busy, Disconnected, EngineDead, PonderError, QuotaExceeded
 from app.metering.adapter_metrics import AdapterMetrics
 from app.metering.meter import Meter
+from app.traces import Trace
 
 REQUEST_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 FIRST_TOKEN_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 CANDIDATES = (1, 2, 4, 8, 16, 32, 64, 128)
+NODES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
+DEPTH = (1, 2, 4, 8, 16, 32, 64)
 FLOPS = tuple(10.0**exponent for exponent in range(9, 18))
 
 
@@ -55,6 +58,8 @@ class Metrics:
         self.first_token = histogram("time_to_first_token_seconds", "Until the first token of an answer.", FIRST_TOKEN_SECONDS)
         self.candidates = histogram("candidates", "Candidates drawn per request.", CANDIDATES)
         self.request_flops = histogram("request_flops", "FLOPs spent per request.", FLOPS)
+        self.nodes = histogram("tree_nodes", "Nodes of the search tree, per request.", NODES)
+        self.depth = histogram("tree_depth", "Steps from the prompt to the deepest node, per request.", DEPTH)
         self.adapters = AdapterMetrics(registry, self.forget_adapter)
         self.in_flight = Gauge("ponder_requests_in_flight", "Requests admitted and not ended.", registry=registry)
 
@@ -79,8 +84,8 @@ class Metrics:
             raise
 
     @contextmanager
-    def request(self, labels: Labels, meter: Meter) -> Iterator[None]:
-        """Count one request and everything on its meter, however it ends."""
+    def request(self, labels: Labels, meter: Meter, trace: Trace) -> Iterator[None]:
+        """Count one request, everything on its meter and the tree that it grew, however it ends."""
         self.in_flight.inc()
         outcome = "cancelled"
         try:
@@ -100,6 +105,11 @@ class Metrics:
         finally:
             self.in_flight.dec()
             self._book(labels, meter, outcome)
+            self._book_tree(labels._replace(adapter=self.adapters.label(labels.adapter)), trace)
+
+    def _book_tree(self, labels: Labels, trace: Trace) -> None:
+        self.nodes.labels(*labels).observe(len(trace.nodes))
+        self.depth.labels(*labels).observe(trace.depth)
 
     def _book(self, labels: Labels, meter: Meter, outcome: str) -> None:
         labels = labels._replace(adapter=self.adapters.label(labels.adapter))
@@ -124,7 +134,7 @@ class Metrics:
         """Drop the series of a name that is no longer served, so that a scrape does not grow with names that come and go."""
         for metric in (
             self.requests, self.tokens, self.flops, self.flops_saved, self.branches, self.exhausted,
-            self.seconds, self.first_token, self.candidates, self.request_flops,
+            self.seconds, self.first_token, self.candidates, self.request_flops, self.nodes, self.depth,
         ):  # fmt: skip
             metric.remove_by_labels({"adapter": name})
 

@@ -1,14 +1,51 @@
-"""Scores for candidates, over the ports of `strategies.base`. Each is built from `Tools`, so that requests share no state."""
+"""Scores for candidates, over the ports of `strategies.base`. Each is built from `Tools`, so that requests share no state.
+
+Those without parameters are chosen by their name; the others by an object whose key is their name, as `{"regex": "yes|no"}`.
+"""
+
+from typing import Literal
 
 from strategies.base import Verifier
 from strategies.named import Named
-from strategies.verifiers.adapter import AdapterChoice, AdapterVerifier
+from strategies.strategy import Tools
+from strategies.verifiers.adapter import AdapterChoice
+from strategies.verifiers.arithmetic import ArithmeticChoice
 from strategies.verifiers.likelihood import Likelihood
 from strategies.verifiers.majority import Majority
+from strategies.verifiers.p_true import PTrue
+from strategies.verifiers.reward_model import RewardModelChoice
+from strategies.verifiers.rules import NumberChoice, RegexChoice, SchemaChoice
 from strategies.verifiers.self_certainty import SelfCertainty
 
-VerifierClass = type[Majority] | type[Likelihood] | type[SelfCertainty]
+VerifierClass = type[Majority] | type[Likelihood] | type[SelfCertainty] | type[PTrue]
+ChoiceClass = (
+    type[AdapterChoice]
+    | type[RewardModelChoice]
+    | type[RegexChoice]
+    | type[SchemaChoice]
+    | type[NumberChoice]
+    | type[ArithmeticChoice]
+)
+Choice = AdapterChoice | RewardModelChoice | RegexChoice | SchemaChoice | NumberChoice | ArithmeticChoice
 
-VERIFIERS: Named[VerifierClass] = Named("verifier", (Majority, Likelihood, SelfCertainty))
+VERIFIERS: Named[VerifierClass] = Named("verifier", (Majority, Likelihood, SelfCertainty, PTrue))
+CHOICES: Named[ChoiceClass] = Named(
+    "verifier", (AdapterChoice, RewardModelChoice, RegexChoice, SchemaChoice, NumberChoice, ArithmeticChoice)
+)
 
-__all__ = ["VERIFIERS", "AdapterChoice", "AdapterVerifier", "Verifier"]
+AnyVerifier = Literal["majority", "likelihood", "self_certainty", "p_true"] | Choice
+StepVerifier = Literal["likelihood", "self_certainty", "p_true"] | Choice
+"""Those that can judge an answer that is not finished; a majority cannot."""
+
+
+def build(choice: str | Choice, tools: Tools) -> Verifier:
+    """The verifier; raises `UnsupportedTask` when its rule is broken or this server has none of that name."""
+    return VERIFIERS[choice](tools) if isinstance(choice, str) else choice.build(tools)
+
+
+def adapters_of(choice: object) -> tuple[str, ...]:
+    """Adapters that the choice needs."""
+    return choice.adapters if isinstance(choice, AdapterChoice) else ()
+
+
+__all__ = ["CHOICES", "VERIFIERS", "AnyVerifier", "Choice", "StepVerifier", "Verifier", "adapters_of", "build"]

@@ -1,32 +1,49 @@
 """An adapter that was taught to judge: it is asked whether an answer is right, and its word is one token."""
 
-import asyncio
-import math
+import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from strategies.base import Candidate, Model, Task
-from strategies.strategy import Params
+from strategies.base import Candidate, Inquiry, Model, Task, Verifier, VerifierFailed
+from strategies.strategy import Params, Tools
+from strategies.verifiers.asking import ask
 
-QUESTION = "\nIs this answer correct (Yes or No)?"
-VERDICTS = (" Yes", " No")
+DEFAULT = Inquiry("\nIs this answer correct (Yes or No)?", " Yes", " No")
+"""For adapters that do not say how they were taught."""
+
+_PLACEHOLDER = re.compile(r"\{(question|answer|step)\}")
 
 
 class AdapterChoice(Params):
     """`{"adapter": name}` where a verifier is to be named."""
 
+    name: ClassVar[str] = "adapter"
+    summary: ClassVar[str] = (
+        "The word of a LoRA adapter on the answer (ORM) or on each step (PRM): P(Yes), asked as it was taught."
+    )
+
     adapter: Annotated[
         str, Field(min_length=1, max_length=129, description="name of the adapter, `name:sha8` to pin a version")
     ]
 
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """To be leased for the run."""
+        return (self.adapter,)
+
+    def build(self, tools: Tools) -> Verifier:  # noqa: ARG002 - as all choices
+        """The verifier of that name."""
+        return AdapterVerifier(self.adapter)
+
 
 class AdapterVerifier:
-    """P(Yes) / (P(Yes) + P(No)) as the token after question and answer, by the adapter of that name."""
+    """P(Yes) / (P(Yes) + P(No)) as the token after the inquiry, by the adapter of that name."""
 
     name = "adapter"
     num_logprobs: int | None = None
+    is_exact = False
 
     def __init__(self, adapter: str) -> None:
         self.adapter = adapter
@@ -34,16 +51,17 @@ class AdapterVerifier:
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:
         """In [0, 1]; all candidates are judged together."""
         judge = model.using(self.adapter)
-        question = task.encode(QUESTION)
-        options = [task.encode(verdict)[0] for verdict in VERDICTS]
-        async with asyncio.TaskGroup() as group:
-            verdicts = [
-                group.create_task(judge.score_options((*task.prefix, *candidate.token_ids, *question), options))
-                for candidate in candidates
-            ]
-        return [_probability(*verdict.result()) for verdict in verdicts]
+        inquiry = judge.inquiry or DEFAULT
+        words = [task.encode(word)[:1] for word in (inquiry.yes, inquiry.no)]
+        if words[0] == words[1] or not all(words):
+            raise VerifierFailed(f"{inquiry.yes!r} and {inquiry.no!r} begin with the same token: {self.adapter} cannot judge")
+        [[yes], [no]] = words
+        return await ask(judge, candidates, lambda candidate: _prompt(task, candidate, inquiry.template), yes, no)
 
 
-def _probability(yes: float, no: float) -> float:
-    """Of yes, when it is either: the logistic function of the difference."""
-    return 1 / (1 + math.exp(min(no - yes, 700.0)))
+def _prompt(task: Task, candidate: Candidate, template: str) -> tuple[int, ...]:
+    """What follows the answer, or a prompt of its own around question, answer and step. Text is put in, never interpreted."""
+    if "{answer}" not in template:
+        return (*task.said(candidate), *task.encode(template))
+    parts = {"question": task.question, "answer": candidate.text, "step": candidate.last_step or candidate.text}
+    return task.encode(_PLACEHOLDER.sub(lambda match: parts[match[1]], template))

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-from strategies.ballot import mean_logprob
 from strategies.base import Candidate, Model, Task
 from strategies.strategy import Tools
 
@@ -14,10 +13,16 @@ class Likelihood:
     name = "likelihood"
     summary = "Mean log-probability of the tokens."
     num_logprobs: int | None = 0
+    is_exact = False
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: Tools | None = None) -> None:
         """It needs no tools."""
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
         """In (0, 1]; 0 for a candidate without tokens."""
-        return [min(math.exp(mean_logprob(candidate)), 1.0) for candidate in candidates]
+        return [_mean_probability(candidate) for candidate in candidates]
+
+
+def _mean_probability(candidate: Candidate) -> float:
+    entries = candidate.logprobs[candidate.step_start :]
+    return min(math.exp(sum(entry.logprob for entry in entries) / len(entries)), 1.0) if entries else 0.0

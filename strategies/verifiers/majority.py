@@ -14,6 +14,7 @@ class Majority:
     name = "majority"
     summary = "Votes for the candidate's answer, ties by likelihood; needs comparable answers."
     num_logprobs: int | None = 0
+    is_exact = False
 
     def __init__(self, tools: Tools) -> None:
         self._equivalence = tools.equivalence

@@ -20,13 +20,14 @@ class SelfCertainty:
     name = "self_certainty"
     summary = "Mean distance of the predictions from uniform, from the 20 most probable tokens."
     num_logprobs: int | None = TOP_K
+    is_exact = False
 
     def __init__(self, tools: Tools) -> None:
         self._vocab_size = tools.vocab_size
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
         """In [0, 1]; 0 for a candidate without tokens."""
-        return [1 - math.exp(-self._certainty(candidate.logprobs)) for candidate in candidates]
+        return [1 - math.exp(-self._certainty(candidate.logprobs[candidate.step_start :])) for candidate in candidates]
 
     def _certainty(self, entries: Sequence[TokenLogprob]) -> float:
         if not entries:

@@ -1,6 +1,8 @@
 """A model that says what it is told, in whatever order it is told to."""
 
 import asyncio
+import random
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -8,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from strategies.answers import Equivalence
-from strategies.base import AnswerKind, Candidate, Delta, StopReason, Task, TokenLogprob
+from strategies.base import AnswerKind, Candidate, Delta, Step, StopReason, Task, TokenLogprob
 from strategies.strategy import Tools
 
 
@@ -49,6 +51,8 @@ class FakeModel:
         *,
         first_index: int = 0,
         num_logprobs: int | None = None,
+        step: Step | None = None,
+        max_tokens: int | None = None,
         on_delta: Callable[[Delta], None] | None = None,
     ) -> AsyncIterator[AsyncIterator[Candidate]]:
         self.asked_logprobs.append(num_logprobs)
@@ -77,6 +81,158 @@ class FakeModel:
     async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
         return [0.0] * len(options)
 
+    def using(self, adapter: str) -> "FakeModel":
+        return self
+
+    def spend(self, tokens: int, flops: int) -> bool:
+        return True
+
+    inquiry = None
+    deadline = None
+
+
+class Words:
+    """A vocabulary: words with the white space before them are tokens, and joining them gives the text back."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, int] = {}
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self._ids.setdefault(word, len(self._ids)) for word in re.findall(r"\s*\S+|\s+$", text))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        words = list(self._ids)
+        return "".join(words[token] for token in token_ids)
+
+
+class TreeModel:
+    """A `Model` that grows a scripted tree.
+
+    Args:
+        script: (what was said so far, position among those drawn together) -> the rest of the answer. It is cut into steps as asked.
+        weigh: (the whole text, the word) -> log-probability of a word as the next one.
+        logprob: (a word) -> its log-probability.
+        tokens: may be generated before the budget is spent; `shuffle` lets branches complete in an order drawn from it.
+
+    """
+
+    def __init__(
+        self,
+        words: Words,
+        script: Callable[[str, int], str],
+        *,
+        weigh: Callable[[str, str], float] = lambda _text, _word: 0.0,
+        logprob: Callable[[str], float] = lambda word: -0.1 * len(word.strip()),
+        tokens: int | None = None,
+        shuffle: random.Random | None = None,
+        hang_after: int | None = None,
+    ) -> None:
+        self.words, self._script, self._weigh, self._logprob = words, script, weigh, logprob
+        self._left, self._shuffle, self._hang_after = tokens, shuffle, hang_after
+        self.stopped: StopReason | None = None
+        self.deadline: float | None = None
+        self.inquiry = None
+        self.used: list[str] = []
+        self.num_open = self.most_open = self.num_drawn = 0
+        self.asked: list[str] = []
+
+    def using(self, adapter: str) -> "TreeModel":
+        self.used.append(adapter)
+        return self
+
+    def spend(self, tokens: int, flops: int) -> bool:
+        return True
+
+    @asynccontextmanager
+    async def sample(
+        self, prefix, n, *, first_index=0, num_logprobs=None, step=None, max_tokens=None, on_delta=None
+    ) -> AsyncIterator[AsyncIterator[Candidate]]:
+        self.num_open += n
+        self.most_open = max(self.most_open, self.num_open)
+        try:
+            yield self._deliver(self.words.decode(prefix), n, first_index, step or Step())
+        finally:
+            self.num_open -= n
+
+    async def _deliver(self, text: str, n: int, first: int, step: Step) -> AsyncIterator[Candidate]:
+        said = text.partition("|")[2]
+        order = list(range(n))
+        if self._shuffle is not None:
+            self._shuffle.shuffle(order)
+        for position in order:
+            if self._hang_after is not None and self.num_drawn >= self._hang_after:
+                await asyncio.Event().wait()
+            for _ in range(self._shuffle.randrange(6) if self._shuffle else 1):
+                await asyncio.sleep(0)
+            candidate = self._cut(first + position, self._script(said, position), step)
+            if candidate is None:
+                return
+            self.num_drawn += 1
+            yield candidate
+
+    def _cut(self, index: int, rest: str, step: Step) -> Candidate | None:
+        ends = [rest.index(separator) + len(separator) for separator in step.separators if separator in rest]
+        text, finish = (rest[: min(ends)], "step") if ends else (rest, "stop")
+        tokens = self.words.encode(text)
+        if step.max_tokens is not None and len(tokens) > step.max_tokens:
+            tokens, finish = tokens[: step.max_tokens], "step"
+        if self._left is not None:
+            if self._left <= 0:
+                self.stopped = StopReason.TOKENS
+                return None
+            if len(tokens) > self._left:
+                tokens, finish, self.stopped = tokens[: self._left], "length", StopReason.TOKENS
+            self._left -= len(tokens)
+        entries = tuple(TokenLogprob(word, t, self._logprob(word)) for t in tokens if (word := self.words.decode([t])))
+        return Candidate(index, self.words.decode(tokens), tokens, finish, None, entries)
+
+    async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
+        text = self.words.decode(prefix)
+        self.asked.append(text)
+        await asyncio.sleep(0)
+        return [self._weigh(text, self.words.decode([option])) for option in options]
+
+
+@pytest.fixture
+def words():
+    """A vocabulary of its own for each test."""
+    return Words()
+
+
+@pytest.fixture
+def grow(words):
+    """`grow(script, **of_the_model)`: a model over a scripted tree. A script may be a table from what was said to what comes next."""
+
+    def model(script: Callable[[str, int], str] | dict[str, list[str]], **fields: object) -> TreeModel:
+        if isinstance(script, dict):
+            table = script
+
+            def of_table(said: str, position: int) -> str:
+                nexts = table[said]
+                return nexts[position % len(nexts)]
+
+            return TreeModel(words, of_table, **fields)
+        return TreeModel(words, script, **fields)
+
+    return model
+
+
+@pytest.fixture
+def question(words):
+    """`question(kind, **fields)`: a task whose prompt ends where the answer begins, marked by a bar."""
+
+    def of(kind: AnswerKind = AnswerKind.MATH, **fields: object) -> Task:
+        return Task(
+            question="?",
+            prefix=words.encode("Q|"),
+            kind=kind,
+            encode=words.encode,
+            follow_up=lambda text: words.encode(f"\nuser: {text}\nassistant:"),
+            **fields,
+        )
+
+    return of
+
 
 @pytest.fixture
 def make():
@@ -100,7 +256,7 @@ def task():
     """`task(kind, num_choices)`: a task."""
 
     def of(kind: AnswerKind = AnswerKind.MATH, num_choices: int = 1) -> Task:
-        return Task(question="?", prefix=(1, 2, 3), kind=kind, num_choices=num_choices)
+        return Task(question="?", prefix=(1, 2, 3), kind=kind, num_choices=num_choices, encode=lambda _text: (7,))
 
     return of
 

@@ -94,9 +94,9 @@ def test_reading_takes_no_longer_than_the_text_deserves(kind: AnswerKind, openin
     """A hostile text ten times as long costs about ten times as much, never its square."""
 
     def seconds(text: str) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         read_answer(kind, opening + text + "!")
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     short = max(min(seconds(unit * (2_000 // len(unit))) for _ in range(3)), 1e-4)
     assert seconds(unit * (100_000 // len(unit))) < 100 * short + 0.05

@@ -15,16 +15,26 @@ TEXTS = ["42", "so 41", "it is 42", "42 is it", "7", "is 42", "41", "no idea", "
 ALL = pytest.mark.parametrize("name", STRATEGIES.names())
 
 
-def build(name: str, tools, **params: object):
-    """A strategy with four candidates, or with its own parameters."""
+SIZED = {
+    "best_of_n": lambda n: {"n": n},
+    "self_consistency": lambda n: {"n": n},
+    "beam_search": lambda n: {"n": n, "expand": n},
+    "tree_of_thoughts": lambda n: {"samples": n, "breadth": n, "evaluate": "verifier"},
+    "mcts": lambda n: {"iterations": 1, "expand": n, "workers": 1},
+    "particle_filtering": lambda n: {"n": n},
+    "sequential_revision": lambda n: {"chains": n, "attempts": 1},
+}
+"""Parameters with which a strategy draws n candidates of an answer that is one step."""
+
+
+def build(name: str, tools, n: int = 4):
+    """A strategy with n candidates."""
     cls = STRATEGIES[name]
-    if "n" in cls.Params.model_fields:
-        params = {"n": 4, **params}
-    return cls(cls.Params.model_validate(params), tools)
+    return cls(cls.Params.model_validate(SIZED[name](n) if name in SIZED else {}), tools)
 
 
-async def run(name: str, task, model, tools, emit=silent, **params: object) -> Result:
-    return await build(name, tools, **params)(task, model, emit)
+async def run(name: str, task, model, tools, emit=silent, n: int = 4) -> Result:
+    return await build(name, tools, n)(task, model, emit)
 
 
 @ALL
@@ -40,17 +50,23 @@ async def test_returns_one_answer_by_default(name: str, make, task, tools) -> No
 @given(order=st.permutations(range(8)))
 async def test_the_order_of_completion_changes_nothing(name: str, order: list[int], make, task, tools) -> None:
     """The whole result is the same, candidates and all."""
-    usual = await run(name, task(), make(*TEXTS), tools, **({} if name == "direct" else {"n": 8}))
-    other = await run(name, task(), make(*TEXTS, order=order), tools, **({} if name == "direct" else {"n": 8}))
+    usual = await run(name, task(), make(*TEXTS), tools, n=8)
+    other = await run(name, task(), make(*TEXTS, order=order), tools, n=8)
     assert other == usual
 
 
 @ALL
 async def test_one_candidate_is_what_direct_answers(name: str, make, task, tools) -> None:
     """With n = 1 there is nothing to choose from."""
-    result = await run(name, task(), make(*TEXTS), tools, **({} if name == "direct" else {"n": 1}))
+    result = await run(name, task(), make(*TEXTS), tools, n=1)
     direct = await run("direct", task(), make(*TEXTS), tools)
-    assert result.chosen[0].candidate == direct.chosen[0].candidate
+    one, other = result.chosen[0].candidate, direct.chosen[0].candidate
+    assert (one.index, one.text, one.token_ids, one.finish_reason) == (
+        other.index,
+        other.text,
+        other.token_ids,
+        other.finish_reason,
+    )
 
 
 @ALL
@@ -60,7 +76,7 @@ async def test_never_draws_more_than_asked_and_ends_what_it_started(name: str, m
     strategy = build(name, tools)
     await strategy(task(), model, silent)
     assert model.num_open == 0
-    assert model.num_drawn <= strategy.width(strategy.params, 1)
+    assert model.num_drawn <= strategy.width(1)
 
 
 @ALL
@@ -83,12 +99,12 @@ async def test_a_spent_budget_returns_the_best_so_far_and_says_so(
     name: str, cut_after: int, reason: StopReason, make, task, tools
 ) -> None:
     """At any moment there is an answer once there is a candidate."""
-    params = {} if name == "direct" else {"n": 4}
+    num = 1 if name == "direct" else 4
     model = make("41", "42", "42", "42", cut_after=cut_after, reason=reason)
-    result = await run(name, task(num_choices=1), model, tools, **params)
+    result = await run(name, task(num_choices=1), model, tools)
     assert len(result.chosen) == min(cut_after, 1)
-    assert len(result.candidates) == min(cut_after, 4 if params else 1)
-    if cut_after < (4 if params else 1):
+    assert len(result.candidates) == min(cut_after, num)
+    if cut_after < num:
         assert result.stop_reason is reason
 
 
@@ -109,21 +125,35 @@ async def test_a_tie_goes_to_the_first_where_nothing_tells_them_apart(name: str,
 
 @ALL
 async def test_reports_while_it_works(name: str, make, task, tools) -> None:
-    """Deltas or progress, at least one for each candidate that counts."""
+    """Deltas, or progress with each candidate as a node."""
     seen: list[object] = []
     result = await run(name, task(), make(*TEXTS), tools, emit=seen.append)
-    assert len(seen) >= len(result.candidates)
-    if name != "direct":
+    if name == "direct":
+        assert len(seen) == len(result.candidates)
+    else:
         assert all(isinstance(event, Progress) for event in seen)
+        assert {node.id for event in seen for node in event.nodes} == {one.candidate.index for one in result.candidates}
 
 
 @pytest.mark.parametrize("name", [name for name in STRATEGIES.names() if name != "direct"])
-async def test_more_choices_than_candidates_are_refused(name: str, task) -> None:
+async def test_more_choices_than_candidates_are_refused(name: str, task, tools) -> None:
     """Before anything is drawn, naming the parameter."""
-    cls = STRATEGIES[name]
+    strategy = build(name, tools, n=1)
     with pytest.raises(UnsupportedTask) as refusal:
-        cls.check(cls.Params.model_validate({"n": 2}), task(num_choices=3))
-    assert refusal.value.parameter == "n"
+        strategy.check(task(num_choices=3))
+    assert refusal.value.parameter in type(strategy).Params.model_fields
+
+
+@ALL
+async def test_a_forecast_is_what_it_takes_when_nothing_ends_it(name: str, make, task, tools) -> None:
+    """For answers of one step, of the length that is expected."""
+    strategy = build(name, tools)
+    forecast = strategy.forecast(task(), answer_tokens=10)
+    model = make(*TEXTS)
+    await strategy(task(), model, silent)
+    assert forecast.branches >= model.num_drawn
+    assert forecast.tokens >= 10
+    assert forecast.rounds >= 1
 
 
 @ALL

@@ -104,8 +104,8 @@ async def test_nothing_readable_gives_the_likeliest_whole_text(make, says, task,
     assert result.chosen[0].candidate.text == "well"
 
 
-async def test_open_questions_are_refused(task) -> None:
+async def test_open_questions_are_refused(task, tools) -> None:
     """There is nothing to vote on, and the parameter that would help is named."""
     with pytest.raises(UnsupportedTask) as refusal:
-        SelfConsistency.check(SelfConsistencyParams(), task(AnswerKind.OPEN))
+        SelfConsistency(SelfConsistencyParams(), tools).check(task(AnswerKind.OPEN))
     assert refusal.value.parameter == "answer"

@@ -1,0 +1,30 @@
+"""`/v1/traces/{id}`: the whole tree of one of the caller's own requests, finished or running."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+
+from app.api import replies
+from app.api.access import caller
+from app.api.errors import RESPONSES
+from app.asks import Caller
+from app.service import Service
+
+router = APIRouter(responses={status: RESPONSES[status] for status in (401, 404)})
+
+
+@router.get("/v1/traces/{trace_id}")
+async def get_trace(request: Request, trace_id: str, who: Annotated[Caller, Depends(caller)]) -> dict[str, Any]:
+    """Its nodes with their texts, values, verdicts and costs; `ponder` is the reply's account, once there is one."""
+    service: Service = request.app.state.service
+    trace = service.traces.find(who.key, trace_id)
+    return {
+        "id": trace.id,
+        "object": "ponder.trace",
+        "created": int(trace.created),
+        "model": trace.model,
+        "strategy": trace.strategy,
+        "status": trace.status,
+        "nodes": [replies.node(number, node) for (number, _), node in sorted(trace.nodes.items())],
+        "ponder": trace.account,
+    }

@@ -1,0 +1,93 @@
+"""What the last requests did, node by node: kept in memory, within bounds, and shown only to the key that asked.
+
+A trace is there from the moment its request is admitted, so that a search can be watched while it runs. It holds what the model wrote,
+never the prompt. Knows no HTTP.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.errors import Disconnected, UnknownTrace
+from strategies.base import TraceNode
+
+NODE_CHARS = 200
+"""What a node takes besides its text."""
+
+
+@dataclass(slots=True)
+class Trace:
+    """One request's. `nodes` by the number of the prompt and their id; `account` is the reply's `ponder` object, when it is done."""
+
+    id: str
+    model: str
+    strategy: str
+    created: float = field(default_factory=time.time)
+    status: str = "running"
+    nodes: dict[tuple[int, int], TraceNode] = field(default_factory=dict)
+    account: Mapping[str, Any] | None = None
+    num_chars: int = 0
+
+    @property
+    def depth(self) -> int:
+        """Steps from the prompt to the deepest node."""
+        depths: dict[tuple[int, int], int] = {}
+        for (number, node_id), node in sorted(self.nodes.items()):  # a parent's id is smaller than its children's
+            depths[number, node_id] = depths.get((number, node.parent), 0) + 1 if node.parent is not None else 1
+        return max(depths.values(), default=0)
+
+    def take(self, number: int, nodes: Iterable[TraceNode]) -> None:
+        """New nodes, and those that have changed, of the prompt of that number."""
+        for node in nodes:
+            before = self.nodes.get((number, node.id))
+            self.num_chars += len(node.text) - len(before.text) if before else len(node.text) + NODE_CHARS
+            self.nodes[number, node.id] = node
+
+
+class Traces:
+    """The last ones, `max_traces` at most and `max_chars` together; older ones make room.
+
+    A client may choose the id of its request: another of the same id and key takes its place.
+    """
+
+    def __init__(self, max_traces: int, max_chars: int) -> None:
+        self._max_traces = max_traces
+        self._max_chars = max_chars
+        self._kept: OrderedDict[tuple[str, str], Trace] = OrderedDict()
+
+    @contextmanager
+    def recorded(self, key: str, trace: Trace) -> Iterator[Trace]:
+        """Keep it from now on; how the block ends is its status."""
+        self._kept.pop((key, trace.id), None)
+        self._kept[key, trace.id] = trace
+        self._make_room()
+        try:
+            yield trace
+            trace.status = "completed" if trace.account is not None else "cancelled"
+        except Disconnected:
+            trace.status = "cancelled"
+            raise
+        except Exception:
+            trace.status = "failed"
+            raise
+        except BaseException:
+            trace.status = "cancelled"
+            raise
+        finally:
+            self._make_room()
+
+    def find(self, key: str, trace_id: str) -> Trace:
+        """The trace of that id that the key made, or `UnknownTrace`."""
+        try:
+            return self._kept[key, trace_id]
+        except KeyError:
+            raise UnknownTrace(f"There is no trace `{trace_id}`, or not any more.", parameter="id") from None
+
+    def _make_room(self) -> None:
+        num_chars = sum(trace.num_chars for trace in self._kept.values())
+        while self._kept and (len(self._kept) > self._max_traces or num_chars > self._max_chars):
+            _, oldest = self._kept.popitem(last=False)
+            num_chars -= oldest.num_chars

@@ -1,0 +1,69 @@
+"""Monte Carlo tree search over the steps of an answer.
+
+An iteration selects a node by UCT or PUCT, draws `expand` next steps of it, values each, and backs the values up to the root, one visit
+for each step (sum back-up, mean value; FIELD A7). `workers` iterations are under way at once, told apart by virtual loss. They are
+backed up in the order in which they were selected, whoever is ready first: selection k sees exactly the results of those up to
+k - workers, so that the tree depends on the samples alone while the engine is never left waiting.
+"""
+
+import asyncio
+from collections import deque
+
+from strategies.base import AnswerKind, Result, StopReason, Task, UnsupportedTask
+from strategies.mcts_run import MctsParams, MctsRun
+from strategies.stepwise import Stepwise
+from strategies.strategy import Forecast, check_choices
+from strategies.tree import Node, Tree
+
+
+class Mcts(Stepwise[MctsParams]):
+    """See the module."""
+
+    name = "mcts"
+    summary = "Monte Carlo tree search over steps, several workers at once."
+    Params = MctsParams
+
+    @property
+    def _rollouts(self) -> int:
+        return 0 if self.params.value == "verifier" else self.params.rollouts
+
+    def width(self, num_choices: int) -> int:
+        """All workers, while they draw steps or complete them."""
+        return max(self.params.workers * self.params.expand * max(self._rollouts, 1), num_choices)
+
+    def check(self, task: Task) -> None:
+        """Refuse agreement among answers that cannot be compared."""
+        super().check(task)
+        check_choices(self.name, task, self.params.iterations * self.params.expand, "iterations")
+        if self.params.value == "agreement" and task.kind is AnswerKind.OPEN:
+            message = 'agreement needs answers that can be compared: set "answer" to their kind, or choose another value'
+            raise UnsupportedTask(message, parameter="value")
+
+    def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - as all strategies
+        """Every iteration draws full steps; rollouts have half of an answer to go on average."""
+        steps = self.params.iterations * self.params.expand
+        tokens = steps * min(self.params.step_tokens, answer_tokens) + steps * self._rollouts * answer_tokens // 2
+        num_rounds = -(-self.params.iterations // self.params.workers) * (2 if self._rollouts else 1)
+        num_verdicts = {"verifier": steps, "rollout": steps * self._rollouts, "agreement": 0}[self.params.value]
+        return Forecast(steps * (1 + self._rollouts), tokens, num_rounds, num_verdicts)
+
+    async def search(self, tree: Tree) -> Result:
+        """Keep the workers busy until nothing is left to select, to spend or to decide."""
+        run = MctsRun(self.params, tree, self.tools)
+        under_way: deque[tuple[Node, asyncio.Task[tuple[list[Node], list[Node]]]]] = deque()
+        num_left = self.params.iterations
+        is_settled = False
+        async with asyncio.TaskGroup() as group:
+            while not is_settled:
+                while num_left and len(under_way) < self.params.workers and not tree.is_over and (node := run.select()):
+                    first = tree.reserve(self.params.expand * (1 + self._rollouts))
+                    under_way.append((node, group.create_task(run.expand(node, first, self._rollouts))))
+                    num_left -= 1
+                if not under_way:
+                    break
+                node, expansion = under_way.popleft()
+                await run.back_up(node, *await expansion)
+                is_settled = tree.proven is not None or run.is_decided(num_left + len(under_way))
+            for _, expansion in under_way:
+                expansion.cancel()
+        return await run.result(StopReason.SETTLED if is_settled else StopReason.COMPLETED)

@@ -1,0 +1,177 @@
+"""Draft, then revise with the previous attempts in view; several such chains side by side (Snell et al. 2024).
+
+Each attempt is a whole answer in the turn after a request to reconsider, so that its prefix is the conversation so far and in the cache.
+All attempts of all chains are candidates: Snell et al. choose among all of them too, since a revision may spoil a right answer.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+from pydantic import Field
+
+from strategies.base import (
+    AnswerKind,
+    Candidate,
+    Emit,
+    Model,
+    NodeState,
+    Progress,
+    Result,
+    StopReason,
+    Task,
+    TraceNode,
+    UnsupportedTask,
+    Verifier,
+)
+from strategies.choosing import By, choose
+from strategies.judge import Judge
+from strategies.strategy import Forecast, Params, Strategy, check_choices, ended
+from strategies.verifiers import AnyVerifier, adapters_of, build
+
+
+class SequentialRevisionParams(Params):
+    """Parameters of `sequential_revision`."""
+
+    chains: Annotated[int, Field(ge=1, le=64, description="chains side by side")] = 2
+    attempts: Annotated[int, Field(ge=1, le=32, description="answers of each chain, the draft being the first")] = 4
+    in_view: Annotated[int, Field(ge=1, le=16, description="previous attempts that a revision sees, the latest ones")] = 4
+    prompt: Annotated[str, Field(min_length=1, max_length=4000, description="what asks for a revision")] = (
+        "There may be a mistake in that answer. Check it, and answer the question again."
+    )
+    verifier: Annotated[
+        AnyVerifier | None,
+        Field(description="who picks among all attempts; `majority` where they can be compared, else `likelihood`"),
+    ] = None
+    select: Annotated[By, Field(description="`score`: the best attempt; `vote`: weighted vote")] = "score"
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The one that judges."""
+        return adapters_of(self.verifier)
+
+
+@dataclass(slots=True)
+class _Run:
+    """All attempts so far, by chain and by index."""
+
+    task: Task
+    model: Model
+    judge: Judge
+    chains: list[list[Candidate]]
+    scores: dict[int, float] = field(default_factory=dict)
+    proven: int | None = None
+
+    @property
+    def attempts(self) -> list[Candidate]:
+        return sorted((one for chain in self.chains for one in chain), key=lambda one: one.index)
+
+
+class SequentialRevision(Strategy[SequentialRevisionParams]):
+    """See the module."""
+
+    name = "sequential_revision"
+    summary = "Answers, then revises with the previous attempts in view, in several chains side by side."
+    Params = SequentialRevisionParams
+
+    def width(self, num_choices: int) -> int:
+        """All chains."""
+        return max(self.params.chains, num_choices)
+
+    def check(self, task: Task) -> None:
+        """As `best_of_n`."""
+        check_choices(self.name, task, self.params.chains * self.params.attempts, "attempts")
+        if self.params.verifier == "majority" and task.kind is AnswerKind.OPEN:
+            message = 'majority needs answers that can be compared: set "answer" to their kind, or choose another verifier'
+            raise UnsupportedTask(message, parameter="verifier")
+        self._verifier(task)
+
+    def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - as all strategies
+        """Every attempt a whole answer, one after the other."""
+        num = self.params.chains * self.params.attempts
+        return Forecast(num, num * answer_tokens, self.params.attempts, verdicts=num)
+
+    async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
+        """One attempt of every chain at a time; the drafts are as many samples of the prompt."""
+        judge = Judge(self._verifier(task), task, model)
+        run = _Run(task, model, judge, [[] for _ in range(self.params.chains)])
+        for number in range(self.params.attempts):
+            drawn = await (self._revisions(run, number) if number else self._drafts(run))
+            await self._judge(run, drawn)
+            emit(Progress(f"Attempt {number + 1} of {self.params.attempts}: {len(run.attempts)} answers", _nodes(run, drawn)))
+            if not drawn or run.proven is not None or model.stopped is not None:
+                break
+        attempts = run.attempts
+        if not judge.is_exact:
+            run.scores = dict(zip((one.index for one in attempts), await judge.score(attempts), strict=True))
+        chosen, scored = await choose(task, attempts, run.scores, self.tools.equivalence, self.params.select)
+        stop = StopReason.VERIFIED if run.proven is not None else ended(model)
+        winners = {one.candidate.index for one in chosen}
+        read = {one.candidate.index: one.answer for one in scored}
+        nodes = [replace(node, answer=read[node.id]) for node in _nodes(run, attempts, winners)]
+        return Result(chosen, scored, stop, tuple(nodes), tuple(judge.notes))
+
+    async def _drafts(self, run: _Run) -> list[Candidate]:
+        """One for each chain, all of the same prompt."""
+        logprobs = run.judge.num_logprobs
+        async with run.model.sample(run.task.prefix, len(run.chains), num_logprobs=logprobs) as samples:
+            drawn = sorted([candidate async for candidate in samples], key=lambda one: one.index)
+        for draft in drawn:
+            run.chains[draft.index].append(draft)
+        return drawn
+
+    async def _revisions(self, run: _Run, number: int) -> list[Candidate]:
+        """The next attempt of each chain that has not come to an end: cut off, or no room for more."""
+        going = [chain for chain in range(len(run.chains)) if len(run.chains[chain]) == number]
+        going = [chain for chain in going if run.chains[chain][-1].is_complete]
+        async with asyncio.TaskGroup() as group:
+            drawing = [group.create_task(self._revise(run, number, chain)) for chain in going]
+        return [one for drawn in drawing for one in drawn.result()]
+
+    async def _revise(self, run: _Run, number: int, chain: int) -> list[Candidate]:
+        attempts = run.chains[chain]
+        prefix = self._conversation(run.task, attempts[-self.params.in_view :])
+        index, logprobs = number * len(run.chains) + chain, run.judge.num_logprobs
+        sample = run.model.sample(prefix, 1, first_index=index, num_logprobs=logprobs, max_tokens=run.task.max_tokens)
+        async with sample as samples:
+            drawn = [candidate async for candidate in samples]
+        attempts.extend(drawn)
+        return drawn
+
+    def _conversation(self, task: Task, previous: Sequence[Candidate]) -> tuple[int, ...]:
+        ask = task.follow_up(self.params.prompt)
+        prefix = task.prefix
+        for attempt in previous:
+            prefix = (*prefix, *task.said(attempt)[len(task.prefix) :], *ask)
+        return prefix
+
+    async def _judge(self, run: _Run, drawn: Sequence[Candidate]) -> None:
+        """An exact verifier is asked at once, and ends it."""
+        if run.judge.is_exact:
+            for candidate, score in zip(drawn, await run.judge.score(drawn), strict=True):
+                run.scores[candidate.index] = score
+                if run.proven is None and run.judge.has_proven(candidate, score):
+                    run.proven = candidate.index
+
+    def _verifier(self, task: Task) -> Verifier:
+        return build(self.params.verifier or ("likelihood" if task.kind is AnswerKind.OPEN else "majority"), self.tools)
+
+
+def _nodes(run: _Run, attempts: Sequence[Candidate], winners: set[int] | None = None) -> tuple[TraceNode, ...]:
+    """Attempts as nodes, each the child of the one that it revises."""
+    num_chains = len(run.chains)
+    return tuple(
+        TraceNode(
+            id=one.index,
+            parent=one.index - num_chains if one.index >= num_chains else None,
+            text=one.text,
+            tokens=len(one.token_ids),
+            state=NodeState.CHOSEN if winners and one.index in winners else NodeState.FINAL,
+            verdict=run.scores.get(one.index),
+            value=run.scores.get(one.index),
+            finish_reason=one.finish_reason,
+            cost=one.cost,
+        )
+        for one in attempts
+    )

@@ -1,0 +1,232 @@
+"""The tree that searches grow: partial answers as token prefixes of one another, so that the engine's prefix cache is hit.
+
+Nodes are numbered in the order in which they were asked for, never in that of completion: the number is the branch's index, and so
+its seed. What to grow next, and what to keep, is the business of each search.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from strategies.ballot import mean_logprob
+from strategies.base import Candidate, Emit, Model, NodeState, Progress, Result, Step, StopReason, Task, TraceNode
+from strategies.choosing import By, choose
+from strategies.judge import Judge
+from strategies.strategy import Tools, ended
+
+ROOT = -1
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A partial or whole answer.
+
+    Attributes:
+        path: everything from the prompt to here; `step_start` marks the last step.
+        verdict: the verifier's word on it, in [0, 1]; `value` what the search makes of the verdicts along the path.
+        visits: how often a tree search came by, and `total` the sum of the values that it brought; `pending` visits are under way.
+        is_rollout: drawn to the end only to see where its parent leads, never continued.
+
+    """
+
+    path: Candidate
+    parent: "Node | None" = None
+    depth: int = 0
+    children: list["Node"] = field(default_factory=list)
+    state: NodeState = NodeState.OPEN
+    verdict: float | None = None
+    value: float | None = None
+    visits: int = 0
+    total: float = 0.0
+    pending: int = 0
+    is_rollout: bool = False
+
+    @property
+    def id(self) -> int:
+        """As the path's index."""
+        return self.path.index
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be continued."""
+        return self.path.finish_reason == "step" and self.state is NodeState.OPEN
+
+    @property
+    def text(self) -> str:
+        """Of the last step."""
+        return self.path.last_step
+
+    def trace(self) -> TraceNode:
+        """As it stands."""
+        is_first = self.parent is None or self.parent.id == ROOT
+        return TraceNode(
+            id=self.id,
+            parent=None if is_first or self.parent is None else self.parent.id,
+            text=self.text,
+            tokens=len(self.path.token_ids) - self.path.step_start,
+            state=self.state,
+            verdict=self.verdict,
+            value=self.value,
+            visits=self.visits,
+            finish_reason=self.path.finish_reason,
+            cost=self.path.cost,
+        )
+
+
+class Tree:
+    """Grows over a model, for one task.
+
+    Args:
+        judge: scores what has grown.
+        step: how a step ends; a task under a grammar has whole answers for steps, since a grammar cannot begin in the middle.
+        depth: steps of an answer; the last one runs to its end.
+
+    """
+
+    def __init__(self, task: Task, model: Model, emit: Emit, judge: Judge, *, step: Step, depth: int) -> None:
+        self.task = task
+        self.model = model
+        self.judge = judge
+        self._emit = emit
+        self._step = step
+        self._depth = 1 if task.is_constrained else depth
+        self.root = Node(Candidate(ROOT, "", (), "step"))
+        self.nodes: list[Node] = []
+        self.proven: Node | None = None
+        self._next_id = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to look for, or to spend."""
+        return self.proven is not None or self.model.stopped is not None
+
+    @property
+    def finals(self) -> list[Node]:
+        """Whole answers, by id."""
+        return sorted((node for node in self.nodes if node.path.is_complete), key=lambda node: node.id)
+
+    def reserve(self, num: int) -> int:
+        """The first of `num` ids, kept for nodes that are grown later than others and must not depend on when."""
+        first = self._next_id
+        self._next_id += num
+        return first
+
+    async def grow(
+        self, wants: Sequence[tuple[Node, int]], *, first: int | None = None, is_last: bool = False
+    ) -> list[list[Node]]:
+        """Draw so many next steps of each node, all together; the children of each, by id, not attached yet.
+
+        `first` is an id that was reserved for them; with `is_last` they run to the answer's end.
+        """
+        first = self.reserve(sum(num for _, num in wants)) if first is None else first
+        async with asyncio.TaskGroup() as group:
+            tasks = []
+            for node, num in wants:
+                tasks.append(group.create_task(self._continue(node, num, first, is_last=is_last)))
+                first += num
+        return [task.result() for task in tasks]
+
+    def graft(self, node: Node, thoughts: Iterable[str]) -> list[Node]:
+        """Children of texts that were written elsewhere, such as proposals; not attached yet."""
+        return [self._child(node, Candidate(self.reserve(1), text, self.task.encode(text), "step")) for text in thoughts]
+
+    def attach(self, nodes: Iterable[Node]) -> None:
+        """Make them part of the tree, and take note of a proven answer; in an order that does not depend on who was ready first."""
+        for node in nodes:
+            self.nodes.append(node)
+            if node.parent is not None:
+                node.parent.children.append(node)
+            if self.proven is None and self.judge.has_proven(node.path, node.verdict or 0.0):
+                self.proven = node
+
+    async def score(self, nodes: Sequence[Node], *, is_whole: bool = False) -> None:
+        """Ask for the verdict on each node: on its last step, or on the whole of it."""
+        paths = [replace(node.path, step_start=0, last_step=node.path.text) if is_whole else node.path for node in nodes]
+        for node, verdict in zip(nodes, await self.judge.score(paths), strict=True):
+            node.verdict = node.value = verdict
+
+    def drop_duplicates(self, nodes: Iterable[Node]) -> list[Node]:
+        """Those that say something new, the eldest of equals; the others are marked."""
+        known: set[tuple[str, bool]] = set()
+        distinct = []
+        for node in nodes:
+            key = (node.path.text.strip(), node.path.is_complete)
+            if key in known:
+                node.state = NodeState.DUPLICATE
+            else:
+                known.add(key)
+                distinct.append(node)
+        return distinct
+
+    def keep(self, nodes: Iterable[Node], num: int) -> list[Node]:
+        """The `num` best by value, the eldest of equals; the others are marked."""
+        ranked = sorted(nodes, key=lambda node: (-(node.value or 0.0), node.id))
+        for node in ranked[num:]:
+            node.state = NodeState.PRUNED
+        return ranked[:num]
+
+    def report(self, text: str, nodes: Iterable[Node] = ()) -> None:
+        """Tell whoever watches."""
+        self._emit(Progress(text, tuple(node.trace() for node in nodes)))
+
+    async def result(
+        self,
+        tools: Tools,
+        otherwise: StopReason,
+        *,
+        by: By,
+        scores: Mapping[int, float] | None = None,
+        preferred: Collection[int] = (),
+    ) -> Result:
+        """Choose among the whole answers, or where there is none yet, among the leaves: at any moment there is a best so far.
+
+        `scores` by id are the verdicts unless told otherwise; those `preferred` come before all others that are whole.
+        """
+        scores = scores if scores is not None else {node.id: node.verdict or 0.0 for node in self.nodes}
+        if self.proven is not None:
+            by, preferred = "score", {self.proven.id}
+        finals = self.finals
+        answers = finals or [node for node in self.nodes if not node.children]
+        paths = [node.path for node in answers]
+        equivalence = tools.equivalence
+        chosen, scored = await choose(self.task, paths, scores, equivalence, by if finals else "score", preferred=preferred)
+        for node in finals:
+            node.state = NodeState.FINAL
+        read = {one.candidate.index: one.answer for one in scored}
+        winners = {one.candidate.index for one in chosen}
+        for node in answers:
+            if node.id in winners:
+                node.state = NodeState.CHOSEN
+        traces = tuple(replace(node.trace(), answer=read.get(node.id)) for node in sorted(self.nodes, key=lambda node: node.id))
+        self._emit(Progress("", traces))
+        stop = StopReason.VERIFIED if self.proven is not None else ended(self.model, otherwise)
+        return Result(chosen, scored, stop, traces, tuple(self.judge.notes))
+
+    async def _continue(self, node: Node, num: int, first: int, *, is_last: bool) -> list[Node]:
+        step = None if is_last or node.depth + 1 >= self._depth else self._step
+        prefix = (*self.task.prefix, *node.path.token_ids)
+        logprobs = self.judge.num_logprobs
+        async with self.model.sample(prefix, num, first_index=first, num_logprobs=logprobs, step=step) as samples:
+            drawn = [candidate async for candidate in samples]
+        drawn.sort(key=lambda candidate: candidate.index)
+        return [self._child(node, one) for one in drawn]
+
+    def _child(self, parent: Node, step: Candidate) -> Node:
+        path = parent.path
+        return Node(
+            replace(
+                step,
+                text=path.text + step.text,
+                token_ids=path.token_ids + step.token_ids,
+                logprobs=path.logprobs + step.logprobs,
+                step_start=len(path.token_ids),
+                last_step=step.text,
+            ),
+            parent,
+            parent.depth + 1,
+        )
+
+
+def step_likelihood(node: Node) -> float:
+    """Mean log-probability of the last step; minus infinity where nothing is known."""
+    return mean_logprob(replace(node.path, logprobs=node.path.logprobs[node.path.step_start :]))

@@ -1,0 +1,161 @@
+"""Tree of Thoughts (Yao et al. 2023; FIELD A6): the model thinks of next thoughts and judges them itself.
+
+Breadth first, the `breadth` best states of each round are kept; depth first, the best thought is followed, and those that are valued below
+`prune` are not. Thoughts are continuations of the prompt, token for token, so that a state's prefix is in the cache.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from strategies import thoughts
+from strategies.base import NodeState, Result, StopReason, Task, UnsupportedTask
+from strategies.stepwise import StepParams, Stepwise
+from strategies.strategy import Forecast, check_choices
+from strategies.tree import Node, Tree
+from strategies.verifiers import StepVerifier
+
+Prompt = Annotated[str, Field(min_length=1, max_length=4000)]
+
+
+class TreeOfThoughtsParams(StepParams):
+    """Parameters of `tree_of_thoughts`."""
+
+    search: Annotated[Literal["bfs", "dfs"], Field(description="breadth first, or depth first with pruning")] = "bfs"
+    generate: Annotated[
+        Literal["sample", "propose"], Field(description="thoughts are sampled each for itself, or listed by one proposal")
+    ] = "sample"
+    evaluate: Annotated[
+        Literal["value", "vote", "verifier"],
+        Field(description="states are judged by the model's word on each, by its vote among them, or by `verifier`"),
+    ] = "value"
+    verifier: Annotated[
+        StepVerifier | None,
+        Field(description="judges whole answers, and with `evaluate` = `verifier` states too (`likelihood` by default)"),
+    ] = None  # type: ignore[assignment] # may be left out here
+    samples: Annotated[int, Field(ge=1, le=64, description="thoughts of each state")] = 4
+    breadth: Annotated[
+        int, Field(ge=1, le=64, description="states that are kept; depth first: answers after which it ends")
+    ] = 2
+    depth: Annotated[int, Field(ge=1, le=64, description="the most thoughts of an answer; the last one runs to its end")] = 8
+    expansions: Annotated[int, Field(ge=1, le=1024, description="depth first: states that are expanded at most")] = 32
+    prune: Annotated[float, Field(ge=0, le=1, description="depth first: value below which a state is given up")] = 0.02
+    votes: Annotated[int, Field(ge=1, le=16, description="votes, each with the choices in another order")] = 2
+    propose_prompt: Annotated[Prompt, Field(description="asks for `{n}` next steps")] = (
+        "List {n} different possible next steps, one per line, nothing else."
+    )
+    value_prompt: Annotated[Prompt, Field(description="asks for `sure`, `likely` or `impossible`")] = (
+        "Can what you have so far lead to the right answer? Reply with one word: sure, likely or impossible."
+    )
+    vote_prompt: Annotated[Prompt, Field(description="asks for the letter of one of `{choices}`")] = (
+        "Here are several attempts.\n\n{choices}\n\nWhich choice is best? Reply with its letter only."
+    )
+
+
+class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
+    """See the module."""
+
+    name = "tree_of_thoughts"
+    summary = "Thinks of several next thoughts, judges them itself, and follows the best."
+    Params = TreeOfThoughtsParams
+
+    def width(self, num_choices: int) -> int:
+        """All thoughts of a round."""
+        states = self.params.breadth if self.params.search == "bfs" else 1
+        return max(states * self.params.samples, num_choices)
+
+    def check(self, task: Task) -> None:
+        """Refuse more choices than letters or candidates, and proposals under a grammar."""
+        super().check(task)
+        check_choices(self.name, task, self.params.breadth * self.params.samples, "breadth")
+        num = self.width(1)
+        if self.params.evaluate == "vote" and num > len(thoughts.CHOICES):
+            message = f"{num} states are too many for a vote: breadth times samples may be {len(thoughts.CHOICES)}"
+            raise UnsupportedTask(message, parameter="samples")
+        if self.params.generate == "propose" and task.is_constrained:
+            message = "proposals are free text, and response_format or a required tool allows none: generate by `sample`"
+            raise UnsupportedTask(message, parameter="generate")
+
+    def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - as all strategies
+        """Breadth first: as a beam; depth first: every expansion."""
+        num_rounds = self.num_steps(answer_tokens) if self.params.search == "bfs" else self.params.expansions
+        branches = num_rounds * self.width(1)
+        tokens = branches * min(self.params.step_tokens, answer_tokens)
+        calls = branches if self.params.generate == "sample" else num_rounds * self.params.breadth
+        return Forecast(calls, tokens, 2 * num_rounds, verdicts=num_rounds * self.params.votes if self._votes else branches)
+
+    @property
+    def _votes(self) -> bool:
+        return self.params.evaluate == "vote"
+
+    async def search(self, tree: Tree) -> Result:
+        """Search, then the answer of the highest value."""
+        await (self._breadth_first(tree) if self.params.search == "bfs" else self._depth_first(tree, tree.root))
+        scores = {node.id: node.value or 0.0 for node in tree.nodes}
+        return await tree.result(self.tools, StopReason.COMPLETED, by="score", scores=scores)
+
+    async def _breadth_first(self, tree: Tree) -> None:
+        states = [tree.root]
+        while states and not tree.is_over and len(tree.finals) < self.params.breadth:
+            children = await self._expand(tree, states)
+            states = tree.keep((child for child in children if child.is_open), self.params.breadth)
+            tree.report(_line(tree, states), tree.nodes[-len(children) :] if children else ())
+
+    async def _depth_first(self, tree: Tree, state: Node, num_expanded: int = 0) -> int:
+        """Follow the best thought first; returns how many states were expanded so far."""
+        children = await self._expand(tree, [state])
+        num_expanded += 1
+        tree.report(_line(tree, children), children)
+        for child in sorted(children, key=lambda node: (-(node.value or 0.0), node.id)):
+            is_enough = num_expanded >= self.params.expansions or len(tree.finals) >= self.params.breadth
+            if is_enough or tree.is_over:
+                break
+            if not child.is_open:
+                continue
+            if (child.value or 0.0) < self.params.prune:
+                child.state = NodeState.PRUNED
+                continue
+            num_expanded = await self._depth_first(tree, child, num_expanded)
+        return num_expanded
+
+    async def _expand(self, tree: Tree, states: Sequence[Node]) -> list[Node]:
+        """The thoughts that follow each state, judged; those that say the same are left out."""
+        if self.params.generate == "propose" and states[0].depth + 1 < self.params.depth:
+            children = await thoughts.propose(
+                tree, states, self.params.propose_prompt, self.params.samples,
+                separator=self.params.separator, max_tokens=self.params.step_tokens,
+            )  # fmt: skip
+        else:  # after the last proposal the answer is drawn, once for each state that is left
+            num = self.params.samples if self.params.generate == "sample" else 1
+            children = [child for group in await tree.grow([(state, num) for state in states]) for child in group]
+        distinct = tree.drop_duplicates(children)
+        await self._evaluate(tree, distinct)
+        tree.attach(children)
+        return distinct
+
+    async def _evaluate(self, tree: Tree, nodes: Sequence[Node]) -> None:
+        if self.params.evaluate == "verifier":
+            await tree.score(nodes)
+            return
+        try:
+            async with asyncio.timeout_at(tree.model.deadline):
+                values = await self._ask(tree, nodes)
+        except TimeoutError:
+            return
+        for node, value in zip(nodes, values, strict=True):
+            node.value = value
+        if self.params.verifier is not None:
+            await tree.score([node for node in nodes if node.path.is_complete])
+
+    async def _ask(self, tree: Tree, nodes: Sequence[Node]) -> list[float]:
+        if self._votes:
+            return await thoughts.vote(tree.task, tree.model, nodes, self.params.vote_prompt, self.params.votes)
+        return await thoughts.value(tree.task, tree.model, nodes, self.params.value_prompt)
+
+
+def _line(tree: Tree, states: Sequence[Node]) -> str:
+    best = max((node.value or 0.0 for node in states or tree.finals), default=0.0)
+    depth = max((node.depth for node in states or tree.finals), default=0)
+    return f"Thought {depth}: {len(states)} states, {len(tree.finals)} answers; best value {best:.2f}"

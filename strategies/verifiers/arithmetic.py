@@ -1,0 +1,241 @@
+"""Whether an answer makes a target from given numbers, as in the game of 24: by one expression, or by equations one after another.
+
+How a text is read:
+- A line without its bullet ("1. ", "- ", "Step 2:") and Markdown's bold is searched for runs of figures, signs and parentheses.
+- Sides of "=" that can be read are a claim that they are equal; a line that begins with "=" goes on with the one before.
+- A fraction is a division: a result like 8/3 cannot be taken up by a later equation, only within one expression.
+- What cannot be read, or has no operator and no "=", says nothing.
+- "left: 12 5 3" claims what is left after the equations before it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from strategies.answers import NUM_CHARS_READ, last_boxed
+from strategies.base import Candidate, Model, Task, Verifier
+from strategies.expressions import MAX_LENGTH, NUMBER, Expression, exact, normalise, parse
+from strategies.strategy import Params, Tools
+
+STARTED = 0.1
+PROGRESS = 0.8
+REACHED = 0.95
+"""An incomplete answer with all of its steps done has STARTED + PROGRESS; once it has the target, this."""
+
+_BOLD = re.compile(r"(?<![\d)])(?<![\d)] )\*\*|\*\*(?! ?[\d(])")  # between operands it would be a power
+_BULLET = re.compile(
+    r"\s*(?:[-*\N{BULLET}>#]{1,6}\s+)?(?:\d{1,2}[.)]\s+|\(\d{1,2}\)\s+|step\s{0,3}\d{1,3}\s{0,3}[-:.)]?\s+)?", re.IGNORECASE
+)
+_LEFT = re.compile(r"\(?\s?\b(?:left|remaining)\s{0,3}:([^()\n]{0,200}|\s{0,3}\([^()\n]{0,200})\)?", re.IGNORECASE)
+_LEFT_NUMBER = re.compile(rf"-?{NUMBER}(?:/{NUMBER})?", re.ASCII)
+_RUN = re.compile(r"[-+*/().,=\[\]\d \t]+", re.ASCII)
+_END = re.compile(
+    r"\.(?!\d)|,(?!\d{3}(?!\d))|(?<!\d),"
+)  # of a statement within a run: not a decimal point, not a thousands separator
+_ARROW = re.compile(
+    r"[-=]>|\N{RIGHTWARDS ARROW}|\N{RIGHTWARDS DOUBLE ARROW}|\\(?:implies|to|rightarrow|Rightarrow)(?![a-zA-Z])"
+)
+_MARKER = re.compile(r"\b(?:answer|solution|result)\b\s{0,3}(?:is|:|=)", re.IGNORECASE)
+
+Number = Annotated[int | float, Field(ge=-(10**15), le=10**15)]
+
+
+class ArithmeticRule(Params):
+    """What is to be made of what."""
+
+    numbers: Annotated[list[Number], Field(min_length=1, max_length=12)]
+    target: Number
+    use_all: Annotated[bool, Field(description="each number exactly once; else at most once")] = True
+
+
+class ArithmeticChoice(Params):
+    """`{"arithmetic": {"numbers": numbers, "target": number}}` where a verifier is to be named."""
+
+    name: ClassVar[str] = "arithmetic"
+    summary: ClassVar[str] = "Exact: whether the answer makes a target from given numbers, by an expression or step by step."
+
+    arithmetic: ArithmeticRule
+
+    def build(self, tools: Tools) -> Verifier:  # noqa: ARG002 - as all choices
+        """Any such rule can be judged by."""
+        return ArithmeticVerifier(self.arithmetic)
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """The sides of an equation, or one expression that stands alone."""
+
+    sides: tuple[Expression, ...]
+
+    @property
+    def is_true(self) -> bool:
+        return len({side.value for side in self.sides}) == 1
+
+    @property
+    def worked(self) -> Expression | None:
+        """The side that computes something, the first of them."""
+        return next((side for side in self.sides if len(side.numbers) > 1), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What is said to be left."""
+
+    numbers: tuple[Fraction, ...]
+
+
+class ArithmeticVerifier:
+    """1.0 when a complete answer reaches the target; an incomplete one scores by how far its steps have come while they are right."""
+
+    name = "arithmetic"
+    num_logprobs: int | None = None
+    is_exact = True
+
+    def __init__(self, rule: ArithmeticRule) -> None:
+        self._numbers = Counter(exact(number) for number in rule.numbers)
+        self._target = exact(rule.target)
+        self._use_all = rule.use_all
+
+    async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
+        """In [0, 1]: 1.0 or 0.0 for complete answers, below 1 for others, 0.0 after a step that is not allowed."""
+        return [self._judge(task.read(candidate)[-NUM_CHARS_READ:], candidate.finish_reason) for candidate in candidates]
+
+    def _judge(self, text: str, finish_reason: str) -> float:
+        text = normalise(_ARROW.sub(";", text))
+        if self._is_solution(text):
+            progress: float | None = 1.0
+        else:
+            progress = None if self._is_elsewhere(text) else self._follow(text)
+        if finish_reason == "stop":
+            return float(progress == 1)
+        if progress is None and finish_reason != "step":  # it was cut: perhaps in the middle of the number that is wrong
+            progress = self._follow(text.rpartition("\n")[0])
+        if progress is None:
+            return 0.0
+        return REACHED if progress == 1 else STARTED + PROGRESS * progress
+
+    def _is_solution(self, text: str) -> bool:
+        """Whether the final statement alone does it: what is boxed, else what follows "answer:", else the last one."""
+        boxed, after = _finals(text)
+        finals = (self._statements(boxed)[-1:], self._statements(after)[:1], self._statements(text)[-1:])
+        final = next((found[0] for found in finals if found), None)
+        if final is None or not final.is_true or final.sides[0].value != self._target:
+            return False
+        return any(self._uses_given(side) for side in final.sides)
+
+    def _is_elsewhere(self, text: str) -> bool:
+        """Whether what is boxed, else the line after "answer:", is another number: steps that are right do not help it."""
+        boxed, after = _finals(text)
+        said = parse(_trim((boxed or after.partition("\n")[0]).strip(" \t.*")))
+        return said is not None and said.value != self._target
+
+    def _statements(self, text: str) -> list[_Statement]:
+        """Those that say something: a number alone does only where one number was given."""
+        statements = [claim for claim in _claims(text) if isinstance(claim, _Statement)]
+        return [one for one in statements if len(one.sides) > 1 or one.worked or self._numbers.total() == 1]
+
+    def _uses_given(self, side: Expression) -> bool:
+        rest = _take(self._numbers, side.numbers)
+        return rest is not None and not (self._use_all and rest)
+
+    def _follow(self, text: str) -> float | None:
+        """How much of the way the equations went, 1 when they end at the target; None when one of them is wrong or ends nowhere."""
+        pool, is_reached = self._numbers, False
+        for claim in _claims(text):
+            after = _apply(claim, pool)
+            if after is None:
+                return None
+            pool = after
+            if isinstance(claim, _Statement) and len(claim.sides) > 1 and claim.worked:
+                is_reached = claim.worked.value == self._target
+        steps = self._numbers.total() - 1
+        num_left = pool.total()
+        if is_reached and not (self._use_all and num_left > 1):
+            return 1.0
+        if num_left == 1 and steps:
+            return None  # one number that is not the target: nothing follows
+        return (steps + 1 - num_left) / max(steps, 1)
+
+
+def _apply(claim: _Statement | _Left, pool: Counter[Fraction]) -> Counter[Fraction] | None:
+    """The numbers that are left after it, None when it is wrong."""
+    if isinstance(claim, _Left):
+        return pool if pool == Counter(claim.numbers) else None
+    if not claim.is_true:
+        return None
+    if len(claim.sides) == 1 or claim.worked is None:
+        return pool
+    rest = _take(pool, claim.worked.numbers)
+    return None if rest is None else rest + Counter([claim.worked.value])
+
+
+def _take(pool: Counter[Fraction], numbers: Sequence[Fraction]) -> Counter[Fraction] | None:
+    """The pool without the numbers, None when one is missing. A negative number may be a given one with a minus before it."""
+    rest = Counter(pool)
+    for number in numbers:
+        taken = number if rest[number] > 0 else abs(number)
+        if rest[taken] <= 0:
+            return None
+        rest[taken] -= 1
+    return +rest
+
+
+def _finals(text: str) -> tuple[str, str]:
+    """What is boxed, and what follows the last "answer:"; both may be empty."""
+    markers = list(_MARKER.finditer(text))
+    return last_boxed(text) or "", text[markers[-1].end() :] if markers else ""
+
+
+def _claims(text: str) -> Iterator[_Statement | _Left]:
+    """What a normalised text claims, in order."""
+    for line in _lines(text):
+        position = 0
+        for match in _LEFT.finditer(line):
+            yield from _equations(line[position : match.start()])
+            position = match.end()
+            if numbers := _LEFT_NUMBER.findall(match[1]):
+                read = [parse(number) for number in numbers]
+                yield _Left(tuple(one.value for one in read if one is not None))
+        yield from _equations(line[position:])
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Without bold and bullets; what begins with "=" goes on with the line before."""
+    pending: list[str] = []
+    for raw in text.splitlines():
+        line = _BOLD.sub("", raw)
+        if pending and not line.strip():
+            continue
+        if pending and not line.lstrip().startswith("="):
+            yield " ".join(pending)
+            pending = []
+        bullet = None if pending else _BULLET.match(line)
+        pending.append((line[bullet.end() :] if bullet else line).rstrip("\\ \t"))
+    yield " ".join(pending)
+
+
+def _equations(text: str) -> Iterator[_Statement]:
+    for run in _RUN.findall(text):
+        for piece in _END.split(run):
+            sides = [_trim(side) for side in piece.rstrip(" \t.,+-*/(").split("=")]
+            read = [parse(side) for side in sides if side]
+            known = tuple(side for side in read if side is not None)
+            if known and len(known) == len(read):
+                yield _Statement(known)
+
+
+def _trim(side: str) -> str:
+    """Without spaces, and without a parenthesis that belongs to the sentence around it."""
+    side = side.strip()
+    if len(side) > MAX_LENGTH:
+        return side
+    while side.startswith("(") and side.count("(") > side.count(")"):
+        side = side[1:].lstrip()
+    while side.endswith(")") and side.count(")") > side.count("("):
+        side = side[:-1].rstrip()
+    return side

@@ -1,0 +1,30 @@
+"""Whether the model itself takes an answer for true."""
+
+from collections.abc import Sequence
+
+from strategies.base import Candidate, Model, Task
+from strategies.strategy import Tools
+from strategies.verifiers.asking import ask
+
+QUESTION = "Is the proposed answer true or false?\n (A) True\n (B) False\nAnswer with A or B."
+
+
+class PTrue:
+    """P(True) (Kadavath et al. 2022): asked in the next turn whether its answer is (A) true or (B) false, P(A) / (P(A) + P(B)).
+
+    Costs the prefill of the question, since the answer is in the cache, and one token.
+    """
+
+    name = "p_true"
+    summary = "The model's own word: the probability of A, asked whether its answer is (A) true or (B) false."
+    num_logprobs: int | None = None
+    is_exact = False
+
+    def __init__(self, tools: Tools) -> None:
+        """It needs no tools."""
+
+    async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:
+        """In [0, 1]; all candidates are judged together."""
+        question = task.follow_up(QUESTION)
+        yes, no = task.encode("A")[0], task.encode("B")[0]
+        return await ask(model, candidates, lambda candidate: (*task.said(candidate), *question), yes, no)
