@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,23 +13,23 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColu
 from rich.table import Table
 
 from adapters.config import CONFIG_FILE
+from adapters.notes import NOTES_FILE
 from adapters.weights import WEIGHTS_FILE
+from app.client import Json, Url, connect, ok, print_json
 from app.settings import ClientSettings
 
 app = typer.Typer(no_args_is_help=True, help="List, push, activate and remove LoRA adapters of a running server.")
 
-Url = Annotated[str | None, typer.Option("--url", help="Address of the server. [PONDER_URL; http://127.0.0.1:8000]")]
 Key = Annotated[str | None, typer.Option("--key", help="Key for administration. [PONDER_ADMIN_KEY]")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 @app.command("list")
 def list_(url: Url = None, key: Key = None, as_json: Json = False) -> None:
     """All adapters."""
     with _server(url, key) as server:
-        answer = _ok(server.get("/v1/adapters"))
+        answer = ok(server.get("/v1/adapters"))
     if as_json:
-        _print_json(answer["data"])
+        print_json(answer["data"])
         return
     table = _table("adapter", "state", "version", "rank", "modules", "size", "versions", "leases")
     for adapter in answer["data"]:
@@ -47,18 +46,24 @@ def list_(url: Url = None, key: Key = None, as_json: Json = False) -> None:
 def show(name: str, url: Url = None, key: Key = None, as_json: Json = False) -> None:
     """One adapter with all its versions, or one version as `name:sha8`."""
     with _server(url, key) as server:
-        answer = _ok(server.get(f"/v1/adapters/{name}"))
+        answer = ok(server.get(f"/v1/adapters/{name}"))
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
     table = _table("version", "", "engine", "leases", "rank", "alpha", "size", "created", wide=("modules", "source"))
-    for one in answer.get("versions", [answer]):
+    versions = answer.get("versions", [answer])
+    for one in versions:
         state = f"lost: {one['lost']}" if one["lost"] else one["engine"] or "-"
         table.add_row(
             one["version"][:8], "current" if one["is_current"] else "", state, str(one["leases"]), str(one["rank"]),
             f"{one['alpha']:g}", _size(one["size"]), one["created"][:16], " ".join(one["target_modules"]), one["source"],
         )  # fmt: skip
     Console().print(table)
+    for one in versions:
+        if inquiry := one.get("inquiry"):
+            asked, yes, no = (json.dumps(inquiry[part]) for part in ("template", "yes", "no"))  # escaped: it is somebody else's
+            line = f"{one['version'][:8]} judges: asked {_shortened(asked)}, it says {yes} or {no}"
+            Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -73,40 +78,31 @@ def push(
     """Upload an adapter and serve it."""
     with _server(url, key) as server, ExitStack() as stack:
         bar = stack.enter_context(_progress())
-        files = [("archive", path)] if path.is_file() else [("files", path / file) for file in (CONFIG_FILE, WEIGHTS_FILE)]
+        files = [("archive", path)] if path.is_file() else [("files", file) for file in _parts(path)]
         if missing := [file for _, file in files if not file.is_file()]:
             sys.exit(f"ponder: there is no {missing[0]}")
         parts = [
             (field, (file.name, stack.enter_context(bar.open(file, "rb", description=file.name)))) for field, file in files
         ]
-        answer = _ok(server.post("/v1/adapters", data={"name": name, "activate": str(activate).lower()}, files=parts))
-    if as_json:
-        _print_json(answer)
-    else:
-        served = "is served as" if activate else "can be activated as"
-        Console().print(f"{name}:{answer['version'][:8]} {served} [bold]{name}[/bold]")
+        answer = ok(server.post("/v1/adapters", data={"name": name, "activate": str(activate).lower()}, files=parts))
+    served = "is served as" if activate else "can be activated as"
+    _report(answer, f"{name}:{answer['version'][:8]} {served} [bold]{name}[/bold]", as_json=as_json)
 
 
 @app.command()
 def activate(name: str, version: str, url: Url = None, key: Key = None, as_json: Json = False) -> None:
     """Let a name stand for one of its versions (at least eight digits of its hash)."""
     with _server(url, key) as server:
-        answer = _ok(server.post(f"/v1/adapters/{name}/activate", json={"version": version}))
-    if as_json:
-        _print_json(answer)
-    else:
-        Console().print(f"[bold]{name}[/bold] is now {name}:{answer['version'][:8]}")
+        answer = ok(server.post(f"/v1/adapters/{name}/activate", json={"version": version}))
+    _report(answer, f"[bold]{name}[/bold] is now {name}:{answer['version'][:8]}", as_json=as_json)
 
 
 @app.command()
 def remove(name: str, url: Url = None, key: Key = None, as_json: Json = False) -> None:
     """Delete an adapter, or one version of it as `name:sha8`."""
     with _server(url, key) as server:
-        answer = _ok(server.delete(f"/v1/adapters/{name}"))
-    if as_json:
-        _print_json(answer)
-    else:
-        Console().print(f"{name} is deleted")
+        answer = ok(server.delete(f"/v1/adapters/{name}"))
+    _report(answer, f"{name} is deleted", as_json=as_json)
 
 
 def _progress() -> Progress:
@@ -122,31 +118,26 @@ def _progress() -> Progress:
     )
 
 
-@contextmanager
-def _server(url: str | None, key: str | None) -> Iterator[httpx.Client]:
-    settings = ClientSettings()
-    key = key or settings.admin_key
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    try:
-        with httpx.Client(base_url=url or settings.url, headers=headers, timeout=httpx.Timeout(600, connect=10)) as client:
-            yield client
-    except httpx.HTTPError as error:
-        sys.exit(f"ponder: no answer from {url or settings.url}: {error}")
+def _server(url: str | None, key: str | None) -> AbstractContextManager[httpx.Client]:
+    return connect(url, key or ClientSettings().admin_key)
 
 
-def _ok(response: httpx.Response) -> Any:
-    """The JSON of a success; ends the command with the server's own words otherwise."""
-    try:
-        answer = response.json()
-    except ValueError:
-        sys.exit(f"ponder: {response.status_code}: this is not a ponder server")
-    if response.is_error:
-        sys.exit(f"ponder: {answer.get('error', {}).get('message', response.status_code)}")
-    return answer
+def _report(answer: Any, line: str, *, as_json: bool) -> None:
+    """How a change ends: the server's answer for scripts, a line for people."""
+    if as_json:
+        print_json(answer)
+    else:
+        Console().print(line)
 
 
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2))
+def _parts(folder: Path) -> list[Path]:
+    """The files of a peft folder that are sent; the notes only where there are some."""
+    notes = [place for place in folder.iterdir() if place.name == NOTES_FILE]
+    return [folder / CONFIG_FILE, folder / WEIGHTS_FILE, *notes]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _table(*columns: str, wide: tuple[str, ...] = ()) -> Table:

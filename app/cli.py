@@ -14,7 +14,7 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from app import adapters_cli
+from app import adapters_cli, ask_cli
 from app.engine import hardware
 from app.engine.default_model import ensure_default_model
 from app.logs import configure_logging
@@ -27,6 +27,7 @@ app = typer.Typer(
     help="Think as hard as each question deserves.",
 )
 app.add_typer(adapters_cli.app, name="adapters")
+app.command()(ask_cli.ask)
 logger = logging.getLogger("ponder")
 
 

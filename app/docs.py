@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
+from app.engine.reward_options import RewardModelOptions
 from app.settings import Settings
 from strategies.registry import CHOICES, STRATEGIES, VERIFIERS
 
@@ -40,6 +41,15 @@ def verifiers() -> str:
     return "\n".join(rows)
 
 
+def reward_models() -> str:
+    """A row for each option of a reward model."""
+    rows = ["| option | default | what it is |", "|---|---|---|"]
+    for name, field in RewardModelOptions.model_fields.items():
+        default = "" if field.is_required() or field.default is None else f"`{_json(field.default)}`"
+        rows.append(f"| `{name}` | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
 def settings() -> str:
     """A row for each setting."""
     rows = ["| variable | option | default | what it is |", "|---|---|---|---|"]
@@ -65,12 +75,15 @@ def benchmarks() -> str:
         result = json.loads(path.read_text(encoding="utf-8"))
         machine = result["machine"]
         where = f"{machine['processor']}, {machine['cores']} cores, {machine['dtype']}, {machine['date']}"
-        parts += [f"**{result['title']}** (`python -m benchmarks --only {path.stem}`; {where})", ""]
+        command = "benchmarks.quality run" if path.stem.startswith("quality-") else f"benchmarks --only {path.stem}"
+        parts += [f"**{result['title']}** (`python -m {command}`; {where})", ""]
         parts += [*table(result["rows"]), ""]
     return "\n".join(parts).strip()
 
 
-PARTS: dict[str, Callable[[], str]] = {part.__name__: part for part in (strategies, verifiers, settings, benchmarks)}
+PARTS: dict[str, Callable[[], str]] = {
+    part.__name__: part for part in (strategies, verifiers, reward_models, settings, benchmarks)
+}
 
 
 def generated(text: str) -> str:

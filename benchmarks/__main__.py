@@ -2,11 +2,12 @@
 
 import argparse
 
-from benchmarks import adapters, direct, orchestration, priorities, sampling, swaps
+from benchmarks import adapters, direct, orchestration, priorities, sampling, searches, swaps
 
 ALL = {
     "direct": direct,
     "sampling": sampling,
+    "searches": searches,
     "priorities": priorities,
     "orchestration": orchestration,
     "adapters": adapters,

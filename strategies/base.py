@@ -329,7 +329,7 @@ class Inquiry:
 
 
 class Verifier(Protocol):
-    """Scores candidates, all of them at once.
+    """Scores candidates, all of them at once. Those that inherit from it say only what differs.
 
     Attributes:
         name: as in the registry.
@@ -339,8 +339,12 @@ class Verifier(Protocol):
     """
 
     name: str
-    num_logprobs: int | None
-    is_exact: bool
+    num_logprobs: int | None = None
+    is_exact: bool = False
+
+    def state(self, task: Task, candidate: Candidate) -> str:  # noqa: ARG002 - for those who know the task
+        """What the candidate has come to: of two partial answers in one state only one need be continued. Else what it says."""
+        return candidate.text.strip()
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:
         """One score in [0, 1] for each candidate, higher is better, in the order given; raises `VerifierFailed`."""

@@ -30,6 +30,10 @@ class Judge:
         """Whether its word is final, so that it pays to ask at once."""
         return self._verifier.is_exact
 
+    def state(self, candidate: Candidate) -> str:
+        """What a partial answer has come to."""
+        return self._verifier.state(self._task, candidate)
+
     async def score(self, candidates: Sequence[Candidate]) -> list[float]:
         """One score in [0, 1] each, all of them at once."""
         if not candidates:

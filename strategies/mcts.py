@@ -66,4 +66,5 @@ class Mcts(Stepwise[MctsParams]):
                 is_settled = tree.proven is not None or run.is_decided(num_left + len(under_way))
             for _, expansion in under_way:
                 expansion.cancel()
+        await tree.complete(self.params.expand)
         return await run.result(StopReason.SETTLED if is_settled else StopReason.COMPLETED)

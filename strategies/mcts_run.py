@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from strategies.ballot import Ballot
-from strategies.base import AnswerKind, Result, StopReason
+from strategies.base import AnswerKind, NodeState, Result, StopReason
 from strategies.stepwise import StepParams, by_kind
 from strategies.strategy import Tools
 from strategies.tree import Node, Tree, step_likelihood
@@ -51,12 +51,20 @@ class MctsRun:
         self._weights: dict[int, float] = {}
         self._answers: dict[Node, Counter[str | None]] = {tree.root: Counter()}
         self._expansions: Counter[Node] = Counter()
+        self._under_way: Counter[Node] = Counter()
 
-    def select(self, node: Node | None = None) -> Node | None:
-        """The node to expand next, marked as visited (virtual loss); None when all that could be expanded is under way or done."""
-        found = self._find(node or self._tree.root)
+    def select(self) -> Node | None:
+        """The node to expand next, marked as visited (virtual loss); None when the whole tree is grown.
+
+        Where all that may be expanded is under way already, as the root is in the beginning, such a node gets further children rather than
+        leave a worker idle.
+        """
+        found = self._find(self._tree.root) or min(
+            self._under_way, key=lambda node: (self._expansions[node], node.id), default=None
+        )
         if found is not None:
             self._expansions[found] += 1
+            self._under_way[found] += 1
             for one in _upwards(found):
                 one.pending += 1
         return found
@@ -113,6 +121,8 @@ class MctsRun:
         """Make an expansion part of the tree, and every value that it brought a visit of all nodes above it."""
         for one in _upwards(node):
             one.pending -= 1
+        self._under_way -= Counter([node])
+        self._tree.drop_duplicates([*node.children, *children])
         self._tree.attach(children)
         self._tree.attach(rollouts)
         for leaf in (*children, *rollouts):
@@ -120,7 +130,7 @@ class MctsRun:
             if leaf.path.is_complete:
                 await self._ballot.add(leaf.path)
                 self._weights[leaf.id] = 1.0 if self._params.value == "agreement" else leaf.verdict or 0.0
-            if self._brings_value(leaf):
+            if self._brings_value(leaf) and leaf.state is not NodeState.DUPLICATE:
                 self._visit(leaf)
         for child in children:
             child.value = self._total(child) / child.visits if child.visits else None

@@ -18,7 +18,7 @@ class StepParams(Params):
 
     verifier: Annotated[StepVerifier, Field(description="who judges steps and answers")] = "likelihood"
     separator: Annotated[str, Field(min_length=1, max_length=32, description="the text that ends a step")] = "\n\n"
-    step_tokens: Annotated[int, Field(ge=1, le=4096, description="the most tokens of a step")] = 64
+    step_tokens: Annotated[int, Field(ge=1, le=4096, description="the most tokens of a step")] = 32
     depth: Annotated[int, Field(ge=1, le=256, description="the most steps of an answer; the last one runs to its end")] = 32
 
     @property

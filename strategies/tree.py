@@ -131,13 +131,18 @@ class Tree:
         return [self._child(node, Candidate(self.reserve(1), text, self.task.encode(text), "step")) for text in thoughts]
 
     def attach(self, nodes: Iterable[Node]) -> None:
-        """Make them part of the tree, and take note of a proven answer; in an order that does not depend on who was ready first."""
+        """Make them part of the tree, in an order that does not depend on who was ready first.
+
+        Of what an exact verifier says note is taken: of an answer that it proves, and of a step that it refutes, which is not continued.
+        """
         for node in nodes:
             self.nodes.append(node)
             if node.parent is not None:
                 node.parent.children.append(node)
             if self.proven is None and self.judge.has_proven(node.path, node.verdict or 0.0):
                 self.proven = node
+            if self._is_refuted(node) and node.is_open:
+                node.state = NodeState.PRUNED
 
     async def score(self, nodes: Sequence[Node], *, is_whole: bool = False) -> None:
         """Ask for the verdict on each node: on its last step, or on the whole of it."""
@@ -145,12 +150,23 @@ class Tree:
         for node, verdict in zip(nodes, await self.judge.score(paths), strict=True):
             node.verdict = node.value = verdict
 
+    async def complete(self, num: int) -> None:
+        """Draw the best path to its end, `num` times, where a search stopped before any answer was whole."""
+        going = [node for node in self._frontier() if node.is_open]
+        if self.finals or self.is_over or not going:
+            return
+        best = min(going, key=lambda node: (-(node.value or 0.0), node.id))
+        [answers] = await self.grow([(best, num)], is_last=True)
+        await self.score(answers)
+        self.attach(answers)
+        self.report(f"Finished step {best.depth + 1} and what follows", answers)
+
     def drop_duplicates(self, nodes: Iterable[Node]) -> list[Node]:
-        """Those that say something new, the eldest of equals; the others are marked."""
+        """Those that have come to something new, the eldest of equals; the others are marked."""
         known: set[tuple[str, bool]] = set()
         distinct = []
         for node in nodes:
-            key = (node.path.text.strip(), node.path.is_complete)
+            key = (self.judge.state(node.path), node.path.is_complete)
             if key in known:
                 node.state = NodeState.DUPLICATE
             else:
@@ -186,7 +202,7 @@ class Tree:
         if self.proven is not None:
             by, preferred = "score", {self.proven.id}
         finals = self.finals
-        answers = finals or [node for node in self.nodes if not node.children]
+        answers = finals or self._frontier()
         paths = [node.path for node in answers]
         equivalence = tools.equivalence
         chosen, scored = await choose(self.task, paths, scores, equivalence, by if finals else "score", preferred=preferred)
@@ -201,6 +217,15 @@ class Tree:
         self._emit(Progress("", traces))
         stop = StopReason.VERIFIED if self.proven is not None else ended(self.model, otherwise)
         return Result(chosen, scored, stop, traces, tuple(self.judge.notes))
+
+    def _frontier(self) -> list[Node]:
+        """As far as the search came: nodes that nothing follows but what was refuted."""
+        nodes = [node for node in self.nodes if not self._is_refuted(node)] or self.nodes
+        known = set(nodes)
+        return [node for node in nodes if known.isdisjoint(node.children)]
+
+    def _is_refuted(self, node: Node) -> bool:
+        return self.judge.is_exact and node.verdict == 0
 
     async def _continue(self, node: Node, num: int, first: int, *, is_last: bool) -> list[Node]:
         step = None if is_last or node.depth + 1 >= self._depth else self._step

@@ -93,6 +93,7 @@ class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
     async def search(self, tree: Tree) -> Result:
         """Search, then the answer of the highest value."""
         await (self._breadth_first(tree) if self.params.search == "bfs" else self._depth_first(tree, tree.root))
+        await tree.complete(self.params.samples)
         scores = {node.id: node.value or 0.0 for node in tree.nodes}
         return await tree.result(self.tools, StopReason.COMPLETED, by="score", scores=scores)
 

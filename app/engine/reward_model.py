@@ -15,7 +15,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from app.engine.breaker import Breaker, Resting
 from app.engine.reward_options import RewardModelOptions
 from app.engine.reward_routes import UnusableReply, read_scores, request_body
-from strategies.base import Candidate, Model, Task, VerifierFailed
+from strategies.base import Candidate, Model, Task, Verifier, VerifierFailed
 
 logger = logging.getLogger("ponder.reward")
 
@@ -42,7 +42,7 @@ class _Passing(_Failed):
     """Trying again may help."""
 
 
-class RewardModel:
+class RewardModel(Verifier):
     """Scores by one reward model. Closed with `close`.
 
     Args:
@@ -54,7 +54,6 @@ class RewardModel:
 
     name = "reward_model"
     num_logprobs: int | None = 0  # likelihood steps in when it fails
-    is_exact = False
 
     def __init__(self, label: str, options: RewardModelOptions, clock: Callable[[], float] = time.monotonic) -> None:
         self.label = label

@@ -38,12 +38,10 @@ class AdapterChoice(Params):
         return AdapterVerifier(self.adapter)
 
 
-class AdapterVerifier:
+class AdapterVerifier(Verifier):
     """P(Yes) / (P(Yes) + P(No)) as the token after the inquiry, by the adapter of that name."""
 
     name = "adapter"
-    num_logprobs: int | None = None
-    is_exact = False
 
     def __init__(self, adapter: str) -> None:
         self.adapter = adapter

@@ -89,11 +89,10 @@ class _Left:
     numbers: tuple[Fraction, ...]
 
 
-class ArithmeticVerifier:
+class ArithmeticVerifier(Verifier):
     """1.0 when a complete answer reaches the target; an incomplete one scores by how far its steps have come while they are right."""
 
     name = "arithmetic"
-    num_logprobs: int | None = None
     is_exact = True
 
     def __init__(self, rule: ArithmeticRule) -> None:
@@ -104,6 +103,20 @@ class ArithmeticVerifier:
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
         """In [0, 1]: 1.0 or 0.0 for complete answers, below 1 for others, 0.0 after a step that is not allowed."""
         return [self._judge(task.read(candidate)[-NUM_CHARS_READ:], candidate.finish_reason) for candidate in candidates]
+
+    def state(self, task: Task, candidate: Candidate) -> str:
+        """The numbers that are left, once there are fewer: 4 + 8 and 8 + 4 lead to the same."""
+        pool = self._left(normalise(_ARROW.sub(";", task.read(candidate)[-NUM_CHARS_READ:])))
+        if pool is None or pool == self._numbers:
+            return candidate.text.strip()
+        return f"left: {' '.join(sorted(map(str, pool.elements())))}"
+
+    def _left(self, text: str) -> Counter[Fraction] | None:
+        """What the equations leave of the numbers, None when one of them is wrong."""
+        pool: Counter[Fraction] | None = self._numbers
+        for claim in _claims(text):
+            pool = None if pool is None else _apply(claim, pool)
+        return pool
 
     def _judge(self, text: str, finish_reason: str) -> float:
         text = normalise(_ARROW.sub(";", text))

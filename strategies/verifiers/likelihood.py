@@ -3,17 +3,16 @@
 import math
 from collections.abc import Sequence
 
-from strategies.base import Candidate, Model, Task
+from strategies.base import Candidate, Model, Task, Verifier
 from strategies.strategy import Tools
 
 
-class Likelihood:
+class Likelihood(Verifier):
     """The geometric mean of the token probabilities, exp(mean log p): by length, so that short is not better as such."""
 
     name = "likelihood"
     summary = "Mean log-probability of the tokens."
     num_logprobs: int | None = 0
-    is_exact = False
 
     def __init__(self, tools: Tools | None = None) -> None:
         """It needs no tools."""

@@ -4,17 +4,16 @@ import math
 from collections.abc import Sequence
 
 from strategies.ballot import count, mean_logprob
-from strategies.base import Candidate, Model, Task
+from strategies.base import Candidate, Model, Task, Verifier
 from strategies.strategy import Tools
 
 
-class Majority:
+class Majority(Verifier):
     """(votes for its answer + its likelihood) / (candidates + 1): by votes, and among equals by likelihood."""
 
     name = "majority"
     summary = "Votes for the candidate's answer, ties by likelihood; needs comparable answers."
     num_logprobs: int | None = 0
-    is_exact = False
 
     def __init__(self, tools: Tools) -> None:
         self._equivalence = tools.equivalence

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from strategies.base import Candidate, Model, Task
+from strategies.base import Candidate, Model, Task, Verifier
 from strategies.strategy import Tools
 from strategies.verifiers.asking import ask
 
 QUESTION = "Is the proposed answer true or false?\n (A) True\n (B) False\nAnswer with A or B."
 
 
-class PTrue:
+class PTrue(Verifier):
     """P(True) (Kadavath et al. 2022): asked in the next turn whether its answer is (A) true or (B) false, P(A) / (P(A) + P(B)).
 
     Costs the prefill of the question, since the answer is in the cache, and one token.
@@ -17,8 +17,6 @@ class PTrue:
 
     name = "p_true"
     summary = "The model's own word: the probability of A, asked whether its answer is (A) true or (B) false."
-    num_logprobs: int | None = None
-    is_exact = False
 
     def __init__(self, tools: Tools) -> None:
         """It needs no tools."""

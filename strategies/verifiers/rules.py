@@ -54,11 +54,10 @@ class RegexChoice(Params):
             raise UnsupportedTask(f"regex is not a pattern that RE2 takes: {reason}", parameter="verifier") from error
 
 
-class RegexVerifier:
+class RegexVerifier(Verifier):
     """1.0 when the pattern is found."""
 
     name = "regex"
-    num_logprobs: int | None = None
     is_exact = True
 
     def __init__(self, pattern: Any) -> None:
@@ -89,11 +88,10 @@ class NumberChoice(Params):
         return NumberVerifier(number, exact(self.tolerance))
 
 
-class NumberVerifier:
+class NumberVerifier(Verifier):
     """1.0 when the final answer is the number."""
 
     name = "number"
-    num_logprobs: int | None = None
     is_exact = True
 
     def __init__(self, number: Fraction, tolerance: Fraction) -> None:
@@ -134,11 +132,10 @@ class SchemaChoice(Params):
         return SchemaVerifier(text, tools.equivalence)
 
 
-class SchemaVerifier:
+class SchemaVerifier(Verifier):
     """1.0 when the answer is JSON and valid."""
 
     name = "json_schema"
-    num_logprobs: int | None = None
     is_exact = True
 
     def __init__(self, schema: str, worker: Equivalence) -> None:

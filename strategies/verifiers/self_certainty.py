@@ -3,13 +3,13 @@
 import math
 from collections.abc import Sequence
 
-from strategies.base import Candidate, Model, Task, TokenLogprob
+from strategies.base import Candidate, Model, Task, TokenLogprob, Verifier
 from strategies.strategy import Tools
 
 TOP_K = 20
 
 
-class SelfCertainty:
+class SelfCertainty(Verifier):
     """Self-certainty (Kang et al. 2025): the mean over tokens of KL(uniform || p) = -(1/V) sum_j log(V p_j).
 
     An approximation: of the vocabulary only the 20 most probable tokens are known, and the probability that is left is taken as
@@ -20,7 +20,6 @@ class SelfCertainty:
     name = "self_certainty"
     summary = "Mean distance of the predictions from uniform, from the 20 most probable tokens."
     num_logprobs: int | None = TOP_K
-    is_exact = False
 
     def __init__(self, tools: Tools) -> None:
         self._vocab_size = tools.vocab_size

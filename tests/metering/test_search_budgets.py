@@ -119,7 +119,7 @@ async def test_a_flops_budget_is_kept(search: dict[str, Any], kiloflops: int, to
 @ALL
 async def test_a_deadline_ends_it_in_the_middle(search: dict[str, Any], tools) -> None:
     """With the best so far, soon after."""
-    run = Run(tools, speed=0.02)
+    run = Run(tools, speed=0.05)
     async with asyncio.timeout(5):
         outcome = await run(search, Budget(seconds=0.3))
     assert outcome.stop_reason is StopReason.SECONDS

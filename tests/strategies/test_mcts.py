@@ -96,9 +96,11 @@ async def test_a_search_followed_by_hand(grow, question, tools) -> None:
 
 
 async def test_workers_are_kept_apart_by_virtual_loss(grow, question, tools) -> None:
-    """With both children open, two workers take one each: a visit under way counts as a loss."""
-    result = await search(tools, iterations=3, workers=2)(question(), grow(TREE), silent)
-    assert [(node.id, node.parent) for node in result.nodes] == [(0, None), (1, None), (2, 0), (3, 0), (4, 1), (5, 1)]
+    """In the beginning there is only the root, which both expand. Then a; is better, but while one is there the other takes bbb;."""
+    result = await search(tools, iterations=4, workers=2)(question(), grow(TREE), silent)
+    assert [node.parent for node in result.nodes] == [None, None, None, None, 0, 0, 1, 1]
+    assert [node.state.value for node in result.nodes[:4]] == ["open", "open", "duplicate", "duplicate"]
+    assert [node.visits for node in result.nodes[:4]] == [3, 3, 0, 0]  # what was said twice counts once
 
 
 async def test_what_is_whole_is_not_expanded_and_a_finished_tree_ends_the_search(grow, question, tools) -> None:
@@ -150,6 +152,15 @@ async def test_the_most_visited_path_can_give_the_answer(grow, question, tools) 
     tree = {"": ["a;", "bbb;"], "a;": ["cc 1", "dd;"], "a;dd;": ["ee 1", "ff 1"], "bbb;": ["g 2", "h 2"]}
     found = await search(tools, iterations=3, final="visits", exploration=0.0)(question(), grow(tree), silent)
     assert found.chosen[0].answer == "1"
+
+
+async def test_a_search_that_ends_before_any_answer_is_whole_finishes_its_best_path(grow, question, tools) -> None:
+    """However few iterations there are, the answer is one."""
+    result = await search(tools, iterations=1)(
+        question(), grow(lambda said, i: f"{'ab'[i]}; b; c; {i}" if not said else " d 5"), silent
+    )
+    assert [(node.text, node.parent) for node in result.nodes] == [("a;", None), ("b;", None), (" d 5", 0), (" d 5", 0)]
+    assert result.chosen[0].answer == "5"
 
 
 async def test_widening_lets_a_node_have_more_children(grow, question, tools) -> None:

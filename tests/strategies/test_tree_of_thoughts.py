@@ -78,9 +78,9 @@ async def test_depth_first_follows_the_best_and_gives_up_the_hopeless(grow, ques
 
 
 async def test_depth_first_expands_no_more_than_it_may(grow, question, tools) -> None:
-    """However deep the tree is."""
+    """However deep the tree is; then the best path is finished."""
     result = await tot(tools, search="dfs", expansions=5, depth=64)(question(), grow(lambda _s, i: f"{'abc'[i]};"), silent)
-    assert len(result.nodes) == 15
+    assert [node.finish_reason for node in result.nodes] == 15 * ["step"] + 3 * ["stop"]
     assert result.stop_reason is StopReason.COMPLETED
 
 

@@ -60,3 +60,13 @@ def test_the_adapter_commands_work(server) -> None:
     assert "sums is deleted" in said
     assert '"content":" red red' in said
     bash("ponder adapters remove sums")
+
+
+def test_asking_in_the_terminal_works(server) -> None:
+    """A search's answer, and the plan of a dry run."""
+    environment = {**os.environ, "PONDER_URL": server.url, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    [script] = [block for block in blocks("") if block.startswith("ponder ask")]
+    run = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, timeout=300, env=environment)
+    assert run.returncode == 0, run.stderr
+    assert "mcts" in run.stderr
+    assert "self_consistency" in run.stdout
