@@ -7,7 +7,6 @@ that the model's words cannot steer a terminal (in JSON they are exact all the s
 import io
 import json
 import sys
-import time
 from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Annotated, Any
@@ -23,9 +22,6 @@ from app.routing.policy import Effort
 from app.settings import ClientSettings
 
 PATH = "/v1/chat/completions"
-TRACE_WAIT_S = 2.0
-"""How long a trace may take to be finished after its stream."""
-
 Question = Annotated[str, typer.Argument(help="What to ask.", show_default=False)]
 Strategy = Annotated[str | None, typer.Option("--strategy", help="How to search; by default the server chooses.")]
 Parameters = Annotated[
@@ -139,10 +135,9 @@ def _answer(server: httpx.Client, body: dict[str, Any], *, as_json: bool) -> Non
         client.fail("the answer broke off")
     summary = ask_view.summary(search.account, search.seconds)
     if as_json:
-        client.print_json(client.ok(_trace(server, search.account["trace_id"])))
+        client.print_json(client.ok(server.get(f"/v1/traces/{search.account['trace_id']}")))
     elif is_drawn:
-        trace = _trace(server, search.account["trace_id"])
-        _print(search, trace.json()["nodes"] if trace.is_success else (), summary, console)
+        _print(search, summary, console)
     else:
         typer.echo(client.clean(search.answer))
         typer.echo(summary, err=True)
@@ -153,19 +148,8 @@ def _sent(body: dict[str, Any]) -> dict[str, Any]:
     return {"content": json.dumps(body), "headers": {"Content-Type": "application/json"}}
 
 
-def _trace(server: httpx.Client, trace_id: str) -> httpx.Response:
-    """With the last word on each node. The server finishes it just after it has sent the last event."""
-    latest = time.monotonic() + TRACE_WAIT_S
-    while True:
-        response = server.get(f"/v1/traces/{trace_id}")
-        if response.is_error or response.json()["status"] != "running" or time.monotonic() > latest:
-            return response
-        time.sleep(0.02)
-
-
-def _print(search: ask_view.Search, nodes: Iterable[ask_view.Node], summary: str, console: Console) -> None:
+def _print(search: ask_view.Search, summary: str, console: Console) -> None:
     """What stays on the terminal; a tree only where there is more than the answer in it."""
-    search.take_nodes(nodes)
     if len(search.nodes) > 1:
         console.print(*ask_view.tree(search.nodes, console), "", sep="\n")
     console.print(ask_view.text(search.answer.rstrip()), "", ask_view.text(summary, "dim"), sep="\n", soft_wrap=True)

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adapters.residency import Lease
 from app.admission import Admission, Ticket
@@ -17,9 +17,12 @@ from app.metering.metrics import Labels
 from app.routing.pace import Pace
 from app.routing.policy import Plan
 from app.traces import Trace
-from strategies.base import Delta, Progress, Result, StopReason, Task, UnsupportedTask
+from strategies.base import Candidate, Delta, Progress, Result, Scored, StopReason, Task, UnsupportedTask
 from strategies.choosing import leaf
 from strategies.registry import AnyStrategy
+
+NOTHING = Scored(Candidate(0, "", (), "abort"))
+"""The answer when a budget ended before the first token: clients expect one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,8 +61,6 @@ class Session:
             async with _one_error(), asyncio.TaskGroup() as group:
                 runs = [group.create_task(self._run(number, emit)) for number in range(len(self.tasks))]
         results = tuple(run.result() for run in runs)
-        for number, result in enumerate(results):
-            self.trace.take(number, result.nodes or [leaf(scored, result) for scored in result.candidates])
         candidates = [scored.candidate for result in results for scored in result.candidates]
         lengths = [len(candidate.token_ids) for candidate in candidates if candidate.is_complete]
         self.pace.observe(self.ticket.width, self.meter.generated_tokens, self.meter.seconds["search"], lengths)
@@ -86,7 +87,11 @@ class Session:
             lease=self.lease,
             parts=self.parts,
         )
-        return await self.strategy(self.tasks[number], model, watch)
+        result = await self.strategy(self.tasks[number], model, watch)
+        # Trees were told as they grew; of what is no tree, who was chosen is news.
+        nodes = result.nodes or tuple(leaf(scored, result) for scored in result.candidates)
+        watch(Progress("", nodes))
+        return result if result.chosen else replace(result, chosen=(NOTHING,))
 
 
 def _worst(reasons: list[StopReason]) -> StopReason:

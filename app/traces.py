@@ -39,6 +39,11 @@ class Trace:
             depths[number, node_id] = depths.get((number, node.parent), 0) + 1 if node.parent is not None else 1
         return max(depths.values(), default=0)
 
+    def finish(self, account: Mapping[str, Any]) -> None:
+        """The request is answered, at this cost."""
+        self.account = account
+        self.status = "completed"
+
     def take(self, number: int, nodes: Iterable[TraceNode]) -> None:
         """New nodes, and those that have changed, of the prompt of that number."""
         for node in nodes:
@@ -60,23 +65,20 @@ class Traces:
 
     @contextmanager
     def recorded(self, key: str, trace: Trace) -> Iterator[Trace]:
-        """Keep it from now on; how the block ends is its status."""
+        """Keep it from now on. What is not finished when the block ends has failed, or was cancelled."""
         self._kept.pop((key, trace.id), None)
         self._kept[key, trace.id] = trace
         self._make_room()
         try:
             yield trace
-            trace.status = "completed" if trace.account is not None else "cancelled"
         except Disconnected:
-            trace.status = "cancelled"
             raise
         except Exception:
             trace.status = "failed"
             raise
-        except BaseException:
-            trace.status = "cancelled"
-            raise
         finally:
+            if trace.status == "running":
+                trace.status = "cancelled"
             self._make_room()
 
     def find(self, key: str, trace_id: str) -> Trace:

@@ -27,7 +27,7 @@ RUNS: tuple[tuple[str, dict[str, Any]], ...] = (
         (f"beam_search, 16 beams, steps of {tokens}", {"strategy": "beam_search", "n": 16, "expand": 4, "step_tokens": tokens})
         for tokens in (32, 64)
     ),
-    ("beam_search, 16 beams, steps of 64, p_true", {"strategy": "beam_search", "n": 16, "expand": 4, "verifier": "p_true"}),
+    ("beam_search, 16 beams, steps of 32, p_true", {"strategy": "beam_search", "n": 16, "expand": 4, "verifier": "p_true"}),
     *(
         (
             f"mcts, 8 workers of 2, steps of {tokens}",

@@ -20,11 +20,17 @@ class Group:
 
     answer: str
     members: list[Candidate] = field(default_factory=list)
+    _total: float = 0.0
+
+    def add(self, candidate: Candidate) -> None:
+        """One more."""
+        self.members.append(candidate)
+        self._total += mean_logprob(candidate)  # now, not at each ranking: a long search ranks after every expansion
 
     @property
     def likelihood(self) -> float:
         """Mean over its members, to break ties."""
-        return sum(mean_logprob(member) for member in self.members) / len(self.members)
+        return self._total / len(self.members)
 
     @property
     def best(self) -> Candidate:
@@ -63,7 +69,7 @@ class Ballot:
             return None
         group = self._by_spelling.get(answer) or await self._find(answer)
         self._by_spelling[answer] = group
-        group.members.append(candidate)
+        group.add(candidate)
         self.answers[candidate.index] = group.answer
         return group.answer
 

@@ -15,6 +15,7 @@ from strategies.base import Result, StopReason, Task
 from strategies.stepwise import StepParams, Stepwise, by_kind, check_split
 from strategies.strategy import Forecast, check_choices
 from strategies.tree import Node, Tree
+from strategies.verifiers import num_calls
 
 Aggregation = Literal["last", "min", "product", "model"]
 
@@ -54,7 +55,7 @@ class BeamSearch(Stepwise[BeamSearchParams]):
         """N beams all the way."""
         num_rounds = self.num_steps(answer_tokens)
         branches = self.params.n * num_rounds
-        return Forecast(branches, self.params.n * answer_tokens, num_rounds, verdicts=branches)
+        return Forecast(branches, self.params.n * answer_tokens, num_rounds, num_calls(self.params.verifier, branches))
 
     async def search(self, tree: Tree) -> Result:
         """Grow all subtrees together; the plain beam is a single one."""
@@ -62,7 +63,7 @@ class BeamSearch(Stepwise[BeamSearchParams]):
         num_groups = num_kept if self.params.diverse else 1
         width, keep = self.params.n // num_groups, num_kept // num_groups
         groups = [[tree.root] for _ in range(num_groups)]
-        while groups and not tree.is_over and len(tree.finals) < self.params.n:
+        while groups and not tree.is_over and tree.num_finals < self.params.n:
             wants = [_spread(survivors, width) for survivors in groups]
             grown = iter(await tree.grow([want for group in wants for want in group]))
             sets = [[child for _ in group for child in next(grown)] for group in wants]
@@ -103,4 +104,4 @@ def _best(nodes: Sequence[Node]) -> Node:
 def _line(tree: Tree, groups: Sequence[Sequence[Node]]) -> str:
     alive = [node for group in groups for node in group]
     leader = _best(alive or tree.finals or [tree.root])
-    return f"Step {leader.depth}: {len(alive)} beams go on, {len(tree.finals)} answers; best value {leader.value or 0.0:.2f}"
+    return f"Step {leader.depth}: {len(alive)} beams go on, {tree.num_finals} answers; best value {leader.value or 0.0:.2f}"

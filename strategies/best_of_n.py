@@ -20,7 +20,7 @@ from strategies.base import (
 from strategies.choosing import By, choose, leaf
 from strategies.judge import Judge
 from strategies.strategy import Forecast, Params, Strategy, check_choices, ended, in_order
-from strategies.verifiers import AnyVerifier, adapters_of, build
+from strategies.verifiers import AnyVerifier, adapters_of, build, num_calls
 
 
 class BestOfNParams(Params):
@@ -63,8 +63,9 @@ class BestOfN(Strategy[BestOfNParams]):
         self._verifier(task)
 
     def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - as all strategies
-        """N answers, n verdicts."""
-        return Forecast(self.params.n, self.params.n * answer_tokens, verdicts=self.params.n)
+        """N answers, judged at once."""
+        n = self.params.n
+        return Forecast(n, n * answer_tokens, verdicts=num_calls(self.params.verifier, n))
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
         """Draw all, score all, return the best distinct ones in order. An exact verifier is asked at once, and ends it."""

@@ -14,6 +14,10 @@ from strategies.mcts_run import MctsParams, MctsRun
 from strategies.stepwise import Stepwise
 from strategies.strategy import Forecast, check_choices
 from strategies.tree import Node, Tree
+from strategies.verifiers import num_calls
+
+MAX_NODES = 8192
+"""Of one tree: what a selection looks at grows with it."""
 
 
 class Mcts(Stepwise[MctsParams]):
@@ -32,8 +36,10 @@ class Mcts(Stepwise[MctsParams]):
         return max(self.params.workers * self.params.expand * max(self._rollouts, 1), num_choices)
 
     def check(self, task: Task) -> None:
-        """Refuse agreement among answers that cannot be compared."""
+        """Refuse agreement among answers that cannot be compared, and trees that would keep everybody else waiting."""
         super().check(task)
+        if (num := self.params.iterations * self.params.expand * (1 + self._rollouts)) > MAX_NODES:
+            raise UnsupportedTask(f"a tree of {num} nodes is too large: {MAX_NODES} are the most", parameter="iterations")
         check_choices(self.name, task, self.params.iterations * self.params.expand, "iterations")
         if self.params.value == "agreement" and task.kind is AnswerKind.OPEN:
             message = 'agreement needs answers that can be compared: set "answer" to their kind, or choose another value'
@@ -44,8 +50,8 @@ class Mcts(Stepwise[MctsParams]):
         steps = self.params.iterations * self.params.expand
         tokens = steps * min(self.params.step_tokens, answer_tokens) + steps * self._rollouts * answer_tokens // 2
         num_rounds = -(-self.params.iterations // self.params.workers) * (2 if self._rollouts else 1)
-        num_verdicts = {"verifier": steps, "rollout": steps * self._rollouts, "agreement": 0}[self.params.value]
-        return Forecast(steps * (1 + self._rollouts), tokens, num_rounds, num_verdicts)
+        judged = {"verifier": steps, "rollout": steps * self._rollouts, "agreement": 0}[self.params.value]
+        return Forecast(steps * (1 + self._rollouts), tokens, num_rounds, num_calls(self.params.verifier, judged))
 
     async def search(self, tree: Tree) -> Result:
         """Keep the workers busy until nothing is left to select, to spend or to decide."""

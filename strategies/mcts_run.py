@@ -49,6 +49,7 @@ class MctsRun:
         self._tools = tools
         self._ballot = Ballot(tree.task, tools.equivalence)
         self._weights: dict[int, float] = {}
+        self._leader = ""
         self._answers: dict[Node, Counter[str | None]] = {tree.root: Counter()}
         self._expansions: Counter[Node] = Counter()
         self._under_way: Counter[Node] = Counter()
@@ -98,8 +99,7 @@ class MctsRun:
         """Sum of the values that a node brought; agreement is with the majority of this moment."""
         if self._params.value != "agreement":
             return node.total
-        ranked = self._ballot.ranked()
-        return self._answers[node][ranked[0].answer] if ranked else 0.0
+        return self._answers[node][self._leader]
 
     async def expand(self, node: Node, first: int, num_rollouts: int) -> tuple[list[Node], list[Node]]:
         """The next steps of a node and the answers that were completed from them, scored; their ids begin with `first`."""
@@ -132,6 +132,8 @@ class MctsRun:
                 self._weights[leaf.id] = 1.0 if self._params.value == "agreement" else leaf.verdict or 0.0
             if self._brings_value(leaf) and leaf.state is not NodeState.DUPLICATE:
                 self._visit(leaf)
+        if ranked := self._ballot.ranked():
+            self._leader = ranked[0].answer
         for child in children:
             child.value = self._total(child) / child.visits if child.visits else None
         self._tree.report(self._line(node), [*children, *rollouts])
@@ -181,7 +183,7 @@ class MctsRun:
 
     def _line(self, node: Node) -> str:
         ranked = self._ballot.ranked(self._weights)
-        leading = f"; leading: {ranked[0].answer}, {len(ranked[0].members)} of {len(self._tree.finals)}" if ranked else ""
+        leading = f"; leading: {ranked[0].answer}, {len(ranked[0].members)} of {self._tree.num_finals}" if ranked else ""
         return f"Expanded step {node.depth + 1}: {len(self._tree.nodes)} nodes{leading}"
 
 

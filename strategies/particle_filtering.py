@@ -16,6 +16,7 @@ from strategies.choosing import By
 from strategies.stepwise import StepParams, Stepwise
 from strategies.strategy import Forecast, check_choices
 from strategies.tree import Node, Tree
+from strategies.verifiers import num_calls
 
 EPSILON = 1e-7
 """Verdicts are kept this far from 0 and 1, as its_hub does."""
@@ -48,7 +49,7 @@ class ParticleFiltering(Stepwise[ParticleFilteringParams]):
         """N particles all the way."""
         num_rounds = self.num_steps(answer_tokens)
         branches = self.params.n * num_rounds
-        return Forecast(branches, self.params.n * answer_tokens, num_rounds, verdicts=branches)
+        return Forecast(branches, self.params.n * answer_tokens, num_rounds, num_calls(self.params.verifier, branches))
 
     async def search(self, tree: Tree) -> Result:
         """Grow, weigh, resample, until all particles are at their ends."""
@@ -78,4 +79,4 @@ def _line(tree: Tree, particles: list[Node]) -> str:
     best = max(node.verdict or 0.0 for node in particles)
     num_open = sum(node.is_open for node in particles)
     depth = max(node.depth for node in particles)
-    return f"Step {depth}: {num_open} particles go on, {len(tree.finals)} answers; best value {best:.2f}"
+    return f"Step {depth}: {num_open} particles go on, {tree.num_finals} answers; best value {best:.2f}"

@@ -28,7 +28,7 @@ from strategies.base import (
 from strategies.choosing import By, choose
 from strategies.judge import Judge
 from strategies.strategy import Forecast, Params, Strategy, check_choices, ended
-from strategies.verifiers import AnyVerifier, adapters_of, build
+from strategies.verifiers import AnyVerifier, adapters_of, build, num_calls
 
 
 class SequentialRevisionParams(Params):
@@ -90,7 +90,7 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
     def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - as all strategies
         """Every attempt a whole answer, one after the other."""
         num = self.params.chains * self.params.attempts
-        return Forecast(num, num * answer_tokens, self.params.attempts, verdicts=num)
+        return Forecast(num, num * answer_tokens, self.params.attempts, num_calls(self.params.verifier, num))
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
         """One attempt of every chain at a time; the drafts are as many samples of the prompt."""

@@ -92,6 +92,7 @@ class Tree:
         self._depth = 1 if task.is_constrained else depth
         self.root = Node(Candidate(ROOT, "", (), "step"))
         self.nodes: list[Node] = []
+        self.num_finals = 0
         self.proven: Node | None = None
         self._next_id = 0
 
@@ -137,6 +138,7 @@ class Tree:
         """
         for node in nodes:
             self.nodes.append(node)
+            self.num_finals += node.path.is_complete
             if node.parent is not None:
                 node.parent.children.append(node)
             if self.proven is None and self.judge.has_proven(node.path, node.verdict or 0.0):

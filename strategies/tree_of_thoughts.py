@@ -15,7 +15,7 @@ from strategies.base import NodeState, Result, StopReason, Task, UnsupportedTask
 from strategies.stepwise import StepParams, Stepwise
 from strategies.strategy import Forecast, check_choices
 from strategies.tree import Node, Tree
-from strategies.verifiers import StepVerifier
+from strategies.verifiers import StepVerifier, num_calls
 
 Prompt = Annotated[str, Field(min_length=1, max_length=4000)]
 
@@ -84,11 +84,12 @@ class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
         branches = num_rounds * self.width(1)
         tokens = branches * min(self.params.step_tokens, answer_tokens)
         calls = branches if self.params.generate == "sample" else num_rounds * self.params.breadth
-        return Forecast(calls, tokens, 2 * num_rounds, verdicts=num_rounds * self.params.votes if self._votes else branches)
-
-    @property
-    def _votes(self) -> bool:
-        return self.params.evaluate == "vote"
+        asked = {
+            "value": branches,
+            "vote": num_rounds * self.params.votes,
+            "verifier": num_calls(self.params.verifier, branches),
+        }
+        return Forecast(calls, tokens, 2 * num_rounds, asked[self.params.evaluate])
 
     async def search(self, tree: Tree) -> Result:
         """Search, then the answer of the highest value."""
@@ -99,7 +100,7 @@ class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
 
     async def _breadth_first(self, tree: Tree) -> None:
         states = [tree.root]
-        while states and not tree.is_over and len(tree.finals) < self.params.breadth:
+        while states and not tree.is_over and tree.num_finals < self.params.breadth:
             children = await self._expand(tree, states)
             states = tree.keep((child for child in children if child.is_open), self.params.breadth)
             tree.report(_line(tree, states), tree.nodes[-len(children) :] if children else ())
@@ -110,7 +111,7 @@ class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
         num_expanded += 1
         tree.report(_line(tree, children), children)
         for child in sorted(children, key=lambda node: (-(node.value or 0.0), node.id)):
-            is_enough = num_expanded >= self.params.expansions or len(tree.finals) >= self.params.breadth
+            is_enough = num_expanded >= self.params.expansions or tree.num_finals >= self.params.breadth
             if is_enough or tree.is_over:
                 break
             if not child.is_open:
@@ -151,7 +152,7 @@ class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
             await tree.score([node for node in nodes if node.path.is_complete])
 
     async def _ask(self, tree: Tree, nodes: Sequence[Node]) -> list[float]:
-        if self._votes:
+        if self.params.evaluate == "vote":
             return await thoughts.vote(tree.task, tree.model, nodes, self.params.vote_prompt, self.params.votes)
         return await thoughts.value(tree.task, tree.model, nodes, self.params.value_prompt)
 
@@ -159,4 +160,4 @@ class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
 def _line(tree: Tree, states: Sequence[Node]) -> str:
     best = max((node.value or 0.0 for node in states or tree.finals), default=0.0)
     depth = max((node.depth for node in states or tree.finals), default=0)
-    return f"Thought {depth}: {len(states)} states, {len(tree.finals)} answers; best value {best:.2f}"
+    return f"Thought {depth}: {len(states)} states, {tree.num_finals} answers; best value {best:.2f}"

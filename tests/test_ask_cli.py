@@ -109,15 +109,12 @@ async def test_a_terminal_gets_the_tree_the_answer_and_a_summary(serve, ask) -> 
 
 
 async def test_a_vote_s_winner_is_marked_and_a_single_answer_is_no_tree(serve, ask) -> None:
-    """The last word on each node comes from the trace."""
+    """The stream's last nodes tell who was chosen."""
     async with serve(["It is 42."]) as served:
         vote = await ask(served, "What is 17 + 25?", "--strategy", "self_consistency", "--param", "n=3", terminal=(80, 24))
         direct = await ask(served, "What is 17 + 25?", "--strategy", "direct", terminal=(80, 24))
-    async with serve(["It is 42."], max_traces=0) as served:
-        forgotten = await ask(served, "What is 17 + 25?", "--strategy", "self_consistency", "--param", "n=3", terminal=(80, 24))
     assert settled(vote.screen)[0] == "★ It is 42. → 42  1.00"
     assert settled(direct.screen)[:2] == ["It is 42.", ""]
-    assert settled(forgotten.screen)[0] == "✓ It is 42. → 42"
 
 
 async def test_visits_of_a_tree_search_are_shown(serve, ask) -> None:

@@ -135,12 +135,13 @@ async def _whole(service: Service, ask: Ask, who: Caller, shape: Shape) -> Respo
             for number, result in enumerate(outcome.results)
             for rank, scored in enumerate(result.chosen)
         ]
-        session.trace.account = replies.account(session, outcome)
+        account = replies.account(session, outcome)
+        session.trace.finish(account)
         content = {
             **replies.envelope(shape, session, is_chunk=False),
             "choices": choices,
             "usage": replies.usage(session, outcome),
-            "ponder": session.trace.account,
+            "ponder": account,
         }
         return Response(orjson.dumps(content), media_type="application/json", headers=replies.headers(session, outcome))
 
@@ -279,8 +280,9 @@ class _Stream:
                     delta = Delta(rank, whole.text, whole.token_ids, whole.logprobs, whole.finish_reason, whole.stop_reason)
                     if (choice := self._delta(number, rank, delta)) is not None:
                         yield self._chunk(choice)
-        self._session.trace.account = replies.account(self._session, outcome)
-        totals: dict[str, Any] = {"ponder": self._session.trace.account}
+        account = replies.account(self._session, outcome)
+        self._session.trace.finish(account)
+        totals: dict[str, Any] = {"ponder": account}
         if self._has_usage:
             totals["usage"] = replies.usage(self._session, outcome)
         yield event({**self._envelope, "choices": [], **totals})

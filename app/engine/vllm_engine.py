@@ -217,10 +217,10 @@ class VllmEngine:
         """By the model's chat template; by plain lines where it has none. What stands before the user's turn is cut off."""
         tokenizer = self._running.renderer.tokenizer
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}, {"role": "user", "content": text}]
-        if getattr(tokenizer, "chat_template", None) is None:
-            return self.encode(f"\n\n{text}\n")
-        rendered: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return self.encode(rendered.partition(MARK)[2])
+        rendered = ""
+        if getattr(tokenizer, "chat_template", None) is not None:
+            rendered = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return self.encode(rendered.partition(MARK)[2] or f"\n\n{text}\n")  # some templates leave earlier turns out
 
     async def load_adapter(self, adapter: EngineAdapter) -> None:
         """Load it between two steps of the engine; what is wrong with it is told, and the engine lives."""

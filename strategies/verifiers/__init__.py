@@ -48,4 +48,9 @@ def adapters_of(choice: object) -> tuple[str, ...]:
     return choice.adapters if isinstance(choice, AdapterChoice) else ()
 
 
-__all__ = ["CHOICES", "VERIFIERS", "AnyVerifier", "Choice", "StepVerifier", "Verifier", "adapters_of", "build"]
+def num_calls(choice: object, num_candidates: int) -> int:
+    """How often the model is asked for verdicts on so many candidates: by those that ask it, and not by those that only look."""
+    return num_candidates if choice == PTrue.name or isinstance(choice, AdapterChoice) else 0
+
+
+__all__ = ["CHOICES", "VERIFIERS", "AnyVerifier", "Choice", "StepVerifier", "Verifier", "adapters_of", "build", "num_calls"]

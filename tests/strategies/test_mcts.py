@@ -177,6 +177,13 @@ async def test_puct_prefers_what_the_model_finds_likely(grow, question, tools) -
     assert any(node.parent == 1 and not node.text.startswith("v") for node in result.nodes)
 
 
+def test_a_tree_that_is_too_large_is_refused(question, tools) -> None:
+    """What one request may grow is bounded, whatever its budget."""
+    with pytest.raises(UnsupportedTask) as refusal:
+        search(tools, iterations=1024, expand=64).check(question())
+    assert refusal.value.parameter == "iterations"
+
+
 def test_agreement_needs_answers_that_compare(question, tools) -> None:
     """As every vote."""
     with pytest.raises(UnsupportedTask) as refusal:

@@ -69,18 +69,11 @@ async def test_every_search_answers_and_every_token_is_counted(http, options: di
     assert flops["total"] > 0
 
 
-async def test_the_same_seed_grows_the_same_tree(http) -> None:
-    """Every branch has its own seed; the first steps are the same whatever they are batched with."""
-    options = {"strategy": "mcts", "iterations": 4, "expand": 2, "workers": 2}
-    (_, first), (_, second) = [await chat(http, ponder=options) for _ in range(2)]
-    assert [node["text"] for node in first[:4]] == [node["text"] for node in second[:4]]
-
-
 @pytest.mark.parametrize(
     "options",
     [
-        {"strategy": "beam_search", "n": 16, "expand": 4, "step_tokens": 16},
-        {"strategy": "mcts", "iterations": 24, "expand": 2, "workers": 8, "step_tokens": 16},
+        {"strategy": "beam_search", "n": 16, "expand": 4, "step_tokens": 32},
+        {"strategy": "mcts", "iterations": 24, "expand": 2, "workers": 8, "step_tokens": 32},
     ],
     ids=["beam_search", "mcts"],
 )
@@ -91,7 +84,7 @@ async def test_whole_frontiers_are_in_the_engine_at_once(http, options: dict[str
     """
     fields = {
         "ignore_eos": True,
-        "max_tokens": 64,
+        "max_tokens": 128,
         "messages": [{"role": "user", "content": STORY + " " + options["strategy"]}],
     }
     plain, _ = await chat(http, ponder={"strategy": "best_of_n", "n": 16, "verifier": "likelihood"}, **fields)

@@ -1,0 +1,87 @@
+"""Measure strategies on real models, or report what was measured. A start goes on where the last one stopped."""
+
+import argparse
+import asyncio
+import sys
+import time
+from fnmatch import fnmatch
+from pathlib import Path
+
+import httpx
+
+from benchmarks import servers
+from benchmarks.quality import oracle
+from benchmarks.quality import tasks as questions
+from benchmarks.quality.asking import ServerGone, Session
+from benchmarks.quality.records import Log
+from benchmarks.quality.report import report
+from benchmarks.quality.runs import RUNS, Run
+from benchmarks.quality.tasks import Task
+
+
+def main() -> None:
+    """Entry point."""
+    arguments = _parser().parse_args()
+    tasks = questions.tasks(arguments.gsm8k)
+    try:
+        if arguments.what == "run":
+            _run(arguments, [tasks[name] for name in arguments.only_tasks])
+        else:
+            report(tasks, is_saved=not arguments.dry)
+    except questions.NotInstalled as missing:
+        sys.exit(str(missing))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
+    parser.set_defaults(gsm8k=questions.GSM8K)
+    commands = parser.add_subparsers(dest="what", required=True)
+    run = commands.add_parser("run", help="ask a server of its own; kill it whenever you like, or give --minutes")
+    run.add_argument("--model", default=servers.MODEL, help="the embedded model, a folder, or a hub id")
+    run.add_argument("--questions", type=int, default=50, help="of each task")
+    run.add_argument("--only-tasks", nargs="+", choices=RUNS, default=list(RUNS), metavar="TASK", help=" ".join(RUNS))
+    run.add_argument(
+        "--only-runs", nargs="+", default=["*"], metavar="PATTERN", help='as in runs.py; "beam_search*" matches many'
+    )
+    run.add_argument("--minutes", type=float, default=float("inf"), help="begin no question after so many")
+    run.add_argument("--concurrency", type=int, default=4, help="questions under way at once")
+    run.add_argument("--kv-gib", type=int, default=servers.KV_GIB, help="memory for the server's KV cache")
+    run.add_argument("--gsm8k", type=Path, default=questions.GSM8K, help="GSM8K's training questions, one JSON object a line")
+    shown = commands.add_parser("report", help="tables and plots of all records")
+    shown.add_argument("--dry", action="store_true", help="print only, save nothing")
+    return parser
+
+
+def _run(arguments: argparse.Namespace, tasks: list[Task]) -> None:
+    name = arguments.model.rstrip("/").rpartition("/")[2]
+    asked = {task.name: (task, _chosen(task, arguments.only_runs), task.load(arguments.questions)) for task in tasks}
+    deadline = time.monotonic() + 60 * arguments.minutes
+    keys = [f"quality-{number}" for number in range(max(len(runs) for _, runs, _ in asked.values()))]
+    options = ("--model", arguments.model, "--api-keys", ",".join(keys), "--max-n", "256", "--max-branches-per-key", "4096")
+
+    async def ask(url: str) -> None:
+        limits = httpx.Limits(max_connections=arguments.concurrency)
+        async with httpx.AsyncClient(base_url=url, limits=limits) as client:
+            for task, runs, found in asked.values():
+                session = Session(client, name, keys, arguments.concurrency, deadline)
+                await session.answer(task, runs, found, Log(name, task.name))
+
+    label = f"quality {name}"
+    with (
+        oracle.running() as reward_models,
+        servers.ponder(
+            *options, "--adapter-slots", "0", "--reward-models", reward_models, name=label, kv_gib=arguments.kv_gib
+        ) as server,
+    ):
+        try:
+            asyncio.run(ask(server.url))
+        except* ServerGone as gone:
+            sys.exit(f"the server is gone: {gone.exceptions[0]}; what was answered is kept, start again to go on")
+
+
+def _chosen(task: Task, patterns: list[str]) -> list[Run]:
+    return [run for run in RUNS[task.name] if any(fnmatch(run.name, pattern) for pattern in patterns)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""An independent judge of number puzzles: exact, and sharing no code with the server's own verifier.
+
+An answer is a last line `Answer: expression`, or equations of two numbers, one a line, each of which replaces two of the numbers by what
+they make, each with what is left if it says so. Nothing that is said is believed: a false equation or a false remainder is a wrong answer.
+"""
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+
+MAX_CHARS = 200
+_ANSWER = re.compile(r"^[\s*#>-]*(?:final\s+)?answer\b\W*?:(.*)$", re.IGNORECASE | re.MULTILINE)
+_EQUATION = re.compile(
+    r"^\s*(?P<a>-?\d+(?:/\d+)?) ?(?P<sign>[-+*/]) ?(?P<b>-?\d+(?:/\d+)?) ?= ?(?P<c>-?\d+(?:/\d+)?)(?![\d.*/+])"
+)
+_LEFT = re.compile(r"\(left: ([^()]*)\)")
+_SIGNS = str.maketrans({"×": "*", "÷": "/", "−": "-", "–": "-", "[": "(", "]": ")"})  # noqa: RUF001 - as models write
+
+
+def solves(text: str, numbers: Sequence[int], target: int) -> bool:
+    """Whether the answer uses each number once, with + - * / alone, and makes the target."""
+    text = text.translate(_SIGNS)
+    if said := _ANSWER.findall(text):
+        return _is_right(said[-1].partition("=")[0].strip(" `*$.:\t"), numbers, target)
+    return _leads(text, numbers, target)
+
+
+def _is_right(expression: str, numbers: Sequence[int], target: int) -> bool:
+    try:
+        used, value = _evaluate(ast.parse(expression[:MAX_CHARS], mode="eval").body)
+    except (SyntaxError, ValueError, ZeroDivisionError, MemoryError, RecursionError):
+        return False
+    return value == target and used == Counter(numbers)
+
+
+def _evaluate(node: ast.expr) -> tuple[Counter[int], Fraction]:
+    match node:
+        case ast.Constant(value=int(value)) if not isinstance(value, bool):
+            return Counter([value]), Fraction(value)
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div() as sign, right=right):
+            (used, a), (more, b) = _evaluate(left), _evaluate(right)
+            return used + more, _apply(sign, a, b)
+    raise ValueError(ast.dump(node))
+
+
+def _apply(sign: ast.operator, a: Fraction, b: Fraction) -> Fraction:
+    match sign:
+        case ast.Add():
+            return a + b
+        case ast.Sub():
+            return a - b
+        case ast.Mult():
+            return a * b
+    return a / b
+
+
+def _leads(text: str, numbers: Sequence[int], target: int) -> bool:
+    """Whether the equations and what they say is left are true, use what is there, and end with the target alone."""
+    pool = left(text, numbers)
+    return pool is not None and pool == Counter([Fraction(target)])
+
+
+def left(text: str, numbers: Sequence[int]) -> Counter[Fraction] | None:
+    """What the equations leave of the numbers; None when one is not true or uses what is not there."""
+    pool = Counter(Fraction(number) for number in numbers)
+    for line in text.strip().splitlines():
+        match = _EQUATION.match(line)
+        if match is None:
+            return None
+        try:
+            a, b, c = (Fraction(match[name]) for name in "abc")
+            made = _evaluate_pair(match["sign"], a, b)
+        except ZeroDivisionError:
+            return None
+        pool.subtract([a, b])
+        if made != c or min(pool.values()) < 0:
+            return None
+        pool[c] += 1
+        said = _LEFT.search(line)
+        if said and sorted(said[1].replace(",", " ").split()) != sorted(map(str, pool.elements())):
+            return None
+    return +pool
+
+
+def _evaluate_pair(sign: str, a: Fraction, b: Fraction) -> Fraction:
+    return {"+": a + b, "-": a - b, "*": a * b}[sign] if sign != "/" else a / b
