@@ -12,9 +12,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from strategies.base import Result, StopReason, Task
+from strategies.node import Node
 from strategies.stepwise import StepParams, Stepwise, by_kind, check_split
 from strategies.strategy import Forecast, check_choices
-from strategies.tree import Node, Tree
+from strategies.tree import Tree
 from strategies.verifiers import num_calls
 
 Aggregation = Literal["last", "min", "product", "model"]
@@ -73,7 +74,7 @@ class BeamSearch(Stepwise[BeamSearchParams]):
                 child.value = _aggregated(child, self.params.aggregation)
             tree.attach(children)
             groups = [survivors for group in sets if (survivors := self._survivors(tree, group, keep))]
-            tree.report(_line(tree, groups), children)
+            tree.tell([node for group in groups for node in group], children)
         return await tree.result(self.tools, StopReason.COMPLETED, by=by_kind(tree.task))
 
     def _survivors(self, tree: Tree, children: Sequence[Node], keep: int) -> list[Node]:
@@ -99,9 +100,3 @@ def _spread(survivors: Sequence[Node], width: int) -> list[tuple[Node, int]]:
 
 def _best(nodes: Sequence[Node]) -> Node:
     return min(nodes, key=lambda node: (-(node.value or 0.0), node.id))
-
-
-def _line(tree: Tree, groups: Sequence[Sequence[Node]]) -> str:
-    alive = [node for group in groups for node in group]
-    leader = _best(alive or tree.finals or [tree.root])
-    return f"Step {leader.depth}: {len(alive)} beams go on, {tree.num_finals} answers; best value {leader.value or 0.0:.2f}"

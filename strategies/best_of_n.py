@@ -17,7 +17,7 @@ from strategies.base import (
     UnsupportedTask,
     Verifier,
 )
-from strategies.choosing import By, choose, leaf
+from strategies.choosing import By, choose, leaf, opening_words
 from strategies.judge import Judge
 from strategies.strategy import Forecast, Params, Strategy, check_choices, ended, in_order
 from strategies.verifiers import AnyVerifier, adapters_of, build, num_calls
@@ -92,9 +92,3 @@ class BestOfN(Strategy[BestOfNParams]):
 
     def _verifier(self, task: Task) -> Verifier:
         return build(self.params.verifier or ("likelihood" if task.kind is AnswerKind.OPEN else "majority"), self.tools)
-
-
-def opening_words(text: str, length: int = 60) -> str:
-    """The beginning of a text, for a line of progress."""
-    text = " ".join(text[: 4 * length].split())
-    return text if len(text) <= length else text[: length - 1] + "…"

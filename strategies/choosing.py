@@ -67,3 +67,9 @@ def leaf(scored: Scored, result: Result | None = None) -> TraceNode:
         finish_reason=candidate.finish_reason,
         cost=candidate.cost,
     )
+
+
+def opening_words(text: str, length: int = 60) -> str:
+    """The beginning of a text, for a line of progress."""
+    text = " ".join(text[: 4 * length].split())
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -11,9 +11,10 @@ from collections import deque
 
 from strategies.base import AnswerKind, Result, StopReason, Task, UnsupportedTask
 from strategies.mcts_run import MctsParams, MctsRun
+from strategies.node import Node
 from strategies.stepwise import Stepwise
 from strategies.strategy import Forecast, check_choices
-from strategies.tree import Node, Tree
+from strategies.tree import Tree
 from strategies.verifiers import num_calls
 
 MAX_NODES = 8192

@@ -8,9 +8,10 @@ from pydantic import Field
 
 from strategies.ballot import Ballot
 from strategies.base import AnswerKind, NodeState, Result, StopReason
+from strategies.node import Node, step_likelihood
 from strategies.stepwise import StepParams, by_kind
 from strategies.strategy import Tools
-from strategies.tree import Node, Tree, step_likelihood
+from strategies.tree import Tree
 from strategies.uct import priors, puct, uct
 
 

@@ -13,9 +13,10 @@ from pydantic import Field
 
 from strategies.base import Result, StopReason, Task
 from strategies.choosing import By
+from strategies.node import Node
 from strategies.stepwise import StepParams, Stepwise
 from strategies.strategy import Forecast, check_choices
-from strategies.tree import Node, Tree
+from strategies.tree import Tree
 from strategies.verifiers import num_calls
 
 EPSILON = 1e-7
@@ -64,7 +65,7 @@ class ParticleFiltering(Stepwise[ParticleFilteringParams]):
             particles = [node for node in particles if not node.is_open] + children
             if not particles:
                 break
-            tree.report(_line(tree, particles), children)
+            tree.tell([node for node in particles if node.is_open], children)
             particles = chance.choices(particles, [math.exp(_log_weight(node)) for node in particles], k=self.params.n)
         return await tree.result(self.tools, StopReason.COMPLETED, by=self.params.select)
 
@@ -73,10 +74,3 @@ def _log_weight(node: Node) -> float:
     """logit(p); exp of it is p / (1 - p), which is what softmax weighs by."""
     p = min(max(node.verdict or 0.0, EPSILON), 1 - EPSILON)
     return math.log(p / (1 - p))
-
-
-def _line(tree: Tree, particles: list[Node]) -> str:
-    best = max(node.verdict or 0.0 for node in particles)
-    num_open = sum(node.is_open for node in particles)
-    depth = max(node.depth for node in particles)
-    return f"Step {depth}: {num_open} particles go on, {tree.num_finals} answers; best value {best:.2f}"

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from strategies.base import Candidate, Model, Task
-from strategies.tree import Node, Tree
+from strategies.node import Node
+from strategies.tree import Tree
 
 VALUES = {"sure": 1.0, "likely": 1 / 20, "impossible": 0.001 / 20}
 """The authors' map {impossible 0.001, likely 1, sure 20}, scaled to [0, 1]."""

@@ -12,9 +12,10 @@ from pydantic import Field
 
 from strategies import thoughts
 from strategies.base import NodeState, Result, StopReason, Task, UnsupportedTask
+from strategies.node import Node
 from strategies.stepwise import StepParams, Stepwise
 from strategies.strategy import Forecast, check_choices
-from strategies.tree import Node, Tree
+from strategies.tree import Tree
 from strategies.verifiers import StepVerifier, num_calls
 
 Prompt = Annotated[str, Field(min_length=1, max_length=4000)]
@@ -103,13 +104,13 @@ class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
         while states and not tree.is_over and tree.num_finals < self.params.breadth:
             children = await self._expand(tree, states)
             states = tree.keep((child for child in children if child.is_open), self.params.breadth)
-            tree.report(_line(tree, states), tree.nodes[-len(children) :] if children else ())
+            tree.tell(states, children)
 
     async def _depth_first(self, tree: Tree, state: Node, num_expanded: int = 0) -> int:
         """Follow the best thought first; returns how many states were expanded so far."""
         children = await self._expand(tree, [state])
         num_expanded += 1
-        tree.report(_line(tree, children), children)
+        tree.tell([child for child in children if child.is_open], children)
         for child in sorted(children, key=lambda node: (-(node.value or 0.0), node.id)):
             is_enough = num_expanded >= self.params.expansions or tree.num_finals >= self.params.breadth
             if is_enough or tree.is_over:
@@ -155,9 +156,3 @@ class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
         if self.params.evaluate == "vote":
             return await thoughts.vote(tree.task, tree.model, nodes, self.params.vote_prompt, self.params.votes)
         return await thoughts.value(tree.task, tree.model, nodes, self.params.value_prompt)
-
-
-def _line(tree: Tree, states: Sequence[Node]) -> str:
-    best = max((node.value or 0.0 for node in states or tree.finals), default=0.0)
-    depth = max((node.depth for node in states or tree.finals), default=0)
-    return f"Thought {depth}: {len(states)} states, {tree.num_finals} answers; best value {best:.2f}"

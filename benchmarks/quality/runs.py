@@ -42,9 +42,9 @@ _ORACLE = {"verifier": {"reward_model": NAME}}
 PUZZLES = [
     Run("direct", "direct", line="direct"),
     *_budgets("self_consistency", "n", (16,)),
-    *_budgets("best_of_n", "n", (4, 16, 64, 96), verifier=EXACT),
+    *_budgets("best_of_n", "n", (4, 16, 40, 64), verifier=EXACT),
     *_budgets("sequential_revision", "chains", (4,), attempts=4, verifier=EXACT),
-    *_budgets("beam_search", "n", (16, 32, 64), expand=2, **_STEPS),
+    *_budgets("beam_search", "n", (16, 32), expand=2, **_STEPS),
     *_budgets("beam_search", "n", (32,), "beam_search diverse", expand=4, diverse=True, **_STEPS),
     *_budgets("particle_filtering", "n", (32,), **_STEPS),
     *_budgets("tree_of_thoughts", "breadth", (4, 16), samples=4, evaluate="verifier", **_STEPS),
