@@ -99,4 +99,4 @@ def _spread(survivors: Sequence[Node], width: int) -> list[tuple[Node, int]]:
 
 
 def _best(nodes: Sequence[Node]) -> Node:
-    return min(nodes, key=lambda node: (-(node.value or 0.0), node.id))
+    return min(nodes, key=lambda node: node.rank)

@@ -5,7 +5,6 @@ from typing import Annotated
 from pydantic import Field
 
 from strategies.base import (
-    AnswerKind,
     Candidate,
     Emit,
     Model,
@@ -14,13 +13,11 @@ from strategies.base import (
     Scored,
     StopReason,
     Task,
-    UnsupportedTask,
-    Verifier,
 )
 from strategies.choosing import By, choose, leaf, opening_words
 from strategies.judge import Judge
 from strategies.strategy import Forecast, Params, Strategy, check_choices, ended, in_order
-from strategies.verifiers import AnyVerifier, adapters_of, build, num_calls
+from strategies.verifiers import AnyVerifier, adapters_of, build_for, num_calls
 
 
 class BestOfNParams(Params):
@@ -57,10 +54,7 @@ class BestOfN(Strategy[BestOfNParams]):
     def check(self, task: Task) -> None:
         """Refuse a majority among answers that cannot be compared, and more choices than candidates."""
         check_choices(self.name, task, self.params.n, "n")
-        if self.params.verifier == "majority" and task.kind is AnswerKind.OPEN:
-            message = 'majority needs answers that can be compared: set "answer" to their kind, or choose another verifier'
-            raise UnsupportedTask(message, parameter="verifier")
-        self._verifier(task)
+        build_for(self.params.verifier, task, self.tools)
 
     def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - as all strategies
         """N answers, judged at once."""
@@ -69,7 +63,7 @@ class BestOfN(Strategy[BestOfNParams]):
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
         """Draw all, score all, return the best distinct ones in order. An exact verifier is asked at once, and ends it."""
-        verifier = self._verifier(task)
+        verifier = build_for(self.params.verifier, task, self.tools)
         judge = Judge(verifier, task, model)
         drawn: list[Candidate] = []
         scores: dict[int, float] = {}
@@ -89,6 +83,3 @@ class BestOfN(Strategy[BestOfNParams]):
         chosen, scored = await choose(task, drawn, scores, self.tools.equivalence, self.params.select)
         stop = StopReason.VERIFIED if is_proven else ended(model)
         return Result(chosen, scored, stop, notes=tuple(judge.notes))
-
-    def _verifier(self, task: Task) -> Verifier:
-        return build(self.params.verifier or ("likelihood" if task.kind is AnswerKind.OPEN else "majority"), self.tools)

@@ -38,6 +38,11 @@ class Node:
         return self.path.index
 
     @property
+    def rank(self) -> tuple[float, int]:
+        """To sort by: the highest value first, the eldest of equals."""
+        return -(self.value or 0.0), self.id
+
+    @property
     def is_open(self) -> bool:
         """Whether it can be continued."""
         return self.path.finish_reason == "step" and self.state is NodeState.OPEN

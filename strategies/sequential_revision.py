@@ -12,7 +12,6 @@ from typing import Annotated
 from pydantic import Field
 
 from strategies.base import (
-    AnswerKind,
     Candidate,
     Emit,
     Model,
@@ -22,13 +21,11 @@ from strategies.base import (
     StopReason,
     Task,
     TraceNode,
-    UnsupportedTask,
-    Verifier,
 )
 from strategies.choosing import By, choose
 from strategies.judge import Judge
 from strategies.strategy import Forecast, Params, Strategy, check_choices, ended
-from strategies.verifiers import AnyVerifier, adapters_of, build, num_calls
+from strategies.verifiers import AnyVerifier, adapters_of, build_for, num_calls
 
 
 class SequentialRevisionParams(Params):
@@ -82,10 +79,7 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
     def check(self, task: Task) -> None:
         """As `best_of_n`."""
         check_choices(self.name, task, self.params.chains * self.params.attempts, "attempts")
-        if self.params.verifier == "majority" and task.kind is AnswerKind.OPEN:
-            message = 'majority needs answers that can be compared: set "answer" to their kind, or choose another verifier'
-            raise UnsupportedTask(message, parameter="verifier")
-        self._verifier(task)
+        build_for(self.params.verifier, task, self.tools)
 
     def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - as all strategies
         """Every attempt a whole answer, one after the other."""
@@ -94,7 +88,7 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
         """One attempt of every chain at a time; the drafts are as many samples of the prompt."""
-        judge = Judge(self._verifier(task), task, model)
+        judge = Judge(build_for(self.params.verifier, task, self.tools), task, model)
         run = _Run(task, model, judge, [[] for _ in range(self.params.chains)])
         for number in range(self.params.attempts):
             drawn = await (self._revisions(run, number) if number else self._drafts(run))
@@ -153,9 +147,6 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
                 run.scores[candidate.index] = score
                 if run.proven is None and run.judge.has_proven(candidate, score):
                     run.proven = candidate.index
-
-    def _verifier(self, task: Task) -> Verifier:
-        return build(self.params.verifier or ("likelihood" if task.kind is AnswerKind.OPEN else "majority"), self.tools)
 
 
 def _nodes(run: _Run, attempts: Sequence[Candidate], winners: set[int] | None = None) -> tuple[TraceNode, ...]:

@@ -99,7 +99,7 @@ class Tree:
         going = [node for node in self._frontier() if node.is_open]
         if self.finals or self.is_over or not going:
             return
-        best = min(going, key=lambda node: (-(node.value or 0.0), node.id))
+        best = min(going, key=lambda node: node.rank)
         [answers] = await self.grow([(best, num)], is_last=True)
         await self.score(answers)
         self.attach(answers)
@@ -120,14 +120,14 @@ class Tree:
 
     def keep(self, nodes: Iterable[Node], num: int) -> list[Node]:
         """The `num` best by value, the eldest of equals; the others are marked."""
-        ranked = sorted(nodes, key=lambda node: (-(node.value or 0.0), node.id))
+        ranked = sorted(nodes, key=lambda node: node.rank)
         for node in ranked[num:]:
             node.state = NodeState.PRUNED
         return ranked[:num]
 
     def tell(self, going: Sequence[Node], new: Iterable[Node]) -> None:
         """After a round: how far it is, how many go on, how many answers there are, and the best so far."""
-        leader = min(going or self.finals or [self.root], key=lambda node: (-(node.value or 0.0), node.id))
+        leader = min(going or self.finals or [self.root], key=lambda node: node.rank)
         best = f"best value {leader.value or 0.0:.2f}: {opening_words(leader.text)}"
         self.report(f"Step {leader.depth}: {len(going)} go on, {self.num_finals} answers; {best}", new)
 

@@ -111,7 +111,7 @@ class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
         children = await self._expand(tree, [state])
         num_expanded += 1
         tree.tell([child for child in children if child.is_open], children)
-        for child in sorted(children, key=lambda node: (-(node.value or 0.0), node.id)):
+        for child in sorted(children, key=lambda node: node.rank):
             is_enough = num_expanded >= self.params.expansions or tree.num_finals >= self.params.breadth
             if is_enough or tree.is_over:
                 break

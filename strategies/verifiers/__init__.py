@@ -5,7 +5,7 @@ Those without parameters are chosen by their name; the others by an object whose
 
 from typing import Literal
 
-from strategies.base import Verifier
+from strategies.base import AnswerKind, Task, UnsupportedTask, Verifier
 from strategies.named import Named
 from strategies.strategy import Tools
 from strategies.verifiers.adapter import AdapterChoice
@@ -43,6 +43,14 @@ def build(choice: str | Choice, tools: Tools) -> Verifier:
     return VERIFIERS[choice](tools) if isinstance(choice, str) else choice.build(tools)
 
 
+def build_for(choice: str | Choice | None, task: Task, tools: Tools) -> Verifier:
+    """The verifier of whole answers; by default a majority where they can be compared, else likelihood."""
+    if choice == Majority.name and task.kind is AnswerKind.OPEN:
+        message = 'majority needs answers that can be compared: set "answer" to their kind, or choose another verifier'
+        raise UnsupportedTask(message, parameter="verifier")
+    return build(choice or (Likelihood.name if task.kind is AnswerKind.OPEN else Majority.name), tools)
+
+
 def adapters_of(choice: object) -> tuple[str, ...]:
     """Adapters that the choice needs."""
     return choice.adapters if isinstance(choice, AdapterChoice) else ()
@@ -53,4 +61,15 @@ def num_calls(choice: object, num_candidates: int) -> int:
     return num_candidates if choice == PTrue.name or isinstance(choice, AdapterChoice) else 0
 
 
-__all__ = ["CHOICES", "VERIFIERS", "AnyVerifier", "Choice", "StepVerifier", "Verifier", "adapters_of", "build", "num_calls"]
+__all__ = [
+    "CHOICES",
+    "VERIFIERS",
+    "AnyVerifier",
+    "Choice",
+    "StepVerifier",
+    "Verifier",
+    "adapters_of",
+    "build",
+    "build_for",
+    "num_calls",
+]
