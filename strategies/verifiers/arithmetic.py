@@ -4,7 +4,8 @@ How a text is read:
 - A line without its bullet ("1. ", "- ", "Step 2:") and Markdown's bold is searched for runs of figures, signs and parentheses.
 - Sides of "=" that can be read are a claim that they are equal; a line that begins with "=" goes on with the one before.
 - A fraction is a division: a result like 8/3 cannot be taken up by a later equation, only within one expression.
-- What cannot be read, or has no operator and no "=", says nothing.
+- An equation with a side that cannot be read ("24 // 7 = 3") refutes nothing, but where it comes last, nothing is proven.
+- Whatever else cannot be read, or has no operator and no "=", says nothing.
 - "left: 12 5 3" claims what is left after the equations before it.
 """
 
@@ -68,7 +69,7 @@ class ArithmeticChoice(Params):
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
-    """The sides of an equation, or one expression that stands alone."""
+    """The sides of an equation, or one expression that stands alone; no sides when one of an equation's cannot be read."""
 
     sides: tuple[Expression, ...]
 
@@ -150,7 +151,7 @@ class ArithmeticVerifier(Verifier):
     def _statements(self, text: str) -> list[_Statement]:
         """Those that say something: a number alone does only where one number was given."""
         statements = [claim for claim in _claims(text) if isinstance(claim, _Statement)]
-        return [one for one in statements if len(one.sides) > 1 or one.worked or self._numbers.total() == 1]
+        return [one for one in statements if len(one.sides) != 1 or one.worked or self._numbers.total() == 1]
 
     def _uses_given(self, side: Expression) -> bool:
         rest = _take(self._numbers, side.numbers)
@@ -164,7 +165,9 @@ class ArithmeticVerifier(Verifier):
             if after is None:
                 return None
             pool = after
-            if isinstance(claim, _Statement) and len(claim.sides) > 1 and claim.worked:
+            if isinstance(claim, _Statement) and not claim.sides:
+                is_reached = False
+            elif isinstance(claim, _Statement) and len(claim.sides) > 1 and claim.worked:
                 is_reached = claim.worked.value == self._target
         steps = self._numbers.total() - 1
         num_left = pool.total()
@@ -179,9 +182,9 @@ def _apply(claim: _Statement | _Left, pool: Counter[Fraction]) -> Counter[Fracti
     """The numbers that are left after it, None when it is wrong."""
     if isinstance(claim, _Left):
         return pool if pool == Counter(claim.numbers) else None
-    if not claim.is_true:
+    if len(claim.sides) > 1 and not claim.is_true:
         return None
-    if len(claim.sides) == 1 or claim.worked is None:
+    if len(claim.sides) < 2 or claim.worked is None:
         return pool
     rest = _take(pool, claim.worked.numbers)
     return None if rest is None else rest + Counter([claim.worked.value])
@@ -238,8 +241,10 @@ def _equations(text: str) -> Iterator[_Statement]:
             sides = [_trim(side) for side in piece.rstrip(" \t.,+-*/(").split("=")]
             read = [parse(side) for side in sides if side]
             known = tuple(side for side in read if side is not None)
-            if known and len(known) == len(read):
+            if len(known) == len(read) > 0:
                 yield _Statement(known)
+            elif len(read) > 1:
+                yield _Statement(())
 
 
 def _trim(side: str) -> str:

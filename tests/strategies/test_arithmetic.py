@@ -196,6 +196,7 @@ async def test_solutions(score, text) -> None:
         CHAIN + "Answer: 25.",
         CHAIN + "**Answer:** 4 + 8 + 5 + 3",
         CHAIN + "\\boxed{12}",
+        "4 + 8 = 12\n5 - 3 = 2\n12 * 2 = 24\n24 // 7 = 3",  # whatever that is, it comes last
         "8 ** 3 - 5 = 24",
         "4 / 0 = 24",
         "4, 8, 5, 3 = 24",
@@ -217,6 +218,7 @@ STEP = 0.8 / 3
         ("Let me think about 4, 8, 5 and 3.\n", 0.1),
         ("4 + 8 = 12 (left: 12 5 3)\n", 0.1 + STEP),
         ("4 + 8 + 5 = 17\n", 0.1 + 2 * STEP),
+        ("4 + 8 = 12\n12 // 5 = 2\n", 0.1 + STEP),
         ("4 + 8 = 12\n5 - 3 = 2\n", 0.1 + 2 * STEP),
         ("4 + 8 = 12\n5 - 3 = 2\n12 * ", 0.1 + 2 * STEP),
         ("4 + 8 = 12\n5 - 3 = 2\n12 * 2 =", 0.1 + 2 * STEP),
