@@ -74,6 +74,11 @@ class _Statement:
     sides: tuple[Expression, ...]
 
     @property
+    def is_equation(self) -> bool:
+        """Whether it has sides that can be compared."""
+        return len(self.sides) > 1
+
+    @property
     def is_true(self) -> bool:
         return len({side.value for side in self.sides}) == 1
 
@@ -167,7 +172,7 @@ class ArithmeticVerifier(Verifier):
             pool = after
             if isinstance(claim, _Statement) and not claim.sides:
                 is_reached = False
-            elif isinstance(claim, _Statement) and len(claim.sides) > 1 and claim.worked:
+            elif isinstance(claim, _Statement) and claim.is_equation and claim.worked:
                 is_reached = claim.worked.value == self._target
         steps = self._numbers.total() - 1
         num_left = pool.total()
@@ -182,9 +187,11 @@ def _apply(claim: _Statement | _Left, pool: Counter[Fraction]) -> Counter[Fracti
     """The numbers that are left after it, None when it is wrong."""
     if isinstance(claim, _Left):
         return pool if pool == Counter(claim.numbers) else None
-    if len(claim.sides) > 1 and not claim.is_true:
+    if not claim.is_equation:
+        return pool
+    if not claim.is_true:
         return None
-    if len(claim.sides) < 2 or claim.worked is None:
+    if claim.worked is None:
         return pool
     rest = _take(pool, claim.worked.numbers)
     return None if rest is None else rest + Counter([claim.worked.value])
