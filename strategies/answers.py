@@ -41,6 +41,7 @@ _CHOICE_SAID = re.compile(
     r"(?:answer|option|choice)\b\s{0,3}(?:is|:|=)?\s{0,3}:?\s{0,3}\*{0,3}\(?([A-Z])\b(?!')", re.IGNORECASE
 )
 _CHOICE_MARKED = re.compile(r"\(([A-Z])\)|(?:^|\n)[ \t]{0,8}\*{0,3}([A-Z])[).:*]")
+_PUNCTUATION = re.compile(r"[^\w\s]|_")
 _FENCE = re.compile(r"```(?:json)?(.*?)```", re.DOTALL)
 
 
@@ -159,11 +160,26 @@ def _plain(value: Any) -> Any:
 
 
 def _read_text(text: str) -> str | None:
-    """As SQuAD compares: case, punctuation, articles and white space do not matter."""
-    said = _SAID.findall(text)
-    text = unicodedata.normalize("NFKC", said[-1] if said else text).casefold()
-    text = "".join(character for character in text if not unicodedata.category(character).startswith("P"))
+    """What follows the last `####`, else "the answer is", else all of it, as SQuAD compares: without case, punctuation and articles.
+
+    Signs, and what stands between digits, stay: -3, 3.5 and 12:30 are not 3, 35 and 1230.
+    """
+    _, is_marked, after = text.rpartition("####")
+    if is_marked and after.strip():
+        text = after.strip().partition("\n")[0]
+    elif said := _SAID.findall(text):
+        text = said[-1]
+    text = _PUNCTUATION.sub(_lost, unicodedata.normalize("NFKC", text).casefold())
     return " ".join(word for word in text.split() if word not in {"a", "an", "the"}) or None
+
+
+def _lost(match: re.Match[str]) -> str:
+    """What is left of a character that is no word's."""
+    character, position, text = match[0], match.start(), match.string
+    before, after = text[position - 1 : position], text[position + 1 : position + 2]
+    if after.isdigit() and ((character in "-\u2212" and not before.isalpha()) or (character in ".:/" and before.isdigit())):
+        return "-" if character == "\u2212" else character
+    return " " if character == "," else "" if unicodedata.category(character).startswith("P") else character
 
 
 _READERS: dict[AnswerKind, Callable[[str], str | None]] = {

@@ -57,6 +57,13 @@ TABLE = [
     (TEXT, "The answer is: Paris.", "paris"),
     (TEXT, "\uff30aris", "paris"),
     (TEXT, "...", None),
+    (TEXT, "h-e-l-l-o, backwards\n#### **olleh**\nDone.", "olleh"),
+    (TEXT, "#### -3, 5.", "-3 5"),
+    (TEXT, "#### \u22123, 5", "-3 5"),
+    (TEXT, "The answer is 12:30.", "12:30"),
+    (TEXT, "The result is 3.5!", "3.5"),
+    (TEXT, "2-3 well-known well-3", "2-3 wellknown well3"),
+    (TEXT, "Paris ####", "paris"),
     (AnswerKind.OPEN, "42", None),
 ]
 
