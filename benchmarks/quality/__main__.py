@@ -1,18 +1,15 @@
 """Measure strategies on real models, or report what was measured. A start goes on where the last one stopped."""
 
 import argparse
-import asyncio
 import sys
 import time
 from fnmatch import fnmatch
 from pathlib import Path
 
-import httpx
-
 from benchmarks import servers
 from benchmarks.quality import oracle
 from benchmarks.quality import tasks as questions
-from benchmarks.quality.asking import ServerGone, Session
+from benchmarks.quality.asking import Work, ask
 from benchmarks.quality.records import Log
 from benchmarks.quality.report import report
 from benchmarks.quality.runs import RUNS, Run
@@ -54,29 +51,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace, tasks: list[Task]) -> None:
     name = arguments.model.rstrip("/").rpartition("/")[2]
-    asked = {task.name: (task, _chosen(task, arguments.only_runs), task.load(arguments.questions)) for task in tasks}
+    batches = [
+        [Work(task, _chosen(task, arguments.only_runs), task.load(arguments.questions), Log.of(name, task.name))]
+        for task in tasks
+    ]
     deadline = time.monotonic() + 60 * arguments.minutes
-    keys = [f"quality-{number}" for number in range(max(len(runs) for _, runs, _ in asked.values()))]
+    keys = [f"quality-{number}" for number in range(max(len(work.runs) for [work] in batches))]
     options = ("--model", arguments.model, "--api-keys", ",".join(keys), "--max-n", "256", "--max-branches-per-key", "4096")
-
-    async def ask(url: str) -> None:
-        limits = httpx.Limits(max_connections=arguments.concurrency)
-        async with httpx.AsyncClient(base_url=url, limits=limits) as client:
-            for task, runs, found in asked.values():
-                session = Session(client, name, keys, arguments.concurrency, deadline)
-                await session.answer(task, runs, found, Log(name, task.name))
-
-    label = f"quality {name}"
     with (
         oracle.running() as reward_models,
         servers.ponder(
-            *options, "--adapter-slots", "0", "--reward-models", reward_models, name=label, kv_gib=arguments.kv_gib
+            *options, "--adapter-slots", "0", "--reward-models", reward_models, name=f"quality {name}", kv_gib=arguments.kv_gib
         ) as server,
     ):
-        try:
-            asyncio.run(ask(server.url))
-        except* ServerGone as gone:
-            sys.exit(f"the server is gone: {gone.exceptions[0]}; what was answered is kept, start again to go on")
+        ask(server.url, batches, model=name, keys=keys, concurrency=arguments.concurrency, deadline=deadline)
 
 
 def _chosen(task: Task, patterns: list[str]) -> list[Run]:

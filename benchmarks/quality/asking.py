@@ -6,9 +6,10 @@ the question itself is charged to every run alike.
 """
 
 import asyncio
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,24 @@ def body(model: str, task: Task, run: Run, question: Question) -> dict[str, Any]
     }
 
 
+@dataclass(frozen=True)
+class Work:
+    """Questions of one task, the runs that answer them, and where their answers go."""
+
+    task: Task
+    runs: list[Run]
+    questions: list[Question]
+    log: Log
+
+    def done(self) -> set[tuple[str, int]]:
+        """What is answered already, as run and number of the question."""
+        counted = self.log.read(self.task, self.runs)
+        found = {(name, record.question) for name, records in counted.items() for record in records}
+        total = len(self.runs) * len(self.questions)
+        print(f"  {self.task.name}: {len(found)} answered before, up to {total - len(found)} to go", flush=True)
+        return found
+
+
 @dataclass
 class Session:
     """One model's questions to one server.
@@ -65,22 +84,20 @@ class Session:
     _failures: Counter[str] = field(default_factory=Counter)
     _warm: dict[tuple[str, str], "asyncio.Task[None]"] = field(default_factory=dict)
 
-    async def answer(self, task: Task, runs: list[Run], questions: list[Question], log: Log) -> None:
-        """Whatever is not answered yet, until the deadline."""
-        done = {(name, record.question) for name, records in log.read(task, runs).items() for record in records}
-        jobs = _jobs(runs, questions, done)
-        print(f"  {task.name}: {len(done)} answered before, up to {len(runs) * len(questions) - len(done)} to go", flush=True)
+    async def answer(self, *work: Work) -> None:
+        """Whatever is not answered yet, until the deadline: the first questions of all, then the next ones of all."""
+        jobs = _jobs(work)
 
-        async def work() -> None:
-            for number, run, question in jobs:
+        async def ask() -> None:
+            for one, number, run, question in jobs:
                 if time.monotonic() > self.deadline:
                     return
                 if run.name not in self.refused:
-                    await self._one(task, number, run, question, log)
+                    await self._one(one.task, number, run, question, one.log)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(self.concurrency):
-                group.create_task(work())
+                group.create_task(ask())
 
     async def _one(self, task: Task, number: int, run: Run, question: Question, log: Log) -> None:
         headers = {"authorization": f"Bearer {self.keys[number % len(self.keys)]}"}
@@ -106,7 +123,9 @@ class Session:
                 self.refused[run.name] = says
 
     async def _warm_up(self, task: Task, run: Run, headers: dict[str, str]) -> None:
-        """Once for each run and task, whoever comes first; the others wait for it."""
+        """Once for each run and task that has examples, whoever comes first; the others wait for it."""
+        if not task.prompt:
+            return
 
         async def read_examples() -> None:
             request = {"model": self.model, "messages": task.messages("-"), "max_tokens": 1, "ponder": {"strategy": "direct"}}
@@ -129,12 +148,29 @@ class Session:
         raise ServerGone(f"it answered {response.status_code} {NUM_RETRIES} times: {response.text[:300]}")
 
 
-def _jobs(runs: list[Run], questions: list[Question], done: set[tuple[str, int]]) -> Iterator[tuple[int, Run, Question]]:
-    for start in range(0, len(questions), BLOCK):
-        for number, run in enumerate(runs):
-            for question in questions[start : start + BLOCK]:
-                if (run.name, question.number) not in done:
-                    yield number, run, question
+def ask(url: str, batches: Iterable[Sequence[Work]], *, model: str, keys: list[str], concurrency: int, deadline: float) -> None:
+    """One batch of tasks after another. Ends the process when the server is gone."""
+
+    async def answer() -> None:
+        limits = httpx.Limits(max_connections=concurrency)
+        async with httpx.AsyncClient(base_url=url, limits=limits) as client:
+            for work in batches:
+                await Session(client, model, keys, concurrency, deadline).answer(*work)
+
+    try:
+        asyncio.run(answer())
+    except* ServerGone as gone:
+        sys.exit(f"the server is gone: {gone.exceptions[0]}; what was answered is kept, start again to go on")
+
+
+def _jobs(work: Sequence[Work]) -> Iterator[tuple[Work, int, Run, Question]]:
+    done = [one.done() for one in work]
+    for start in range(0, max((len(one.questions) for one in work), default=0), BLOCK):
+        for one, answered in zip(work, done, strict=True):
+            for number, run in enumerate(one.runs):
+                for question in one.questions[start : start + BLOCK]:
+                    if (run.name, question.number) not in answered:
+                        yield one, number, run, question
 
 
 def _record(task: Task, run: Run, question: Question, *, seed: int, reply: dict[str, Any], seconds: float) -> Record:
@@ -153,4 +189,6 @@ def _record(task: Task, run: Run, question: Question, *, seed: int, reply: dict[
         verified=account["tokens"]["verified"],
         seconds=round(seconds, 3),
         stop_reason=account["stop_reason"],
+        task=task.name,
+        bin=task.bin,
     )

@@ -27,6 +27,7 @@ class Record:
         flops: all that the server charged, `saved` what its prefix cache spared.
         tokens: decoded by all branches together; `verified`: read by verifiers.
         seconds: while other questions were under way.
+        task: its name, "" in records of a time when each file was of one task; `bin` of the task.
 
     """
 
@@ -42,11 +43,14 @@ class Record:
     verified: int
     seconds: float
     stop_reason: str
+    task: str = ""
+    bin: int = 0
 
 
 def setup(task: Task, run: Run) -> str:
     """A digest of everything but the question that decides what is asked."""
     parts: tuple[Any, ...] = (VERSION, task.prompt, task.answer, task.max_tokens, run.strategy, run.options, run.fields)
+    parts += (task.revision,) if task.revision else ()
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
 
 
@@ -55,11 +59,26 @@ def shortened(text: str) -> str:
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT // 4]} […] {text[-3 * MAX_TEXT // 4 :]}"
 
 
-class Log:
-    """The records of one model and task."""
+def counted(records: Iterable[Record], task: Task, runs: Iterable[Run]) -> dict[str, list[Record]]:
+    """Of one task by run, in the order of the questions; nothing of runs and questions that have changed since."""
+    setups = {run.name: setup(task, run) for run in runs}
+    found: dict[str, dict[int, Record]] = {name: {} for name in setups}
+    for record in records:
+        if record.task in {"", task.name} and setups.get(record.run) == record.setup:
+            found[record.run][record.question] = record
+    return {name: [by_number[number] for number in sorted(by_number)] for name, by_number in found.items()}
 
-    def __init__(self, model: str, task: str, folder: Path = FOLDER) -> None:
-        self.path = folder / f"{model}-{task}.jsonl"
+
+class Log:
+    """The records of one model, in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def of(cls, model: str, task: str) -> "Log":
+        """The file of a model and task."""
+        return cls(FOLDER / f"{model}-{task}.jsonl")
 
     def append(self, record: Record) -> None:
         """On the disk when it returns."""
@@ -72,15 +91,11 @@ class Log:
             os.fsync(file.fileno())
 
     def read(self, task: Task, runs: Iterable[Run]) -> dict[str, list[Record]]:
-        """By run, in the order of the questions; of runs that have changed since, and of a line that was cut, nothing."""
-        setups = {run.name: setup(task, run) for run in runs}
-        found: dict[str, dict[int, Record]] = {name: {} for name in setups}
-        for record in self._records():
-            if setups.get(record.run) == record.setup:
-                found[record.run][record.question] = record
-        return {name: [records[number] for number in sorted(records)] for name, records in found.items()}
+        """Those that count, by run."""
+        return counted(self.records(), task, runs)
 
-    def _records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[Record]:
+        """All of them, but for a line that was cut."""
         if not self.path.exists():
             return
         for line in self.path.read_text(encoding="utf-8").splitlines():

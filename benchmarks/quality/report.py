@@ -31,7 +31,7 @@ def report(tasks: dict[str, Task], *, is_saved: bool = True) -> None:
     for model, names in models().items():
         panels = {}
         for name in names:
-            answers = {run: found for run, found in Log(model, name).read(tasks[name], RUNS[name]).items() if found}
+            answers = {run: found for run, found in Log.of(model, name).read(tasks[name], RUNS[name]).items() if found}
             if not answers:
                 continue
             panels[name] = answers

@@ -46,6 +46,8 @@ class Task:
         answer: the kind of answer, as the request names it.
         max_tokens: of one answer.
         load: the first so many questions; more may follow without changing them.
+        bin: difficulty, where the questions come in several.
+        revision: changes when the questions do.
 
     """
 
@@ -54,6 +56,8 @@ class Task:
     answer: str
     max_tokens: int
     load: Callable[[int], list[Question]]
+    bin: int = 0
+    revision: str = ""
 
     def messages(self, question: str) -> list[dict[str, str]]:
         """What is sent."""
@@ -133,9 +137,14 @@ def final_number(text: str) -> Fraction | None:
 
 def _generate(name: str, count: int, **options: Any) -> list[dict[str, Any]]:
     """Entries with what is known of them; twice as many as wanted, so that some may be dropped. More change none of the first."""
+    entries = dataset(name, seed=SEED, size=2 * count, **options)
+    return [{**entry["metadata"], "question": entry["question"], "answer": entry["answer"]} for entry in entries]
+
+
+def dataset(name: str, *, seed: int, size: int, **options: Any) -> Any:
+    """Of reasoning-gym: entry number i depends on `seed + i` and the options alone."""
     try:
         import reasoning_gym  # noqa: PLC0415 - only where questions are generated
     except ImportError as error:
         raise NotInstalled("reasoning-gym is not installed: .venv/bin/python -m pip install -e '.[bench]'") from error
-    entries = reasoning_gym.create_dataset(name, seed=SEED, size=2 * count, **options)
-    return [{**entry["metadata"], "question": entry["question"], "answer": entry["answer"]} for entry in entries]
+    return reasoning_gym.create_dataset(name, seed=seed, size=size, **options)

@@ -1,0 +1,126 @@
+"""Make data to train on, ask a model the test's questions, or report what was answered. A start goes on where the last one stopped."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+from benchmarks import servers
+from benchmarks.quality.asking import Work, ask
+from benchmarks.quality.records import Log
+from benchmarks.quality.tasks import NotInstalled
+from benchmarks.suite import questions
+from benchmarks.suite.families import BINS, FAMILIES, TRAINING
+from benchmarks.suite.questions import Example
+from benchmarks.suite.report import report
+from benchmarks.suite.runs import VERIFIER, runs
+from benchmarks.suite.serving import claim, serving
+
+
+def main() -> None:
+    """Entry point."""
+    arguments = _parser().parse_args()
+    try:
+        if arguments.what == "run":
+            _run(arguments)
+        elif arguments.what == "report":
+            report(questions.tasks(), is_saved=not arguments.dry)
+        else:
+            _write(arguments)
+    except (NotInstalled, questions.TooMany) as error:
+        sys.exit(str(error))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.suite", description=__doc__)
+    commands = parser.add_subparsers(dest="what", required=True)
+    data = commands.add_parser("data", help="chats with worked solutions, one JSON object a line")
+    prompts = commands.add_parser("prompts", help="questions with their answers, to be answered by another model and checked")
+    for command, splits in ((data, ["train", "validation"]), (prompts, ["train", "validation", "test"])):
+        command.add_argument("--split", choices=splits, default="train")
+        command.add_argument(
+            "--per-setting", type=int, default=1000, help="of each family and bin; fewer where there are no more"
+        )
+        command.add_argument("--bins", type=int, nargs="+", choices=BINS, default=list(BINS))
+        command.add_argument("--families", nargs="+", help="by default all that may be trained on, or all of the test")
+        command.add_argument("--out", type=Path, required=True)
+    _add_run(commands.add_parser("run", help="ask a server of its own; kill it whenever you like, or give --minutes"))
+    shown = commands.add_parser("report", help="tables of all records")
+    shown.add_argument("--dry", action="store_true", help="print only, save nothing")
+    return parser
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    run.add_argument("--label", required=True, help="one model with its adapters, as the tables call it")
+    run.add_argument("--model", default="default", help="a folder, a hub id, or `default` for the embedded model")
+    run.add_argument(
+        "--adapter",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=FOLDER",
+        help=f"one that answers, and one called {VERIFIER} that judges",
+    )
+    run.add_argument("--only-runs", nargs="+", default=["*"], metavar="GLOB", help='as in runs.py: "self_consistency*"')
+    run.add_argument("--only-tasks", nargs="+", default=["*"], metavar="GLOB", help='"chain_sum-*", "*-1"')
+    run.add_argument("--questions", type=int, default=questions.HELD_BACK["test"], help="of each family and bin")
+    run.add_argument("--minutes", type=float, default=float("inf"), help="begin no question after so many")
+    run.add_argument("--concurrency", type=int, default=8, help="questions under way at once")
+    run.add_argument("--kv-gib", type=int, default=servers.KV_GIB, help="memory for the server's KV cache")
+
+
+def _write(arguments: argparse.Namespace) -> None:
+    allowed = list(FAMILIES) if arguments.split == "test" else [family.name for family in TRAINING]
+    names = arguments.families or allowed
+    if unknown := sorted(set(names) - set(allowed)):
+        sys.exit(f"{', '.join(unknown)}: choose from {', '.join(allowed)}")
+    found = questions.mixed(names, arguments.bins, arguments.split, arguments.per_setting)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    lines = _lines(found, is_worked=arguments.what == "data")
+    arguments.out.write_text("".join(lines), encoding="utf-8")
+    print(f"{len(found)} examples of {len(names)} families in {arguments.out}")
+
+
+def _lines(found: Iterable[Example], *, is_worked: bool) -> Iterable[str]:
+    for one in found:
+        messages = [{"role": "user", "content": one.prompt}]
+        messages += [{"role": "assistant", "content": one.worked}] if is_worked else []
+        line = {"messages": messages, "answer": one.answer, "task": one.family, "bin": one.bin}
+        yield json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    adapters = _adapters(arguments.adapter)
+    chosen = [run for run in runs(is_judged=VERIFIER in adapters) if _is_any(run.name, arguments.only_runs)]
+    tasks = [task for task in questions.tasks().values() if _is_any(task.name, arguments.only_tasks)]
+    if not chosen or not tasks:
+        sys.exit("no run or no task has such a name")
+    deadline = time.monotonic() + 60 * arguments.minutes
+    model = servers.MODEL if arguments.model == "default" else arguments.model
+    name = model.rstrip("/").rpartition("/")[2]
+    log = Log(claim(arguments.label, name, adapters))
+    work = [Work(task, chosen, task.load(arguments.questions), log) for task in tasks]
+    answering = next((adapter for adapter in adapters if adapter != VERIFIER), name)
+    keys = [f"suite-{number}" for number in range(len(chosen))]
+    with serving(model, adapters, keys, arguments.label, arguments.kv_gib) as url:
+        ask(url, [work], model=answering, keys=keys, concurrency=arguments.concurrency, deadline=deadline)
+
+
+def _adapters(given: Sequence[str]) -> dict[str, Path]:
+    adapters = {name: Path(folder) for name, _, folder in (one.partition("=") for one in given)}
+    if missing := [str(folder) for folder in adapters.values() if not (folder / "adapter_config.json").is_file()]:
+        sys.exit(f"no adapter in {', '.join(missing)}: --adapter takes NAME=FOLDER")
+    if len(set(adapters) - {VERIFIER}) > 1:
+        sys.exit(f"one adapter answers, and one called {VERIFIER} judges: no others")
+    return adapters
+
+
+def _is_any(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+if __name__ == "__main__":
+    main()

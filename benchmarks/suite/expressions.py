@@ -1,0 +1,88 @@
+"""Expressions of integers and decimals with + - * / as trees, so that they can be worked out one operation at a time."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+_SIGNS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+_RANKS = {"+": 1, "-": 1, "*": 2, "/": 2}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An operation on two expressions; `is_negated` where a minus stands before its parentheses."""
+
+    left: "Tree"
+    sign: str
+    right: "Tree"
+    is_negated: bool = False
+
+
+Tree = Fraction | Pair
+
+
+def parse(text: str) -> Tree:
+    """Raises `ValueError` where it is anything else."""
+    try:
+        return _tree(ast.parse(text.strip(), mode="eval").body)
+    except SyntaxError as error:
+        raise ValueError(text) from error
+
+
+def _tree(node: ast.expr) -> Tree:
+    match node:
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+            return Fraction(str(value))
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            inner = _tree(operand)
+            return -inner if isinstance(inner, Fraction) else Pair(inner.left, inner.sign, inner.right, not inner.is_negated)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _SIGNS:
+            return Pair(_tree(left), _SIGNS[type(op)], _tree(right))
+    raise ValueError(ast.dump(node))
+
+
+def value(tree: Tree) -> Fraction:
+    """Raises `ZeroDivisionError`."""
+    return tree if isinstance(tree, Fraction) else _result(value(tree.left), tree.sign, value(tree.right), tree.is_negated)
+
+
+def _result(a: Fraction, sign: str, b: Fraction, is_negated: bool) -> Fraction:  # noqa: FBT001
+    made = a / b if sign == "/" else {"+": a + b, "-": a - b, "*": a * b}[sign]
+    return -made if is_negated else made
+
+
+def shown(tree: Tree, rank: int = 0) -> str:
+    """Without spaces, with the parentheses that it needs where it stands in an operation of `rank`."""
+    if isinstance(tree, Fraction):
+        return str(tree)
+    own = _RANKS[tree.sign]
+    text = f"{shown(tree.left, own)}{tree.sign}{shown(tree.right, own + 1)}"
+    if tree.is_negated:
+        return f"-({text})"
+    return f"({text})" if own < rank else text
+
+
+def operations(tree: Tree) -> Iterator[tuple[Tree, Fraction, str, Fraction]]:
+    """One after another, in the order of evaluation: the expression as it stands, and the operation that comes next."""
+    while isinstance(tree, Pair):
+        pair = _next(tree)
+        assert isinstance(pair.left, Fraction)
+        assert isinstance(pair.right, Fraction)
+        yield tree, pair.left, pair.sign, pair.right
+        tree = _reduced(tree)
+
+
+def _next(tree: Pair) -> Pair:
+    for side in (tree.left, tree.right):
+        if isinstance(side, Pair):
+            return _next(side)
+    return tree
+
+
+def _reduced(tree: Pair) -> Tree:
+    if isinstance(tree.left, Pair):
+        return Pair(_reduced(tree.left), tree.sign, tree.right, tree.is_negated)
+    if isinstance(tree.right, Pair):
+        return Pair(tree.left, tree.sign, _reduced(tree.right), tree.is_negated)
+    return _result(tree.left, tree.sign, tree.right, tree.is_negated)

@@ -1,0 +1,125 @@
+"""Questions of the splits: `train`, `validation` and `test` are drawn with seeds of their own, and no text of one is in another."""
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+from benchmarks.quality.tasks import Question, Task, dataset
+from benchmarks.suite.families import BINS, FAMILIES, Family
+from benchmarks.suite.worked_numbers import Entry
+
+INSTRUCTION = "Work it out in short steps, then give the final answer alone on the last line, after `####`."
+"""The same for all families and models."""
+
+HELD_BACK = {"test": 50, "validation": 100}
+"""Questions of each setting that later splits leave out: so many may be asked at most."""
+
+SPLITS = ("test", "validation", "train")
+"""Each leaves out what those before it hold back."""
+
+MAX_TOKENS = 384
+VERSION = 1
+"""Raised when questions or checkers change: what was answered before does not count any more."""
+
+_SEED_STEP = 10**8
+"""reasoning-gym adds an entry's number to the seed: splits must be further apart than entries are many."""
+
+_NUM_ENTRIES = 10**6
+"""That a setting of a split is drawn from."""
+
+_PATIENCE = 2000
+"""So many entries in a row without a new question: there are no more."""
+
+
+class TooMany(Exception):
+    """More questions than a split has."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question with its answer.
+
+    Attributes:
+        prompt: all that is sent, as one message of the user.
+        worked: a solution that ends with the marked answer, "" for families that nothing is trained on.
+
+    """
+
+    family: str
+    bin: int
+    prompt: str
+    answer: str
+    worked: str
+
+
+def examples(name: str, number: int, split: str, count: int) -> list[Example]:
+    """The first so many of a family in bin `number`: fewer where there are no more."""
+    limit = HELD_BACK.get(split, count)
+    if count > limit:
+        raise TooMany(f"{split} has {limit} questions of each setting, not {count}")
+    family, known, misses = FAMILIES[name], set(_left_out(name, split)), 0
+    found: list[Example] = []
+    for entry in _entries(family, number, split):
+        if len(found) == count or misses > _PATIENCE:
+            break
+        prompt = f"{family.ask(entry)}\n{INSTRUCTION}"
+        misses += 1
+        if prompt not in known:
+            known.add(prompt)
+            misses = 0
+            found.append(Example(name, number, prompt, family.gold(entry), family.worked(entry) if family.worked else ""))
+    return found
+
+
+def _entries(family: Family, number: int, split: str) -> Iterator[Entry]:
+    seed = _SEED_STEP * (1 + 10 * SPLITS.index(split) + number)
+    source = dataset(family.name, seed=seed, size=_NUM_ENTRIES, **family.settings[number - 1])
+    for index in range(_NUM_ENTRIES):
+        entry = source[index]
+        flat = {**entry["metadata"], "question": entry["question"], "answer": entry["answer"]}
+        if family.is_fit(flat, number):
+            yield flat
+
+
+@cache
+def _left_out(name: str, split: str) -> frozenset[str]:
+    """Prompts of the splits before this one, in all bins."""
+    earlier = SPLITS[: SPLITS.index(split)]
+    every = (one for before in earlier for number in BINS for one in examples(name, number, before, HELD_BACK[before]))
+    return frozenset(one.prompt for one in every)
+
+
+def mixed(names: list[str], bins: list[int], split: str, count: int) -> list[Example]:
+    """So many of each setting, shuffled, always in the same way."""
+    found = [one for name in names for number in bins for one in examples(name, number, split, count)]
+    random.Random(split).shuffle(found)
+    return found
+
+
+def tasks() -> dict[str, Task]:
+    """One for each family and bin, by name: `chain_sum-1`. Nothing is loaded yet."""
+    return {task.name: task for family in FAMILIES.values() for task in map(partial(_task, family), BINS)}
+
+
+def _task(family: Family, number: int) -> Task:
+    parts: tuple[Any, ...] = (VERSION, INSTRUCTION, family.settings[number - 1])
+    revision = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
+    return Task(
+        f"{family.name}-{number}",
+        prompt=(),
+        answer=family.kind.served_as,
+        max_tokens=MAX_TOKENS,
+        load=partial(_questions, family, number),
+        bin=number,
+        revision=revision,
+    )
+
+
+def _questions(family: Family, number: int, count: int) -> list[Question]:
+    """Of the test."""
+    found = examples(family.name, number, "test", count)
+    return [Question(index, one.prompt, partial(family.kind.is_right, gold=one.answer)) for index, one in enumerate(found)]

@@ -1,0 +1,116 @@
+"""Tables of what was answered: all settings, and a short one for the README. No server, no questions, only the records."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.quality.records import Log, Record, counted
+from benchmarks.quality.report import accuracy, flops, interval
+from benchmarks.quality.tasks import Task
+from benchmarks.report import Table
+from benchmarks.suite.families import BINS, HELD_OUT
+from benchmarks.suite.runs import RUNS
+from benchmarks.suite.serving import FOLDER
+
+Answers = dict[str, dict[str, list[Record]]]
+"""Records by run and task."""
+
+_UNSEEN = {family.name for family in HELD_OUT}
+
+
+def report(tasks: dict[str, Task], *, is_saved: bool = True, folder: Path = FOLDER) -> None:
+    """Print the short table, and save both."""
+    found = {path.stem: answers(path, tasks) for path in sorted(folder.glob("*.jsonl"))}
+    if not any(found.values()):
+        print("Nothing is answered yet.")
+        return
+    short = summary(found)
+    print(short.markdown())
+    if is_saved:
+        details(found).save()
+        short.save()
+        (folder / "summary.md").write_text(short.markdown() + "\n", encoding="utf-8")
+
+
+def answers(path: Path, tasks: dict[str, Task]) -> Answers:
+    """What one label answered."""
+    by_task: dict[str, list[Record]] = defaultdict(list)
+    for record in Log(path).records():
+        by_task[record.task].append(record)
+    found: Answers = {run.name: {} for run in RUNS}
+    for name, records in by_task.items():
+        if name in tasks:
+            for run, these in counted(records, tasks[name], RUNS).items():
+                if these:
+                    found[run][name] = these
+    return {run: by_name for run, by_name in found.items() if by_name}
+
+
+def family_of(record: Record) -> str:
+    """Its task without the bin."""
+    return record.task.removesuffix(f"-{record.bin}")
+
+
+def details(found: dict[str, Answers]) -> Table:
+    """One row for each label, run, family and bin."""
+    rows = [
+        {
+            "label": label,
+            "run": run,
+            "family": family_of(records[0]),
+            "bin": records[0].bin,
+            "held out": family_of(records[0]) in _UNSEEN,
+            "questions": len(records),
+            "accuracy %": round(100 * accuracy(records), 1),
+            "95 % interval": _bounds(records),
+            "TFLOP/question": round(flops(records) / 1e12, 4),
+            "tokens/question": round(_tokens(records), 1),
+            "seconds": round(statistics.fmean(record.seconds for record in records), 2),
+        }
+        for label, answered in found.items()
+        for run, by_task in answered.items()
+        for records in by_task.values()
+    ]
+    return Table("suite/details", "Suite: each family and bin", rows)
+
+
+def summary(found: dict[str, Answers]) -> Table:
+    """One row for each label and run: accuracy in % with its 95 % Wilson interval, over all questions of a column together."""
+    title = "Suite, accuracy in % (95 % Wilson interval); bins and `all` are of the families that may be trained on"
+    rows = [
+        _row(label, run, [record for records in by_task.values() for record in records])
+        for label, answered in found.items()
+        for run, by_task in answered.items()
+    ]
+    return Table("suite/summary", title, rows)
+
+
+def _row(label: str, run: str, records: list[Record]) -> dict[str, Any]:
+    seen = [record for record in records if family_of(record) not in _UNSEEN]
+    unseen = [record for record in records if family_of(record) in _UNSEEN]
+    return {
+        "model": label,
+        "run": run,
+        "questions": len(records),
+        **{f"bin {number}": _share([record for record in seen if record.bin == number]) for number in BINS},
+        "all": _share(seen),
+        "held out": _share(unseen),
+        "TFLOP/question": round(flops(records) / 1e12, 4),
+        "tokens/question": round(_tokens(records)),
+    }
+
+
+def _share(records: Sequence[Record]) -> str:
+    return f"{100 * accuracy(records):.1f} ({_bounds(records)})" if records else ""
+
+
+def _bounds(records: Sequence[Record]) -> str:
+    low, high = interval(records)
+    return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def _tokens(records: Sequence[Record]) -> float:
+    """Decoded, by all branches together."""
+    return statistics.fmean(record.tokens for record in records)

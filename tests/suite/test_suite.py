@@ -1,0 +1,288 @@
+"""The suite's questions, their worked solutions and checkers, its splits, and that answering goes on where it stopped."""
+
+import json
+import re
+import time
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import pytest
+
+pytest.importorskip("reasoning_gym")
+
+from benchmarks import servers
+from benchmarks.quality.asking import Session, Work
+from benchmarks.quality.records import FOLDER as QUALITY
+from benchmarks.quality.records import Log, Record, setup
+from benchmarks.quality.runs import RUNS as QUALITY_RUNS
+from benchmarks.quality.tasks import tasks as quality_tasks
+from benchmarks.servers import Server
+from benchmarks.suite import __main__ as command
+from benchmarks.suite import checking, questions
+from benchmarks.suite.expressions import operations, parse, shown, value
+from benchmarks.suite.families import BINS, FAMILIES, HELD_OUT, TRAINING
+from benchmarks.suite.report import answers, details, summary
+from benchmarks.suite.runs import RUNS, runs
+from benchmarks.suite.serving import claim
+from benchmarks.suite.steps import add, divide, multiply
+
+MAX_TOKENS = 250
+_EQUATION = re.compile(r"(?<![^\s=])-?[\d(][-+*/\d()]*(?:=-?[\d(][-+*/\d()]*)+")
+_PLAIN = {"chain_sum", "products", "basic_arithmetic", "gcd", "leg_counting", "calendar_arithmetic"}
+
+
+@pytest.mark.parametrize("number", BINS)
+@pytest.mark.parametrize("family", TRAINING, ids=lambda family: family.name)
+def test_worked_solutions_are_right_and_short(family, number):
+    for one in questions.examples(family.name, number, "train", 200):
+        assert family.kind.is_right(one.worked, one.answer), one
+        assert one.worked.splitlines()[-1] == f"#### {one.answer}"
+        assert len(re.findall(r"\d|[^\W\d]+|[^\w\s]|\n", one.worked)) < MAX_TOKENS, one
+        if family.name in _PLAIN:
+            for equation in _EQUATION.findall(one.worked):
+                assert all(value(parse(a)) == value(parse(b)) for a, b in pairwise(equation.split("="))), one
+
+
+@pytest.mark.parametrize("number", BINS)
+@pytest.mark.parametrize("family", HELD_OUT, ids=lambda family: family.name)
+def test_held_out_families_have_answers_that_their_checkers_read(family, number):
+    for one in questions.examples(family.name, number, "test", 50):
+        assert family.kind.is_right(f"Let me see.\n#### **{one.answer}**.", one.answer), one
+        assert not family.kind.is_right("I do not know.", one.answer)
+        assert one.worked == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "gold", "is_right"),
+    [
+        ("NUMBER", "3+4=7\n#### 7", "7", True),
+        ("NUMBER", "#### Answer: **1,234**.", "1234", True),
+        ("NUMBER", "#### 12 + 45 = 57", "57", True),
+        ("NUMBER", "#### answer\n57", "57", True),
+        ("NUMBER", "#### Step 1: 3 legs\nSo the total is 57 legs.", "57", True),
+        ("NUMBER", r"Thus \boxed{-57}.", "-57", True),
+        ("NUMBER", "The answer is \u221257.", "-57", True),
+        ("NUMBER", "#### 5.10", "5.1", True),
+        ("NUMBER", "It is 57. Then 58.", "57", False),
+        ("NUMBER", "#### none", "0", False),
+        ("NUMBER", "", "0", False),
+        ("NUMBER", f"#### {'9' * 5000}", "9", False),
+        ("NUMBERS", "#### [-3, 5, '12']", "-3, 5, 12", True),
+        ("NUMBERS", "Sorted: -3, 5, 12.", "-3, 5, 12", True),
+        ("NUMBERS", "#### -3, 12, 5", "-3, 5, 12", False),
+        ("NUMBERS", "#### []", "5", False),
+        ("WORDS", "#### The, 'cat' , sat.", "the, cat, sat", True),
+        ("WORDS", "Reversed: sat, cat, the", "sat, cat, the", True),
+        ("WORDS", "#### sat cat the", "sat, cat, the", False),
+        ("WORD", "o l l e h\n#### Olleh", "olleh", True),
+        ("WORD", 'The word spelled backward is "olleh".', "olleh", True),
+        ("WORD", "#### oleh", "olleh", False),
+        ("CLOCK", "#### 2:35", "02:35", True),
+        ("CLOCK", "The meeting took 02:35.", "02:35", True),
+        ("CLOCK", "#### 02:35:01", "02:35", False),
+        ("WEEKDAY", "Not Monday.\n#### It is a **friday**", "Friday", True),
+        ("WEEKDAY", "#### Someday", "Friday", False),
+        ("RELATION", "She is his mother-in-law's mother.", "mother", True),
+        ("RELATION", "#### mother-in-law", "mother", False),
+    ],
+)
+def test_answers_are_found_leniently_and_compared_exactly(kind, text, gold, is_right):
+    assert getattr(checking, kind).is_right(text, gold) is is_right
+
+
+def test_arithmetic_in_small_steps():
+    assert add(478, 356) == "478+356=700+120+14=820+14=834"
+    assert add(34, -78) == "34-78=-(78-34)=-44"
+    assert multiply(47, 36) == ["7*6=42: 2", "4*6+7*3+4=24+21+4=45+4=49: 9", "4*3+4=12+4=16", "47*36=1692"]
+    assert divide(252, 14) == ["14*10=140, 252-140=100+10+2=112", "112/14=8", "252/14=10+8=18"]
+    numbers = (-999, -345, -40, -7, 0, 3, 10, 89, 345, 1000)
+    for a in numbers:
+        for b in numbers:
+            assert {value(parse(side)) for side in add(a, b).split("=")} == {a + b}
+            assert multiply(a, b)[-1].endswith(f"={a * b}")
+            if a > 0 and b > 0:
+                assert divide(a * b, b)[-1].endswith(f"={a}")
+
+
+def test_expressions_are_worked_out_in_order():
+    tree = parse("-3 * ( 5 + -7 ) - -( 2 - 4 * 3 ) / 2")
+    assert value(tree) == 1
+    assert [shown(one) for one, *_ in operations(tree)][:3] == ["-3*(5+-7)--(2-4*3)/2", "-3*-2--(2-4*3)/2", "6--(2-4*3)/2"]
+    with pytest.raises(ValueError, match="Call"):
+        parse("__import__('os')")
+
+
+@pytest.mark.parametrize("name", ["count_bits", "products"])
+def test_splits_share_no_question_and_do_not_change(name):
+    splits = {split: questions.mixed([name], list(BINS), split, 50) for split in ("test", "validation", "train")}
+    prompts = {split: {one.prompt for one in found} for split, found in splits.items()}
+    assert not prompts["train"] & (prompts["test"] | prompts["validation"])
+    assert not prompts["validation"] & prompts["test"]
+    assert splits["train"] == questions.mixed([name], list(BINS), "train", 50)
+    assert [one.bin for one in splits["train"]] != sorted(one.bin for one in splits["train"])
+
+
+def test_a_split_without_more_questions_gives_fewer_and_the_test_no_more_than_it_has():
+    assert 600 < len(questions.examples("count_bits", 1, "train", 1000)) < 1008 - 50
+    with pytest.raises(questions.TooMany):
+        questions.examples("count_bits", 1, "test", 51)
+
+
+def test_there_are_enough_test_questions_of_each_setting():
+    texts = {name: {question.text for question in task.load(50)} for name, task in questions.tasks().items()}
+    assert {len(found) for found in texts.values()} == {50}
+    assert len(texts) == 3 * len(FAMILIES)
+    assert len(TRAINING) >= 9
+    assert len(HELD_OUT) >= 4
+
+
+def _called(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["suite", *map(str, arguments)])
+    command.main()
+
+
+def test_data_and_prompts_are_chats(monkeypatch, tmp_path):
+    chosen = ("--per-setting", 3, "--families", "gcd", "spell_backward", "--bins", 1, 3)
+    _called(monkeypatch, "data", *chosen, "--out", tmp_path / "data.jsonl")
+    _called(monkeypatch, "prompts", *chosen, "--out", tmp_path / "prompts.jsonl")
+    data, prompts = (
+        [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()] for name in ("data", "prompts")
+    )
+    assert len(data) == 2 * 2 * 3
+    assert [[message["role"] for message in line["messages"]] for line in data] == [["user", "assistant"]] * 12
+    assert all(FAMILIES[line["task"]].kind.is_right(line["messages"][1]["content"], line["answer"]) for line in data)
+    assert [line["messages"][:1] for line in data] == [line["messages"] for line in prompts]
+    assert {line["bin"] for line in data} == {1, 3}
+
+
+def test_nothing_is_trained_on_held_out_families(monkeypatch, tmp_path):
+    with pytest.raises(SystemExit, match="lcm: choose from"):
+        _called(monkeypatch, "prompts", "--families", "lcm", "--out", tmp_path / "x")
+
+
+def test_runs_that_judge_need_the_adapter():
+    assert all("verifier" not in str(run.options.get("verifier")) for run in runs(is_judged=False))
+    assert runs(is_judged=True) == RUNS
+    assert {run.name for run in RUNS} >= {"direct", "self_consistency n=16", "majority n=4", "best_of_n n=8", "beam_search n=4"}
+    assert RUNS[0].fields == {"temperature": 0}
+
+
+def test_adapters_are_served_by_their_names_and_the_one_that_does_not_judge_answers(monkeypatch, tmp_path):
+    seen = {}
+
+    @contextmanager
+    def ponder(*options, name, kv_gib):
+        seen["options"] = dict(pairwise(options))
+        seen["folders"] = {place.name: place.resolve() for place in Path(seen["options"]["--adapter-preload-dir"]).iterdir()}
+        yield Server(name, f"http://{kv_gib}", 0)
+
+    for name in ("sums", "judge"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_config.json").write_text('{"r": 24}')
+        (tmp_path / name / "adapter_model.safetensors").write_bytes(name.encode())
+    monkeypatch.setattr(servers, "ponder", ponder)
+    monkeypatch.setattr(command, "claim", lambda label, *_: tmp_path / f"{label}.jsonl")
+    monkeypatch.setattr(command, "ask", lambda url, batches, **how: seen.update(url=url, batches=batches, **how))
+    adapters = (f"verifier={tmp_path / 'judge'}", f"suite={tmp_path / 'sums'}")
+    chosen = ("--only-tasks", "gcd-*", "--only-runs", "direct", "best_of_n n=4", "--questions", 2)
+    _called(monkeypatch, "run", "--label", "tiny", "--adapter", *adapters, *chosen)
+    assert seen["folders"] == {"suite": tmp_path / "sums", "verifier": tmp_path / "judge"}
+    assert (seen["options"]["--adapter-slots"], seen["options"]["--max-adapter-rank"]) == ("3", "32")
+    assert (seen["model"], seen["keys"]) == ("suite", ["suite-0", "suite-1"])
+    assert [work.task.name for work in seen["batches"][0]] == ["gcd-1", "gcd-2", "gcd-3"]
+    assert [run.name for run in seen["batches"][0][0].runs] == ["direct", "best_of_n n=4"]
+
+
+def _reply(request: httpx.Request) -> httpx.Response:
+    body = json.loads(request.content)
+    assert [message["role"] for message in body["messages"]] == ["user"]
+    account = {
+        "flops": {"total": 10**9, "saved_by_cache": 0},
+        "tokens": {"decoded": 7, "verified": 0},
+        "stop_reason": "completed",
+    }
+    return httpx.Response(200, json={"choices": [{"message": {"content": "#### 2"}}], "ponder": account})
+
+
+@pytest.mark.anyio
+async def test_a_start_goes_on_where_the_last_one_stopped(tmp_path):
+    asked = []
+
+    def answer(request):
+        asked.append(json.loads(request.content)["messages"][0]["content"])
+        return _reply(request)
+
+    work = [
+        Work(questions.tasks()[name], RUNS[:2], questions.tasks()[name].load(12), Log(tmp_path / "tiny.jsonl"))
+        for name in ("gcd-1", "products-1")
+    ]
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://ponder") as client:
+        session = Session(client, "tiny", ["a", "b"], 3, deadline=time.monotonic() + 60)
+        await session.answer(Work(work[0].task, RUNS[:2], work[0].questions[:5], work[0].log))
+        with work[0].log.path.open("ab") as file:
+            file.write(b'{"run": "direct", "set')
+        await session.answer(*work)
+    assert len(asked) == 2 * 2 * 12
+    records = answers(tmp_path / "tiny.jsonl", questions.tasks())["direct"]
+    assert {name: [record.question for record in found] for name, found in records.items()} == {
+        "gcd-1": [*range(12)],
+        "products-1": [*range(12)],
+    }
+    assert [record.is_right for record in records["gcd-1"]] == [question.is_right("#### 2") for question in work[0].questions]
+    assert any(record.is_right for record in records["gcd-1"])
+    record = records["products-1"][0]
+    assert (record.task, record.bin, record.flops, record.tokens, record.seed) == ("products-1", 1, 10**9, 7, 1000)
+    assert set(asked[:20]) != set(asked[20:])
+
+
+def _record(task, number, *, is_right):
+    run = RUNS[0]
+    return Record(
+        run.name, setup(task, run), number, 1000, is_right, "", 2 * 10**9, 0, 50, 0, 1.5, "completed", task.name, task.bin
+    )
+
+
+def test_tables_tell_bins_and_held_out_families_apart(tmp_path):
+    log, tasks = Log(tmp_path / "tiny.jsonl"), questions.tasks()
+    for name, num_right in (("gcd-1", 4), ("gcd-3", 1), ("lcm-1", 2)):
+        for number in range(4):
+            log.append(_record(tasks[name], number, is_right=number < num_right))
+    found = {"tiny": answers(log.path, tasks)}
+    [row] = summary(found).rows
+    assert (row["model"], row["run"], row["questions"]) == ("tiny", "direct", 12)
+    assert row["bin 1"] == "100.0 (51.0 to 100.0)"
+    assert row["bin 2"] == ""
+    assert row["all"].startswith("62.5 ")
+    assert row["held out"].startswith("50.0 ")
+    assert (row["TFLOP/question"], row["tokens/question"]) == (0.002, 50)
+    assert [(row["family"], row["bin"], row["held out"]) for row in details(found).rows] == [
+        ("gcd", 1, False),
+        ("gcd", 3, False),
+        ("lcm", 1, True),
+    ]
+
+
+def test_a_label_stands_for_one_model_with_its_adapters(tmp_path):
+    adapter = tmp_path / "suite"
+    adapter.mkdir()
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    assert claim("tiny", "smollm2", {"suite": adapter}, tmp_path) == tmp_path / "tiny.jsonl"
+    assert claim("tiny", "smollm2", {"suite": adapter}, tmp_path) == tmp_path / "tiny.jsonl"
+    (adapter / "adapter_model.safetensors").write_bytes(b"others")
+    with pytest.raises(SystemExit, match="another --label"):
+        claim("tiny", "smollm2", {"suite": adapter}, tmp_path)
+
+
+def test_records_of_the_older_benchmark_still_count():
+    for path in QUALITY.glob("*.jsonl"):
+        task = quality_tasks()[path.stem.rpartition("-")[2]]
+        counted = Log(path).read(task, QUALITY_RUNS[task.name])
+        assert any(counted.values()), path
+
+
+def test_a_task_changes_when_its_questions_do(monkeypatch):
+    task = questions.tasks()["gcd-1"]
+    monkeypatch.setattr(questions, "VERSION", questions.VERSION + 1)
+    assert setup(questions.tasks()["gcd-1"], RUNS[0]) != setup(task, RUNS[0])
