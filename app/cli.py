@@ -11,14 +11,12 @@ from typing import Any
 import typer
 import uvicorn
 import uvloop
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
-from app import adapters_cli, ask_cli
+from app import adapters_cli, ask_cli, train_cli
 from app.engine import hardware
 from app.engine.default_model import ensure_default_model
 from app.logs import configure_logging
-from app.settings import DEFAULT_MODEL, Settings
+from app.settings import DEFAULT_MODEL, BadOptions, Settings, read_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,7 +25,9 @@ app = typer.Typer(
     help="Think as hard as each question deserves.",
 )
 app.add_typer(adapters_cli.app, name="adapters")
+app.add_typer(train_cli.app, name="train")
 app.command()(ask_cli.ask)
+app.command(**train_cli.PASSED_ON)(train_cli.prune)
 logger = logging.getLogger("ponder")
 
 
@@ -35,9 +35,9 @@ logger = logging.getLogger("ponder")
 def serve(context: typer.Context) -> None:
     """Serve the OpenAI API. `ponder serve --help` lists every setting; each is a PONDER_… variable too."""
     try:
-        settings = Settings(_cli_parse_args=context.args)
-    except (ValidationError, SettingsError) as error:
-        sys.exit(f"ponder: {_plain(error)}")
+        settings = read_settings(context.args)
+    except BadOptions as error:
+        sys.exit(f"ponder: {error}")
     configure_logging(settings.log_level, settings.log_format)
     sys.exit(_serve(settings))
 
@@ -119,15 +119,6 @@ def _engine(settings: Settings) -> Any:
             max_adapter_rank=settings.max_adapter_rank,
             is_cpu=is_cpu,
         )
-    )
-
-
-def _plain(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    return "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"
-        for fault in error.errors()
     )
 
 

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from app.engine.reward_options import RewardModelOptions
 from app.settings import Settings
+from app.training.options import DistillOptions, LoraOptions, PruneOptions, QloraOptions, VerifierOptions
 from strategies.registry import CHOICES, STRATEGIES, VERIFIERS
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +63,28 @@ def settings() -> str:
     return "\n".join(rows)
 
 
+def training() -> str:
+    """A row for each option of the commands that train, with the commands that have it."""
+    rows = ["| option | of | default | what it is |", "|---|---|---|---|"]
+    for name in dict.fromkeys(name for model in _TRAINING.values() for name in model.model_fields):
+        having = {command: model.model_fields[name] for command, model in _TRAINING.items() if name in model.model_fields}
+        field = next(iter(having.values()))
+        shown = " ".join(field.default) if isinstance(field.default, tuple) else field.default
+        default = "" if field.is_required() or shown is None else f"`{shown}`"
+        commands = "all" if len(having) == len(_TRAINING) else ", ".join(f"`{command}`" for command in having)
+        rows.append(f"| `--{name.replace('_', '-')}` | {commands} | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+_TRAINING: dict[str, type[BaseModel]] = {
+    "lora": LoraOptions,
+    "qlora": QloraOptions,
+    "distill": DistillOptions,
+    "verifier": VerifierOptions,
+    "prune": PruneOptions,
+}
+
+
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Lines of a Markdown table, headed by the keys of the first row."""
     heads = list(rows[0])
@@ -82,7 +106,7 @@ def benchmarks() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    part.__name__: part for part in (strategies, verifiers, reward_models, settings, benchmarks)
+    part.__name__: part for part in (strategies, verifiers, reward_models, training, settings, benchmarks)
 }
 
 

@@ -1,15 +1,19 @@
 """The only reader of the environment. Each field is a `PONDER_…` variable and an option of `ponder serve`; a bad one stops the start."""
 
 import ipaddress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from app.engine.reward_options import RewardModelName, RewardModelOptions
 
 DEFAULT_MODEL = "smollm2-135m"
+
+M = TypeVar("M", bound=BaseModel)
 
 
 def _default_cache() -> Path:
@@ -146,6 +150,53 @@ class Settings(BaseSettings):
     def name(self) -> str:
         """The name of the base model in the API."""
         return self.model_name or Path(self.model).name
+
+
+class BadOptions(ValueError):
+    """What the command line or the environment says is wrong; the message is one line for whoever wrote it."""
+
+
+def read_settings(arguments: list[str]) -> Settings:
+    """From the command line and the environment; raises `BadOptions`."""
+    with _told_plainly():
+        return Settings(_cli_parse_args=arguments)
+
+
+def parse_options(model: type[M], prog: str, arguments: list[str]) -> M:
+    """The options of a command, as `model` describes them, from the command line alone; raises `BadOptions`."""
+
+    class Options(model, BaseSettings):  # type: ignore[misc, valid-type]
+        model_config = SettingsConfigDict(
+            frozen=True,
+            extra="forbid",
+            cli_prog_name=prog,
+            cli_kebab_case=True,
+            cli_implicit_flags=True,
+            cli_hide_none_type=True,
+            cli_avoid_json=True,
+        )
+
+        @classmethod
+        def settings_customise_sources(cls, *_: Any, init_settings: Any, **__: Any) -> tuple[Any, ...]:  # type: ignore[override]
+            return (init_settings,)  # and the command line, which pydantic-settings adds
+
+    Options.__doc__ = model.__doc__
+    with _told_plainly():
+        return Options(_cli_parse_args=arguments)
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    try:
+        yield
+    except ValidationError as error:
+        faults = (
+            f"{'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
+        )
+        raise BadOptions("; ".join(faults)) from error
+    except SettingsError as error:
+        raise BadOptions(str(error)) from error
 
 
 class ClientSettings(BaseSettings):

@@ -66,6 +66,11 @@ def plan_cpu(
     )
 
 
+def num_processors() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def has_nvidia_gpu() -> bool:
     """Whether an NVIDIA driver is loaded."""
     return Path("/proc/driver/nvidia/version").exists()

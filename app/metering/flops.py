@@ -128,6 +128,25 @@ class Architecture:
         """FLOPs that the prefix cache made unnecessary."""
         return self.prefill(prompt_tokens) - self.prefill(prompt_tokens - cached_tokens, cached_tokens)
 
+    def training_pass(
+        self, tokens: int, pairs: int, rows: int, *, learns: bool, trains_all: bool, recomputes: bool = False
+    ) -> int:
+        """FLOPs of a batch of `tokens` positions with `pairs` of one and another that it attends to, and `rows` of logits.
+
+        Forward alone, or with the backward pass (`learns`): as much again for the gradients of the activations, and once more for
+        those of the weights that are trained, which is all of them (6N in Kaplan et al. 2020) or the LoRA's (4N and a little).
+        Attention has no weights: its backward pass costs twice its forward pass. `recomputes`: the layers' forward pass is done twice.
+        """
+        layers = tokens * self.layers_per_token
+        lora = 2 * tokens * self.lora_parameters
+        head = rows * self.head_per_row
+        attention = pairs * self.attention_per_position
+        forward = layers + head + attention
+        if not learns:
+            return forward
+        weights = layers + head if trains_all else lora
+        return 2 * forward + attention + weights + (layers + attention if recomputes else 0)
+
     def affordable_tokens(self, prompt_tokens: int, flops: int) -> int:
         """The most tokens that a branch with nothing cached can generate for at most `flops`; 0 when not even one."""
         low, high = 0, max(flops // self.layers_per_token, 0) + 1

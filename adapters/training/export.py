@@ -1,0 +1,48 @@
+"""What a run leaves: an adapter that the store takes, or an ordinary model folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+
+from adapters.config import CONFIG_FILE, read_config
+from adapters.disk import flush, staging
+from adapters.training.card import write_whole
+from adapters.weights import WEIGHTS_FILE
+
+STAGING_FOLDER = ".incoming"
+
+
+def save(model: Any, tokenizer: Any, out: Path, *, base: str) -> None:
+    """The trained model into `out`; each file is there whole or not at all.
+
+    An adapter's weights are rounded to bfloat16, which every server computes in or finer: half of the bytes. Its config keeps only
+    what decides what it computes, as the store keeps it, and the name of its base instead of the folder that it lay in here.
+    """
+    with staging(out / STAGING_FOLDER) as folder:
+        model.save_pretrained(folder)
+        if isinstance(model, PeftModel):
+            _tidy(folder, base)
+        else:
+            tokenizer.save_pretrained(folder)
+        for file in sorted(folder.iterdir()):
+            flush(file)
+            file.rename(out / file.name)
+    flush(out)
+    (out / STAGING_FOLDER).rmdir()
+
+
+def _tidy(folder: Path, base: str) -> None:
+    weights = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in load_file(folder / WEIGHTS_FILE).items()}
+    save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    config = folder / CONFIG_FILE
+    raw = json.loads(config.read_text(encoding="utf-8"))
+    if not raw.get("use_dora"):  # else it is no adapter for our store, and says so when it is pushed
+        raw = json.loads(read_config(config).normalised())
+    write_whole(config, json.dumps({**raw, "base_model_name_or_path": base}, indent=2) + "\n")
+    for file in folder.iterdir():
+        if file.name not in (CONFIG_FILE, WEIGHTS_FILE):
+            file.unlink()  # peft's model card: the run card takes its place

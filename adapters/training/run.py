@@ -1,0 +1,209 @@
+"""One training run from start to end: checked, resumed where it was killed, and left as a folder that can be served."""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import EarlyStoppingCallback, PrinterCallback
+from trl import SFTConfig
+
+from adapters.disk import flush
+from adapters.training.base import load_model, load_tokenizer, num_trainable
+from adapters.training.card import RunCard, read_card, write_whole
+from adapters.training.data import digest, encode, read_chats
+from adapters.training.errors import MachineRefused, RecipeRefused
+from adapters.training.export import save
+from adapters.training.recipe import Job
+from adapters.training.tally import Costs, Meter, Tally
+from adapters.training.trainers import NUM_KEPT, FineTuner, Report, Reporter, newest_checkpoint
+from adapters.weights import WEIGHTS_FILE
+
+FINGERPRINT_FILE = "fingerprint"
+WORK_FOLDER = "work"
+
+SCORES = {
+    "eval_loss": "validation loss",
+    "eval_mean_token_accuracy": "validation token accuracy",
+    "eval_auroc": "validation AUROC",
+}
+"""A trainer's name of a score -> the card's."""
+
+CostsOf = Callable[[Mapping[str, Any], int | None, bool], Costs]
+"""(config of the base, LoRA parameters or None when all weights are trained, whether activations are recomputed) -> its costs."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run needs of whoever starts it.
+
+    Attributes:
+        costs_of: arithmetic of FLOPs.
+        report: told of each step.
+        say: told what is worth a line.
+        machine: in words, for the card.
+
+    """
+
+    costs_of: CostsOf
+    report: Report
+    say: Callable[[str], None]
+    machine: str = ""
+
+
+def fine_tune(job: Job, around: Surroundings, command: str) -> RunCard:
+    """Train as the job says and leave the result in `job.out`; a run that is finished is not done again.
+
+    Raises `DataRefused`, `RecipeRefused` and `MachineRefused`, all but a full disk before anything is computed.
+    """
+    tokenizer = load_tokenizer(job.model)
+    recipe = job.recipe
+    chats, watched = read_chats(job.data), read_chats(job.validation) if job.validation else []
+    learned = encode(tokenizer, chats, recipe.context)
+    held_out = encode(tokenizer, watched, recipe.context) if watched else None
+    data = {"examples": len(learned.rows), "left out as too long": learned.num_too_long, "hash": digest(learned.rows)}
+    if held_out:
+        data |= {"validation examples": len(held_out.rows), "validation hash": digest(held_out.rows)}
+    fingerprint = digest([job.model.name, _content(job.start), recipe.model_dump(mode="json"), job.dtype, data])
+    if card := begin(job.out, fingerprint):
+        return card
+    for encoded in filter(None, (learned, held_out)):
+        if encoded.num_too_long:
+            around.say(f"{encoded.num_too_long} examples are longer than {recipe.context} tokens and left out")
+
+    model = load_model(job.model, recipe, job.dtype, job.start)
+    check_space(job.out, model)
+    work = job.out / WORK_FOLDER
+    trainer = FineTuner(
+        model=model,
+        args=arguments(
+            job, work, is_watched=held_out is not None, config=SFTConfig, max_length=recipe.context, packing=recipe.packing
+        ),
+        train_dataset=Dataset.from_list(learned.rows),
+        eval_dataset=Dataset.from_list(held_out.rows) if held_out else None,
+        processing_class=tokenizer,
+        callbacks=[
+            Reporter(around.report),
+            *([EarlyStoppingCallback(recipe.patience)] if held_out and recipe.patience else []),
+        ],
+    )
+    return finish(trainer, job, around, RunCardStart(command, fingerprint, data), tokenizer)
+
+
+@dataclass(frozen=True)
+class RunCardStart:
+    """What a card says that is known before the run."""
+
+    command: str
+    fingerprint: str
+    data: dict[str, Any]
+
+
+def finish(trainer: Any, job: Job, around: Surroundings, start: RunCardStart, tokenizer: Any) -> RunCard:
+    """Run any of the metered trainers, from its newest checkpoint on, and leave its model with a card in `job.out`."""
+    model, work = trainer.model, job.out / WORK_FOLDER
+    checkpoint = newest_checkpoint(work)
+    if checkpoint:
+        around.say(f"resuming at {checkpoint.name}")
+    lora_parameters = None if job.recipe.method == "full" else num_trainable(model)
+    costs = around.costs_of(model.config.to_dict(), lora_parameters, job.recipe.recompute)
+    trainer.remove_callback(PrinterCallback)  # the reporter takes its place
+    trainer.meter = Meter(costs, Tally.read(checkpoint) if checkpoint else Tally())
+    trained = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    scores = {"training loss": trained.training_loss}
+    if trainer.eval_dataset is not None:
+        found = trainer.evaluate()
+        scores |= {words: found[name] for name, words in SCORES.items() if name in found}
+    tally = trainer.meter.tally
+    card = RunCard(
+        command=start.command,
+        fingerprint=start.fingerprint,
+        base=job.model.name,
+        data=start.data,
+        recipe=job.recipe.model_dump(mode="json"),
+        parameters=sum(one.numel() for one in model.parameters()),
+        trained=num_trainable(model),
+        steps=trainer.state.global_step,
+        tokens=tally.tokens,
+        flops=tally.flops,
+        seconds=tally.seconds,
+        peak_bytes=tally.peak_bytes,
+        scores=scores,
+        machine=around.machine,
+    )
+    save(model, tokenizer, job.out, base=job.model.name)
+    card.write(job.out)  # last: with it the run is finished
+    shutil.rmtree(work, ignore_errors=True)
+    return card
+
+
+def _content(start: Path | None) -> str | None:
+    """Names the weights that a run goes on from."""
+    return None if start is None else hashlib.sha256((start / WEIGHTS_FILE).read_bytes()).hexdigest()
+
+
+def begin(out: Path, fingerprint: str) -> RunCard | None:
+    """Make the folder for this run, or return the card of the same run when it is finished there.
+
+    Raises `RecipeRefused` when another run is in the folder: its checkpoints fit other parameters.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        mark = out / FINGERPRINT_FILE
+        if mark.exists() and mark.read_text(encoding="utf-8") != fingerprint:
+            raise RecipeRefused(f"{out} holds a run with other data or parameters: choose another folder, or remove it")
+        if not mark.exists() and any(out.iterdir()):
+            raise RecipeRefused(f"{out} is not empty and holds no run of ours: choose another folder")
+        write_whole(mark, fingerprint)
+    except OSError as error:
+        raise MachineRefused(f"{out} cannot be written: {error.strerror}") from error
+    flush(out)
+    return read_card(out)
+
+
+def check_space(out: Path, model: torch.nn.Module) -> None:
+    """Raise `MachineRefused` when the checkpoints and the result would not fit on the disk."""
+    needed = (
+        (3 * (NUM_KEPT + 2) + 1) * 4 * num_trainable(model)
+    )  # one being written, the best, those kept: weights and two moments
+    free = shutil.disk_usage(out).free
+    if free < needed:
+        raise MachineRefused(f"{out} has {free / 2**20:,.0f} MiB free, and this run needs {needed / 2**20:,.0f}")
+
+
+def arguments(job: Job, work: Path, *, is_watched: bool, config: Callable[..., Any], **more: Any) -> Any:
+    """The trainer's own words for the recipe; `config` is the class that its trainer wants, `more` what only that has."""
+    recipe = job.recipe
+    return config(
+        output_dir=str(work),
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=recipe.warmup,
+        optim=recipe.optim,
+        per_device_train_batch_size=recipe.at_once,
+        per_device_eval_batch_size=recipe.at_once,
+        gradient_accumulation_steps=recipe.batch // recipe.at_once,
+        num_train_epochs=recipe.epochs,
+        max_steps=recipe.max_steps or -1,
+        gradient_checkpointing=recipe.recompute,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        bf16=job.dtype == "bfloat16",
+        use_cpu=not torch.cuda.is_available(),
+        eval_strategy="steps" if is_watched else "no",
+        eval_steps=recipe.every,
+        save_steps=recipe.every,
+        save_total_limit=NUM_KEPT,
+        load_best_model_at_end=is_watched,
+        metric_for_best_model="eval_loss" if is_watched else None,
+        greater_is_better=False if is_watched else None,
+        logging_steps=10,
+        disable_tqdm=True,
+        report_to=[],
+        dataloader_pin_memory=torch.cuda.is_available(),
+        **more,
+    )

@@ -1,0 +1,91 @@
+"""trl's trainers with what ours add: every batch is metered, every checkpoint is whole, progress is told to whoever wants to show it."""
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from trl import SFTTrainer
+
+from adapters.training.errors import MachineRefused
+from adapters.training.tally import TALLY_FILE, Meter
+
+NUM_KEPT = 2
+"""Checkpoints: the newest, and the one before it in case the newest is not whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run is. `loss` of the last steps, `score` of the last look at the validation data; None before the first."""
+
+    step: int
+    num_steps: int
+    loss: float | None
+    score: float | None
+
+
+Report = Callable[[Progress], None]
+
+
+class Metered:
+    """Before one of the trainers in a class's bases: counts what it computes and writes the count into each checkpoint, last."""
+
+    meter: Meter
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        self.meter.add(inputs, learns=model.training)
+        return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc] # the trainer's
+
+    def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
+        """The run card takes its place."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        trainer: Any = self
+        folder = Path(trainer.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)  # type: ignore[misc] # the trainer's
+            self.meter.tally.write(folder)
+        except Exception as error:
+            size = 3 * sum(one.numel() * 4 for one in model.parameters() if one.requires_grad)  # weights and two moments
+            shutil.rmtree(folder, ignore_errors=True)
+            if shutil.disk_usage(folder.parent).free > size + (1 << 20):
+                raise
+            kept = newest_checkpoint(folder.parent)
+            raise MachineRefused(
+                f"the disk is full: {folder.name} could not be written; {kept.name if kept else 'none'} is kept. Make room and start again"
+            ) from error
+
+
+class FineTuner(Metered, SFTTrainer):
+    """Supervised fine-tuning."""
+
+
+class Reporter(TrainerCallback):
+    """Tells how far the run is."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._loss: float | None = None
+        self._score: float | None = None
+
+    def on_log(self, _args: Any, _state: Any, _control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        self._loss = (logs or {}).get("loss", self._loss)
+        self._score = (logs or {}).get("eval_loss", self._score)
+
+    def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        self._report(Progress(state.global_step, state.max_steps, self._loss, self._score))
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest that is whole: a killed run may leave half of one, which is removed here."""
+    found = []
+    for place in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        if not (place / TALLY_FILE).exists():
+            shutil.rmtree(place, ignore_errors=True)
+        elif number := re.search(r"\d+$", place.name):
+            found.append((int(number[0]), place))
+    return max(found)[1] if found else None

@@ -1,0 +1,166 @@
+"""What the commands do: options in, a finished folder and its card out. Errors of training end the command in one line."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from adapters.training.base import load_tokenizer
+from adapters.training.card import RunCard
+from adapters.training.data import Question, read_questions
+from adapters.training.distilling import choose, write_lines
+from adapters.training.errors import RecipeRefused, TrainingError
+from adapters.training.labelling import Beginning, beginnings, held_out, outcomes, steps
+from adapters.training.quiet import quiet
+from adapters.training.recipe import Hyperparameters, Job, Method, Recipe
+from adapters.training.run import fine_tune as run_fine_tuning
+from adapters.training.sampling import Samples
+from adapters.training.verdicts import Labelled, train_verifier
+from app.client import fail
+from app.engine import hardware
+from app.engine.default_model import ensure_default_model
+from app.settings import DEFAULT_MODEL, Settings
+from app.training.judging import Judging
+from app.training.options import DistillOptions, LoraOptions, PruneOptions, VerifierOptions
+from app.training.surroundings import say, surroundings
+from app.training.teachers import beside, sampled, served, teacher
+
+
+def fine_tune(method: Method, options: LoraOptions) -> None:
+    """`ponder train lora` and `qlora`."""
+    with _told_plainly(), surroundings(method) as around:
+        job = _job(options, options.data, method, start=options.start, validation=options.validation)
+        card = run_fine_tuning(job, around, f"ponder train {method}")
+    _show(card, options.out)
+
+
+def distill(options: DistillOptions) -> None:
+    """`ponder train distill`."""
+    with _told_plainly():
+        questions = read_questions(options.prompts)
+        job = _job(options, beside(options.out, "chosen.jsonl"), "lora", start=options.start, validation=options.validation)
+        asyncio.run(_answer_and_choose(options, job, questions))
+        with surroundings("distill") as around:
+            if options.logits:
+                from adapters.training.logits import distill_logits  # noqa: PLC0415 - trl's experimental part
+
+                card = distill_logits(job, Path(options.teacher), around, "ponder train distill --logits")
+            else:
+                card = run_fine_tuning(job, around, "ponder train distill")
+    _show(card, options.out)
+
+
+async def _answer_and_choose(options: DistillOptions, job: Job, questions: list[Question]) -> None:
+    """The teacher's right answers into the job's data."""
+    async with teacher(options, job.model) as sampler:
+        samples = await sampled(options, questions, sampler.sample, "samples", options.samples)
+    with _judging() as judging:
+        chosen = await choose(questions, samples, judging, keep=options.keep)
+    write_lines(job.data, chosen.lines)
+    say(
+        f"{chosen.solved} of {chosen.questions} questions answered rightly at least once, {chosen.right:.0%} of the answers are "
+        f"right ({_cost(samples)}); {len(chosen.lines)} are learned"
+    )
+
+
+def verifier(options: VerifierOptions) -> None:
+    """`ponder train verifier`."""
+    with _told_plainly():
+        job = _job(options, options.prompts, "lora")
+        labelled = asyncio.run(_label(options, job.model, read_questions(options.prompts)))
+        learned, watched = held_out(labelled, options.validation_share)
+        say(
+            f"{len(labelled)} answers are labelled, {sum(one.label for one in labelled) / max(len(labelled), 1):.0%} of them right"
+        )
+        with surroundings("verifier") as around:
+            card = train_verifier(job, learned, watched, around, f"ponder train verifier --kind {options.kind}")
+    _show(card, options.out)
+
+
+async def _label(options: VerifierOptions, base: Path, questions: list[Question]) -> list[Labelled]:
+    """Answers of the generator, whole or step by step, with how right they are."""
+    with _judging() as judging:
+        async with served(str(base), options.generator, options) as sampler:
+            samples = await sampled(options, questions, sampler.sample, "samples", options.samples)
+            whole = await outcomes(questions, samples, judging)
+            if options.kind == "orm":
+                return whole
+            tokenizer = load_tokenizer(base)
+
+            async def continued(begun: Beginning, n: int, seed: int) -> Samples:
+                return await sampler.continued(begun.prompt(tokenizer), begun.key, n, seed)
+
+            begun = beginnings(questions, samples, options.steps)
+            rollouts = await sampled(options, begun, continued, "rollouts", options.rollouts)
+            return [*whole, *await steps(begun, rollouts, judging)]
+
+
+def prune(options: PruneOptions) -> None:
+    """`ponder prune`."""
+    from adapters.training.smaller import make_smaller  # noqa: PLC0415 - as the logits above
+
+    with _told_plainly(), surroundings("prune") as around:
+        job = _job(options, options.data, "full", validation=options.validation)
+        cut = (options.mlp_channels, options.kv_heads, options.layers)
+        card = make_smaller(job, cut, options.calibration, around)
+    _show(card, options.out)
+
+
+def _job(options: Any, data: Path, method: Method, *, start: Path | None = None, validation: Path | None = None) -> Job:
+    """Any of the commands' options as a job."""
+    hyperparameters = options.model_dump(include=set(Hyperparameters.model_fields))
+    return Job(
+        model=_base_folder(options.model), start=start, dtype=_dtype(), data=data, validation=validation, out=options.out,
+        recipe=Recipe(method=method, **hyperparameters),
+    )  # fmt: skip
+
+
+def _base_folder(model: str) -> Path:
+    """The folder of the base, converted first when it is the embedded one; raises `RecipeRefused` for a hub's id."""
+    if model == DEFAULT_MODEL:
+        return ensure_default_model(Settings().cache_dir.expanduser(), say)
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        raise RecipeRefused(f"there is no model folder {model}: what is trained must lie here")
+    return folder
+
+
+def _dtype() -> Any:
+    """What this machine computes fastest in."""
+    return "bfloat16" if hardware.has_nvidia_gpu() else hardware.plan_cpu().dtype
+
+
+def _cost(samples: dict[str, Samples]) -> str:
+    tokens = sum(one.tokens for one in samples.values())
+    flops = [one.flops for one in samples.values() if one.flops is not None]
+    return f"{tokens:,} tokens" + (f", {sum(flops) / 1e12:,.1f} TFLOP" if len(flops) == len(samples) else "")
+
+
+def _show(card: RunCard, out: Path) -> None:
+    console = Console()
+    console.print(card.markdown(), markup=False, highlight=False, soft_wrap=True)
+    serve = f"ponder adapters push NAME {out}" if card.recipe["method"] != "full" else f"ponder serve --model {out}"
+    console.print(f"serve it: {serve}", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _judging() -> Iterator[Judging]:
+    judging = Judging()
+    try:
+        yield judging
+    finally:
+        judging.close()
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    quiet()
+    try:
+        yield
+    except TrainingError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        fail("stopped; the same command goes on from the last checkpoint")

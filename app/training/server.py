@@ -1,0 +1,72 @@
+"""A server of our own for as long as a training command needs answers: this program again, on a free port of the loopback interface."""
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from adapters.training.errors import MachineRefused
+
+START_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a model answers, by the OpenAI API."""
+
+    url: str
+    key: str | None = None
+
+
+@contextmanager
+def serving(model: str, log: Path, adapters: Path | None = None) -> Iterator[Address]:
+    """`ponder serve` with `model`, and with the adapters in the folder; raises `MachineRefused` when it does not start.
+
+    Only this process knows its key. It ends with the context, whatever ends that.
+    """
+    key = secrets.token_urlsafe()
+    port = _free_port()
+    command = [sys.executable, "-m", "app.cli", "serve", "--model", model, "--port", str(port), "--log-level", "warning"]
+    if adapters is not None:
+        command += ["--adapter-preload-dir", str(adapters)]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as store, log.open("wb") as output:
+        environment = {**os.environ, "PONDER_API_KEYS": key, "PONDER_ADMIN_KEYS": key, "PONDER_ADAPTER_DIR": store}
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)  # noqa: S603 - our own program
+        try:
+            _wait(process, f"http://127.0.0.1:{port}", log)
+            yield Address(f"http://127.0.0.1:{port}", key)
+        finally:
+            process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/ready", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise MachineRefused(f"the model does not start to answer; its log is {log}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,114 @@
+"""Samples are kept as they come and never drawn twice; of right answers the shortest are learned."""
+
+import asyncio
+import json
+
+import pytest
+
+from adapters.training.data import Question
+from adapters.training.distilling import choose
+from adapters.training.errors import DataRefused, TeacherGone
+from adapters.training.sampling import Answer, Samples, collect, read_samples
+
+
+def question(text: str, **fields: object) -> Question:
+    return Question(messages=[{"role": "user", "content": text}], **fields)
+
+
+QUESTIONS = [question(f"{number}?", answer=str(number)) for number in range(20)]
+
+
+class FakeTeacher:
+    """Answers "n" to the question "n?"; gone after so many questions."""
+
+    def __init__(self, lasts: int = 10**9) -> None:
+        self.lasts = lasts
+        self.asked: list[tuple[str, int, int]] = []
+        self.running = self.most = 0
+
+    async def __call__(self, asked: Question, n: int, seed: int) -> Samples:
+        if len(self.asked) >= self.lasts:
+            raise TeacherGone("it has stopped answering")
+        self.asked.append((asked.messages[0].content, n, seed))
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(0)
+        self.running -= 1
+        text = asked.messages[0].content.rstrip("?")
+        return Samples(asked.key, (Answer(text, is_whole=True),) * n, tokens=n, flops=10)
+
+
+class FakeJudge:
+    """Right is what ends with the question's answer."""
+
+    async def judge(self, asked: Question, answers: tuple[Answer, ...]) -> list[bool]:
+        return [answer.is_whole and answer.text.split()[-1:] == [asked.answer] for answer in answers]
+
+
+async def collected(teacher, path, **options):
+    return await collect(QUESTIONS, teacher, path, **{"n": 2, "seed": 7, "at_once": 4, **options})
+
+
+@pytest.mark.anyio
+async def test_all_questions_are_asked_once_several_at_a_time(tmp_path):
+    teacher = FakeTeacher()
+    told = []
+    samples = await collected(teacher, tmp_path / "s.jsonl", report=lambda done, of: told.append((done, of)))
+    assert [samples[one.key].answers[0].text for one in QUESTIONS] == [str(number) for number in range(20)]
+    assert teacher.most == 4
+    assert told[-1] == (20, 20)
+
+
+@pytest.mark.anyio
+async def test_a_teacher_that_goes_loses_nothing(tmp_path):
+    """The next start asks the rest, with the seeds that they would have had, even after a kill in the middle of a line."""
+    path = tmp_path / "s.jsonl"
+    undisturbed = FakeTeacher()
+    await collected(undisturbed, tmp_path / "whole.jsonl")
+    first = FakeTeacher(lasts=9)
+    with pytest.raises(TeacherGone, match="stopped answering"):
+        await collected(first, path)
+    kept = len(read_samples(path))
+    assert 6 <= kept <= 9  # those under way when it went are cancelled
+    path.write_bytes(path.read_bytes() + b'{"key": "ab')
+    second = FakeTeacher()
+    samples = await collected(second, path)
+    assert len(samples) == 20
+    assert len(second.asked) == 20 - kept
+    assert set(second.asked) <= set(undisturbed.asked)
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+@pytest.mark.anyio
+async def test_a_question_that_is_there_twice_is_asked_once(tmp_path):
+    teacher = FakeTeacher()
+    await collect([QUESTIONS[0], QUESTIONS[0]], teacher, tmp_path / "s.jsonl", n=1, seed=0, at_once=4)
+    assert len(teacher.asked) == 1
+
+
+def test_a_file_that_holds_no_samples_is_refused(tmp_path):
+    (tmp_path / "s.jsonl").write_text('{"key": "x"}\n')
+    with pytest.raises(DataRefused, match="line 1: these are not samples"):
+        read_samples(tmp_path / "s.jsonl")
+
+
+def samples_of(asked: Question, *texts: str, cut: tuple[str, ...] = ()) -> dict[str, Samples]:
+    answers = tuple(Answer(text, is_whole=text not in cut) for text in texts)
+    return {asked.key: Samples(asked.key, answers, tokens=10)}
+
+
+@pytest.mark.anyio
+async def test_the_shortest_different_right_answers_are_learned():
+    asked = question("2 + 2?", answer="4")
+    samples = samples_of(asked, "it is 4", "4", "so, well, 4", "4 ", "5", cut=())
+    chosen = await choose([asked], samples, FakeJudge(), keep=2)
+    assert [line["messages"][-1]["content"] for line in chosen.lines] == ["4", "it is 4"]
+    assert (chosen.questions, chosen.solved, chosen.right) == (1, 1, 4 / 5)
+    assert chosen.lines[0]["messages"][0] == {"role": "user", "content": "2 + 2?"}
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_was_cut_is_never_learned():
+    asked = question("2 + 2?", answer="4")
+    with pytest.raises(DataRefused, match="none of 1 answers to 1 questions is right"):
+        await choose([asked], samples_of(asked, "4", cut=("4",)), FakeJudge(), keep=1)

@@ -1,0 +1,214 @@
+"""A run learns, leaves what the store takes, says what it cost, and goes on where it was killed to the same weights."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from adapters.config import read_config
+from adapters.training.card import CARD_FILE, read_card
+from adapters.training.errors import MachineRefused, RecipeRefused
+from adapters.training.run import WORK_FOLDER, fine_tune
+from adapters.weights import WEIGHTS_FILE
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / WEIGHTS_FILE)
+
+
+def same(one: Path, other: Path) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_learns_and_leaves_an_adapter_with_a_card(job, watcher):
+    made = fine_tune(job(epochs=6), watcher.around, "a test")
+    losses = [step.loss for step in watcher.steps if step.loss is not None]
+    assert losses[-1] < losses[0] * 0.9
+    out = job().out
+    assert sorted(path.name for path in out.iterdir()) == [
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "fingerprint", "run_card.json",
+    ]  # fmt: skip
+    config = read_config(out / "adapter_config.json")
+    assert (config.r, config.lora_alpha, config.use_rslora) == (4, 8, False)
+    assert config.declared_base == "tiny"
+    assert made.steps == watcher.steps[-1].num_steps
+    assert made.trained == sum(tensor.numel() for tensor in weights(out).values())
+    assert made.flops > 4 * made.tokens * made.parameters  # 4N a token and a little
+    assert read_card(out) == made
+    assert "a test" in (out / "README.md").read_text()
+
+
+def test_a_finished_run_is_not_done_again(job, watcher):
+    first = fine_tune(job(max_steps=2), watcher.around, "a test")
+    again = fine_tune(job(max_steps=2), watcher.around, "a test")
+    assert again == first
+    assert len(watcher.steps) == 2
+
+
+def test_another_run_in_the_folder_is_refused(job, watcher):
+    fine_tune(job(max_steps=1), watcher.around, "a test")
+    with pytest.raises(RecipeRefused, match="other data or parameters"):
+        fine_tune(job(max_steps=1, rank=8), watcher.around, "a test")
+
+
+def test_a_folder_with_something_else_is_refused(job, watcher, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(RecipeRefused, match="not empty"):
+        fine_tune(job(), watcher.around, "a test")
+    assert (tmp_path / "out" / "thesis.txt").exists()
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    from adapters.training.recipe import Job, Recipe
+    from adapters.training.run import Surroundings, fine_tune
+    from app.training.surroundings import costs_of
+
+    def report(step):
+        if step.step == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    job = Job.model_validate_json(sys.argv[1])
+    fine_tune(job, Surroundings(costs_of=costs_of, report=report, say=print), "a test")
+"""
+
+
+def killed_at(step: int, job: object) -> None:
+    script = textwrap.dedent(KILLED)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(
+        [sys.executable, "-c", script, job.model_dump_json(), str(step)], env=environment, capture_output=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(job, watcher):
+    """Kill -9 after a checkpoint, and half of a newer checkpoint left: as if nothing had happened."""
+    whole, cut = job("whole", max_steps=10), job("cut", max_steps=10)
+    undisturbed = fine_tune(whole, watcher.around, "a test")
+    killed_at(6, cut)
+    half = cut.out / WORK_FOLDER / "checkpoint-6"
+    shutil.copytree(cut.out / WORK_FOLDER / "checkpoint-4", half)
+    (half / "tally.json").unlink()
+    watcher.steps.clear()
+    resumed = fine_tune(cut, watcher.around, "a test")
+    assert watcher.lines == ["resuming at checkpoint-4"]
+    assert [step.step for step in watcher.steps] == [5, 6, 7, 8, 9, 10]
+    assert same(whole.out, cut.out)
+    assert (resumed.steps, resumed.tokens, resumed.flops) == (undisturbed.steps, undisturbed.tokens, undisturbed.flops)
+
+
+def test_validation_data_stop_a_run_in_time_and_the_best_is_kept(job, watcher, chats):
+    made = fine_tune(job(validation=chats, epochs=40, every=2, patience=2, learning_rate=0.5), watcher.around, "a test")
+    assert made.steps < watcher.steps[0].num_steps
+    assert made.scores["validation loss"] == pytest.approx(
+        min(step.score for step in watcher.steps if step.score is not None), rel=1e-3
+    )
+    assert 0 <= made.scores["validation token accuracy"] <= 1
+
+
+@pytest.mark.parametrize(
+    "recipe", [{"rslora": True}, {"dora": True}, {"packing": False, "at_once": 2}, {"recompute": True}, {"method": "full"}]
+)
+def test_every_way_of_training_learns(recipe, job, watcher):
+    made = fine_tune(job(epochs=3, **recipe), watcher.around, "a test")
+    losses = [step.loss for step in watcher.steps if step.loss is not None]
+    assert losses[-1] < losses[0]
+    assert made.trained == (made.parameters if recipe.get("method") == "full" else made.trained)
+
+
+def test_a_base_in_four_bits_learns_with_an_eight_bit_optimiser(job, watcher):
+    fine_tune(job(epochs=3, method="qlora", optim="adamw_8bit"), watcher.around, "a test")
+    losses = [step.loss for step in watcher.steps if step.loss is not None]
+    assert losses[-1] < losses[0]
+    assert read_config(job().out / "adapter_config.json").r == 4
+
+
+def test_looking_at_validation_data_changes_nothing_in_four_bits(job, watcher, chats):
+    """Bitsandbytes packs weights for inference when the processor can compute with them, and packed ones have no gradient."""
+    recipe = {"method": "qlora", "optim": "adamw_8bit", "max_steps": 8, "every": 2}
+    fine_tune(job("watched", validation=chats, **recipe), watcher.around, "a test")
+    fine_tune(job("alone", **recipe), watcher.around, "a test")
+    watched, alone = weights(job("watched").out), weights(job("alone").out)
+    # load_best_model_at_end chooses the last here: its loss is the lowest
+    assert all(torch.equal(watched[name], alone[name]) for name in alone)
+
+
+def test_packed_examples_do_not_see_one_another(tiny):
+    """The loss of two examples in one row is the loss of each alone."""
+    from transformers import AutoModelForCausalLM
+
+    from adapters.training.base import load_tokenizer
+    from adapters.training.data import Chat, encode
+    from tests.adapters.training.conftest import CHATS
+
+    model = AutoModelForCausalLM.from_pretrained(tiny)
+    one, other = encode(load_tokenizer(tiny), [Chat(**CHATS[3]), Chat(**CHATS[20])], 128).rows
+    ids = torch.tensor([one["input_ids"] + other["input_ids"]])
+    lengths = [len(one["input_ids"]), len(other["input_ids"])]
+    positions = torch.cat([torch.arange(length) for length in lengths])[None]
+    packed = model(input_ids=ids, position_ids=positions, use_cache=False).logits[0, lengths[0] :]
+    alone = model(input_ids=torch.tensor([other["input_ids"]])).logits[0]
+    torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_target_that_does_not_exist_is_named(job, watcher):
+    with pytest.raises(RecipeRefused, match=r"`query`; it has .*down_proj.*q_proj"):
+        fine_tune(job(targets=("q_proj", "query")), watcher.around, "a test")
+
+
+def test_a_disk_without_room_is_found_before_anything_is_computed(job, watcher, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10))
+    with pytest.raises(MachineRefused, match="this run needs"):
+        fine_tune(job(), watcher.around, "a test")
+    assert watcher.steps == []
+
+
+def test_a_disk_that_fills_leaves_the_last_checkpoint(job, watcher, monkeypatch):
+    from adapters.training import trainers
+
+    real = trainers.SFTTrainer._save_checkpoint
+
+    def full(self, model, trial):
+        real(self, model, trial)
+        if self.state.global_step == 8:
+            monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10))
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(trainers.SFTTrainer, "_save_checkpoint", full)
+    with pytest.raises(MachineRefused, match="checkpoint-8 could not be written; checkpoint-4 is kept"):
+        fine_tune(job(max_steps=12), watcher.around, "a test")
+    monkeypatch.undo()
+    assert fine_tune(job(max_steps=12), watcher.around, "a test").steps == 12
+    assert "resuming at checkpoint-4" in watcher.lines
+
+
+def test_going_on_from_an_adapter(job, watcher):
+    first = job("first", epochs=4)
+    fine_tune(first, watcher.around, "a test")
+    begun = watcher.steps[0].loss
+    watcher.steps.clear()
+    second = job("second", epochs=1).model_copy(update={"start": first.out})
+    fine_tune(second, watcher.around, "a test")
+    assert begun is None or next(step.loss for step in watcher.steps if step.loss) < 5
+    with pytest.raises(RecipeRefused, match="another rank"):
+        fine_tune(job("third", rank=8).model_copy(update={"start": first.out}), watcher.around, "a test")
+
+
+def test_the_card_is_json(job, watcher):
+    fine_tune(job(max_steps=1), watcher.around, "a test")
+    card = json.loads((job().out / CARD_FILE).read_text())
+    assert card["recipe"]["rank"] == 4
+    assert card["data"]["examples"] == 36
+    assert card["peak_bytes"] > 0
