@@ -9,21 +9,34 @@ from watchfiles import awatch
 from adapters.errors import AdapterError
 from adapters.intake import from_trusted_folder
 from adapters.registry import Registry
+from adapters.version import Version
 
 logger = logging.getLogger("ponder.adapters")
 
 
-async def take_in(registry: Registry, folder: Path, max_bytes: int) -> None:
+SHIPPED = Path(__file__).parent / "shipped"
+"""A folder for each model that adapters come with, by its name, with a folder for each of its adapters."""
+
+
+async def take_in(registry: Registry, folder: Path, max_bytes: int, *, origin: str = "preload", yields: bool = False) -> None:
     """Add every adapter in `folder`. New content is served at once; content that is known leaves the name as it was set.
 
     So a name that was rolled back stays rolled back when the server starts again. What is refused is logged, and the rest goes on.
+    `yields`: leave a name alone whose adapter came from elsewhere.
     """
     for place in await asyncio.to_thread(_folders, folder):
+        if yields and any(not version.source.startswith(f"{origin}:") for version in _versions(registry, place.name)):
+            logger.info("there is another adapter %s: the %s one is left out", place.name, origin)
+            continue
         fill = from_trusted_folder(place, max_bytes)
         try:
-            await registry.add(place.name, fill, source=f"preload:{place.name}", keeps_choice=True)
+            await registry.add(place.name, fill, source=f"{origin}:{place.name}", keeps_choice=True)
         except AdapterError as error:
             logger.warning("adapter folder %s is not served: %s", place.name, error)
+
+
+def _versions(registry: Registry, name: str) -> list[Version]:
+    return [version for adapter in registry.adapters() if adapter.name == name for version in adapter.versions.values()]
 
 
 async def watch(registry: Registry, folder: Path, max_bytes: int) -> None:

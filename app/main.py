@@ -26,7 +26,7 @@ from app.metering.meter import Budget
 from app.metering.metrics import Metrics
 from app.routing.policy import PriorPolicy
 from app.service import Service
-from app.settings import Settings
+from app.settings import DEFAULT_MODEL, Settings
 from app.traces import Traces
 from strategies.answers import Equivalence
 from strategies.registry import Tools
@@ -143,6 +143,9 @@ async def _adapters(settings: Settings, registry: Registry | None) -> AsyncItera
         yield
         return
     async with registry.running():
+        shipped = folder.SHIPPED / settings.model
+        if settings.shipped_adapters and settings.model == DEFAULT_MODEL and shipped.is_dir():
+            await folder.take_in(registry, shipped, settings.max_adapter_bytes, origin="shipped", yields=True)
         preload = settings.adapter_preload_dir
         if preload is not None:
             await folder.take_in(registry, preload.expanduser(), settings.max_adapter_bytes)

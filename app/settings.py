@@ -97,6 +97,7 @@ class Settings(BaseSettings):
         default_factory=_default_adapters,
         description="where adapters are kept; what was served before is served after a restart",
     )
+    shipped_adapters: bool = Field(True, description="serve the adapters that come with the embedded model")
     adapter_import_dir: Path | None = Field(
         None, description="folder beneath which adapters may be imported by path; without one, none may"
     )

@@ -126,6 +126,13 @@ def check_four_bits() -> None:
         raise MachineRefused(f"bitsandbytes computes nonsense in 4 bits on this {device}: train with `ponder train lora`")
 
 
+def num_parameters(model: nn.Module) -> int:
+    """All of them; two for each byte of a base in 4 bits."""
+    if isinstance(model, PeftModel):
+        return int(model.get_nb_trainable_parameters()[1])
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def num_trainable(model: nn.Module) -> int:
     """Parameters that are trained."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

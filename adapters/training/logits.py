@@ -17,7 +17,7 @@ from adapters.training.card import RunCard
 from adapters.training.data import digest, encode, read_chats
 from adapters.training.errors import RecipeRefused
 from adapters.training.recipe import Job
-from adapters.training.run import WORK_FOLDER, RunCardStart, Surroundings, arguments, begin, check_space, finish
+from adapters.training.run import WORK_FOLDER, Surroundings, arguments, begin, check_space, finish, head
 from adapters.training.tally import Costs, work_of
 from adapters.training.trainers import Metered, Reporter
 
@@ -55,8 +55,8 @@ def distill_logits(job: Job, teacher: Path, around: Surroundings, command: str, 
     if job.validation is not None:
         watched = _fitting(tokenizer, job.validation, recipe.context)
     data = {"examples": len(learned), "hash": digest(learned)}
-    start = RunCardStart(command, digest([job.model.name, teacher.name, recipe.model_dump(mode="json"), job.dtype, data]), data)
-    if card := begin(job.out, start.fingerprint):
+    heading = head(job, command, {**data, "teacher": teacher.name})
+    if card := begin(job.out, heading.fingerprint):
         return card
     model = student if student is not None else load_model(job.model, recipe, job.dtype, job.start)
     check_space(job.out, model)
@@ -72,7 +72,7 @@ def distill_logits(job: Job, teacher: Path, around: Surroundings, command: str, 
         callbacks=[Reporter(around.report)],
     )
     trainer.teacher_costs = around.costs_of(expert.config.to_dict(), 0, False)
-    return finish(trainer, job, around, start, tokenizer)
+    return finish(trainer, job, around, heading, tokenizer)
 
 
 def _fitting(tokenizer: Any, path: Path, context: int) -> list[dict[str, Any]]:

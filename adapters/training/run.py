@@ -13,7 +13,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback
 from trl import SFTConfig
 
 from adapters.disk import flush
-from adapters.training.base import load_model, load_tokenizer, num_trainable
+from adapters.training.base import load_model, load_tokenizer, num_parameters, num_trainable
 from adapters.training.card import RunCard, read_card, write_whole
 from adapters.training.data import digest, encode, read_chats
 from adapters.training.errors import MachineRefused, RecipeRefused
@@ -55,6 +55,15 @@ class Surroundings:
     machine: str = ""
 
 
+@dataclass(frozen=True)
+class Heading:
+    """What a card says that is known before the run."""
+
+    command: str
+    fingerprint: str
+    data: dict[str, Any]
+
+
 def fine_tune(job: Job, around: Surroundings, command: str) -> RunCard:
     """Train as the job says and leave the result in `job.out`; a run that is finished is not done again.
 
@@ -68,8 +77,8 @@ def fine_tune(job: Job, around: Surroundings, command: str) -> RunCard:
     data = {"examples": len(learned.rows), "left out as too long": learned.num_too_long, "hash": digest(learned.rows)}
     if held_out:
         data |= {"validation examples": len(held_out.rows), "validation hash": digest(held_out.rows)}
-    fingerprint = digest([job.model.name, _content(job.start), recipe.model_dump(mode="json"), job.dtype, data])
-    if card := begin(job.out, fingerprint):
+    heading = head(job, command, data)
+    if card := begin(job.out, heading.fingerprint):
         return card
     for encoded in filter(None, (learned, held_out)):
         if encoded.num_too_long:
@@ -91,19 +100,10 @@ def fine_tune(job: Job, around: Surroundings, command: str) -> RunCard:
             *([EarlyStoppingCallback(recipe.patience)] if held_out and recipe.patience else []),
         ],
     )
-    return finish(trainer, job, around, RunCardStart(command, fingerprint, data), tokenizer)
+    return finish(trainer, job, around, heading, tokenizer)
 
 
-@dataclass(frozen=True)
-class RunCardStart:
-    """What a card says that is known before the run."""
-
-    command: str
-    fingerprint: str
-    data: dict[str, Any]
-
-
-def finish(trainer: Any, job: Job, around: Surroundings, start: RunCardStart, tokenizer: Any) -> RunCard:
+def finish(trainer: Any, job: Job, around: Surroundings, heading: Heading, tokenizer: Any) -> RunCard:
     """Run any of the metered trainers, from its newest checkpoint on, and leave its model with a card in `job.out`."""
     model, work = trainer.model, job.out / WORK_FOLDER
     checkpoint = newest_checkpoint(work)
@@ -120,12 +120,12 @@ def finish(trainer: Any, job: Job, around: Surroundings, start: RunCardStart, to
         scores |= {words: found[name] for name, words in SCORES.items() if name in found}
     tally = trainer.meter.tally
     card = RunCard(
-        command=start.command,
-        fingerprint=start.fingerprint,
+        command=heading.command,
+        fingerprint=heading.fingerprint,
         base=job.model.name,
-        data=start.data,
+        data=heading.data,
         recipe=job.recipe.model_dump(mode="json"),
-        parameters=sum(one.numel() for one in model.parameters()),
+        parameters=num_parameters(model),
         trained=num_trainable(model),
         steps=trainer.state.global_step,
         tokens=tally.tokens,
@@ -141,9 +141,10 @@ def finish(trainer: Any, job: Job, around: Surroundings, start: RunCardStart, to
     return card
 
 
-def _content(start: Path | None) -> str | None:
-    """Names the weights that a run goes on from."""
-    return None if start is None else hashlib.sha256((start / WEIGHTS_FILE).read_bytes()).hexdigest()
+def head(job: Job, command: str, data: dict[str, Any]) -> Heading:
+    """What a run is. The number format is not in it: a run may go on on another machine."""
+    start = None if job.start is None else hashlib.sha256((job.start / WEIGHTS_FILE).read_bytes()).hexdigest()
+    return Heading(command, digest([command, job.model.name, start, job.recipe.model_dump(mode="json"), data]), data)
 
 
 def begin(out: Path, fingerprint: str) -> RunCard | None:

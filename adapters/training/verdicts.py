@@ -22,7 +22,7 @@ from adapters.training.card import RunCard, write_whole
 from adapters.training.data import digest
 from adapters.training.errors import DataRefused, RecipeRefused
 from adapters.training.recipe import Job
-from adapters.training.run import WORK_FOLDER, RunCardStart, Surroundings, arguments, begin, check_space, finish
+from adapters.training.run import WORK_FOLDER, Surroundings, arguments, begin, check_space, finish, head
 from adapters.training.trainers import Metered, Reporter
 
 _PLACEHOLDER = re.compile(r"\{(question|answer)\}")
@@ -81,8 +81,8 @@ def train_verifier(
         "validation examples": len(held_out),
         "hash": digest(rows),
     }
-    start = RunCardStart(command, digest([job.model.name, job.recipe.model_dump(mode="json"), job.dtype, data]), data)
-    if card := begin(job.out, start.fingerprint):
+    heading = head(job, command, data)
+    if card := begin(job.out, heading.fingerprint):
         return card
     if num_too_long:
         around.say(f"{num_too_long} answers are longer than {job.recipe.context} tokens and left out")
@@ -99,7 +99,7 @@ def train_verifier(
     )
     trainer.words = (words[0], words[1])
     write_whole(job.out / NOTES_FILE, Notes(inquiry=INQUIRY).normalised().decode())
-    return finish(trainer, job, around, start, tokenizer)
+    return finish(trainer, job, around, heading, tokenizer)
 
 
 def filled(template: str, question: str, answer: str) -> str:

@@ -17,7 +17,7 @@ from adapters.training.labelling import Beginning, beginnings, held_out, outcome
 from adapters.training.quiet import quiet
 from adapters.training.recipe import Hyperparameters, Job, Method, Recipe
 from adapters.training.run import fine_tune as run_fine_tuning
-from adapters.training.sampling import Samples
+from adapters.training.sampling import Sampler, Samples
 from adapters.training.verdicts import Labelled, train_verifier
 from app.client import fail
 from app.engine import hardware
@@ -25,8 +25,9 @@ from app.engine.default_model import ensure_default_model
 from app.settings import DEFAULT_MODEL, Settings
 from app.training.judging import Judging
 from app.training.options import DistillOptions, LoraOptions, PruneOptions, VerifierOptions
+from app.training.sampler import HttpSampler
 from app.training.surroundings import say, surroundings
-from app.training.teachers import beside, sampled, served, teacher
+from app.training.teachers import Answering, beside, served, teacher
 
 
 def fine_tune(method: Method, options: LoraOptions) -> None:
@@ -40,9 +41,8 @@ def fine_tune(method: Method, options: LoraOptions) -> None:
 def distill(options: DistillOptions) -> None:
     """`ponder train distill`."""
     with _told_plainly():
-        questions = read_questions(options.prompts)
         job = _job(options, beside(options.out, "chosen.jsonl"), "lora", start=options.start, validation=options.validation)
-        asyncio.run(_answer_and_choose(options, job, questions))
+        _answer_and_choose(options, job, read_questions(options.prompts))
         with surroundings("distill") as around:
             if options.logits:
                 from adapters.training.logits import distill_logits  # noqa: PLC0415 - trl's experimental part
@@ -53,12 +53,12 @@ def distill(options: DistillOptions) -> None:
     _show(card, options.out)
 
 
-async def _answer_and_choose(options: DistillOptions, job: Job, questions: list[Question]) -> None:
+def _answer_and_choose(options: DistillOptions, job: Job, questions: list[Question]) -> None:
     """The teacher's right answers into the job's data."""
-    async with teacher(options, job.model) as sampler:
-        samples = await sampled(options, questions, sampler.sample, "samples", options.samples)
+    with Answering(options, lambda: teacher(options, job.model)) as answering:
+        samples = answering.samples(questions, "samples", options.samples, lambda sampler: sampler.sample)
     with _judging() as judging:
-        chosen = await choose(questions, samples, judging, keep=options.keep)
+        chosen = asyncio.run(choose(questions, samples, judging, keep=options.keep))
     write_lines(job.data, chosen.lines)
     say(
         f"{chosen.solved} of {chosen.questions} questions answered rightly at least once, {chosen.right:.0%} of the answers are "
@@ -70,7 +70,7 @@ def verifier(options: VerifierOptions) -> None:
     """`ponder train verifier`."""
     with _told_plainly():
         job = _job(options, options.prompts, "lora")
-        labelled = asyncio.run(_label(options, job.model, read_questions(options.prompts)))
+        labelled = _label(options, job.model, read_questions(options.prompts))
         learned, watched = held_out(labelled, options.validation_share)
         say(
             f"{len(labelled)} answers are labelled, {sum(one.label for one in labelled) / max(len(labelled), 1):.0%} of them right"
@@ -80,22 +80,21 @@ def verifier(options: VerifierOptions) -> None:
     _show(card, options.out)
 
 
-async def _label(options: VerifierOptions, base: Path, questions: list[Question]) -> list[Labelled]:
+def _label(options: VerifierOptions, base: Path, questions: list[Question]) -> list[Labelled]:
     """Answers of the generator, whole or step by step, with how right they are."""
-    with _judging() as judging:
-        async with served(str(base), options.generator, options) as sampler:
-            samples = await sampled(options, questions, sampler.sample, "samples", options.samples)
-            whole = await outcomes(questions, samples, judging)
-            if options.kind == "orm":
-                return whole
-            tokenizer = load_tokenizer(base)
+    with Answering(options, lambda: served(str(base), options.generator, options)) as answering, _judging() as judging:
+        samples = answering.samples(questions, "samples", options.samples, lambda sampler: sampler.sample)
+        whole = asyncio.run(outcomes(questions, samples, judging))
+        if options.kind == "orm":
+            return whole
+        tokenizer = load_tokenizer(base)
 
-            async def continued(begun: Beginning, n: int, seed: int) -> Samples:
-                return await sampler.continued(begun.prompt(tokenizer), begun.key, n, seed)
+        def continuing(sampler: HttpSampler) -> Sampler[Beginning]:
+            return lambda begun, n, seed: sampler.continued(begun.prompt(tokenizer), begun.key, n, seed)
 
-            begun = beginnings(questions, samples, options.steps)
-            rollouts = await sampled(options, begun, continued, "rollouts", options.rollouts)
-            return [*whole, *await steps(begun, rollouts, judging)]
+        begun = beginnings(questions, samples, options.steps)
+        rollouts = answering.samples(begun, "rollouts", options.rollouts, continuing)
+        return [*whole, *asyncio.run(steps(begun, rollouts, judging))]
 
 
 def prune(options: PruneOptions) -> None:

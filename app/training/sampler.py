@@ -46,13 +46,13 @@ class HttpSampler:
     async def sample(self, question: Question, n: int, seed: int) -> Samples:
         """`n` answers, asked for together; servers that give fewer are asked for the rest. Raises `TeacherGone`."""
         messages = [message.model_dump() for message in question.messages]
-        return await self.draw("/v1/chat/completions", {"messages": messages}, question.key, n, seed)
+        return await self._draw("/v1/chat/completions", {"messages": messages}, question.key, n, seed)
 
     async def continued(self, prompt: list[int], key: str, n: int, seed: int) -> Samples:
         """`n` continuations of token ids."""
-        return await self.draw("/v1/completions", {"prompt": prompt}, key, n, seed)
+        return await self._draw("/v1/completions", {"prompt": prompt}, key, n, seed)
 
-    async def draw(self, path: str, what: dict[str, Any], key: str, n: int, seed: int) -> Samples:
+    async def _draw(self, path: str, what: dict[str, Any], key: str, n: int, seed: int) -> Samples:
         """Ask until there are `n`."""
         answers: list[Answer] = []
         tokens, flops = 0, 0

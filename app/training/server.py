@@ -21,15 +21,18 @@ START_TIMEOUT_S = 600
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a model answers, by the OpenAI API."""
+    """Where a model answers, by the OpenAI API; without a name it is the only one there."""
 
     url: str
+    model: str | None
     key: str | None = None
 
 
 @contextmanager
-def serving(model: str, log: Path, adapters: Path | None = None) -> Iterator[Address]:
-    """`ponder serve` with `model`, and with the adapters in the folder; raises `MachineRefused` when it does not start.
+def serving(model: str, name: str, log: Path, adapters: Path | None = None) -> Iterator[Address]:
+    """The model called `name` of a `ponder serve` with `model` and the adapters in the folder.
+
+    Raises `MachineRefused` when it does not start. Blocks while it starts: not for a running event loop.
 
     Only this process knows its key. It ends with the context, whatever ends that.
     """
@@ -44,7 +47,7 @@ def serving(model: str, log: Path, adapters: Path | None = None) -> Iterator[Add
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)  # noqa: S603 - our own program
         try:
             _wait(process, f"http://127.0.0.1:{port}", log)
-            yield Address(f"http://127.0.0.1:{port}", key)
+            yield Address(f"http://127.0.0.1:{port}", name, key)
         finally:
             process.terminate()
             try:

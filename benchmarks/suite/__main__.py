@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--per-setting", type=int, default=1000, help="of each family and bin; fewer where there are no more"
         )
+        command.add_argument("--skip", type=int, default=0, help="of each setting, so that two files have none in common")
         command.add_argument("--bins", type=int, nargs="+", choices=BINS, default=list(BINS))
         command.add_argument("--families", nargs="+", help="by default all that may be trained on, or all of the test")
         command.add_argument("--out", type=Path, required=True)
@@ -77,7 +78,7 @@ def _write(arguments: argparse.Namespace) -> None:
     names = arguments.families or allowed
     if unknown := sorted(set(names) - set(allowed)):
         sys.exit(f"{', '.join(unknown)}: choose from {', '.join(allowed)}")
-    found = questions.mixed(names, arguments.bins, arguments.split, arguments.per_setting)
+    found = questions.mixed(names, arguments.bins, arguments.split, arguments.per_setting, arguments.skip)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     lines = _lines(found, is_worked=arguments.what == "data")
     arguments.out.write_text("".join(lines), encoding="utf-8")
@@ -88,7 +89,8 @@ def _lines(found: Iterable[Example], *, is_worked: bool) -> Iterable[str]:
     for one in found:
         messages = [{"role": "user", "content": one.prompt}]
         messages += [{"role": "assistant", "content": one.worked}] if is_worked else []
-        line = {"messages": messages, "answer": one.answer, "task": one.family, "bin": one.bin}
+        kind = FAMILIES[one.family].kind.served_as
+        line = {"messages": messages, "answer": one.answer, "kind": kind, "task": one.family, "bin": one.bin}
         yield json.dumps(line, ensure_ascii=False) + "\n"
 
 

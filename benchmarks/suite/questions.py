@@ -93,9 +93,9 @@ def _left_out(name: str, split: str) -> frozenset[str]:
     return frozenset(one.prompt for one in every)
 
 
-def mixed(names: list[str], bins: list[int], split: str, count: int) -> list[Example]:
-    """So many of each setting, shuffled, always in the same way."""
-    found = [one for name in names for number in bins for one in examples(name, number, split, count)]
+def mixed(names: list[str], bins: list[int], split: str, count: int, skip: int = 0) -> list[Example]:
+    """So many of each setting after the first `skip`, shuffled, always in the same way."""
+    found = [one for name in names for number in bins for one in examples(name, number, split, skip + count)[skip:]]
     random.Random(split).shuffle(found)
     return found
 

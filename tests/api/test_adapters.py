@@ -18,6 +18,7 @@ from adapters import registry as registry_module
 from adapters.weights import BaseModel
 from app import adapters_cli
 from app.engine.scripted import SMALL
+from app.settings import DEFAULT_MODEL
 from benchmarks import peft_folder
 
 pytestmark = pytest.mark.anyio
@@ -474,6 +475,28 @@ async def test_a_folder_is_preloaded_and_a_roll_back_survives_the_restart(serve,
         await served.client.post("/v1/adapters/a/activate", json={"version": two.split(":")[1]})
     async with serve(adapter_preload_dir=preload) as served:
         assert await voice(served, "a") == two
+
+
+async def test_shipped_adapters_are_served_beside_those_of_the_operator(serve, made, tmp_path, monkeypatch) -> None:
+    """A new release swaps in its own, never over a name that somebody else's adapter has."""
+    monkeypatch.setattr("adapters.folder.SHIPPED", tmp_path / "shipped")
+    shipped = tmp_path / "shipped" / DEFAULT_MODEL
+    shutil.copytree(made(1), shipped / "reasoning")
+    shutil.copytree(made(2), shipped / "verifier")
+    async with serve(shipped_adapters=True) as served:
+        first = await voice(served, "reasoning")
+        assert (await served.client.get("/v1/adapters/reasoning")).json()["versions"][0]["source"] == "shipped:reasoning"
+        await served.client.delete("/v1/adapters/verifier")
+        await push(served, "verifier", made(4))
+        own = await voice(served, "verifier")
+    shutil.copytree(made(3), shipped / "reasoning", dirs_exist_ok=True)
+    async with serve(shipped_adapters=True) as served:
+        assert await voice(served, "reasoning") != first
+        assert await voice(served, "verifier") == own
+    async with serve(shipped_adapters=False, adapter_dir=tmp_path / "empty") as served:
+        assert (await served.client.get("/v1/adapters")).json()["data"] == []
+    async with serve(shipped_adapters=True, model="another", adapter_dir=tmp_path / "empty") as served:
+        assert (await served.client.get("/v1/adapters")).json()["data"] == []
 
 
 async def test_a_watched_folder_swaps_in_what_changes(serve, made, tmp_path) -> None:

@@ -286,3 +286,11 @@ def test_a_task_changes_when_its_questions_do(monkeypatch):
     task = questions.tasks()["gcd-1"]
     monkeypatch.setattr(questions, "VERSION", questions.VERSION + 1)
     assert setup(questions.tasks()["gcd-1"], RUNS[0]) != setup(task, RUNS[0])
+
+
+def test_what_is_skipped_is_in_no_other_file():
+    """So that a verifier is trained on answers to questions that the answering adapter has not seen."""
+    first = questions.mixed(["gcd", "chain_sum"], [1, 2], "train", 5)
+    second = questions.mixed(["gcd", "chain_sum"], [1, 2], "train", 5, skip=5)
+    assert len(first) == len(second) == 20
+    assert {one.prompt for one in first}.isdisjoint(one.prompt for one in second)

@@ -4,13 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from adapters.training.sampling import Answer, Samples
 from app.cli import app
+from app.training.server import Address
 from tests.adapters.training.conftest import CHATS, tiny, write_lines  # noqa: F401 - the same model
 
 RECIPE = ["--rank", "4", "--context", "256", "--batch", "2", "--every", "2", "--max-steps", "4"]
@@ -43,29 +46,44 @@ def test_training_an_adapter(command, chats, tiny, tmp_path):  # noqa: F811
     assert card["recipe"]["optim"] == ("adamw_torch" if command == "lora" else "adamw_8bit")
 
 
-def answered(options, base, right: str | None = None):
-    """A teacher that says the sum, or `right`."""
+class Teacher:
+    """Says the sum, or always the same, and then a wrong sum; knows how every beginning ends."""
 
-    class Teacher:
-        async def sample(self, question, n, _seed):
-            a, b = (int(number) for number in question.messages[-1].content.rstrip("?").split(" + "))
-            texts = [right or f"{a} + {b}\n= {a + b}", str(a + b + 1)]
-            return Samples(question.key, tuple(Answer(text, is_whole=True) for text in texts[:n]), tokens=n, flops=1)
+    def __init__(self, says: str | None = None) -> None:
+        self.says = says
+        self.started = 0
 
-        async def continued(self, _prompt, key, n, _seed):
-            return Samples(key, (Answer("= 3", is_whole=True),) * n, tokens=n, flops=1)
+    @contextmanager
+    def at_hand(self, *_: object) -> Iterator[Address]:
+        """In the place of those that the commands would start."""
+        self.started += 1
+        yield Address("http://nobody", "teacher")
 
-    from contextlib import asynccontextmanager
+    def reply(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        if "prompt" in body:
+            return self._replied([{"text": "= 3"}] * body["n"])
+        a, b = (int(number) for number in body["messages"][-1]["content"].rstrip("?").split(" + "))
+        texts = [self.says or f"{a} + {b}\n= {a + b}", str(a + b + 1)]
+        return self._replied([{"message": {"content": text}} for text in texts[: body["n"]]])
 
-    @asynccontextmanager
-    async def at_hand(*_):
-        yield Teacher()
-
-    return at_hand(options, base)
+    def _replied(self, choices: list[dict]) -> httpx.Response:
+        return httpx.Response(200, json={"choices": [{**choice, "finish_reason": "stop"} for choice in choices]})
 
 
-def test_distilling(questions, tiny, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("app.training.commands.teacher", answered)
+@pytest.fixture
+def teacher(monkeypatch) -> Teacher:
+    """Whoever the commands would ask over HTTP."""
+    made = Teacher()
+    for name in ("served", "teacher"):
+        monkeypatch.setattr(f"app.training.commands.{name}", made.at_hand)
+    client = httpx.AsyncClient
+    transport = httpx.MockTransport(made.reply)
+    monkeypatch.setattr("app.training.teachers.httpx.AsyncClient", lambda **options: client(transport=transport, **options))
+    return made
+
+
+def test_distilling(questions, tiny, tmp_path, teacher):  # noqa: F811
     arguments = ["train", "distill", "--prompts", questions, "--teacher", "somebody", "--model", tiny, "--samples", "2"]
     done = ponder(*arguments, "--out", tmp_path / "made", *RECIPE)
     assert done.exit_code == 0, done.output
@@ -75,8 +93,15 @@ def test_distilling(questions, tiny, tmp_path, monkeypatch):  # noqa: F811
     assert (tmp_path / "made" / "adapter_model.safetensors").exists()
 
 
-def test_distilling_what_nobody_knows(questions, tiny, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("app.training.commands.teacher", lambda *arguments: answered(*arguments, right="no idea"))
+def test_nobody_is_started_when_all_is_answered(questions, tiny, tmp_path, teacher):  # noqa: F811
+    arguments = ["train", "distill", "--prompts", questions, "--teacher", "somebody", "--model", tiny, "--samples", "2"]
+    for _ in range(2):
+        assert ponder(*arguments, "--out", tmp_path / "made", *RECIPE).exit_code == 0
+    assert teacher.started == 1
+
+
+def test_distilling_what_nobody_knows(questions, tiny, tmp_path, teacher):  # noqa: F811
+    teacher.says = "no idea"
     done = ponder(
         "train", "distill", "--prompts", questions, "--teacher", "x", "--model", tiny, "--out", tmp_path / "made", *RECIPE
     )
@@ -85,11 +110,11 @@ def test_distilling_what_nobody_knows(questions, tiny, tmp_path, monkeypatch):  
 
 
 @pytest.mark.parametrize("kind", ["orm", "prm"])
-def test_training_a_verifier(kind, questions, tiny, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("app.training.commands.served", lambda *_: answered(None, None))
+def test_training_a_verifier(kind, questions, tiny, tmp_path, teacher):  # noqa: F811
     arguments = ["train", "verifier", "--kind", kind, "--prompts", questions, "--model", tiny, "--samples", "2"]
     done = ponder(*arguments, "--rollouts", "2", "--validation-share", "0.3", "--out", tmp_path / "made", *RECIPE)
     assert done.exit_code == 0, done.output
+    assert teacher.started == 1
     assert "validation AUROC" in done.output
     assert "{answer}" in json.loads((tmp_path / "made" / "ponder.json").read_text())["inquiry"]["template"]
     assert (tmp_path / "made.rollouts.jsonl").exists() == (kind == "prm")

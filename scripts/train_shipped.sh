@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Train again what is shipped for the embedded model: data by rule from fixed seeds, an adapter that reasons, one that judges it.
+# Each step goes on where it was stopped and is not done again; WORK=folder keeps what lies between.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+work=${WORK:-.shipped}
+shipped=adapters/shipped/smollm2-135m
+python=.venv/bin/python
+mkdir -p "$work"
+
+data() { # what, file, options
+  local what=$1 file=$2
+  shift 2
+  if [ ! -s "$file" ]; then
+    $python -m benchmarks.suite "$what" --out "$file.unfinished" "$@"
+    mv "$file.unfinished" "$file"
+  fi
+}
+
+data data "$work/train.jsonl" --split train --per-setting 400
+data data "$work/validation.jsonl" --split validation --per-setting 10
+.venv/bin/ponder train lora --data "$work/train.jsonl" --validation "$work/validation.jsonl" --out "$work/reasoning" \
+  --epochs 2 --batch 8 --learning-rate 1e-3 --every 100
+
+# Questions that the first adapter has not seen: on those that it has, it would be right too often.
+data prompts "$work/prompts.jsonl" --split train --per-setting 60 --skip 800
+.venv/bin/ponder train verifier --prompts "$work/prompts.jsonl" --generator "$work/reasoning" --out "$work/verifier" \
+  --samples 8 --rank 8 --alpha 16 --batch 32 --at-once 32 --learning-rate 5e-4 --every 50
+
+for name in reasoning verifier; do
+  rm -rf "$shipped/$name"
+  mkdir -p "$shipped/$name"
+  for file in adapter_config.json adapter_model.safetensors ponder.json run_card.json README.md; do
+    if [ -e "$work/$name/$file" ]; then cp "$work/$name/$file" "$shipped/$name/"; fi
+  done
+done
