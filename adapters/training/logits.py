@@ -19,7 +19,7 @@ from adapters.training.errors import RecipeRefused
 from adapters.training.recipe import Job
 from adapters.training.run import WORK_FOLDER, Surroundings, arguments, begin, check_space, finish, head
 from adapters.training.tally import Costs, work_of
-from adapters.training.trainers import Metered, Reporter
+from adapters.training.trainers import Metered
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", TRLExperimentalWarning)  # that it may change is what the locks are for
@@ -69,7 +69,6 @@ def distill_logits(job: Job, teacher: Path, around: Surroundings, command: str, 
         train_dataset=Dataset.from_list(learned),
         eval_dataset=Dataset.from_list(watched) if watched else None,
         processing_class=tokenizer,
-        callbacks=[Reporter(around.report)],
     )
     trainer.teacher_costs = around.costs_of(expert.config.to_dict(), 0, False)
     return finish(trainer, job, around, heading, tokenizer)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import EarlyStoppingCallback, PrinterCallback
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from trl import SFTConfig
 
 from adapters.disk import flush
@@ -46,6 +46,7 @@ class Surroundings:
         report: told of each step.
         say: told what is worth a line.
         machine: in words, for the card.
+        callbacks: of transformers, for those who look closer.
 
     """
 
@@ -53,6 +54,7 @@ class Surroundings:
     report: Report
     say: Callable[[str], None]
     machine: str = ""
+    callbacks: tuple[TrainerCallback, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,7 @@ def fine_tune(job: Job, around: Surroundings, command: str) -> RunCard:
         train_dataset=Dataset.from_list(learned.rows),
         eval_dataset=Dataset.from_list(held_out.rows) if held_out else None,
         processing_class=tokenizer,
-        callbacks=[
-            Reporter(around.report),
-            *([EarlyStoppingCallback(recipe.patience)] if held_out and recipe.patience else []),
-        ],
+        callbacks=[EarlyStoppingCallback(recipe.patience)] if held_out and recipe.patience else [],
     )
     return finish(trainer, job, around, heading, tokenizer)
 
@@ -111,8 +110,10 @@ def finish(trainer: Any, job: Job, around: Surroundings, heading: Heading, token
         around.say(f"resuming at {checkpoint.name}")
     lora_parameters = None if job.recipe.method == "full" else num_trainable(model)
     costs = around.costs_of(model.config.to_dict(), lora_parameters, job.recipe.recompute)
-    trainer.remove_callback(PrinterCallback)  # the reporter takes its place
     trainer.meter = Meter(costs, Tally.read(checkpoint) if checkpoint else Tally())
+    trainer.remove_callback(PrinterCallback)  # the reporter takes its place
+    for callback in (Reporter(around.report, trainer.meter), *around.callbacks):
+        trainer.add_callback(callback)
     trained = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     scores = {"training loss": trained.training_loss}
     if trainer.eval_dataset is not None:

@@ -12,7 +12,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import SFTTrainer
 
 from adapters.training.errors import MachineRefused
-from adapters.training.tally import TALLY_FILE, Meter
+from adapters.training.tally import TALLY_FILE, Meter, Tally
 
 NUM_KEPT = 2
 """Checkpoints: the newest, and the one before it in case the newest is not whole."""
@@ -20,12 +20,19 @@ NUM_KEPT = 2
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run is. `loss` of the last steps, `score` of the last look at the validation data; None before the first."""
+    """Where a run is.
+
+    Attributes:
+        loss: of the last steps, `score` of the last look at the validation data; None before the first.
+        tally: what it has cost.
+
+    """
 
     step: int
     num_steps: int
     loss: float | None
     score: float | None
+    tally: Tally
 
 
 Report = Callable[[Progress], None]
@@ -67,8 +74,9 @@ class FineTuner(Metered, SFTTrainer):
 class Reporter(TrainerCallback):
     """Tells how far the run is."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, meter: Meter) -> None:
         self._report = report
+        self._meter = meter
         self._loss: float | None = None
         self._score: float | None = None
 
@@ -77,7 +85,7 @@ class Reporter(TrainerCallback):
         self._score = (logs or {}).get("eval_loss", self._score)
 
     def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-        self._report(Progress(state.global_step, state.max_steps, self._loss, self._score))
+        self._report(Progress(state.global_step, state.max_steps, self._loss, self._score, self._meter.tally))
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

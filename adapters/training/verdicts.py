@@ -23,7 +23,7 @@ from adapters.training.data import digest
 from adapters.training.errors import DataRefused, RecipeRefused
 from adapters.training.recipe import Job
 from adapters.training.run import WORK_FOLDER, Surroundings, arguments, begin, check_space, finish, head
-from adapters.training.trainers import Metered, Reporter
+from adapters.training.trainers import Metered
 
 _PLACEHOLDER = re.compile(r"\{(question|answer)\}")
 
@@ -94,7 +94,6 @@ def train_verifier(
         data_collator=lambda examples: _padded(examples, tokenizer.pad_token_id),
         train_dataset=Dataset.from_list(rows),
         eval_dataset=Dataset.from_list(held_out),
-        callbacks=[Reporter(around.report)],
         compute_metrics=lambda found: {"auroc": auroc(found.predictions, found.label_ids >= 0.5)},
     )
     trainer.words = (words[0], words[1])

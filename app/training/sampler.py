@@ -1,6 +1,6 @@
 """A model behind an OpenAI-compatible URL that answers questions for training: a `Sampler` over HTTP."""
 
-import logging
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -9,8 +9,6 @@ from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_af
 from adapters.training.data import Question
 from adapters.training.errors import RecipeRefused, TeacherGone
 from adapters.training.sampling import Answer, Samples
-
-logger = logging.getLogger("ponder.training")
 
 PATIENCE_S = 300.0
 """How long a model may fail to answer one question before it counts as gone."""
@@ -60,17 +58,13 @@ class HttpSampler:
         while len(answers) < n:
             body = {"model": self._model, **what, **self._options, "n": n - len(answers), "seed": seed + len(answers)}
             reply = await self._post(path, body)
-            choices = reply["choices"]
-            if not choices:
-                raise TeacherGone(f"{self._model} gives no answers")
-            answers += [_answer(choice) for choice in choices]
-            tokens += (reply.get("usage") or {}).get("completion_tokens", 0)
-            account = reply.get("ponder") or {}
-            tells = tells and "flops" in account
-            flops += account["flops"]["total"] if tells else 0
+            answers += reply.answers
+            tokens += reply.tokens
+            tells = tells and reply.flops is not None
+            flops += reply.flops or 0
         return Samples(key, tuple(answers[:n]), tokens, flops if tells else None)
 
-    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def _post(self, path: str, body: dict[str, Any]) -> "_Reply":
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_Passing),
             wait=wait_random_exponential(multiplier=0.5, max=20),
@@ -79,14 +73,14 @@ class HttpSampler:
         try:
             async for attempt in retrying:
                 with attempt:
-                    return await self._once(path, body)
+                    return _read(await self._once(path, body))
         except RetryError as error:
             raise TeacherGone(
                 f"{self._model} has stopped answering ({error.last_attempt.exception()}); what it answered is kept: start again"
             ) from error
         raise AssertionError  # the loop returns or raises
 
-    async def _once(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def _once(self, path: str, body: dict[str, Any]) -> httpx.Response:
         try:
             response = await self._client.post(path, json=body, timeout=TIMEOUT_S)
         except httpx.TransportError as error:
@@ -95,17 +89,34 @@ class HttpSampler:
             raise _Passing(f"status {response.status_code}")
         if response.is_error:
             raise TeacherGone(f"{self._model} refuses to answer: {response.status_code} {response.text[:300]}")
-        try:
-            reply: dict[str, Any] = response.json()
-            reply["choices"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise TeacherGone("what answers there is no OpenAI-compatible server") from error
-        return reply
+        return response
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    answers: list[Answer]
+    tokens: int
+    flops: int | None
+
+
+def _read(response: httpx.Response) -> _Reply:
+    """What any OpenAI-compatible server says, and what ours adds; raises `TeacherGone` for anything else."""
+    try:
+        reply = response.json()
+        answers = [_answer(choice) for choice in reply["choices"]]
+        tokens = int((reply.get("usage") or {}).get("completion_tokens", 0))
+        account = (reply.get("ponder") or {}).get("flops")
+        flops = int(account["total"]) if account else None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TeacherGone(f"what answers at {response.url.host} is no OpenAI-compatible server") from error
+    if not answers:
+        raise TeacherGone(f"what answers at {response.url.host} gives no answers")
+    return _Reply(answers, tokens, flops)
 
 
 def _answer(choice: dict[str, Any]) -> Answer:
     text = choice["message"]["content"] if "message" in choice else choice["text"]
-    return Answer(text or "", choice.get("finish_reason") == "stop")
+    return Answer(str(text or ""), choice.get("finish_reason") == "stop")
 
 
 async def only_model(client: httpx.AsyncClient) -> str:

@@ -72,6 +72,9 @@ async def test_what_passes_is_tried_again():
         (httpx.Response(404, text="no such model"), "refuses to answer: 404 no such model"),
         (httpx.Response(200, text="<html>"), "no OpenAI-compatible server"),
         (httpx.Response(200, json={"choices": []}), "gives no answers"),
+        (httpx.Response(200, json=[]), "no OpenAI-compatible server"),
+        (httpx.Response(200, json={"choices": 5}), "no OpenAI-compatible server"),
+        (httpx.Response(200, json={"choices": [{"message": "hi"}]}), "no OpenAI-compatible server"),
     ],
 )
 async def test_a_teacher_that_is_gone(answer, reason):
