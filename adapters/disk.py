@@ -20,6 +20,15 @@ def flush(*paths: Path) -> None:
                 os.close(descriptor)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """A file that is there with all of its text or not at all."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    flush(unfinished)
+    unfinished.replace(path)
+    flush(path.parent)
+
+
 @contextmanager
 def staging(incoming: Path) -> Iterator[Path]:
     """A folder of this process's own, gone at the end. Its lock tells other processes that somebody still works in it."""

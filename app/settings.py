@@ -15,6 +15,11 @@ DEFAULT_MODEL = "smollm2-135m"
 
 M = TypeVar("M", bound=BaseModel)
 
+_COMMAND_LINE = SettingsConfigDict(
+    frozen=True, extra="forbid", cli_kebab_case=True, cli_implicit_flags=True, cli_hide_none_type=True, cli_avoid_json=True
+)
+"""How options are written and checked, for every command that has a model of them."""
+
 
 def _default_cache() -> Path:
     return Path("~/.cache/ponder")
@@ -28,16 +33,11 @@ class Settings(BaseSettings):
     """How a server is run."""
 
     model_config = SettingsConfigDict(
+        **_COMMAND_LINE,
         env_prefix="PONDER_",
-        frozen=True,
-        extra="forbid",
         hide_input_in_errors=True,  # there are keys in it
         env_ignore_empty=True,
         cli_prog_name="ponder serve",
-        cli_kebab_case=True,
-        cli_implicit_flags=True,
-        cli_hide_none_type=True,
-        cli_avoid_json=True,
     )
 
     model: str = Field(DEFAULT_MODEL, description="what to serve: the embedded `smollm2-135m`, a local folder, or a hub id")
@@ -167,15 +167,7 @@ def parse_options(model: type[M], prog: str, arguments: list[str]) -> M:
     """The options of a command, as `model` describes them, from the command line alone; raises `BadOptions`."""
 
     class Options(model, BaseSettings):  # type: ignore[misc, valid-type]
-        model_config = SettingsConfigDict(
-            frozen=True,
-            extra="forbid",
-            cli_prog_name=prog,
-            cli_kebab_case=True,
-            cli_implicit_flags=True,
-            cli_hide_none_type=True,
-            cli_avoid_json=True,
-        )
+        model_config = SettingsConfigDict(**_COMMAND_LINE, cli_prog_name=prog)
 
         @classmethod
         def settings_customise_sources(cls, *_: Any, init_settings: Any, **__: Any) -> tuple[Any, ...]:  # type: ignore[override]

@@ -1,8 +1,5 @@
 """Servers to measure: ponder as its users start it, and vLLM's own with the same model, flags and environment."""
 
-import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -11,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import psutil
 
+from adapters.training.errors import MachineRefused
 from app.engine import hardware
 from app.engine.default_model import ensure_default_model
 from app.settings import Settings
+from app.training.server import free_port, running
 
 MODEL = "smollm2-135m"
 KV_GIB = 2
@@ -37,39 +35,23 @@ def memory_mib(server: Server) -> float:
     return sum(one.memory_info().rss for one in (process, *process.children(recursive=True))) / 2**20
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def _running(name: str, command: list[str], port: int, health: str, environment: dict[str, str]) -> Iterator[Server]:
     url = f"http://127.0.0.1:{port}"
     log = Path(f"/tmp/ponder-bench-{name.replace(' ', '-')}.log")
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **environment})
+    start = time.monotonic()
     try:
-        start = time.monotonic()
-        while True:
-            try:
-                if httpx.get(url + health, timeout=5).status_code == 200:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.2)
-            if process.poll() is not None or time.monotonic() - start > 600:
-                sys.exit(f"{name} did not start; see {log}")
-        print(f"  {name} is ready after {time.monotonic() - start:.0f} s", flush=True)
-        yield Server(name, url, process.pid)
-    finally:
-        process.terminate()
-        process.wait(60)
+        with running(command, url + health, log, environment) as pid:
+            print(f"  {name} is ready after {time.monotonic() - start:.0f} s", flush=True)
+            yield Server(name, url, pid)
+    except MachineRefused as error:
+        sys.exit(f"{name}: {error}")
 
 
 @contextmanager
 def ponder(*arguments: str, name: str = "ponder", kv_gib: int = KV_GIB) -> Iterator[Server]:
     """`ponder serve` with the embedded model."""
-    port = _free_port()
+    port = free_port()
     command = [str(Path(sys.executable).parent / "ponder"), "serve", "--port", str(port), "--kv-cache-gib", str(kv_gib)]
     with tempfile.TemporaryDirectory() as adapters:
         command += ["--log-level", "warning", "--adapter-dir", adapters, *arguments]
@@ -81,7 +63,7 @@ def ponder(*arguments: str, name: str = "ponder", kv_gib: int = KV_GIB) -> Itera
 def vllm(adapters: Mapping[str, Path] | None = None, max_rank: int = 16) -> Iterator[Server]:
     """VLLM's own OpenAI server. Everything that ponder chooses for the machine is given to it too; adapters are loaded at its start."""
     plan = hardware.plan_cpu()
-    port = _free_port()
+    port = free_port()
     model = ensure_default_model(Settings().cache_dir.expanduser(), print)
     command = [
         sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", MODEL,

@@ -21,9 +21,8 @@ from adapters.training.recipe import Job, Recipe
 from adapters.training.run import fine_tune
 from adapters.training.tally import Tally
 from adapters.training.trainers import Progress
-from app.engine import hardware
-from app.engine.default_model import ensure_default_model
-from app.settings import DEFAULT_MODEL, Settings
+from app.settings import DEFAULT_MODEL
+from app.training.commands import base_folder, dtype
 from app.training.surroundings import surroundings
 from benchmarks.report import Table
 from benchmarks.suite import questions
@@ -91,7 +90,7 @@ def _run(arguments: argparse.Namespace) -> None:
     for number, way in enumerate(WAYS):
         data = arguments.own if way.answers == "own" else arguments.teacher
         recipe = {"epochs": arguments.epochs, "batch": 8, "every": arguments.every}
-        _in_a_process(way, "smollm2-135m", data, out=WORK / f"{number}", recipe=recipe, asked=arguments.asked)
+        _in_a_process(way, DEFAULT_MODEL, data, out=WORK / f"{number}", recipe=recipe, asked=arguments.asked)
 
 
 def _memory(arguments: argparse.Namespace) -> None:
@@ -120,20 +119,13 @@ def _one(given: dict[str, Any]) -> None:
             around.report(progress)
 
         recipe = Recipe(method=way.method, learning_rate=way.learning_rate, optim=way.optim, **given["recipe"])
-        folder, dtype = _base(given["model"])
-        job = Job(model=folder, dtype=dtype, data=Path(given["data"]), out=Path(given["out"]), recipe=recipe)
+        folder = base_folder(given["model"])
+        job = Job(model=folder, dtype=dtype(), data=Path(given["data"]), out=Path(given["out"]), recipe=recipe)
         callbacks = (examiner,) if examiner is not None else ()
         card = fine_tune(job, replace(around, report=report, callbacks=callbacks), way.name)
     line = {"way": way.name, "model": folder.name, "peak_bytes": card.peak_bytes, "flops": card.flops, "seconds": card.seconds}
     with (FOLDER / "runs.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({**line, "steps": card.steps, "tokens": card.tokens, "is_memory": not given["asked"]}) + "\n")
-
-
-def _base(model: str) -> tuple[Path, Any]:
-    folder = Path(model)
-    if model == DEFAULT_MODEL:
-        folder = ensure_default_model(Settings().cache_dir.expanduser(), print)
-    return folder, hardware.plan_cpu().dtype
 
 
 def _examiner(way: Way, every: int, asked: int) -> Any:

@@ -56,9 +56,8 @@ def _continued(model: Any, folder: Path, start: Path, recipe: Recipe) -> Any:
     if (config.r, config.lora_alpha, set(config.target_modules)) != (recipe.rank, recipe.alpha, set(recipe.targets)):
         raise RecipeRefused(f"{start} has another rank, alpha or other targets than this run")
     continued = PeftModel.from_pretrained(model, start, is_trainable=True)
-    continued.active_peft_config.base_model_name_or_path = str(
-        folder
-    )  # else peft asks the hub for what the adapter calls its base
+    # else peft asks the hub for what the adapter calls its base
+    continued.active_peft_config.base_model_name_or_path = str(folder)
     return continued
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapters.disk import flush
+from adapters.disk import write_whole
 
 CARD_FILE = "run_card.json"
 README_FILE = "README.md"
@@ -72,15 +72,6 @@ def read_card(folder: Path) -> RunCard | None:
         return RunCard(**json.loads((folder / CARD_FILE).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-
-
-def write_whole(path: Path, text: str) -> None:
-    """A file that is there with all of its text or not at all."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    flush(unfinished)
-    unfinished.replace(path)
-    flush(path.parent)
 
 
 def _plain(value: Any) -> str:

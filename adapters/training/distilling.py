@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from adapters.training.card import write_whole
+from adapters.disk import write_whole
 from adapters.training.data import Question
 from adapters.training.errors import DataRefused
 from adapters.training.sampling import Answer, Samples
@@ -44,10 +44,9 @@ class Chosen:
 
 async def choose(questions: Sequence[Question], samples: Mapping[str, Samples], judge: Judge, *, keep: int) -> Chosen:
     """The `keep` shortest different right answers of each question; raises `DataRefused` when there are none at all."""
-    verdicts = await asyncio.gather(*(judge.judge(question, samples[question.key].answers) for question in questions))
     lines: list[dict[str, object]] = []
     solved = num_right = num_answers = 0
-    for question, found in zip(questions, verdicts, strict=True):
+    for question, found in zip(questions, await verdicts(questions, samples, judge), strict=True):
         answers = samples[question.key].answers
         right = [answer.text.strip() for answer, is_right in zip(answers, found, strict=True) if is_right and answer.is_whole]
         num_answers += len(answers)
@@ -59,6 +58,11 @@ async def choose(questions: Sequence[Question], samples: Mapping[str, Samples], 
     if not lines:
         raise DataRefused(f"none of {num_answers} answers to {len(questions)} questions is right: nothing to learn from")
     return Chosen(lines, len(questions), solved, num_right / num_answers)
+
+
+async def verdicts(questions: Sequence[Question], samples: Mapping[str, Samples], judge: Judge) -> list[list[bool]]:
+    """On all answers to each question."""
+    return list(await asyncio.gather(*(judge.judge(question, samples[question.key].answers) for question in questions)))
 
 
 def write_lines(path: Path, lines: Sequence[Mapping[str, object]]) -> None:

@@ -9,8 +9,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from adapters.config import CONFIG_FILE, read_config
-from adapters.disk import flush, staging
-from adapters.training.card import write_whole
+from adapters.disk import flush, staging, write_whole
 from adapters.weights import WEIGHTS_FILE
 
 STAGING_FOLDER = ".incoming"

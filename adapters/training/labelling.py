@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters.training.data import Question, digest
-from adapters.training.distilling import Judge
+from adapters.training.distilling import Judge, verdicts
 from adapters.training.sampling import Answer, Samples
 from adapters.training.verdicts import Labelled
 
@@ -36,10 +36,12 @@ class Beginning:
 async def outcomes(questions: Sequence[Question], samples: Mapping[str, Samples], judge: Judge) -> list[Labelled]:
     """Each different answer once, labelled 1 or 0. An answer that was cut is none: it is not what a verifier is asked about."""
     labelled = []
-    for question, verdicts in zip(questions, await _verdicts(questions, samples, judge), strict=True):
+    for question, found_right in zip(questions, await verdicts(questions, samples, judge), strict=True):
         answers = samples[question.key].answers
         found = {
-            answer.text.strip(): float(is_right) for answer, is_right in zip(answers, verdicts, strict=True) if answer.is_whole
+            answer.text.strip(): float(is_right)
+            for answer, is_right in zip(answers, found_right, strict=True)
+            if answer.is_whole
         }
         labelled += [Labelled(_asked(question), text, label, question.key) for text, label in found.items()]
     return labelled
@@ -64,8 +66,7 @@ async def steps(begun: Sequence[Beginning], samples: Mapping[str, Samples], judg
 
     async def label(beginning: Beginning) -> Labelled:
         answers = [Answer(beginning.text + one.text, one.is_whole) for one in samples[beginning.key].answers]
-        verdicts = await judge.judge(beginning.question, answers)
-        share = sum(verdicts) / len(verdicts)
+        share = sum(await judge.judge(beginning.question, answers)) / len(answers)
         return Labelled(_asked(beginning.question), beginning.text.strip(), share, beginning.question.key)
 
     return list(await asyncio.gather(*map(label, begun)))
@@ -75,10 +76,6 @@ def held_out(labelled: Sequence[Labelled], share: float) -> tuple[list[Labelled]
     """(to learn, to watch): whole questions on either side, by their hash, so that the split is the same at every start."""
     watched = [one for one in labelled if int(one.group, 16) % 1000 < 1000 * share]
     return [one for one in labelled if int(one.group, 16) % 1000 >= 1000 * share], watched
-
-
-async def _verdicts(questions: Sequence[Question], samples: Mapping[str, Samples], judge: Judge) -> list[list[bool]]:
-    return list(await asyncio.gather(*(judge.judge(question, samples[question.key].answers) for question in questions)))
 
 
 def _asked(question: Question) -> str:

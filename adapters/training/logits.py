@@ -14,10 +14,19 @@ from trl.import_utils import TRLExperimentalWarning
 
 from adapters.training.base import load_model, load_tokenizer
 from adapters.training.card import RunCard
-from adapters.training.data import digest, encode, read_chats
 from adapters.training.errors import RecipeRefused
 from adapters.training.recipe import Job
-from adapters.training.run import WORK_FOLDER, Surroundings, arguments, begin, check_space, finish, head
+from adapters.training.run import (
+    WORK_FOLDER,
+    Surroundings,
+    arguments,
+    begin,
+    check_space,
+    finish,
+    head,
+    read_data,
+    tell_left_out,
+)
 from adapters.training.tally import Costs, work_of
 from adapters.training.trainers import Metered
 
@@ -51,13 +60,11 @@ def distill_logits(job: Job, teacher: Path, around: Surroundings, command: str, 
         raise RecipeRefused(f"{teacher} and {job.model} split text differently: distil without logits")
     recipe = job.recipe.model_copy(update={"packing": False})
     job = job.model_copy(update={"recipe": recipe})
-    learned, watched = _fitting(tokenizer, job.data, recipe.context), None
-    if job.validation is not None:
-        watched = _fitting(tokenizer, job.validation, recipe.context)
-    data = {"examples": len(learned), "hash": digest(learned)}
-    heading = head(job, command, {**data, "teacher": teacher.name})
+    data = read_data(job, tokenizer)
+    heading = head(job, command, {**data.described, "teacher": teacher.name})
     if card := begin(job.out, heading.fingerprint):
         return card
+    tell_left_out(data.num_too_long, job, around)
     model = student if student is not None else load_model(job.model, recipe, job.dtype, job.start)
     check_space(job.out, model)
     expert = AutoModelForCausalLM.from_pretrained(teacher, local_files_only=True, dtype=getattr(torch, job.dtype))
@@ -65,15 +72,10 @@ def distill_logits(job: Job, teacher: Path, around: Surroundings, command: str, 
     trainer = LogitDistiller(
         model=model,
         teacher_model=expert,
-        args=arguments(job, job.out / WORK_FOLDER, is_watched=watched is not None, **options),
-        train_dataset=Dataset.from_list(learned),
-        eval_dataset=Dataset.from_list(watched) if watched else None,
+        args=arguments(job, job.out / WORK_FOLDER, is_watched=data.watched is not None, **options),
+        train_dataset=Dataset.from_list(data.learned.chats),
+        eval_dataset=Dataset.from_list(data.watched.chats) if data.watched else None,
         processing_class=tokenizer,
     )
     trainer.teacher_costs = around.costs_of(expert.config.to_dict(), 0, False)
     return finish(trainer, job, around, heading, tokenizer)
-
-
-def _fitting(tokenizer: Any, path: Path, context: int) -> list[dict[str, Any]]:
-    """Those chats of a file that fit, as the trainer's collator wants them."""
-    return encode(tokenizer, read_chats(path), context).chats

@@ -12,10 +12,10 @@ from datasets import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from trl import SFTConfig
 
-from adapters.disk import flush
+from adapters.disk import flush, write_whole
 from adapters.training.base import load_model, load_tokenizer, num_parameters, num_trainable
-from adapters.training.card import RunCard, read_card, write_whole
-from adapters.training.data import digest, encode, read_chats
+from adapters.training.card import RunCard, read_card
+from adapters.training.data import Encoded, digest, encode, read_chats
 from adapters.training.errors import MachineRefused, RecipeRefused
 from adapters.training.export import save
 from adapters.training.recipe import Job
@@ -66,6 +66,31 @@ class Heading:
     data: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Data:
+    """The chats of a job as token ids; `watched` are those of its validation file, None without one."""
+
+    learned: Encoded
+    watched: Encoded | None
+
+    @property
+    def num_too_long(self) -> int:
+        """Examples of both that were left out."""
+        return sum(encoded.num_too_long for encoded in (self.learned, self.watched) if encoded)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """For the card."""
+        found = {
+            "examples": len(self.learned.rows),
+            "left out as too long": self.learned.num_too_long,
+            "hash": digest(self.learned.rows),
+        }
+        if self.watched:
+            found |= {"validation examples": len(self.watched.rows), "validation hash": digest(self.watched.rows)}
+        return found
+
+
 def fine_tune(job: Job, around: Surroundings, command: str) -> RunCard:
     """Train as the job says and leave the result in `job.out`; a run that is finished is not done again.
 
@@ -73,31 +98,22 @@ def fine_tune(job: Job, around: Surroundings, command: str) -> RunCard:
     """
     tokenizer = load_tokenizer(job.model)
     recipe = job.recipe
-    chats, watched = read_chats(job.data), read_chats(job.validation) if job.validation else []
-    learned = encode(tokenizer, chats, recipe.context)
-    held_out = encode(tokenizer, watched, recipe.context) if watched else None
-    data = {"examples": len(learned.rows), "left out as too long": learned.num_too_long, "hash": digest(learned.rows)}
-    if held_out:
-        data |= {"validation examples": len(held_out.rows), "validation hash": digest(held_out.rows)}
-    heading = head(job, command, data)
+    data = read_data(job, tokenizer)
+    heading = head(job, command, data.described)
     if card := begin(job.out, heading.fingerprint):
         return card
-    for encoded in filter(None, (learned, held_out)):
-        if encoded.num_too_long:
-            around.say(f"{encoded.num_too_long} examples are longer than {recipe.context} tokens and left out")
-
+    tell_left_out(data.num_too_long, job, around)
     model = load_model(job.model, recipe, job.dtype, job.start)
     check_space(job.out, model)
     work = job.out / WORK_FOLDER
     trainer = FineTuner(
         model=model,
         args=arguments(
-            job, work, is_watched=held_out is not None, config=SFTConfig, max_length=recipe.context, packing=recipe.packing
+            job, work, is_watched=data.watched is not None, config=SFTConfig, max_length=recipe.context, packing=recipe.packing
         ),
-        train_dataset=Dataset.from_list(learned.rows),
-        eval_dataset=Dataset.from_list(held_out.rows) if held_out else None,
+        train_dataset=Dataset.from_list(data.learned.rows),
+        eval_dataset=Dataset.from_list(data.watched.rows) if data.watched else None,
         processing_class=tokenizer,
-        callbacks=[EarlyStoppingCallback(recipe.patience)] if held_out and recipe.patience else [],
     )
     return finish(trainer, job, around, heading, tokenizer)
 
@@ -114,6 +130,8 @@ def finish(trainer: Any, job: Job, around: Surroundings, heading: Heading, token
     trainer.remove_callback(PrinterCallback)  # the reporter takes its place
     for callback in (Reporter(around.report, trainer.meter), *around.callbacks):
         trainer.add_callback(callback)
+    if job.recipe.patience and trainer.eval_dataset is not None:
+        trainer.add_callback(EarlyStoppingCallback(job.recipe.patience))
     trained = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     scores = {"training loss": trained.training_loss}
     if trainer.eval_dataset is not None:
@@ -140,6 +158,21 @@ def finish(trainer: Any, job: Job, around: Surroundings, heading: Heading, token
     card.write(job.out)  # last: with it the run is finished
     shutil.rmtree(work, ignore_errors=True)
     return card
+
+
+def read_data(job: Job, tokenizer: Any) -> Data:
+    """The chats of the job's files that fit its context; raises `DataRefused`."""
+
+    def encoded(path: Path) -> Encoded:
+        return encode(tokenizer, read_chats(path), job.recipe.context)
+
+    return Data(encoded(job.data), encoded(job.validation) if job.validation else None)
+
+
+def tell_left_out(num_too_long: int, job: Job, around: Surroundings) -> None:
+    """Say how many examples do not fit."""
+    if num_too_long:
+        around.say(f"{num_too_long} examples are longer than {job.recipe.context} tokens and left out")
 
 
 def head(job: Job, command: str, data: dict[str, Any]) -> Heading:

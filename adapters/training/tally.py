@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from adapters.training.card import write_whole
+from adapters.disk import write_whole
 
 TALLY_FILE = "tally.json"
 

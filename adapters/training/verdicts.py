@@ -16,13 +16,14 @@ from datasets import Dataset
 from torch.nn import functional
 from transformers import Trainer, TrainingArguments
 
+from adapters.disk import write_whole
 from adapters.notes import NOTES_FILE, Inquiry, Notes
 from adapters.training.base import load_model, load_tokenizer
-from adapters.training.card import RunCard, write_whole
+from adapters.training.card import RunCard
 from adapters.training.data import digest
 from adapters.training.errors import DataRefused, RecipeRefused
 from adapters.training.recipe import Job
-from adapters.training.run import WORK_FOLDER, Surroundings, arguments, begin, check_space, finish, head
+from adapters.training.run import WORK_FOLDER, Surroundings, arguments, begin, check_space, finish, head, tell_left_out
 from adapters.training.trainers import Metered
 
 _PLACEHOLDER = re.compile(r"\{(question|answer)\}")
@@ -40,13 +41,12 @@ class Labelled:
     group: str = ""
 
 
-class VerdictTrainer(Metered, Trainer):
+class _Verdicts(Trainer):
     """Cross-entropy of P(yes) / (P(yes) + P(no)) at the last token against the label."""
 
     words: tuple[int, int]
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:  # noqa: FBT001, FBT002
-        self.meter.add(inputs, learns=model.training)
         logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], logits_to_keep=1).logits[:, -1]
         yes, no = self.words
         margins = logits[:, yes].float() - logits[:, no].float()
@@ -58,6 +58,10 @@ class VerdictTrainer(Metered, Trainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
         return loss, None if prediction_loss_only else outputs["margins"], inputs["verdict"]
+
+
+class VerdictTrainer(Metered, _Verdicts):
+    """The same, metered."""
 
 
 def train_verifier(
@@ -84,8 +88,7 @@ def train_verifier(
     heading = head(job, command, data)
     if card := begin(job.out, heading.fingerprint):
         return card
-    if num_too_long:
-        around.say(f"{num_too_long} answers are longer than {job.recipe.context} tokens and left out")
+    tell_left_out(num_too_long, job, around)
     model = load_model(job.model, job.recipe, job.dtype)
     check_space(job.out, model)
     trainer = VerdictTrainer(

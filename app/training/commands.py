@@ -112,12 +112,12 @@ def _job(options: Any, data: Path, method: Method, *, start: Path | None = None,
     """Any of the commands' options as a job."""
     hyperparameters = options.model_dump(include=set(Hyperparameters.model_fields))
     return Job(
-        model=_base_folder(options.model), start=start, dtype=_dtype(), data=data, validation=validation, out=options.out,
+        model=base_folder(options.model), start=start, dtype=dtype(), data=data, validation=validation, out=options.out,
         recipe=Recipe(method=method, **hyperparameters),
     )  # fmt: skip
 
 
-def _base_folder(model: str) -> Path:
+def base_folder(model: str) -> Path:
     """The folder of the base, converted first when it is the embedded one; raises `RecipeRefused` for a hub's id."""
     if model == DEFAULT_MODEL:
         return ensure_default_model(Settings().cache_dir.expanduser(), say)
@@ -127,7 +127,7 @@ def _base_folder(model: str) -> Path:
     return folder
 
 
-def _dtype() -> Any:
+def dtype() -> Any:
     """What this machine computes fastest in."""
     return "bfloat16" if hardware.has_nvidia_gpu() else hardware.plan_cpu().dtype
 

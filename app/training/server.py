@@ -37,39 +37,52 @@ def serving(model: str, name: str, log: Path, adapters: Path | None = None) -> I
     Only this process knows its key. It ends with the context, whatever ends that.
     """
     key = secrets.token_urlsafe()
-    port = _free_port()
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "app.cli", "serve", "--model", model, "--port", str(port), "--log-level", "warning"]
     if adapters is not None:
         command += ["--adapter-preload-dir", str(adapters)]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as store, log.open("wb") as output:
-        environment = {**os.environ, "PONDER_API_KEYS": key, "PONDER_ADMIN_KEYS": key, "PONDER_ADAPTER_DIR": store}
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)  # noqa: S603 - our own program
+    with tempfile.TemporaryDirectory() as store:
+        environment = {"PONDER_API_KEYS": key, "PONDER_ADMIN_KEYS": key, "PONDER_ADAPTER_DIR": store}
+        with running(command, f"{url}/ready", log, environment):
+            yield Address(url, name, key)
+
+
+@contextmanager
+def running(command: list[str], ready: str, log: Path, environment: dict[str, str]) -> Iterator[int]:
+    """The id of the process of a server that has answered `ready` with 200; raises `MachineRefused` when it does not.
+
+    `environment` is set beside this process's own; what it prints goes to `log`. It ends with the context.
+    """
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **environment})  # noqa: S603 - the caller's own program
+    try:
+        _wait(process, ready, log)
+        yield process.pid
+    finally:
+        process.terminate()
         try:
-            _wait(process, f"http://127.0.0.1:{port}", log)
-            yield Address(f"http://127.0.0.1:{port}", name, key)
-        finally:
-            process.terminate()
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _wait(process: subprocess.Popen[bytes], ready: str, log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if httpx.get(f"{url}/ready", timeout=5).status_code == 200:
+            if httpx.get(ready, timeout=5).status_code == 200:
                 return
         except httpx.TransportError:
             pass
         time.sleep(0.2)
-    raise MachineRefused(f"the model does not start to answer; its log is {log}")
+    raise MachineRefused(f"the server does not start to answer; its log is {log}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Of the loopback interface, free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
