@@ -13,7 +13,8 @@ import uvicorn
 import uvloop
 
 from app import adapters_cli, ask_cli, train_cli
-from app.engine import hardware
+from app.engine import hardware, int8
+from app.engine.conversions import ModelUnavailable
 from app.engine.default_model import ensure_default_model
 from app.logs import configure_logging
 from app.settings import DEFAULT_MODEL, BadOptions, Settings, read_settings
@@ -46,7 +47,10 @@ def _serve(settings: Settings) -> int:
     """Run until told to stop; 1 when the engine died."""
     from app.main import create_app  # noqa: PLC0415 - vLLM reads the environment that `_engine` prepares
 
-    engine = _engine(settings)
+    try:
+        engine = _engine(settings)
+    except ModelUnavailable as error:
+        sys.exit(f"ponder: {error}")
     died: list[str] = []
 
     def end(reason: str) -> None:
@@ -97,6 +101,13 @@ def _engine(settings: Settings) -> Any:
     if Path(model).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+    quantization = settings.quantization
+    if quantization == int8.NAME:
+        if is_cpu:
+            int8.check_processor(has_amx=hardware.has_amx(), dtype=dtype, adapter_slots=settings.adapter_slots)
+        model = str(int8.ensure_int8(Path(model), settings.cache_dir.expanduser(), logger.info))
+        quantization = None  # the folder says it itself
+
     logger.info("loading vLLM and %s", settings.name)
     from app.engine.vllm_engine import EngineOptions, VllmEngine  # noqa: PLC0415 - reads the environment on import
 
@@ -109,7 +120,7 @@ def _engine(settings: Settings) -> Any:
             max_branches=settings.max_branches,
             block_size=block_size,
             gpu_memory_utilization=settings.gpu_memory_utilization,
-            quantization=settings.quantization,
+            quantization=quantization,
             enforce_eager=is_cpu if settings.enforce_eager is None else settings.enforce_eager,
             tool_call_parser=settings.tool_call_parser,
             reasoning_parser=settings.reasoning_parser,

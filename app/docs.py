@@ -95,12 +95,11 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 def benchmarks() -> str:
     """The tables of the last benchmark runs, with the machine."""
     parts = []
-    for path in sorted(RESULTS.glob("*.json")):
+    for path in (*sorted(RESULTS.glob("*.json")), *sorted(RESULTS.glob("suite/summary.json"))):
         result = json.loads(path.read_text(encoding="utf-8"))
         machine = result["machine"]
         where = f"{machine['processor']}, {machine['cores']} cores, {machine['dtype']}, {machine['date']}"
-        command = "benchmarks.quality run" if path.stem.startswith("quality-") else f"benchmarks --only {path.stem}"
-        parts += [f"**{result['title']}** (`python -m {command}`; {where})", ""]
+        parts += [f"**{result['title']}** (`python -m {result['command']}`; {where})", ""]
         parts += [*table(result["rows"]), ""]
     return "\n".join(parts).strip()
 

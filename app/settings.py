@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     block_size: int | None = Field(None, description="tokens in a block of the prefix cache; 32 on CPU, vLLM's own on a GPU")
     kv_cache_gib: int | None = Field(None, ge=1, description="memory for the KV cache on CPU; by default from what is free")
     gpu_memory_utilization: float | None = Field(None, gt=0, le=1, description="share of the GPU's memory to use")
-    quantization: str | None = Field(None, description="vLLM's name of a weight quantisation")
+    quantization: str | None = Field(None, description="`int8` converts the weights once, or vLLM's name of a quantisation")
     enforce_eager: bool | None = Field(None, description="do not compile; by default so on CPU, where compiling takes a minute")
     tool_call_parser: str | None = Field("hermes", description="vLLM's parser for tool calls")
     reasoning_parser: str | None = Field(None, description="vLLM's parser for reasoning markup, for models that have it")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import adapters, direct, orchestration, priorities, sampling, searches, swaps
+from benchmarks import adapters, direct, int8, orchestration, priorities, sampling, searches, swaps
 
 ALL = {
     "direct": direct,
@@ -12,6 +12,7 @@ ALL = {
     "orchestration": orchestration,
     "adapters": adapters,
     "swaps": swaps,
+    "int8": int8,
 }
 
 

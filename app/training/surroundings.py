@@ -23,7 +23,13 @@ def costs_of(config: Mapping[str, Any], lora_parameters: int | None, recomputes:
 
     def cost(work: Work) -> int:
         return architecture.training_pass(
-            work.tokens, work.pairs, work.rows, learns=work.learns, trains_all=lora_parameters is None, recomputes=recomputes
+            work.tokens,
+            work.pairs,
+            work.rows,
+            rows_again=work.rows_again,
+            learns=work.learns,
+            trains_all=lora_parameters is None,
+            recomputes=recomputes,
         )
 
     return cost

@@ -45,7 +45,8 @@ def report(tasks: dict[str, Task], *, is_saved: bool = True) -> None:
 
 def table(model: str, task: str, answers: Answers) -> Table:
     """One row for each run that answered anything."""
-    made = Table(f"quality-{model}-{task}", f"{model} on {task}: accuracy against FLOPs per question, all costs charged")
+    title = f"{model} on {task}: accuracy against FLOPs per question, all costs charged"
+    made = Table(f"quality-{model}-{task}", title, "benchmarks.quality run")
     made.rows = [_row(run, answers) for run in RUNS[task] if run.name in answers]
     return made
 

@@ -65,6 +65,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         metavar="NAME=FOLDER",
         help=f"one that answers, and one called {VERIFIER} that judges",
     )
+    run.add_argument("--quantization", help="as `ponder serve` has it")
     run.add_argument("--only-runs", nargs="+", default=["*"], metavar="GLOB", help='as in runs.py: "self_consistency*"')
     run.add_argument("--only-tasks", nargs="+", default=["*"], metavar="GLOB", help='"chain_sum-*", "*-1"')
     run.add_argument("--questions", type=int, default=questions.HELD_BACK["test"], help="of each family and bin")
@@ -103,11 +104,12 @@ def _run(arguments: argparse.Namespace) -> None:
     deadline = time.monotonic() + 60 * arguments.minutes
     model = servers.MODEL if arguments.model == "default" else arguments.model
     name = model.rstrip("/").rpartition("/")[2]
-    log = Log(claim(arguments.label, name, adapters))
+    options = ["--quantization", arguments.quantization] if arguments.quantization else []
+    log = Log(claim(arguments.label, " ".join([name, *options]), adapters))
     work = [Work(task, chosen, task.load(arguments.questions), log) for task in tasks]
     answering = next((adapter for adapter in adapters if adapter != VERIFIER), name)
     keys = [f"suite-{number}" for number in range(len(chosen))]
-    with serving(model, adapters, keys, arguments.label, arguments.kv_gib) as url:
+    with serving(model, adapters, keys, arguments.label, arguments.kv_gib, *options) as url:
         ask(url, [work], model=answering, keys=keys, concurrency=arguments.concurrency, deadline=deadline)
 
 

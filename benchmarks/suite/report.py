@@ -17,6 +17,8 @@ from benchmarks.suite.serving import FOLDER
 Answers = dict[str, dict[str, list[Record]]]
 """Records by run and task."""
 
+COMMAND = "benchmarks.suite run"
+
 _UNSEEN = {family.name for family in HELD_OUT}
 
 
@@ -73,7 +75,7 @@ def details(found: dict[str, Answers]) -> Table:
         for run, by_task in answered.items()
         for records in by_task.values()
     ]
-    return Table("suite/details", "Suite: each family and bin", rows)
+    return Table("suite/details", "Suite: each family and bin", COMMAND, rows)
 
 
 def summary(found: dict[str, Answers]) -> Table:
@@ -84,7 +86,7 @@ def summary(found: dict[str, Answers]) -> Table:
         for label, answered in found.items()
         for run, by_task in answered.items()
     ]
-    return Table("suite/summary", title, rows)
+    return Table("suite/summary", title, COMMAND, rows)
 
 
 def _row(label: str, run: str, records: list[Record]) -> dict[str, Any]:

@@ -18,9 +18,9 @@ RANK = 16
 
 
 @contextmanager
-def serving(model: str, adapters: Mapping[str, Path], keys: list[str], label: str, kv_gib: int) -> Iterator[str]:
-    """The URL of a server of its own, with adapters by name."""
-    options = ["--model", model, "--api-keys", ",".join(keys), "--max-n", "256", "--max-branches-per-key", "4096"]
+def serving(model: str, adapters: Mapping[str, Path], keys: list[str], label: str, kv_gib: int, *more: str) -> Iterator[str]:
+    """The URL of a server of its own, with adapters by name; `more`: options of `ponder serve`."""
+    options = [*more, "--model", model, "--api-keys", ",".join(keys), "--max-n", "256", "--max-branches-per-key", "4096"]
     with tempfile.TemporaryDirectory() as folder:
         for name, place in adapters.items():
             (Path(folder) / name).symlink_to(place.resolve())

@@ -7,6 +7,7 @@ import jinja2
 import pytest
 
 from app.engine import default_model
+from app.engine.conversions import ModelUnavailable
 from app.engine.default_model import CHAT_TEMPLATE, ensure_default_model
 
 ORIGINAL = (
@@ -93,5 +94,5 @@ def test_of_two_conversions_at_once_one_wins(tmp_path: Path, monkeypatch: pytest
 def test_a_wrong_file_is_not_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The digest is checked first."""
     monkeypatch.setattr(default_model, "SHA256", "0" * 64)
-    with pytest.raises(default_model.ModelUnavailable, match="sha256"):
+    with pytest.raises(ModelUnavailable, match="sha256"):
         ensure_default_model(tmp_path, lambda _line: None)

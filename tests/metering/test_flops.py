@@ -130,3 +130,34 @@ def test_torch_counts_the_same_on_the_embedded_model() -> None:
         decoded += step
     _, decode = ours.branch_cost(144, 0, 5)
     assert decoded == pytest.approx(decode, rel=0.01)
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize(("trains_all", "recomputes"), [(True, False), (False, False), (False, True)])
+def test_training_is_counted_as_torch_counts_it(trains_all, recomputes):
+    """Forward and backward of the real model, within 3 %: torch is spared gradients below the lowest weight that is trained."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoModelForCausalLM
+
+    from adapters.training.recipe import LINEAR
+    from app.engine.default_model import ensure_default_model
+
+    folder = ensure_default_model(Path("~/.cache/ponder").expanduser(), print)
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
+    ours = Architecture.from_config(model.config.to_dict())
+    if not trains_all:
+        model = get_peft_model(model, LoraConfig(r=16, target_modules=list(LINEAR)))
+        ours = ours.with_lora(sum(one.numel() for one in model.parameters() if one.requires_grad))
+    if recomputes:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    tokens = 64
+    ids = torch.arange(tokens).unsqueeze(0) + 100
+    with FlopCounterMode(display=False) as counter:
+        model.train()(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    above_diagonal = (4 if recomputes else 3) * tokens * (tokens - 1) // 2 * ours.attention_per_position
+    pairs = tokens * (tokens + 1) // 2
+    counted = ours.training_pass(tokens, pairs, tokens, learns=True, trains_all=trains_all, recomputes=recomputes)
+    assert counter.get_total_flops() == pytest.approx(counted + above_diagonal, rel=0.03)

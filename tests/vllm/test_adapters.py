@@ -305,6 +305,7 @@ async def test_a_killed_server_serves_the_same_after_its_restart(start_server, t
         "2",
         "--adapter-dir",
         str(tmp_path / "kept"),
+        "--no-shipped-adapters",
     )
     first = start_server(*arguments)
     async with httpx.AsyncClient(base_url=first.url, timeout=300) as http:

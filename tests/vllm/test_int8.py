@@ -1,0 +1,29 @@
+"""Eight-bit weights on real vLLM: converted on the way, and still the same model."""
+
+import subprocess
+
+import httpx
+import pytest
+
+from tests.vllm.conftest import BIN
+
+
+@pytest.mark.vllm
+def test_the_embedded_model_in_eight_bits_says_what_it_says_in_sixteen(server, start_server) -> None:
+    small = start_server("--quantization", "int8", "--adapter-slots", "0", "--kv-cache-gib", "1")
+    question = [{"role": "user", "content": "What is the capital of France? Answer in one word."}]
+    said = []
+    for one in (server, small):
+        body = {"model": "smollm2-135m", "messages": question, "max_tokens": 8, "temperature": 0}
+        reply = httpx.post(f"{one.url}/v1/chat/completions", json=body, timeout=300)
+        assert reply.status_code == 200, reply.text
+        said.append(reply.json()["choices"][0]["message"]["content"])
+    assert all("Paris" in text for text in said)
+
+
+@pytest.mark.vllm
+def test_what_cannot_be_converted_ends_the_start_with_a_line() -> None:
+    command = [BIN / "ponder", "serve", "--quantization", "int8", "--model", "someone/some-model", "--adapter-slots", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("ponder: int8 is made of a local folder")
