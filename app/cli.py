@@ -37,20 +37,18 @@ def serve(context: typer.Context) -> None:
     """Serve the OpenAI API. `ponder serve --help` lists every setting; each is a PONDER_… variable too."""
     try:
         settings = read_settings(context.args)
-    except BadOptions as error:
+        configure_logging(settings.log_level, settings.log_format)
+        status = _serve(settings)
+    except (BadOptions, ModelUnavailable) as error:
         sys.exit(f"ponder: {error}")
-    configure_logging(settings.log_level, settings.log_format)
-    sys.exit(_serve(settings))
+    sys.exit(status)
 
 
 def _serve(settings: Settings) -> int:
     """Run until told to stop; 1 when the engine died."""
     from app.main import create_app  # noqa: PLC0415 - vLLM reads the environment that `_engine` prepares
 
-    try:
-        engine = _engine(settings)
-    except ModelUnavailable as error:
-        sys.exit(f"ponder: {error}")
+    engine = _engine(settings)
     died: list[str] = []
 
     def end(reason: str) -> None:

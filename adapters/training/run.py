@@ -28,6 +28,7 @@ WORK_FOLDER = "work"
 
 SCORES = {
     "eval_loss": "validation loss",
+    "eval_mean_token_accuracy": "validation token accuracy",
     "eval_auroc": "validation AUROC",
 }
 """A trainer's name of a score -> the card's."""

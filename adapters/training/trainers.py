@@ -99,13 +99,19 @@ class LearnedOnly(SFTTrainer):
             states = base.base_model(**given, use_cache=False).last_hidden_state[:, :-1]
             parts = zip(states[is_learned].split(ROWS_TOGETHER), labels[is_learned].split(ROWS_TOGETHER), strict=True)
             # logits are not kept but computed anew for the backward pass: those of a batch would be the largest thing in memory
-            total = sum(checkpoint(_surprise, base.get_output_embeddings(), *part, use_reentrant=False) for part in parts)
-        return total / (is_learned.sum() if num_items_in_batch is None else num_items_in_batch)
+            found = [checkpoint(_surprise, base.get_output_embeddings(), *part, use_reentrant=False) for part in parts]
+        num_learned = is_learned.sum()
+        accuracy = sum(num_right for _, num_right in found) / num_learned
+        self._metrics["train" if model.training else "eval"]["mean_token_accuracy"].append(
+            float(accuracy)
+        )  # trl's own log of it
+        return sum(total for total, _ in found) / (num_learned if num_items_in_batch is None else num_items_in_batch)
 
 
-def _surprise(head: Any, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood, in nats: of `states` [rows, hidden] for `targets` [rows]."""
-    return functional.cross_entropy(head(states).float(), targets, reduction="sum")
+def _surprise(head: Any, states: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of `states` [rows, hidden] for `targets` [rows]: negative log-likelihood in nats, and how many are the likeliest."""
+    logits = head(states).float()
+    return functional.cross_entropy(logits, targets, reduction="sum"), (logits.detach().argmax(-1) == targets).sum()
 
 
 class FineTuner(Metered, LearnedOnly):

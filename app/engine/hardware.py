@@ -54,7 +54,7 @@ def plan_cpu(
     folders: list[Path] | None = None,
 ) -> CpuPlan:
     """The plan for this machine; the arguments stand in for what is read from it."""
-    flags = set((_read("/proc/cpuinfo") if cpuinfo is None else cpuinfo).split())
+    flags = _flags(cpuinfo)
     found = next((flag for flag in BF16_FLAGS if flag in flags), None)
     free = _free_bytes() if free_bytes is None else free_bytes
     return CpuPlan(
@@ -68,7 +68,7 @@ def plan_cpu(
 
 def has_amx(cpuinfo: str | None = None) -> bool:
     """Whether the processor multiplies tiles of bytes itself."""
-    return "amx_int8" in (_read("/proc/cpuinfo") if cpuinfo is None else cpuinfo).split()
+    return "amx_int8" in _flags(cpuinfo)
 
 
 def num_processors() -> int:
@@ -79,6 +79,10 @@ def num_processors() -> int:
 def has_nvidia_gpu() -> bool:
     """Whether an NVIDIA driver is loaded."""
     return Path("/proc/driver/nvidia/version").exists()
+
+
+def _flags(cpuinfo: str | None) -> set[str]:
+    return set((_read("/proc/cpuinfo") if cpuinfo is None else cpuinfo).split())
 
 
 def _read(path: str) -> str:

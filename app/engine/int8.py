@@ -106,4 +106,4 @@ def _is_linear(name: str, *, is_tied: bool) -> bool:
 
 
 def _is_known(name: str) -> bool:
-    return name.endswith(("_proj.weight", "embed_tokens.weight")) or name == "lm_head.weight"
+    return _is_linear(name, is_tied=False) or name.endswith("embed_tokens.weight")

@@ -115,6 +115,7 @@ def test_validation_data_stop_a_run_in_time_and_the_best_is_kept(job, watcher, c
     assert made.scores["validation loss"] == pytest.approx(
         min(step.score for step in watcher.steps if step.score is not None), rel=1e-3
     )
+    assert 0 <= made.scores["validation token accuracy"] <= 1
 
 
 @pytest.mark.parametrize(
@@ -232,8 +233,11 @@ def test_logits_are_left_out_only_where_nothing_is_learned(tiny, monkeypatch):
     gradients = {name: one.grad.clone() for name, one in model.named_parameters()}
     model.zero_grad()
     monkeypatch.setattr(trainers, "ROWS_TOGETHER", 5)
-    trainer = SimpleNamespace(accelerator=SimpleNamespace(autocast=nullcontext))
+    metrics = {"eval": {"mean_token_accuracy": []}}
+    trainer = SimpleNamespace(accelerator=SimpleNamespace(autocast=nullcontext), _metrics=metrics)
     found = trainers.LearnedOnly.compute_loss(trainer, model, inputs)
     found.backward()
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    likeliest = model(input_ids=ids).logits[:, 6:-1].argmax(-1)
+    assert metrics["eval"]["mean_token_accuracy"] == [pytest.approx((likeliest == ids[:, 7:]).float().mean().item())]
     assert all(torch.allclose(one.grad, gradients[name], atol=1e-5) for name, one in model.named_parameters())
