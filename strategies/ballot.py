@@ -41,8 +41,8 @@ class Group:
 class Ballot:
     """Groups candidates by answer, asking `Equivalence` whether two answers are the same.
 
-    A truncated candidate has no vote: where a chain of thought was cut, its last number is not its answer. Only when nobody
-    finished do the truncated ones vote (`count_truncated`), since something must be answered.
+    A truncated candidate has no vote: where a chain of thought was cut, its last number is not its answer. Nor has one that is vetoed.
+    Only when nobody else voted do those set aside vote (`count_set_aside`), since something must be answered.
     """
 
     def __init__(self, task: Task, equivalence: Equivalence) -> None:
@@ -51,12 +51,12 @@ class Ballot:
         self._by_spelling: dict[str, Group] = {}
         self.groups: list[Group] = []
         self.answers: dict[int, str | None] = {}
-        self._truncated: list[Candidate] = []
+        self._set_aside: list[Candidate] = []
 
-    async def add(self, candidate: Candidate) -> str | None:
-        """Count a candidate; its answer in the spelling of its group."""
-        if not candidate.is_complete:
-            self._truncated.append(candidate)
+    async def add(self, candidate: Candidate, *, is_vetoed: bool = False) -> str | None:
+        """Count a candidate; its answer in the spelling of its group, None for those that have no vote."""
+        if is_vetoed or not candidate.is_complete:
+            self._set_aside.append(candidate)
             self.answers[candidate.index] = None
             return None
         return await self._vote(candidate)
@@ -80,10 +80,10 @@ class Ballot:
         self.groups.append(Group(answer))
         return self.groups[-1]
 
-    async def count_truncated(self) -> None:
-        """Let the truncated candidates vote when nobody else did."""
+    async def count_set_aside(self) -> None:
+        """Where nobody has voted, let those vote that were set aside: the whole ones if there are any."""
         if not self.groups:
-            for candidate in self._truncated:
+            for candidate in [one for one in self._set_aside if one.is_complete] or self._set_aside:
                 await self._vote(candidate)
 
     def ranked(self, weights: dict[int, float] | None = None) -> list[Group]:
@@ -106,5 +106,5 @@ async def count(task: Task, candidates: Sequence[Candidate], equivalence: Equiva
     ballot = Ballot(task, equivalence)
     for candidate in candidates:
         await ballot.add(candidate)
-    await ballot.count_truncated()
+    await ballot.count_set_aside()
     return ballot

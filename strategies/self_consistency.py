@@ -3,7 +3,8 @@
 The stopping rule is Adaptive-Consistency's (`strategies.stopping`), applied after every candidate in index order: the outcome
 is that of drawing one by one, though they are drawn together. With confidence weights (CISC, Taubenfeld et al. 2025:
 w_i = exp(c_i/T), normalised over the samples of the question) the vote is weighted; it stops when the plain counts are settled
-and the weighted leader is their leader too, since the posterior is one of counts.
+and the weighted leader is their leader too, since the posterior is one of counts. A veto takes the vote from candidates that write false
+equations: they settle nothing, so that questions on which the model miscalculates are asked more often, and the others are not.
 """
 
 import math
@@ -28,6 +29,7 @@ from strategies.choosing import leaf
 from strategies.stopping import is_settled, waves
 from strategies.strategy import Forecast, Params, Strategy, check_choices, ended, in_order
 from strategies.verifiers import VERIFIERS, Verifier
+from strategies.verifiers.equations import is_refuted
 
 
 class SelfConsistencyParams(Params):
@@ -46,6 +48,10 @@ class SelfConsistencyParams(Params):
     weight_temperature: Annotated[
         float, Field(gt=0, le=100, description="CISC's T: the higher, the nearer to a plain vote")
     ] = 0.2
+    veto: Annotated[
+        Literal["none", "equations"],
+        Field(description="who has no vote unless nobody else has: `equations`: candidates that write a false one"),
+    ] = "none"
 
 
 class SelfConsistency(Strategy[SelfConsistencyParams]):
@@ -107,7 +113,7 @@ class _Poll:
 
     async def count(self, candidate: Candidate) -> None:
         self.drawn.append(candidate)
-        await self._ballot.add(candidate)
+        await self._ballot.add(candidate, is_vetoed=self._params.veto == "equations" and is_refuted(candidate.text))
         if self._verifier is not None:
             [self._confidence[candidate.index]] = await self._verifier.score(self._task, [candidate], self._model)
         remaining = self._params.n - len(self.drawn)
@@ -141,7 +147,7 @@ class _Poll:
         return f"{text} (leading: {leader.answer}, {len(leader.members)} of {len(self.drawn)})"
 
     async def result(self) -> Result:
-        await self._ballot.count_truncated()
+        await self._ballot.count_set_aside()
         ranked = self._ranked()
         votes = sum(len(group.members) for group in ranked)
         shares = {member.index: len(group.members) / votes for group in ranked for member in group.members}

@@ -89,7 +89,7 @@ def train_verifier(
     if card := begin(job.out, heading.fingerprint):
         return card
     tell_left_out(num_too_long, job, around)
-    model = load_model(job.model, job.recipe, job.dtype)
+    model = load_model(job.model, job.recipe, job.dtype, job.start)
     check_space(job.out, model)
     trainer = VerdictTrainer(
         model=model,

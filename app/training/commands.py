@@ -21,6 +21,7 @@ from adapters.training.sampling import Sampler, Samples
 from adapters.training.verdicts import Labelled, train_verifier
 from app.client import fail
 from app.engine import hardware
+from app.engine.conversions import ModelUnavailable
 from app.engine.default_model import ensure_default_model
 from app.settings import DEFAULT_MODEL, Settings
 from app.training.judging import Judging
@@ -69,7 +70,7 @@ def _answer_and_choose(options: DistillOptions, job: Job, questions: list[Questi
 def verifier(options: VerifierOptions) -> None:
     """`ponder train verifier`."""
     with _told_plainly():
-        job = _job(options, options.prompts, "lora")
+        job = _job(options, options.prompts, "lora", start=options.start)
         labelled = _label(options, job.model, read_questions(options.prompts))
         learned, watched = held_out(labelled, options.validation_share)
         say(
@@ -159,7 +160,7 @@ def _told_plainly() -> Iterator[None]:
     quiet()
     try:
         yield
-    except TrainingError as error:
+    except (TrainingError, ModelUnavailable) as error:
         fail(error)
     except KeyboardInterrupt:
         fail("stopped; the same command goes on from the last checkpoint")

@@ -60,6 +60,7 @@ class VerifierOptions(SamplingOptions):
 
     kind: Literal["orm", "prm"] = Field("orm", description="judge whole answers (outcome), or each step (process)")
     generator: Path | None = Field(None, description="adapter whose answers are judged; by default the base's own")
+    start: Path | None = Field(None, description="adapter to go on from, of the same rank and targets: who can solve can judge")
     rollouts: int = Field(4, ge=1, le=64, description="times that each step is continued, to see how often it ends well (prm)")
     steps: int = Field(4, ge=1, description="steps of an answer that are labelled (prm)")
     validation_share: float = Field(0.1, gt=0, lt=1, description="of the questions, kept to measure the verifier by")

@@ -10,6 +10,7 @@ from strategies.named import Named
 from strategies.strategy import Tools
 from strategies.verifiers.adapter import AdapterChoice
 from strategies.verifiers.arithmetic import ArithmeticChoice
+from strategies.verifiers.equations import Equations
 from strategies.verifiers.likelihood import Likelihood
 from strategies.verifiers.majority import Majority
 from strategies.verifiers.p_true import PTrue
@@ -17,7 +18,7 @@ from strategies.verifiers.reward_model import RewardModelChoice
 from strategies.verifiers.rules import NumberChoice, RegexChoice, SchemaChoice
 from strategies.verifiers.self_certainty import SelfCertainty
 
-VerifierClass = type[Majority] | type[Likelihood] | type[SelfCertainty] | type[PTrue]
+VerifierClass = type[Majority] | type[Likelihood] | type[SelfCertainty] | type[PTrue] | type[Equations]
 ChoiceClass = (
     type[AdapterChoice]
     | type[RewardModelChoice]
@@ -28,13 +29,13 @@ ChoiceClass = (
 )
 Choice = AdapterChoice | RewardModelChoice | RegexChoice | SchemaChoice | NumberChoice | ArithmeticChoice
 
-VERIFIERS: Named[VerifierClass] = Named("verifier", (Majority, Likelihood, SelfCertainty, PTrue))
+VERIFIERS: Named[VerifierClass] = Named("verifier", (Majority, Likelihood, SelfCertainty, PTrue, Equations))
 CHOICES: Named[ChoiceClass] = Named(
     "verifier", (AdapterChoice, RewardModelChoice, RegexChoice, SchemaChoice, NumberChoice, ArithmeticChoice)
 )
 
-AnyVerifier = Literal["majority", "likelihood", "self_certainty", "p_true"] | Choice
-StepVerifier = Literal["likelihood", "self_certainty", "p_true"] | Choice
+AnyVerifier = Literal["majority", "likelihood", "self_certainty", "p_true", "equations"] | Choice
+StepVerifier = Literal["likelihood", "self_certainty", "p_true", "equations"] | Choice
 """Those that can judge an answer that is not finished; a majority cannot."""
 
 

@@ -1,11 +1,8 @@
 """Whether an answer makes a target from given numbers, as in the game of 24: by one expression, or by equations one after another.
 
-How a text is read:
-- A line without its bullet ("1. ", "- ", "Step 2:") and Markdown's bold is searched for runs of figures, signs and parentheses.
-- Sides of "=" that can be read are a claim that they are equal; a line that begins with "=" goes on with the one before.
+Equations are read as in `strategies.equations`, and:
 - A fraction is a division: a result like 8/3 cannot be taken up by a later equation, only within one expression.
-- An equation with a side that cannot be read ("24 // 7 = 3") refutes nothing, but where it comes last, nothing is proven.
-- Whatever else cannot be read, or has no operator and no "=", says nothing.
+- One with a side that cannot be read ("24 // 7 = 3") refutes nothing, but where it comes last, nothing is proven.
 - "left: 12 5 3" claims what is left after the equations before it.
 """
 
@@ -20,7 +17,8 @@ from pydantic import Field
 
 from strategies.answers import NUM_CHARS_READ, last_boxed
 from strategies.base import Candidate, Model, Task, Verifier
-from strategies.expressions import MAX_LENGTH, NUMBER, Expression, exact, normalise, parse
+from strategies.equations import Statement, lines, normalised, statements, trim
+from strategies.expressions import NUMBER, Expression, exact, parse
 from strategies.strategy import Params, Tools
 
 STARTED = 0.1
@@ -28,19 +26,8 @@ PROGRESS = 0.8
 REACHED = 0.95
 """An incomplete answer with all of its steps done has STARTED + PROGRESS; once it has the target, this."""
 
-_BOLD = re.compile(r"(?<![\d)])(?<![\d)] )\*\*|\*\*(?! ?[\d(])")  # between operands it would be a power
-_BULLET = re.compile(
-    r"\s*(?:[-*\N{BULLET}>#]{1,6}\s+)?(?:\d{1,2}[.)]\s+|\(\d{1,2}\)\s+|step\s{0,3}\d{1,3}\s{0,3}[-:.)]?\s+)?", re.IGNORECASE
-)
 _LEFT = re.compile(r"\(?\s?\b(?:left|remaining)\s{0,3}:([^()\n]{0,200}|\s{0,3}\([^()\n]{0,200})\)?", re.IGNORECASE)
 _LEFT_NUMBER = re.compile(rf"-?{NUMBER}(?:/{NUMBER})?", re.ASCII)
-_RUN = re.compile(r"[-+*/().,=\[\]\d \t]+", re.ASCII)
-_END = re.compile(
-    r"\.(?!\d)|,(?!\d{3}(?!\d))|(?<!\d),"
-)  # of a statement within a run: not a decimal point, not a thousands separator
-_ARROW = re.compile(
-    r"[-=]>|\N{RIGHTWARDS ARROW}|\N{RIGHTWARDS DOUBLE ARROW}|\\(?:implies|to|rightarrow|Rightarrow)(?![a-zA-Z])"
-)
 _MARKER = re.compile(r"\b(?:answer|solution|result)\b\s{0,3}(?:is|:|=)", re.IGNORECASE)
 
 Number = Annotated[int | float, Field(ge=-(10**15), le=10**15)]
@@ -68,27 +55,6 @@ class ArithmeticChoice(Params):
 
 
 @dataclass(frozen=True, slots=True)
-class _Statement:
-    """The sides of an equation, or one expression that stands alone; no sides when one of an equation's cannot be read."""
-
-    sides: tuple[Expression, ...]
-
-    @property
-    def is_equation(self) -> bool:
-        """Whether it has sides that can be compared."""
-        return len(self.sides) > 1
-
-    @property
-    def is_true(self) -> bool:
-        return len({side.value for side in self.sides}) == 1
-
-    @property
-    def worked(self) -> Expression | None:
-        """The side that computes something, the first of them."""
-        return next((side for side in self.sides if len(side.numbers) > 1), None)
-
-
-@dataclass(frozen=True, slots=True)
 class _Left:
     """What is said to be left."""
 
@@ -112,7 +78,7 @@ class ArithmeticVerifier(Verifier):
 
     def state(self, task: Task, candidate: Candidate) -> str:
         """The numbers that are left, once there are fewer: 4 + 8 and 8 + 4 lead to the same."""
-        pool = self._left(normalise(_ARROW.sub(";", task.read(candidate)[-NUM_CHARS_READ:])))
+        pool = self._left(normalised(task.read(candidate)[-NUM_CHARS_READ:]))
         if pool is None or pool == self._numbers:
             return candidate.text.strip()
         return f"left: {' '.join(sorted(map(str, pool.elements())))}"
@@ -125,7 +91,7 @@ class ArithmeticVerifier(Verifier):
         return pool
 
     def _judge(self, text: str, finish_reason: str) -> float:
-        text = normalise(_ARROW.sub(";", text))
+        text = normalised(text)
         if self._is_solution(text):
             progress: float | None = 1.0
         else:
@@ -150,12 +116,12 @@ class ArithmeticVerifier(Verifier):
     def _is_elsewhere(self, text: str) -> bool:
         """Whether what is boxed, else the line after "answer:", is another number: steps that are right do not help it."""
         boxed, after = _finals(text)
-        said = parse(_trim((boxed or after.partition("\n")[0]).strip(" \t.*")))
+        said = parse(trim((boxed or after.partition("\n")[0]).strip(" \t.*")))
         return said is not None and said.value != self._target
 
-    def _statements(self, text: str) -> list[_Statement]:
+    def _statements(self, text: str) -> list[Statement]:
         """Those that say something: a number alone does only where one number was given."""
-        statements = [claim for claim in _claims(text) if isinstance(claim, _Statement)]
+        statements = [claim for claim in _claims(text) if isinstance(claim, Statement)]
         return [one for one in statements if len(one.sides) != 1 or one.worked or self._numbers.total() == 1]
 
     def _uses_given(self, side: Expression) -> bool:
@@ -170,9 +136,9 @@ class ArithmeticVerifier(Verifier):
             if after is None:
                 return None
             pool = after
-            if isinstance(claim, _Statement) and not claim.sides:
+            if isinstance(claim, Statement) and not claim.sides:
                 is_reached = False
-            elif isinstance(claim, _Statement) and claim.is_equation and claim.worked:
+            elif isinstance(claim, Statement) and claim.is_equation and claim.worked:
                 is_reached = claim.worked.value == self._target
         steps = self._numbers.total() - 1
         num_left = pool.total()
@@ -183,7 +149,7 @@ class ArithmeticVerifier(Verifier):
         return (steps + 1 - num_left) / max(steps, 1)
 
 
-def _apply(claim: _Statement | _Left, pool: Counter[Fraction]) -> Counter[Fraction] | None:
+def _apply(claim: Statement | _Left, pool: Counter[Fraction]) -> Counter[Fraction] | None:
     """The numbers that are left after it, None when it is wrong."""
     if isinstance(claim, _Left):
         return pool if pool == Counter(claim.numbers) else None
@@ -214,53 +180,14 @@ def _finals(text: str) -> tuple[str, str]:
     return last_boxed(text) or "", text[markers[-1].end() :] if markers else ""
 
 
-def _claims(text: str) -> Iterator[_Statement | _Left]:
+def _claims(text: str) -> Iterator[Statement | _Left]:
     """What a normalised text claims, in order."""
-    for line in _lines(text):
+    for line in lines(text):
         position = 0
         for match in _LEFT.finditer(line):
-            yield from _equations(line[position : match.start()])
+            yield from statements(line[position : match.start()])
             position = match.end()
             if numbers := _LEFT_NUMBER.findall(match[1]):
                 read = [parse(number) for number in numbers]
                 yield _Left(tuple(one.value for one in read if one is not None))
-        yield from _equations(line[position:])
-
-
-def _lines(text: str) -> Iterator[str]:
-    """Without bold and bullets; what begins with "=" goes on with the line before."""
-    pending: list[str] = []
-    for raw in text.splitlines():
-        line = _BOLD.sub("", raw)
-        if pending and not line.strip():
-            continue
-        if pending and not line.lstrip().startswith("="):
-            yield " ".join(pending)
-            pending = []
-        bullet = None if pending else _BULLET.match(line)
-        pending.append((line[bullet.end() :] if bullet else line).rstrip("\\ \t"))
-    yield " ".join(pending)
-
-
-def _equations(text: str) -> Iterator[_Statement]:
-    for run in _RUN.findall(text):
-        for piece in _END.split(run):
-            sides = [_trim(side) for side in piece.rstrip(" \t.,+-*/(").split("=")]
-            read = [parse(side) for side in sides if side]
-            known = tuple(side for side in read if side is not None)
-            if len(known) == len(read) > 0:
-                yield _Statement(known)
-            elif len(read) > 1:
-                yield _Statement(())
-
-
-def _trim(side: str) -> str:
-    """Without spaces, and without a parenthesis that belongs to the sentence around it."""
-    side = side.strip()
-    if len(side) > MAX_LENGTH:
-        return side
-    while side.startswith("(") and side.count("(") > side.count(")"):
-        side = side[1:].lstrip()
-    while side.endswith(")") and side.count(")") > side.count("("):
-        side = side[:-1].rstrip()
-    return side
+        yield from statements(line[position:])

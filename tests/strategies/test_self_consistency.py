@@ -97,6 +97,24 @@ async def test_truncated_candidates_vote_only_when_nobody_finished(make, says, t
     assert (await vote(tools, n=3)(task(), cut, silent)).chosen[0].answer == "7"
 
 
+async def test_a_veto_takes_the_vote_of_those_who_miscalculate(make, task, tools) -> None:
+    """They neither win nor settle anything, and vote only when nobody else has."""
+    wrong, right = "1+1=3 #### 3", "1+1=2 #### 2"
+    answers = [wrong] * 4 + [right] * 4
+    without = await vote(tools, n=8)(task(), make(*answers), silent)
+    vetoed = await vote(tools, n=8, veto="equations")(task(), make(*answers), silent)
+    alone = await vote(tools, n=4, veto="equations")(task(), make(*[wrong] * 4), silent)
+    assert (without.chosen[0].answer, len(without.candidates)) == ("3", 4)
+    assert (vetoed.chosen[0].answer, len(vetoed.candidates)) == ("2", 7)  # 3 to 0 with one to come
+    assert alone.chosen[0].answer == "3"
+
+
+async def test_a_vetoed_answer_is_rather_given_than_one_that_was_cut(make, says, task, tools) -> None:
+    """Where nobody has a vote."""
+    model = make(says(0, "5 then", finish="length"), says(1, "1+1=3 #### 3"), says(2, "so 5", finish="length"))
+    assert (await vote(tools, n=3, veto="equations")(task(), model, silent)).chosen[0].answer == "3"
+
+
 async def test_nothing_readable_gives_the_likeliest_whole_text(make, says, task, tools) -> None:
     """Something must be answered."""
     model = make(says(0, "hm", logprob=-2.0), says(1, "well", logprob=-1.0), says(2, "er", logprob=-0.1, finish="length"))

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli import app
+from app.engine import default_model
 from app.training.server import Address
 from tests.adapters.training.conftest import CHATS, tiny, write_lines  # noqa: F401 - the same model
 
@@ -145,6 +146,15 @@ def test_what_is_wrong_is_said_in_one_line(arguments, reason, chats, tiny, tmp_p
     done = ponder("train", "lora", *(word for pair in given.items() for word in pair))
     assert done.exit_code != 0
     assert reason in done.output.replace("\n", " ") or reason in str(done.exception)
+    assert "Traceback" not in done.output
+
+
+def test_a_base_that_cannot_be_made_is_said_in_one_line(chats, tmp_path, monkeypatch):
+    monkeypatch.setattr(default_model, "PACKAGE", "nowhere")
+    monkeypatch.setenv("PONDER_CACHE_DIR", str(tmp_path / "cache"))
+    done = ponder("train", "lora", "--data", chats, "--out", tmp_path / "made")
+    assert done.exit_code != 0
+    assert "the package nowhere is not installed" in str(done.exception) + done.output
     assert "Traceback" not in done.output
 
 

@@ -1,0 +1,89 @@
+"""Whether the equations that an answer writes are true: a check of steps that no model is asked for."""
+
+import math
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+
+from strategies.answers import NUM_CHARS_READ
+from strategies.ballot import mean_logprob
+from strategies.base import Candidate, Model, Task, Verifier
+from strategies.equations import Statement, lines, normalised, statements
+from strategies.expressions import Expression
+from strategies.strategy import Tools
+
+REFUTED = 0.1
+"""The most that an answer with a false equation gets, and what one without has at least taken from 1."""
+
+_BEGINS = re.compile(r"(?:^|[:;,.(\[{>|\"'])\s*$|(?:^|\s)[A-Za-z]{2,}\s+$")
+_CLOCK = re.compile(r"\d:$")
+_OPERATOR = re.compile(
+    r"\b(?:of|mod|modulo|times|plus|minus|by|over|per|than|to|from|root|squared|cubed|half|twice|double|power|percent|sqrt|log)\s*$",
+    re.IGNORECASE,
+)
+_REMAINDER = r"(?:\\text\s*\{\s*)?(?:with\s+(?:a\s+)?)?(?:r|rem|remainder)\b"
+_GOES_ON = re.compile(
+    rf"[^\s.,;:?)\]}}\"'*|\\]|:\d|\s+(?:[-+*/%^]|and\s+\d+/|(?:hundred|thousand|million|billion|dozen|percent)\b|{_REMAINDER})",
+    re.IGNORECASE,
+)
+"""Follows the last side when it is not all of it: "2x", "3:15", "1 and 1/2", "2 remainder 1"."""
+
+
+class Equations(Verifier):
+    """Two classes, answers with a false equation and those without, each in the order of their likelihood.
+
+    What is true proves nothing, and an answer without equations is not blamed. Only what is certainly a whole equation counts: in
+    "half of 10 = 5", "x - 3 = 7" and "9 = 2 remainder 1" nothing is claimed. A result may be rounded to the decimals that it shows, and
+    "5 + 3 = 8 + 2 = 10" is read as it is meant.
+    """
+
+    name = "equations"
+    summary = "Whether the equations that the answer writes are true, ties by likelihood; no model is asked."
+    num_logprobs: int | None = 0
+
+    def __init__(self, tools: Tools | None = None) -> None:
+        """It needs no tools."""
+
+    async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
+        """In [0, 1]: at most `REFUTED` with a false equation, at least 1 - `REFUTED` without."""
+        return [_score(candidate) for candidate in candidates]
+
+
+def _score(candidate: Candidate) -> float:
+    text = candidate.text
+    if candidate.finish_reason != "stop" and not text[-1:].isspace():
+        text = text.rpartition("\n")[0]  # it was cut, perhaps in the middle of a number
+    likelihood = min(math.exp(mean_logprob(candidate)), 1.0)
+    return REFUTED * likelihood + (0.0 if is_refuted(text) else 1 - REFUTED)
+
+
+def is_refuted(text: str) -> bool:
+    """Whether one of the equations in a text is false; of a long text the end is read."""
+    said = (statement for line in lines(normalised(text[-NUM_CHARS_READ:])) for statement in statements(line))
+    return any(not _agree(*pair) for statement in said for pair in pairwise(_whole(statement)))
+
+
+def _whole(statement: Statement) -> Sequence[Expression]:
+    """Its sides, without the first or last where it goes on with something that was not read."""
+    before, sides = statement.before, statement.sides
+    if not _BEGINS.search(before) or _OPERATOR.search(before) or _CLOCK.search(before):
+        sides = sides[1:]
+    return sides[:-1] if _GOES_ON.match(statement.after) else sides
+
+
+def _agree(left: Expression, right: Expression) -> bool:
+    is_computed = len(left.numbers) > 1 or len(right.numbers) > 1
+    return (
+        not is_computed or left.value in (right.value, right.numbers[0]) or _is_rounded(left, right) or _is_rounded(right, left)
+    )
+
+
+def _is_rounded(exactly: Expression, shown: Expression) -> bool:
+    """Whether one is a decimal number that the other may be rounded, or cut off, to."""
+    if len(shown.numbers) > 1 or shown.value.denominator == 1:
+        return False
+    unit = Fraction(1)
+    while (shown.value / unit).denominator > 1:
+        unit /= 10
+    return abs(exactly.value - shown.value) < unit

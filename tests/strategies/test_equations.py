@@ -1,0 +1,116 @@
+"""`equations` refutes an answer by what it writes, never by what it does not write, and asks nobody."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strategies.base import silent
+from strategies.best_of_n import BestOfN, BestOfNParams
+from strategies.verifiers import build
+from strategies.verifiers.equations import REFUTED, is_refuted
+
+FALSE = [
+    "5 + 3 = 9",
+    "So 5 + 3 = 9 apples.",
+    "478+356=700+120+14=820+14=835",
+    "duck: 9*2=18, 20+18=37",
+    "2*x = 10\nx = 10/2 = 4",
+    "1. First, \\(12 \\times 3 = 35\\).",
+    "She pays $1,000 + $5 * 2 = $1,010, that is 1,000 + 10 = 1,100",
+    "10 / 3 = 3.5",
+    "= 3 * 4 = 13",
+    "**7 - 9 = 2**",
+    "9 / 2 = 4, and 4 + 1 = 5",
+]
+TRUE = ["5 + 3 = 8", "-69*-97=6693", "s: 4-57=-53, +60=7", "10 / 3 = 3.33", "2 / 3 = 0.66", "0.5 * 3 = 1.50", "9-10=-(10-9)=-1"]
+NOT_CLAIMED = [
+    "",
+    "no numbers",
+    "half of 10 + 6 = 8",
+    "x - 3 = 7",
+    "x^2 - 3 = 6",
+    "f(2) + 1 = 8",
+    "17 mod 5 + 1 = 3",
+    "20% * 50 = 10",
+    "6 + 6 = 2x",
+    "6 + 3 = 3 * y",
+    "9 / 2 = 4 remainder 1",
+    "9 / 2 = 4 \\text{ remainder } 1",
+    "4 / 3 = 1 and 1/3",
+    "2 + 1 = 3 thousand",
+    "10:30 + 2 = 12:30",
+    "24 // 7 = 3",
+    "he is 476 = 238",
+    "5 + 3 = 8 + 2 = 10",  # a calculation that runs on
+    "1 1 0 0: +0=2",
+]
+
+
+@pytest.mark.parametrize("text", FALSE)
+def test_a_false_equation_refutes(text: str) -> None:
+    """Wherever it stands among words and signs."""
+    assert is_refuted(text)
+
+
+@pytest.mark.parametrize("text", TRUE + NOT_CLAIMED)
+def test_what_is_true_or_not_certainly_claimed_does_not(text: str) -> None:
+    """An answer without equations is not blamed."""
+    assert not is_refuted(text)
+
+
+@given(st.integers(-9999, 9999), st.integers(-9999, 9999), st.sampled_from("+-*"), st.integers(-50, 50))
+def test_any_sum_or_product_is_known(a: int, b: int, sign: str, error: int) -> None:
+    """Refuted just when it is wrong."""
+    result = {"+": a + b, "-": a - b, "*": a * b}[sign] + error
+    assert is_refuted(f"We get {a} {sign} {b} = {result}.") == (error != 0)
+
+
+@given(st.text(alphabet="0123456789+-*/=().,:x %\n$#^", max_size=300))
+def test_any_text_is_read(text: str) -> None:
+    """Without an error."""
+    is_refuted(text)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", ["1=1,", "(", "1+", "=", "1=1 ", "- ", "9" * 29 + "*"])
+def test_a_long_text_takes_linear_time(piece: str) -> None:
+    """Nothing that a model writes holds the loop."""
+    is_refuted(piece * (60_000 // len(piece)))
+
+
+async def scores(says, make, task, tools, *candidates) -> list[float]:
+    return await build("equations", tools).score(task(), list(candidates), make())
+
+
+@pytest.mark.anyio
+async def test_two_classes_each_by_likelihood(says, make, task, tools) -> None:
+    """The likeliest of what is refuted comes after the least likely of what is not."""
+    candidates = [
+        says(0, "1+1=3 #### 3", logprob=-0.1),
+        says(1, "1+1=3 #### 3", logprob=-2.0),
+        says(2, "1+1=2 #### 2", logprob=-2.0),
+        says(3, "it is 2", logprob=-0.1),
+    ]
+    worst, bad, good, best = sorted(found := await scores(says, make, task, tools, *candidates))
+    assert [found.index(score) for score in (worst, bad, good, best)] == [1, 0, 2, 3]
+    assert bad <= REFUTED
+    assert good >= 1 - REFUTED
+
+
+@pytest.mark.anyio
+async def test_a_number_that_was_cut_is_not_held_against_it(says, make, task, tools) -> None:
+    """An 8 at the end may become 830."""
+    cut, stopped = await scores(
+        says, make, task, tools, says(0, "1+1=2\n700+130=8", finish="length"), says(1, "1+1=2\n700+130=8")
+    )
+    assert cut >= 1 - REFUTED
+    assert stopped <= REFUTED
+
+
+@pytest.mark.anyio
+async def test_a_vote_without_the_refuted(make, task, tools) -> None:
+    """Two who miscalculate alike lose against one who does not."""
+    model = make("2+2=5\n#### 5", "2+2=5\n#### 5", "2+2=4\n#### 4")
+    strategy = BestOfN(BestOfNParams(n=3, verifier="equations", select="vote"), tools)
+    result = await strategy(task(), model, silent)
+    assert result.chosen[0].answer == "4"
