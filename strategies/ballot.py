@@ -1,5 +1,6 @@
 """A vote over canonical answers."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -7,11 +8,17 @@ from strategies.answers import Equivalence, read_answer
 from strategies.base import AnswerKind, Candidate, Task
 
 
-def mean_logprob(candidate: Candidate) -> float:
-    """Mean log-probability of a candidate's tokens; minus infinity where there are none to tell."""
-    if not candidate.logprobs:
+def mean_logprob(candidate: Candidate, start: int = 0) -> float:
+    """Mean log-probability of a candidate's tokens from `start` on; minus infinity where there are none to tell."""
+    entries = candidate.logprobs[start:]
+    if not entries:
         return float("-inf")
-    return sum(entry.logprob for entry in candidate.logprobs) / len(candidate.logprobs)
+    return sum(entry.logprob for entry in entries) / len(entries)
+
+
+def mean_probability(candidate: Candidate, start: int = 0) -> float:
+    """The geometric mean of their probabilities, in [0, 1]: by length, so that short is not better as such."""
+    return min(math.exp(mean_logprob(candidate, start)), 1.0)
 
 
 @dataclass(slots=True)

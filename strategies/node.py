@@ -1,6 +1,6 @@
 """A node of a search's tree: a partial or whole answer."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from strategies.ballot import mean_logprob
 from strategies.base import Candidate, NodeState, TraceNode
@@ -71,4 +71,4 @@ class Node:
 
 def step_likelihood(node: Node) -> float:
     """Mean log-probability of the last step; minus infinity where nothing is known."""
-    return mean_logprob(replace(node.path, logprobs=node.path.logprobs[node.path.step_start :]))
+    return mean_logprob(node.path, node.path.step_start)

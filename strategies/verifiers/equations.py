@@ -1,13 +1,12 @@
 """Whether the equations that an answer writes are true: a check of steps that no model is asked for."""
 
-import math
 import re
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
 from strategies.answers import NUM_CHARS_READ
-from strategies.ballot import mean_logprob
+from strategies.ballot import mean_probability
 from strategies.base import Candidate, Model, Task, Verifier
 from strategies.equations import Statement, lines, normalised, statements
 from strategies.expressions import Expression
@@ -54,8 +53,7 @@ def _score(candidate: Candidate) -> float:
     text = candidate.text
     if candidate.finish_reason != "stop" and not text[-1:].isspace():
         text = text.rpartition("\n")[0]  # it was cut, perhaps in the middle of a number
-    likelihood = min(math.exp(mean_logprob(candidate)), 1.0)
-    return REFUTED * likelihood + (0.0 if is_refuted(text) else 1 - REFUTED)
+    return REFUTED * mean_probability(candidate) + (0.0 if is_refuted(text) else 1 - REFUTED)
 
 
 def is_refuted(text: str) -> bool:

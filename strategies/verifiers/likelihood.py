@@ -1,8 +1,8 @@
 """How probable the model found what it wrote."""
 
-import math
 from collections.abc import Sequence
 
+from strategies.ballot import mean_probability
 from strategies.base import Candidate, Model, Task, Verifier
 from strategies.strategy import Tools
 
@@ -19,9 +19,4 @@ class Likelihood(Verifier):
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
         """In (0, 1]; 0 for a candidate without tokens."""
-        return [_mean_probability(candidate) for candidate in candidates]
-
-
-def _mean_probability(candidate: Candidate) -> float:
-    entries = candidate.logprobs[candidate.step_start :]
-    return min(math.exp(sum(entry.logprob for entry in entries) / len(entries)), 1.0) if entries else 0.0
+        return [mean_probability(candidate, candidate.step_start) for candidate in candidates]

@@ -1,9 +1,8 @@
 """How many agree."""
 
-import math
 from collections.abc import Sequence
 
-from strategies.ballot import count, mean_logprob
+from strategies.ballot import count, mean_probability
 from strategies.base import Candidate, Model, Task, Verifier
 from strategies.strategy import Tools
 
@@ -23,6 +22,5 @@ class Majority(Verifier):
         ballot = await count(task, candidates, self._equivalence)
         votes = {member.index: len(group.members) for group in ballot.groups for member in group.members}
         return [
-            (votes.get(candidate.index, 0) + min(math.exp(mean_logprob(candidate)), 1.0)) / (len(candidates) + 1)
-            for candidate in candidates
+            (votes.get(candidate.index, 0) + mean_probability(candidate)) / (len(candidates) + 1) for candidate in candidates
         ]

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 from app.cli import app
@@ -119,6 +121,18 @@ def test_training_a_verifier(kind, questions, tiny, tmp_path, teacher):  # noqa:
     assert "validation AUROC" in done.output
     assert "{answer}" in json.loads((tmp_path / "made" / "ponder.json").read_text())["inquiry"]["template"]
     assert (tmp_path / "made.rollouts.jsonl").exists() == (kind == "prm")
+
+
+def test_a_verifier_begins_from_an_adapter(questions, chats, tiny, tmp_path, teacher):  # noqa: F811
+    solver, judge = tmp_path / "solver", tmp_path / "judge"
+    made = ponder("train", "lora", "--data", chats, "--model", tiny, "--out", solver, *RECIPE)
+    assert made.exit_code == 0, made.output
+    arguments = ["train", "verifier", "--prompts", questions, "--model", tiny, "--samples", "2", "--validation-share", "0.3"]
+    done = ponder(*arguments, "--start", solver, "--out", judge, *RECIPE, "--learning-rate", "1e-12")
+    assert done.exit_code == 0, done.output
+    before, after = (load_file(folder / "adapter_model.safetensors") for folder in (solver, judge))
+    for name, weight in before.items():
+        torch.testing.assert_close(after[name], weight)
 
 
 def test_pruning(chats, tiny, tmp_path):  # noqa: F811
