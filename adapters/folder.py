@@ -35,6 +35,13 @@ async def take_in(registry: Registry, folder: Path, max_bytes: int, *, origin: s
             logger.warning("adapter folder %s is not served: %s", place.name, error)
 
 
+async def withdraw(registry: Registry, origin: str) -> None:
+    """Stop serving what was taken in from there at an earlier start; its versions are kept."""
+    for adapter in registry.adapters():
+        if adapter.current is not None and adapter.current.source.startswith(f"{origin}:"):
+            await registry.deactivate(adapter.name)
+
+
 def _versions(registry: Registry, name: str) -> list[Version]:
     return [version for adapter in registry.adapters() if adapter.name == name for version in adapter.versions.values()]
 

@@ -146,6 +146,8 @@ async def _adapters(settings: Settings, registry: Registry | None) -> AsyncItera
         shipped = folder.SHIPPED / settings.model
         if settings.shipped_adapters and settings.model == DEFAULT_MODEL and shipped.is_dir():
             await folder.take_in(registry, shipped, settings.max_adapter_bytes, origin="shipped", yields=True)
+        else:
+            await folder.withdraw(registry, "shipped")
         preload = settings.adapter_preload_dir
         if preload is not None:
             await folder.take_in(registry, preload.expanduser(), settings.max_adapter_bytes)

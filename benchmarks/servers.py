@@ -54,7 +54,7 @@ def ponder(*arguments: str, name: str = "ponder", kv_gib: int = KV_GIB) -> Itera
     port = free_port()
     command = [str(Path(sys.executable).parent / "ponder"), "serve", "--port", str(port), "--kv-cache-gib", str(kv_gib)]
     with tempfile.TemporaryDirectory() as adapters:
-        command += ["--log-level", "warning", "--adapter-dir", adapters, *arguments]
+        command += ["--log-level", "warning", "--adapter-dir", adapters, "--no-shipped-adapters", *arguments]
         with _running(name, command, port, "/ready", {}) as server:
             yield server
 

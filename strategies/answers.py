@@ -19,10 +19,12 @@ from typing import Any, TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from strategies.base import AnswerKind
+from strategies.equations import normalised, statements
 
 NUM_CHARS_READ = 20_000
 """Final answers stand at the end: no more of a text is looked at."""
 
+NUM_CHARS_STATED = 400
 MAX_DIGITS = 300
 VERIFY_TIMEOUT_S = 1.0
 NUM_CACHED = 10_000
@@ -36,10 +38,17 @@ _FRACTION = re.compile(r"([-+]?)\\[dt]?frac\s*\{\s*([-+]?\d+)\s*\}\s*\{\s*([-+]?
 _SAID = re.compile(
     r"(?:answer|result|total|solution)\s{0,3}(?:is|are|=|:){1,3}\s{0,3}\*{0,3}\s{0,3}([^\n]{1,200})", re.IGNORECASE
 )
+_MARK = re.compile(r"#{4,}+(?!\s{0,8}step\b)", re.IGNORECASE)
+_GLUED = re.compile(r"[^\s.,;:?!)\]}\"'*|\\%]")
+"""Follows a number that is not all there is: 2x, 10^2."""
 _LATEX_NOISE = re.compile(r"\\(?:left|right|displaystyle|,|!|;|:|quad|qquad)(?![a-zA-Z])|\\text\s*\{[^{}]*\}|[\s$]")
 _CHOICE_SAID = re.compile(
-    r"(?:answer|option|choice)\b\s{0,3}(?:is|:|=)?\s{0,3}:?\s{0,3}\*{0,3}\(?([A-Z])\b(?!')", re.IGNORECASE
+    r"(?i:(?:answer|option|choice)\b\s{0,3}(?:is|:|=)?\s{0,3}:?\s{0,3}\*{0,3})"
+    r"(?:\(([A-Za-z])\)|([B-HJ-Z])\b(?!')|([AI])\b(?!'|\s+(?!(?:as|and|because|but|for|is|since|which|with)\b)[a-z])"
+    r"|([a-z])(?:[):]|\.\s|[.*]{0,4}\s{0,8}(?:\n|$)))"
 )
+"""A lower-case letter, and the words A and I, are letters of an option only where no sentence goes on with them."""
+
 _CHOICE_MARKED = re.compile(r"\(([A-Z])\)|(?:^|\n)[ \t]{0,8}\*{0,3}([A-Z])[).:*]")
 _PUNCTUATION = re.compile(r"[^\w\s]|_")
 _FENCE = re.compile(r"```(?:json)?(.*?)```", re.DOTALL)
@@ -63,12 +72,20 @@ def number_of(text: str) -> Fraction | None:
 def _read_math(text: str) -> str | None:
     if (boxed := last_boxed(text)) is not None:
         return _canonical_math(boxed)
-    if "####" in text:
-        return _first_number(text.rpartition("####")[2]) or _last_number(text)
-    said = _SAID.findall(text)
-    if said and (number := _first_number(_clean(said[-1]))) is not None:
-        return number
-    return _last_number(text)
+    *before, marked = _MARK.split(text)
+    said = [marked] if before else _SAID.findall(text)
+    return (said and _stated(said[-1])) or _last_number(text)
+
+
+def _stated(text: str) -> str | None:
+    """What the first line says: the result of an equation that it begins with, else its first number."""
+    line = next((line for line in text.splitlines() if line.strip()), "")[:NUM_CHARS_STATED]
+    first = next(statements(normalised(line)), None)
+    if first is None or not first.sides or _GLUED.match(first.after):
+        return _first_number(line.rpartition("=")[2]) or _first_number(text)
+    begins = not any(character.isdigit() for character in first.before)
+    is_result = first.is_equation or len(first.sides[0].numbers) == 1  # 5-10 and 2024-05-01 are no differences
+    return str(first.sides[-1].value) if begins and is_result else _first_number(text)
 
 
 def last_boxed(text: str) -> str | None:
@@ -98,11 +115,12 @@ def _canonical_math(text: str) -> str | None:
 
 def _clean(text: str) -> str:
     text = _FRACTION.sub(lambda match: f"{match[1]}{match[2]}/{match[3]}", text)
-    return _LATEX_NOISE.sub(lambda match: " " if match[0].isspace() else "", text).replace("\\%", "%").strip()
+    text = _LATEX_NOISE.sub(lambda match: " " if match[0].isspace() else "", text)
+    return text.replace("\\%", "%").replace("\N{MINUS SIGN}", "-").strip()
 
 
 def _first_number(text: str) -> str | None:
-    match = _NUMBER.search(text)
+    match = _NUMBER.search(_clean(text))
     return _as_number(match.group()) if match else None
 
 
@@ -120,7 +138,7 @@ def _read_choice(text: str) -> str | None:
     if (boxed := last_boxed(text)) is not None and (letter := re.search(r"\b([A-Za-z])\b", boxed)):
         return letter[1].upper()
     if said := _CHOICE_SAID.findall(text):
-        return str(said[-1]).upper()
+        return "".join(said[-1]).upper()
     if len(lone := text.strip(" \t\n()[].:*")) == 1 and lone.isalpha():
         return lone.upper()
     marked = _CHOICE_MARKED.findall(text)

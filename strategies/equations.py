@@ -27,7 +27,7 @@ _END = re.compile(
 )  # of a statement within a run: not a decimal point, not a thousands separator
 _TAIL = " \t.,+-*/("
 """Ends no side: what follows it could not be read."""
-_AROUND = 24
+_AROUND = 48
 """Characters that are kept of what stands before and after."""
 
 
@@ -61,15 +61,14 @@ class Statement:
 
 
 def normalised(text: str) -> str:
-    """With ASCII's signs for Unicode's and LaTeX's, and arrows as ends of statements."""
-    return signs_normalised(_ARROW.sub(";", text))
+    """With ASCII's signs for Unicode's and LaTeX's, arrows as ends of statements, and without Markdown's bold."""
+    return signs_normalised(_BOLD.sub("", _ARROW.sub(";", text)))
 
 
 def lines(text: str) -> Iterator[str]:
-    """Without bold and bullets; what begins with "=" goes on with the line before."""
+    """Without bullets; what begins with "=" goes on with the line before."""
     pending: list[str] = []
-    for raw in text.splitlines():
-        line = _BOLD.sub("", raw)
+    for line in text.splitlines():
         if pending and not line.strip():
             continue
         if pending and not line.lstrip().startswith("="):
@@ -91,6 +90,7 @@ def statements(line: str) -> Iterator[Statement]:
             known = tuple(side for side in read if side is not None)
             if len(known) == len(read) > 0:
                 first, stop = start + len(piece) - len(piece.lstrip()), start + len(piece)
+                first += 2 * line.startswith("- ", first)  # the dash may belong to the words before: "cost - 3 * 4 = 12"
                 before = line[max(0, first - _AROUND) : first] if sides[0] else ""
                 yield Statement(known, before, line[stop : stop + _AROUND])
             elif len(read) > 1:

@@ -9,7 +9,7 @@ reading takes linear time and values stay small.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 MAX_LENGTH = 200
@@ -29,8 +29,9 @@ _SIGNS = str.maketrans(
 _WORDS = re.compile(r"\\(times|cdot|ast|div|left|right|quad|qquad|displaystyle)(?![a-zA-Z])")
 _WORD_SIGNS = {"times": "*", "cdot": "*", "ast": "*", "div": "/"}
 _LATEX_NOISE = re.compile(r"\\[()\[\],;:!]|[$&]")
+_DEBT = re.compile("[-\N{MINUS SIGN}][$]")
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s{0,3}\{([^{}]{0,99})\}\s{0,3}\{([^{}]{0,99})\}")
-_TIMES_X = re.compile(r"(?<=[\d)])\s?[xX]\s?(?=[\d(])")
+_TIMES_X = re.compile(r"(?<=[\d)])(?:\s|(?<!\b0))[xX]\s?(?=[\d(])")  # 0x10 is no product
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,13 @@ class Expression:
 
     Attributes:
         numbers: those that are written in it, from left to right; a minus directly before one belongs to it.
+        num_decimals: the most that one of them shows.
 
     """
 
     value: Fraction
     numbers: tuple[Fraction, ...]
+    num_decimals: int = field(default=0, compare=False)
 
 
 class _Unreadable(Exception):
@@ -52,7 +55,7 @@ class _Unreadable(Exception):
 
 def normalise(text: str) -> str:
     """The same with ASCII's signs for Unicode's and LaTeX's."""
-    text = _LATEX_NOISE.sub(" ", text)
+    text = _LATEX_NOISE.sub(" ", _DEBT.sub("-", text))
     for _ in range(3):  # fractions within fractions, the inner ones first
         text = _LATEX_FRACTION.sub(r"((\1)/(\2))", text)
     text = _WORDS.sub(lambda match: _WORD_SIGNS.get(match[1], " "), text).translate(_SIGNS)
@@ -92,12 +95,13 @@ class _Parser:
         self._tokens = [*tokens, ""]
         self._position = 0
         self._numbers: list[Fraction] = []
+        self._num_decimals = 0
 
     def whole(self) -> Expression:
         value = self._sum(0)
         if self._next:
             raise _Unreadable
-        return Expression(value, tuple(self._numbers))
+        return Expression(value, tuple(self._numbers), self._num_decimals)
 
     @property
     def _next(self) -> str:
@@ -137,4 +141,5 @@ class _Parser:
             raise _Unreadable
         value = Fraction(digits.replace(",", ""))
         self._numbers.append(value)
+        self._num_decimals = max(self._num_decimals, len(digits.partition(".")[2]))
         return value

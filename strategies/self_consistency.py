@@ -7,6 +7,7 @@ and the weighted leader is their leader too, since the posterior is one of count
 equations: they settle nothing, so that questions on which the model miscalculates are asked more often, and the others are not.
 """
 
+import asyncio
 import math
 from typing import Annotated, Literal
 
@@ -113,7 +114,8 @@ class _Poll:
 
     async def count(self, candidate: Candidate) -> None:
         self.drawn.append(candidate)
-        await self._ballot.add(candidate, is_vetoed=self._params.veto == "equations" and is_refuted(candidate.text))
+        is_vetoed = self._params.veto == "equations" and await asyncio.to_thread(is_refuted, candidate.text)
+        await self._ballot.add(candidate, is_vetoed=is_vetoed)
         if self._verifier is not None:
             [self._confidence[candidate.index]] = await self._verifier.score(self._task, [candidate], self._model)
         remaining = self._params.n - len(self.drawn)

@@ -6,10 +6,8 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model, prepare_model_for_kbit_training
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from adapters.config import CONFIG_FILE, read_config
-from adapters.errors import AdapterError
 from adapters.training.errors import MachineRefused, RecipeRefused
 from adapters.training.recipe import Recipe
 
@@ -44,17 +42,17 @@ def load_model(folder: Path, recipe: Recipe, dtype: str, start: Path | None = No
     if recipe.method == "qlora":
         _keep_differentiable(model)
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=recipe.recompute)
-    return get_peft_model(model, lora(recipe)) if start is None else _continued(model, folder, start, recipe)
+    return get_peft_model(model, lora(recipe)) if start is None else _continued(model, folder, start)
 
 
-def _continued(model: Any, folder: Path, start: Path, recipe: Recipe) -> Any:
-    """With the weights of an adapter that was trained before; raises `RecipeRefused` when it has another shape."""
-    try:
-        config = read_config(start / CONFIG_FILE)
-    except (OSError, AdapterError) as error:
-        raise RecipeRefused(f"{start} holds no adapter to go on from: {error}") from error
-    if (config.r, config.lora_alpha, set(config.target_modules)) != (recipe.rank, recipe.alpha, set(recipe.targets)):
-        raise RecipeRefused(f"{start} has another rank, alpha or other targets than this run")
+def skeleton(folder: Path) -> Any:
+    """The base without weights, to look at its modules."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+
+
+def _continued(model: Any, folder: Path, start: Path) -> Any:
+    """With the weights of an adapter of the recipe's shape that was trained before."""
     continued = PeftModel.from_pretrained(model, start, is_trainable=True)
     # else peft asks the hub for what the adapter calls its base
     continued.active_peft_config.base_model_name_or_path = str(folder)

@@ -6,6 +6,7 @@ TrainingError
 +-- PruningRefused  there is no such smaller model
 +-- MachineRefused  this machine cannot do it: no space, no memory, no instructions for it
 +-- TeacherGone     the model that answers has stopped answering; what it answered is kept
++-- Unanswerable    it refuses this one question
 """
 
 
@@ -31,3 +32,7 @@ class MachineRefused(TrainingError):
 
 class TeacherGone(TrainingError):
     """The model that answers has stopped answering."""
+
+
+class Unanswerable(TrainingError):
+    """The model that answers refuses this one question."""

@@ -9,7 +9,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from adapters.config import CONFIG_FILE, read_config
-from adapters.disk import flush, staging, write_whole
+from adapters.disk import clear, flush, staging, write_whole
 from adapters.weights import WEIGHTS_FILE
 
 STAGING_FOLDER = ".incoming"
@@ -21,6 +21,7 @@ def save(model: Any, tokenizer: Any, out: Path, *, base: str) -> None:
     An adapter's weights are rounded to bfloat16, which every server computes in or finer: half of the bytes. Its config keeps only
     what decides what it computes, as the store keeps it, and the name of its base instead of the folder that it lay in here.
     """
+    clear(out / STAGING_FOLDER)
     with staging(out / STAGING_FOLDER) as folder:
         model.save_pretrained(folder)
         if isinstance(model, PeftModel):

@@ -69,7 +69,7 @@ async def steps(begun: Sequence[Beginning], samples: Mapping[str, Samples], judg
         share = sum(await judge.judge(beginning.question, answers)) / len(answers)
         return Labelled(_asked(beginning.question), beginning.text.strip(), share, beginning.question.key)
 
-    return list(await asyncio.gather(*map(label, begun)))
+    return list(await asyncio.gather(*(label(beginning) for beginning in begun if samples[beginning.key].answers)))
 
 
 def held_out(labelled: Sequence[Labelled], share: float) -> tuple[list[Labelled], list[Labelled]]:

@@ -1,7 +1,7 @@
 """How something is trained: every number that decides the result, checked before anything is loaded."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -14,8 +14,8 @@ Optimiser = Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adam
 """As transformers names them; all but the first are bitsandbytes'."""
 
 
-class Hyperparameters(BaseModel):
-    """What a person may turn. The descriptions are the options' help."""
+class LoraShape(BaseModel):
+    """What an adapter is. The descriptions are the options' help, here and below."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,14 +24,20 @@ class Hyperparameters(BaseModel):
     targets: tuple[str, ...] = Field(LINEAR, min_length=1, description="linear modules to update")
     rslora: bool = Field(False, description="scale by alpha / sqrt(rank) instead")
     dora: bool = Field(False, description="train DoRA, which ponder does not serve")
+
+
+class Schedule(BaseModel):
+    """How anything is trained."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     learning_rate: float = Field(5e-4, gt=0, lt=1, description="the highest: it rises at first, and falls to 0 along a cosine")
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps in which it rises")
     optim: Optimiser = Field(
         "adamw_torch",
         description="`adamw_torch`, or of bitsandbytes `adamw_8bit` (the default of `qlora`), `paged_adamw_8bit`, `paged_adamw_32bit`",
     )
-    context: int = Field(512, ge=16, description="tokens of a packed row; longer examples are left out and counted")
-    packing: bool = Field(True, description="put several examples into one row, none of which sees another")
+    context: int = Field(512, ge=16, description="tokens of a row; longer examples are left out and counted")
     batch: int = Field(4, ge=1, description="rows of one step")
     at_once: int = Field(
         1,
@@ -47,17 +53,28 @@ class Hyperparameters(BaseModel):
     seed: int = Field(0, ge=0, description="of the first weights and of the order of the data")
 
     @model_validator(mode="after")
-    def _batch_is_whole(self) -> "Hyperparameters":
+    def _batch_is_whole(self) -> Self:
         if self.batch % self.at_once:
             message = f"a batch of {self.batch} rows cannot be computed {self.at_once} at a time"
             raise ValueError(message)
         return self
 
 
-class Recipe(Hyperparameters):
+class Packing(BaseModel):
+    """How examples become rows."""
+
+    packing: bool = Field(True, description="put several examples into one row, none of which sees another")
+
+
+class Recipe(Packing, Schedule, LoraShape):
     """Hyper-parameters of one run. `full`: all weights are trained; `qlora`: LoRA over a base in 4 bits."""
 
     method: Method = "lora"
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Those that decide the result, as JSON values."""
+        return self.model_dump(mode="json", exclude=set(LoraShape.model_fields) if self.method == "full" else None)
 
 
 class Job(BaseModel):

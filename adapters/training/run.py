@@ -3,28 +3,25 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTConfig
 
-from adapters.disk import flush, write_whole
 from adapters.training.base import load_model, load_tokenizer, num_parameters, num_trainable
-from adapters.training.card import RunCard, read_card
+from adapters.training.card import RunCard
+from adapters.training.checks import WORK_FOLDER, begin, check_space, check_start
 from adapters.training.data import Encoded, digest, encode, read_chats
-from adapters.training.errors import MachineRefused, RecipeRefused
 from adapters.training.export import save
 from adapters.training.recipe import Job
 from adapters.training.tally import Costs, Meter, Tally
 from adapters.training.trainers import NUM_KEPT, FineTuner, Report, Reporter, newest_checkpoint
 from adapters.weights import WEIGHTS_FILE
-
-FINGERPRINT_FILE = "fingerprint"
-WORK_FOLDER = "work"
 
 SCORES = {
     "eval_loss": "validation loss",
@@ -67,6 +64,18 @@ class Heading:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where data come from, for a card: `how` decides what they are, `cost` does not."""
+
+    how: Mapping[str, Any] = field(default_factory=dict)
+    cost: Mapping[str, Any] = field(default_factory=dict)
+
+
+GIVEN = Origin()
+"""They were there."""
+
+
+@dataclass(frozen=True)
 class Data:
     """The chats of a job as token ids; `watched` are those of its validation file, None without one."""
 
@@ -91,7 +100,7 @@ class Data:
         return found
 
 
-def fine_tune(job: Job, around: Surroundings, command: str) -> RunCard:
+def fine_tune(job: Job, around: Surroundings, command: str, origin: Origin = GIVEN) -> RunCard:
     """Train as the job says and leave the result in `job.out`; a run that is finished is not done again.
 
     Raises `DataRefused`, `RecipeRefused` and `MachineRefused`, all but a full disk before anything is computed.
@@ -99,7 +108,7 @@ def fine_tune(job: Job, around: Surroundings, command: str) -> RunCard:
     tokenizer = load_tokenizer(job.model)
     recipe = job.recipe
     data = read_data(job, tokenizer)
-    heading = head(job, command, data.described)
+    heading = head(job, command, data.described, origin)
     if card := begin(job.out, heading.fingerprint):
         return card
     tell_left_out(data.num_too_long, job, around)
@@ -118,9 +127,23 @@ def fine_tune(job: Job, around: Surroundings, command: str) -> RunCard:
     return finish(trainer, job, around, heading, tokenizer)
 
 
-def finish(trainer: Any, job: Job, around: Surroundings, heading: Heading, tokenizer: Any) -> RunCard:
-    """Run any of the metered trainers, from its newest checkpoint on, and leave its model with a card in `job.out`."""
+def finish(
+    trainer: Any,
+    job: Job,
+    around: Surroundings,
+    heading: Heading,
+    tokenizer: Any,
+    *,
+    measure: Callable[[], dict[str, float]] = dict,
+) -> RunCard:
+    """Run any of the metered trainers, from its newest checkpoint on, and leave its model with a card in `job.out`.
+
+    `measure`: further scores of the trained model.
+    """
     model, work = trainer.model, job.out / WORK_FOLDER
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # trl rounds them over a base in 4 bits; see `load_model`
     checkpoint = newest_checkpoint(work)
     if checkpoint:
         around.say(f"resuming at {checkpoint.name}")
@@ -132,18 +155,19 @@ def finish(trainer: Any, job: Job, around: Surroundings, heading: Heading, token
         trainer.add_callback(callback)
     if job.recipe.patience and trainer.eval_dataset is not None:
         trainer.add_callback(EarlyStoppingCallback(job.recipe.patience))
-    trained = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    scores = {"training loss": trained.training_loss}
+    _train(trainer, checkpoint)
+    scores = {"training loss": next(one["loss"] for one in reversed(trainer.state.log_history) if "loss" in one)}
     if trainer.eval_dataset is not None:
         found = trainer.evaluate()
         scores |= {words: found[name] for name, words in SCORES.items() if name in found}
+    scores |= measure()
     tally = trainer.meter.tally
     card = RunCard(
         command=heading.command,
         fingerprint=heading.fingerprint,
         base=job.model.name,
         data=heading.data,
-        recipe=job.recipe.model_dump(mode="json"),
+        recipe=job.recipe.described,
         parameters=num_parameters(model),
         trained=num_trainable(model),
         steps=trainer.state.global_step,
@@ -158,6 +182,24 @@ def finish(trainer: Any, job: Job, around: Surroundings, heading: Heading, token
     card.write(job.out)  # last: with it the run is finished
     shutil.rmtree(work, ignore_errors=True)
     return card
+
+
+def _train(trainer: Any, checkpoint: Path | None) -> None:
+    """From a checkpoint on.
+
+    When that was the last one, nothing is left to do but to take the best: transformers would do one more step, or forget that the run
+    was stopped in time.
+    """
+    if checkpoint is not None:
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        if state.best_model_checkpoint is not None:  # the run may have been moved
+            state.best_model_checkpoint = str(checkpoint.with_name(Path(state.best_model_checkpoint).name))
+            state.save_to_json(str(checkpoint / TRAINER_STATE_NAME))
+        if state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]:
+            trainer.state = state
+            trainer._load_from_checkpoint(state.best_model_checkpoint or str(checkpoint))
+            return
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
 def read_data(job: Job, tokenizer: Any) -> Data:
@@ -175,39 +217,15 @@ def tell_left_out(num_too_long: int, job: Job, around: Surroundings) -> None:
         around.say(f"{num_too_long} examples are longer than {job.recipe.context} tokens and left out")
 
 
-def head(job: Job, command: str, data: dict[str, Any]) -> Heading:
-    """What a run is. The number format is not in it: a run may go on on another machine."""
-    start = None if job.start is None else hashlib.sha256((job.start / WEIGHTS_FILE).read_bytes()).hexdigest()
-    return Heading(command, digest([command, job.model.name, start, job.recipe.model_dump(mode="json"), data]), data)
-
-
-def begin(out: Path, fingerprint: str) -> RunCard | None:
-    """Make the folder for this run, or return the card of the same run when it is finished there.
-
-    Raises `RecipeRefused` when another run is in the folder: its checkpoints fit other parameters.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        mark = out / FINGERPRINT_FILE
-        if mark.exists() and mark.read_text(encoding="utf-8") != fingerprint:
-            raise RecipeRefused(f"{out} holds a run with other data or parameters: choose another folder, or remove it")
-        if not mark.exists() and any(out.iterdir()):
-            raise RecipeRefused(f"{out} is not empty and holds no run of ours: choose another folder")
-        write_whole(mark, fingerprint)
-    except OSError as error:
-        raise MachineRefused(f"{out} cannot be written: {error.strerror}") from error
-    flush(out)
-    return read_card(out)
-
-
-def check_space(out: Path, model: torch.nn.Module) -> None:
-    """Raise `MachineRefused` when the checkpoints and the result would not fit on the disk."""
-    needed = (
-        (3 * (NUM_KEPT + 2) + 1) * 4 * num_trainable(model)
-    )  # one being written, the best, those kept: weights and two moments
-    free = shutil.disk_usage(out).free
-    if free < needed:
-        raise MachineRefused(f"{out} has {free / 2**20:,.0f} MiB free, and this run needs {needed / 2**20:,.0f}")
+def head(job: Job, command: str, data: Mapping[str, Any], origin: Origin = GIVEN) -> Heading:
+    """What a run is. The number format is not in it: a run may go on on another machine. Raises what `check_start` raises."""
+    start = None
+    if job.start is not None:
+        check_start(job.start, job.recipe)
+        start = hashlib.sha256((job.start / WEIGHTS_FILE).read_bytes()).hexdigest()
+    decides = {**data, **origin.how}
+    fingerprint = digest([command, job.model.name, start, job.recipe.described, decides])
+    return Heading(command, fingerprint, {**decides, **origin.cost})
 
 
 def arguments(job: Job, work: Path, *, is_watched: bool, config: Callable[..., Any], **more: Any) -> Any:
@@ -237,6 +255,8 @@ def arguments(job: Job, work: Path, *, is_watched: bool, config: Callable[..., A
         metric_for_best_model="eval_loss" if is_watched else None,
         greater_is_better=False if is_watched else None,
         logging_steps=10,
+        logging_first_step=True,
+        restore_callback_states_from_checkpoint=True,  # how long nothing has been gained
         disable_tqdm=True,
         report_to=[],
         dataloader_pin_memory=torch.cuda.is_available(),

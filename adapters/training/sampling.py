@@ -1,16 +1,16 @@
 """Answers of a model to many questions, several each, kept as they come: whoever stops it loses nothing of what is there.
 
-Samples are JSON lines, one for each question: `{"key": …, "answers": [{"text", "is_whole"}…], "tokens": …, "flops": …}`.
+Samples are JSON lines, one for each question: `{"key": …, "answers": [{"text", "is_whole"}…], "tokens": …, "flops": …, "how": …}`.
 """
 
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from adapters.training.errors import DataRefused
+from adapters.training.errors import DataRefused, TeacherGone, Unanswerable
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,19 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Answers to one question, with what they cost; `flops` None where the model does not tell."""
+    """Answers to one question, with what they cost.
+
+    Attributes:
+        flops: None where the model does not tell.
+        how: digest of everything but the question that decides what is answered, in a file.
+
+    """
 
     key: str
     answers: tuple[Answer, ...]
     tokens: int
     flops: int | None = None
+    how: str = ""
 
 
 class Asked(Protocol):
@@ -41,57 +48,91 @@ class Asked(Protocol):
 A = TypeVar("A", bound=Asked)
 
 Sampler = Callable[[A, int, int], Awaitable[Samples]]
-"""Asks a model: (what, n, seed) -> n answers, drawn together. Raises `TeacherGone` when it has stopped answering for good."""
+"""Asks a model: (what, n, seed) -> n answers, drawn together.
+
+Raises `Unanswerable` when it refuses this question, `TeacherGone` when it has stopped answering for good.
+"""
+
+
+class Kept:
+    """Samples in a file.
+
+    A last line that was cut by a kill is taken away, so that what is appended stands on a line of its own. Raises `DataRefused` for
+    a file that holds something else.
+
+    Args:
+        path: of the file, which need not be there yet.
+        how: names everything but the question that decides what is answered; samples of another `how` are left where they are.
+
+    Attributes:
+        path: as given.
+        known: samples by the key of their question.
+
+    """
+
+    def __init__(self, path: Path, how: str) -> None:
+        self.path = path
+        self._how = how
+        self.known = {samples.key: samples for samples in _read(path) if samples.how == how}
+
+    def add(self, samples: Samples) -> None:
+        """To the file, at once."""
+        samples = self.known[samples.key] = replace(samples, how=self._how)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(samples)) + "\n")
 
 
 async def collect(
     questions: Sequence[A],
     sampler: Sampler[A],
-    path: Path,
+    kept: Kept,
     *,
     n: int,
     seed: int,
     at_once: int,
     report: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> dict[str, Samples]:
-    """Samples of all questions by key: those that `path` has already, and the rest, written to it one by one.
+    """Samples of all questions by key: those that are kept already, and the rest, kept one by one.
 
-    The seed of a question depends on its place only, so that a run that was stopped draws what it would have drawn.
+    The seed of a question depends on its place only, so that a run that was stopped draws what it would have drawn. A question that is
+    refused has no answers. Raises what the sampler raises; `TeacherGone` when nothing but refusals comes.
     """
-    known = read_samples(path)
     wanted = {question.key: question for question in questions}
-    missing = [(place, question) for place, question in enumerate(wanted.values()) if question.key not in known]
+    missing = [(place, question) for place, question in enumerate(wanted.values()) if question.key not in kept.known]
     jobs = iter(missing)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
+    refused: set[str] = set()
 
-        async def work() -> None:
-            for place, question in jobs:
-                samples = await sampler(question, n, seed + place * n)
-                known[question.key] = samples
-                file.write(json.dumps(asdict(samples)) + "\n")
-                file.flush()
-                report(sum(key in known for key in wanted), len(wanted))
+    async def work() -> None:
+        for place, question in jobs:
+            try:
+                kept.add(await sampler(question, n, seed + place * n))
+            except Unanswerable as error:
+                refused.add(question.key)
+                if not kept.known and len(refused) >= min(at_once, len(missing)):
+                    raise TeacherGone(str(error)) from error
+            report(sum(key in kept.known or key in refused for key in wanted), len(wanted))
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(at_once, len(missing))):
-                    group.create_task(work())
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None  # the first is the cause, the others were cancelled or the same
-    return {key: known[key] for key in wanted}
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(at_once, len(missing))):
+                group.create_task(work())
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None  # the first is the cause, the others were cancelled or the same
+    for key in refused:  # only now: a server that is set up wrongly refuses all
+        kept.add(Samples(key, (), 0, 0))
+    return {key: kept.known[key] for key in wanted}
 
 
-def read_samples(path: Path) -> dict[str, Samples]:
-    """What a file holds. A last line that was cut by a kill is taken away, so that what is appended stands on a line of its own."""
+def _read(path: Path) -> Iterable[Samples]:
     if not path.exists():
-        return {}
+        return []
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
         with path.open("r+b") as file:
             file.truncate(len(whole))
-    return {samples.key: samples for samples in _parsed(path, whole.splitlines())}
+    return _parsed(path, whole.splitlines())
 
 
 def _parsed(path: Path, lines: Iterable[bytes]) -> Iterable[Samples]:

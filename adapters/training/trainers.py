@@ -67,8 +67,9 @@ class Metered:
             self.meter.tally.write(folder)
         except Exception as error:
             size = 3 * sum(one.numel() * 4 for one in model.parameters() if one.requires_grad)  # weights and two moments
+            is_full = shutil.disk_usage(folder.parent).free < size + (1 << 20)
             shutil.rmtree(folder, ignore_errors=True)
-            if shutil.disk_usage(folder.parent).free > size + (1 << 20):
+            if not is_full:
                 raise
             kept = newest_checkpoint(folder.parent)
             raise MachineRefused(
@@ -121,7 +122,7 @@ class FineTuner(Metered, LearnedOnly):
 
 
 class Reporter(TrainerCallback):
-    """Tells how far the run is."""
+    """Tells how far the run is, and has the loss of its end logged."""
 
     def __init__(self, report: Report, meter: Meter) -> None:
         self._report = report
@@ -133,7 +134,8 @@ class Reporter(TrainerCallback):
         self._loss = (logs or {}).get("loss", self._loss)
         self._score = (logs or {}).get("eval_loss", self._score)
 
-    def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
+        control.should_log |= state.global_step == state.max_steps
         self._report(Progress(state.global_step, state.max_steps, self._loss, self._score, self._meter.tally))
 
 

@@ -20,10 +20,11 @@ from adapters.disk import write_whole
 from adapters.notes import NOTES_FILE, Inquiry, Notes
 from adapters.training.base import load_model, load_tokenizer
 from adapters.training.card import RunCard
+from adapters.training.checks import WORK_FOLDER, begin, check_space
 from adapters.training.data import digest
 from adapters.training.errors import DataRefused, RecipeRefused
 from adapters.training.recipe import Job
-from adapters.training.run import WORK_FOLDER, Surroundings, arguments, begin, check_space, finish, head, tell_left_out
+from adapters.training.run import GIVEN, Origin, Surroundings, arguments, finish, head, tell_left_out
 from adapters.training.trainers import Metered
 
 _PLACEHOLDER = re.compile(r"\{(question|answer)\}")
@@ -65,11 +66,17 @@ class VerdictTrainer(Metered, _Verdicts):
 
 
 def train_verifier(
-    job: Job, learned: Sequence[Labelled], watched: Sequence[Labelled], around: Surroundings, command: str
+    job: Job,
+    learned: Sequence[Labelled],
+    watched: Sequence[Labelled],
+    around: Surroundings,
+    command: str,
+    *,
+    origin: Origin = GIVEN,
 ) -> RunCard:
     """Train on labels; the card has the area under the ROC curve on those that are watched.
 
-    Raises `DataRefused` when all labels are alike, `RecipeRefused` when the two words begin with the same token.
+    Raises `DataRefused` when all labels are alike or nothing is watched, `RecipeRefused` when the two words begin with the same token.
     """
     if len({one.label >= 0.5 for one in learned}) < 2:
         raise DataRefused(f"all {len(learned)} answers are {'right' if learned and learned[0].label >= 0.5 else 'wrong'}")
@@ -78,17 +85,22 @@ def train_verifier(
     if words[0] == words[1]:
         raise RecipeRefused(f"{INQUIRY.yes!r} and {INQUIRY.no!r} begin with the same token of this model")
     rows, num_too_long = _encoded(tokenizer, learned, job.recipe.context)
-    held_out, _ = _encoded(tokenizer, watched, job.recipe.context)
+    held_out, num_unwatched = _encoded(tokenizer, watched, job.recipe.context)
+    if not rows or not held_out:
+        raise DataRefused(
+            f"of {len(learned)} answers to learn {num_too_long} are too long, of {len(watched)} to watch {num_unwatched}: "
+            "none are left. Give more questions, or a larger --validation-share or --context"
+        )
     data = {
         "examples": len(rows),
-        "left out as too long": num_too_long,
+        "left out as too long": num_too_long + num_unwatched,
         "validation examples": len(held_out),
         "hash": digest(rows),
     }
-    heading = head(job, command, data)
+    heading = head(job, command, data, origin)
     if card := begin(job.out, heading.fingerprint):
         return card
-    tell_left_out(num_too_long, job, around)
+    tell_left_out(num_too_long + num_unwatched, job, around)
     model = load_model(job.model, job.recipe, job.dtype, job.start)
     check_space(job.out, model)
     trainer = VerdictTrainer(

@@ -1,11 +1,14 @@
 """Model folders that are made once from others and kept."""
 
-import shutil
-import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from adapters.disk import flush
+from safetensors import SafetensorError
+
+from adapters.disk import clear, flush, staging
+
+STAGING_FOLDER = ".converting"
 
 
 class ModelUnavailable(Exception):
@@ -15,19 +18,22 @@ class ModelUnavailable(Exception):
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """`folder`; when it is not there, `make` fills an empty folder that becomes it.
 
-    The folder appears under its name only when it is complete, so that an interrupted conversion is redone, never served.
+    The folder appears under its name only when it is complete, so that an interrupted conversion is redone, never served. Raises
+    `ModelUnavailable` when it cannot be written.
     """
     if folder.exists():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
+    incoming = folder.parent / STAGING_FOLDER
     try:
-        make(unfinished)
-        flush(*unfinished.iterdir(), unfinished)
-        unfinished.rename(folder)
-    except OSError:
+        clear(incoming)
+        with staging(incoming) as unfinished:
+            make(unfinished)
+            flush(*unfinished.iterdir(), unfinished)
+            unfinished.rename(folder)
+    except (OSError, SafetensorError) as error:
         if not folder.exists():  # else another process was faster, and its conversion is as good
-            raise
+            raise ModelUnavailable(f"{folder} cannot be made: {error}") from error
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        with suppress(OSError):  # another process works in it
+            incoming.rmdir()
     return folder

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from app.engine.conversions import ModelUnavailable, made_once
 
 NAME = "int8"
@@ -36,20 +38,31 @@ def ensure_int8(model: Path, cache_dir: Path, say: Callable[[str], None]) -> Pat
     Raises `ModelUnavailable` when `model` is no folder with safetensors, or is quantised already.
     """
     weights = sorted(model.glob("*.safetensors"))
-    if not weights:
-        raise ModelUnavailable(f"int8 is made of a local folder with safetensors, and {model} is none")
+    if not weights or not (model / "config.json").is_file():
+        raise ModelUnavailable(f"int8 is made of a local folder with safetensors and a config.json, and {model} is none")
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     if "quantization_config" in config:
         raise ModelUnavailable(f"{model} is quantised already: serve it without --quantization")
-    marks = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
+    # all files: the tokenizer and the chat template are copied
+    marks = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(model.iterdir()) if path.is_file()]
     digest = hashlib.sha256(json.dumps([config, marks]).encode()).hexdigest()[:12]
     folder = cache_dir / f"{model.name}-int8-{digest}-{FORMAT}"
 
     def make(unfinished: Path) -> None:
         say(f"converting {model} to int8 in {folder} (once)")
-        _convert(model, unfinished, is_tied=config.get("tie_word_embeddings", False))
+        has_head = any("lm_head.weight" in _names(path) for path in weights)
+        is_tied = config.get("tie_word_embeddings", False) or not has_head
+        try:
+            _convert(model, unfinished, is_tied=is_tied)
+        except ValueError as error:
+            raise ModelUnavailable(f"{model} cannot be converted to int8: {error}") from error
 
     return made_once(folder, make)
+
+
+def _names(weights: Path) -> list[str]:
+    with safe_open(weights, framework="np") as file:
+        return list(file.keys())
 
 
 def _convert(model: Path, folder: Path, *, is_tied: bool) -> None:

@@ -1,23 +1,29 @@
 """What the commands do: options in, a finished folder and its card out. Errors of training end the command in one line."""
 
 import asyncio
+import errno
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from safetensors import SafetensorError
 
 from adapters.training.base import load_tokenizer
 from adapters.training.card import RunCard
+from adapters.training.checks import alone, check_adapter, check_job
 from adapters.training.data import Question, read_questions
 from adapters.training.distilling import choose, write_lines
 from adapters.training.errors import RecipeRefused, TrainingError
 from adapters.training.labelling import Beginning, beginnings, held_out, outcomes, steps
 from adapters.training.quiet import quiet
-from adapters.training.recipe import Hyperparameters, Job, Method, Recipe
+from adapters.training.recipe import Job, Method, Recipe
+from adapters.training.run import Origin
 from adapters.training.run import fine_tune as run_fine_tuning
-from adapters.training.sampling import Sampler, Samples
+from adapters.training.sampling import Sampler
 from adapters.training.verdicts import Labelled, train_verifier
 from app.client import fail
 from app.engine import hardware
@@ -28,94 +34,98 @@ from app.training.judging import Judging
 from app.training.options import DistillOptions, LoraOptions, PruneOptions, VerifierOptions
 from app.training.sampler import HttpSampler
 from app.training.surroundings import say, surroundings
-from app.training.teachers import Answering, beside, served, teacher
+from app.training.teachers import Answering, Source, beside
 
 
 def fine_tune(method: Method, options: LoraOptions) -> None:
     """`ponder train lora` and `qlora`."""
-    with _told_plainly(), surroundings(method) as around:
-        job = _job(options, options.data, method, start=options.start, validation=options.validation)
-        card = run_fine_tuning(job, around, f"ponder train {method}")
+    with _command(options.out), surroundings(method) as around:
+        card = run_fine_tuning(_job(options, options.data, method), around, f"ponder train {method}")
     _show(card, options.out)
 
 
 def distill(options: DistillOptions) -> None:
     """`ponder train distill`."""
-    with _told_plainly():
-        job = _job(options, beside(options.out, "chosen.jsonl"), "lora", start=options.start, validation=options.validation)
-        _answer_and_choose(options, job, read_questions(options.prompts))
+    with _command(options.out):
+        job = _job(options, beside(options.out, "chosen.jsonl"), "lora")
+        check_job(job)
+        if options.logits:
+            from adapters.training.logits import check_teacher, distill_logits  # noqa: PLC0415 - trl's experimental part
+
+            expert = check_teacher(options.teacher, job.model)
+        origin = _answer_and_choose(options, job, read_questions(options.prompts))
         with surroundings("distill") as around:
             if options.logits:
-                from adapters.training.logits import distill_logits  # noqa: PLC0415 - trl's experimental part
-
-                card = distill_logits(job, Path(options.teacher), around, "ponder train distill --logits")
+                card = distill_logits(job, expert, around, "ponder train distill --logits", origin)
             else:
-                card = run_fine_tuning(job, around, "ponder train distill")
+                card = run_fine_tuning(job, around, "ponder train distill", origin)
     _show(card, options.out)
 
 
-def _answer_and_choose(options: DistillOptions, job: Job, questions: list[Question]) -> None:
-    """The teacher's right answers into the job's data."""
-    with Answering(options, lambda: teacher(options, job.model)) as answering:
+def _answer_and_choose(options: DistillOptions, job: Job, questions: list[Question]) -> Origin:
+    """The teacher's right answers into the job's data; what the card tells of them."""
+    with Answering(options, Source.teacher(options, job.model)) as answering:
         samples = answering.samples(questions, "samples", options.samples, lambda sampler: sampler.sample)
     with _judging() as judging:
         chosen = asyncio.run(choose(questions, samples, judging, keep=options.keep))
     write_lines(job.data, chosen.lines)
     say(
         f"{chosen.solved} of {chosen.questions} questions answered rightly at least once, {chosen.right:.0%} of the answers are "
-        f"right ({_cost(samples)}); {len(chosen.lines)} are learned"
+        f"right ({answering.cost}); {len(chosen.lines)} are learned"
     )
+    return answering.origin
 
 
 def verifier(options: VerifierOptions) -> None:
     """`ponder train verifier`."""
-    with _told_plainly():
-        job = _job(options, options.prompts, "lora", start=options.start)
-        labelled = _label(options, job.model, read_questions(options.prompts))
+    with _command(options.out):
+        job = _job(options, options.prompts, "lora")
+        check_job(job)
+        if options.generator is not None:
+            check_adapter(options.generator)
+        labelled, origin = _label(options, job.model, read_questions(options.prompts))
         learned, watched = held_out(labelled, options.validation_share)
         say(
             f"{len(labelled)} answers are labelled, {sum(one.label for one in labelled) / max(len(labelled), 1):.0%} of them right"
         )
         with surroundings("verifier") as around:
-            card = train_verifier(job, learned, watched, around, f"ponder train verifier --kind {options.kind}")
+            card = train_verifier(job, learned, watched, around, f"ponder train verifier --kind {options.kind}", origin=origin)
     _show(card, options.out)
 
 
-def _label(options: VerifierOptions, base: Path, questions: list[Question]) -> list[Labelled]:
-    """Answers of the generator, whole or step by step, with how right they are."""
-    with Answering(options, lambda: served(str(base), options.generator, options)) as answering, _judging() as judging:
+def _label(options: VerifierOptions, base: Path, questions: list[Question]) -> tuple[list[Labelled], Origin]:
+    """Answers of the generator, whole or step by step, with how right they are; and what the card tells of them."""
+    with Answering(options, Source(str(base), options.generator)) as answering, _judging() as judging:
         samples = answering.samples(questions, "samples", options.samples, lambda sampler: sampler.sample)
-        whole = asyncio.run(outcomes(questions, samples, judging))
-        if options.kind == "orm":
-            return whole
-        tokenizer = load_tokenizer(base)
+        labelled = asyncio.run(outcomes(questions, samples, judging))
+        if options.kind == "prm":
+            tokenizer = load_tokenizer(base)
 
-        def continuing(sampler: HttpSampler) -> Sampler[Beginning]:
-            return lambda begun, n, seed: sampler.continued(begun.prompt(tokenizer), begun.key, n, seed)
+            def continuing(sampler: HttpSampler) -> Sampler[Beginning]:
+                return lambda begun, n, seed: sampler.continued(begun.prompt(tokenizer), begun.key, n, seed)
 
-        begun = beginnings(questions, samples, options.steps)
-        rollouts = answering.samples(begun, "rollouts", options.rollouts, continuing)
-        return [*whole, *asyncio.run(steps(begun, rollouts, judging))]
+            begun = beginnings(questions, samples, options.steps)
+            rollouts = answering.samples(begun, "rollouts", options.rollouts, continuing)
+            labelled += asyncio.run(steps(begun, rollouts, judging))
+        return labelled, answering.origin
 
 
 def prune(options: PruneOptions) -> None:
     """`ponder prune`."""
     from adapters.training.smaller import make_smaller  # noqa: PLC0415 - as the logits above
 
-    with _told_plainly(), surroundings("prune") as around:
-        job = _job(options, options.data, "full", validation=options.validation)
+    with _command(options.out), surroundings("prune") as around:
         cut = (options.mlp_channels, options.kv_heads, options.layers)
-        card = make_smaller(job, cut, options.calibration, around)
+        card = make_smaller(_job(options, options.data, "full"), cut, options.calibration, around)
     _show(card, options.out)
 
 
-def _job(options: Any, data: Path, method: Method, *, start: Path | None = None, validation: Path | None = None) -> Job:
+def _job(options: Any, data: Path, method: Method) -> Job:
     """Any of the commands' options as a job."""
-    hyperparameters = options.model_dump(include=set(Hyperparameters.model_fields))
-    return Job(
-        model=base_folder(options.model), start=start, dtype=dtype(), data=data, validation=validation, out=options.out,
-        recipe=Recipe(method=method, **hyperparameters),
-    )  # fmt: skip
+    given = options.model_dump(include=set(Recipe.model_fields))
+    recipe = Recipe(method=method, **{"packing": False, **given})  # only some have the option
+    rest = options.model_dump(include={"start", "validation"})
+    return Job(model=base_folder(options.model), dtype=dtype(), data=data, out=options.out, recipe=recipe, **rest)
 
 
 def base_folder(model: str) -> Path:
@@ -131,12 +141,6 @@ def base_folder(model: str) -> Path:
 def dtype() -> Any:
     """What this machine computes fastest in."""
     return "bfloat16" if hardware.has_nvidia_gpu() else hardware.plan_cpu().dtype
-
-
-def _cost(samples: dict[str, Samples]) -> str:
-    tokens = sum(one.tokens for one in samples.values())
-    flops = [one.flops for one in samples.values() if one.flops is not None]
-    return f"{tokens:,} tokens" + (f", {sum(flops) / 1e12:,.1f} TFLOP" if len(flops) == len(samples) else "")
 
 
 def _show(card: RunCard, out: Path) -> None:
@@ -156,11 +160,18 @@ def _judging() -> Iterator[Judging]:
 
 
 @contextmanager
-def _told_plainly() -> Iterator[None]:
+def _command(out: Path) -> Iterator[None]:
+    """One command with its result in `out`, alone there; what goes wrong is told in one line."""
     quiet()
     try:
-        yield
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers of ours end too
+        with alone(out):
+            yield
     except (TrainingError, ModelUnavailable) as error:
         fail(error)
+    except (OSError, SafetensorError) as error:  # the latter where weights are written
+        if getattr(error, "errno", None) not in {errno.ENOSPC, errno.EDQUOT} and os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        fail(f"the disk is full ({error}); what is there is kept: make room and start again")
     except KeyboardInterrupt:
         fail("stopped; the same command goes on from the last checkpoint")

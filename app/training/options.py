@@ -1,22 +1,34 @@
 """The options of `ponder train …` and `ponder prune`, from which the commands, their help and the README's tables are made."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from adapters.training.recipe import Hyperparameters, Optimiser
+from adapters.training.recipe import LoraShape, Optimiser, Packing, Schedule
 from app.settings import DEFAULT_MODEL
 
 
-class LoraOptions(Hyperparameters):
+class Watched(Schedule):
+    """Training that may be watched."""
+
+    validation: Path | None = Field(None, description="chats to watch, and to stop in time by")
+
+    @model_validator(mode="after")
+    def _patience_has_something_to_watch(self) -> Self:
+        if self.patience is not None and self.validation is None:
+            message = "--patience needs --validation"
+            raise ValueError(message)
+        return self
+
+
+class LoraOptions(Packing, Watched, LoraShape):
     """Supervised fine-tuning of a LoRA adapter on chats; only the last answer of each is learned."""
 
     data: Path = Field(description="chats to learn: JSON lines with `messages`, the last one the assistant's")
     out: Path = Field(description="folder of the result; while it runs, of its checkpoints")
     model: str = Field(DEFAULT_MODEL, description="base: the embedded model, or a folder")
     start: Path | None = Field(None, description="adapter to go on from, of the same rank and targets")
-    validation: Path | None = Field(None, description="chats to watch, and to stop in time by")
 
 
 class QloraOptions(LoraOptions):
@@ -25,7 +37,7 @@ class QloraOptions(LoraOptions):
     optim: Optimiser = Field("adamw_8bit", description="as `lora` has it")
 
 
-class SamplingOptions(Hyperparameters):
+class SamplingOptions(Schedule, LoraShape):
     """What is asked of a model that answers."""
 
     prompts: Path = Field(
@@ -39,7 +51,7 @@ class SamplingOptions(Hyperparameters):
     concurrency: int = Field(8, ge=1, le=256, description="questions that are asked at a time")
 
 
-class DistillOptions(SamplingOptions):
+class DistillOptions(Packing, Watched, SamplingOptions):
     """Learn a teacher's right answers, the shortest of each question, through LoRA."""
 
     teacher: str = Field(
@@ -50,9 +62,21 @@ class DistillOptions(SamplingOptions):
     start: Path | None = Field(None, description="adapter to go on from, of the same rank and targets")
     keep: int = Field(1, ge=1, description="right answers of each question that are learned, the shortest ones")
     logits: bool = Field(
-        False, description="learn the teacher's probabilities of each token too: a folder with the same tokenizer is needed"
+        False,
+        description="learn the teacher's probabilities of each token too, without packing: a folder with the same tokenizer is needed",
     )
-    validation: Path | None = Field(None, description="chats to watch, and to stop in time by")
+
+    @model_validator(mode="after")
+    def _name_has_an_address(self) -> Self:
+        if self.teacher_model is not None and not self.is_remote:
+            message = "--teacher-model names a model of a server: give its URL as --teacher"
+            raise ValueError(message)
+        return self
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the teacher answers at a URL."""
+        return self.teacher.startswith(("http://", "https://"))
 
 
 class VerifierOptions(SamplingOptions):
@@ -66,7 +90,7 @@ class VerifierOptions(SamplingOptions):
     validation_share: float = Field(0.1, gt=0, lt=1, description="of the questions, kept to measure the verifier by")
 
 
-class PruneOptions(Hyperparameters):
+class PruneOptions(Watched):
     """Make the base smaller, and let the unpruned model teach what is left."""
 
     data: Path = Field(description="chats: text to see what matters by, and to learn from the unpruned model on")
@@ -76,4 +100,3 @@ class PruneOptions(Hyperparameters):
     kv_heads: int | None = Field(None, ge=1, description="groups of attention heads that stay in each layer")
     layers: int | None = Field(None, ge=1, description="layers that stay")
     calibration: int = Field(128, ge=1, description="chats to see what matters by")
-    validation: Path | None = Field(None, description="chats to watch, and to stop in time by")

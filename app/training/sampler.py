@@ -7,7 +7,7 @@ import httpx
 from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from adapters.training.data import Question
-from adapters.training.errors import RecipeRefused, TeacherGone
+from adapters.training.errors import RecipeRefused, TeacherGone, Unanswerable
 from adapters.training.sampling import Answer, Samples
 
 PATIENCE_S = 300.0
@@ -16,6 +16,9 @@ PATIENCE_S = 300.0
 TIMEOUT_S = 1800.0
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
+
+REFUSED = frozenset({400, 413, 422})
+"""Statuses of one request that cannot be answered, as one that is longer than the model's context."""
 
 
 class _Passing(Exception):
@@ -42,7 +45,7 @@ class HttpSampler:
         self._patience = patience
 
     async def sample(self, question: Question, n: int, seed: int) -> Samples:
-        """`n` answers, asked for together; servers that give fewer are asked for the rest. Raises `TeacherGone`."""
+        """`n` answers, asked for together; servers that give fewer are asked for the rest. Raises `Unanswerable` and `TeacherGone`."""
         messages = [message.model_dump() for message in question.messages]
         return await self._draw("/v1/chat/completions", {"messages": messages}, question.key, n, seed)
 
@@ -87,6 +90,8 @@ class HttpSampler:
             raise _Passing(f"{type(error).__name__}: {error}") from error
         if response.status_code in AGAIN:
             raise _Passing(f"status {response.status_code}")
+        if response.status_code in REFUSED:
+            raise Unanswerable(f"{self._model} refuses the question: {response.status_code} {response.text[:300]}")
         if response.is_error:
             raise TeacherGone(f"{self._model} refuses to answer: {response.status_code} {response.text[:300]}")
         return response
@@ -120,11 +125,11 @@ def _answer(choice: dict[str, Any]) -> Answer:
 
 
 async def only_model(client: httpx.AsyncClient) -> str:
-    """The name of the model that a server has, when it is the only one; raises `RecipeRefused` otherwise."""
+    """The name of the model that a server has, when it is the only base there; raises `RecipeRefused` otherwise."""
     try:
         response = await client.get("/v1/models", timeout=30)
-        names = [model["id"] for model in response.json()["data"]]
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        names = [model["id"] for model in response.json()["data"] if not model.get("parent")]  # adapters have one
+    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecipeRefused(f"{client.base_url} does not tell its models ({error}): name one with --teacher-model") from error
     if len(names) != 1:
         raise RecipeRefused(f"{client.base_url} has the models {', '.join(names)}: name one with --teacher-model")

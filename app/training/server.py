@@ -2,21 +2,32 @@
 
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
+from adapters.config import CONFIG_FILE, read_config
 from adapters.training.errors import MachineRefused
 
 START_TIMEOUT_S = 600
+
+BASE = "base"
+"""The name under which a model without an adapter is served here."""
+
+MIN_RANK = 16
+"""Of slots for adapters: vLLM knows powers of two."""
+
+WITH_ITS_PARENT = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+"""Before a command: it ends when this process does, also by kill -9 (util-linux, so on any Linux)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +40,20 @@ class Address:
 
 
 @contextmanager
-def serving(model: str, name: str, log: Path, adapters: Path | None = None) -> Iterator[Address]:
-    """The model called `name` of a `ponder serve` with `model` and the adapters in the folder.
+def preloaded(adapters: Mapping[str, Path]) -> Iterator[list[str]]:
+    """Options of `ponder serve` with which it serves these adapters, by name."""
+    ranks = [read_config(place / CONFIG_FILE).r for place in adapters.values()]
+    rank = max([MIN_RANK, *(1 << (rank - 1).bit_length() for rank in ranks)])
+    with tempfile.TemporaryDirectory() as folder:
+        for name, place in adapters.items():
+            (Path(folder) / name).symlink_to(place.resolve(), target_is_directory=True)
+        slots = len(adapters) + 1 if adapters else 0
+        yield ["--adapter-slots", str(slots), "--adapter-preload-dir", folder, "--max-adapter-rank", str(rank)]
+
+
+@contextmanager
+def serving(model: str, name: str, log: Path, adapters: Mapping[str, Path]) -> Iterator[Address]:
+    """The model or adapter called `name` of a `ponder serve` with `model` and adapters by name.
 
     Raises `MachineRefused` when it does not start. Blocks while it starts: not for a running event loop.
 
@@ -39,13 +62,12 @@ def serving(model: str, name: str, log: Path, adapters: Path | None = None) -> I
     key = secrets.token_urlsafe()
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "app.cli", "serve", "--model", model, "--port", str(port), "--log-level", "warning"]
-    if adapters is not None:
-        command += ["--adapter-preload-dir", str(adapters)]
+    command = [sys.executable, "-m", "app.cli", "serve", "--model", model, "--model-name", BASE, "--host", "127.0.0.1",
+               "--port", str(port), "--log-level", "warning", "--no-shipped-adapters"]  # fmt: skip
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as store:
+    with tempfile.TemporaryDirectory() as store, preloaded(adapters) as options:
         environment = {"PONDER_API_KEYS": key, "PONDER_ADMIN_KEYS": key, "PONDER_ADAPTER_DIR": store}
-        with running(command, f"{url}/ready", log, environment):
+        with running([*command, *options], f"{url}/ready", log, environment):
             yield Address(url, name, key)
 
 
@@ -53,10 +75,12 @@ def serving(model: str, name: str, log: Path, adapters: Path | None = None) -> I
 def running(command: list[str], ready: str, log: Path, environment: dict[str, str]) -> Iterator[int]:
     """The id of the process of a server that has answered `ready` with 200; raises `MachineRefused` when it does not.
 
-    `environment` is set beside this process's own; what it prints goes to `log`. It ends with the context.
+    `environment` is set beside this process's own; what it prints goes to `log`. It ends with the context, and with this process.
     """
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **environment})  # noqa: S603 - the caller's own program
+        process = subprocess.Popen(  # noqa: S603 - the caller's own program
+            [*WITH_ITS_PARENT, *command], stdout=output, stderr=output, env={**os.environ, **environment}
+        )
     try:
         _wait(process, ready, log)
         yield process.pid

@@ -1,19 +1,23 @@
 """Models that answer for training: one behind a URL, or one that is served here while it is asked. Started only when needed."""
 
 import asyncio
-import tempfile
+import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
-from adapters.training.sampling import A, Sampler, Samples, collect, read_samples
+from adapters.training.data import digest
+from adapters.training.run import Origin
+from adapters.training.sampling import A, Kept, Sampler, Samples, collect
+from adapters.weights import WEIGHTS_FILE
 from app.settings import ClientSettings
 from app.training.options import DistillOptions, SamplingOptions
 from app.training.sampler import HttpSampler, only_model
-from app.training.server import Address, serving
+from app.training.server import BASE, Address, serving
 from app.training.surroundings import counting, say
 
 SELF = "self"
@@ -23,20 +27,72 @@ ADAPTER = "student"
 """The name under which an adapter that answers is served here."""
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who answers: a model that is served here, with an adapter or without, or one behind a URL.
+
+    Attributes:
+        model: folder or id; at a URL its name there, "" when it is the only one.
+        adapter: folder, for a model that is served here.
+
+    """
+
+    model: str
+    adapter: Path | None = None
+    url: str | None = None
+
+    @classmethod
+    def teacher(cls, options: DistillOptions, base: Path) -> "Source":
+        """Whoever the options name."""
+        if options.is_remote:
+            return cls(options.teacher_model or "", url=options.teacher.rstrip("/").removesuffix("/v1"))
+        return cls(str(base), options.start) if options.teacher == SELF else cls(options.teacher)
+
+    @property
+    def identity(self) -> list[Any]:
+        """Tells it from others, wherever it lies."""
+        folder = Path(self.model)
+        if self.url is not None or not folder.is_dir():
+            return [self.url, self.model]
+        return [self.described, *sorted((file.name, file.stat().st_size) for file in folder.iterdir())]
+
+    @property
+    def described(self) -> str:
+        """For a card: names and hashes, no places."""
+        if self.url is not None:
+            return self.model or "a server"
+        if self.adapter is None:
+            return Path(self.model).name
+        weights = hashlib.sha256((self.adapter / WEIGHTS_FILE).read_bytes()).hexdigest()
+        return f"{Path(self.model).name} with the adapter {weights[:12]}"
+
+    @contextmanager
+    def at_hand(self, log: Path) -> Iterator[Address]:
+        """Where it answers for the length of the context."""
+        if self.url is not None:
+            yield Address(self.url, self.model or None, ClientSettings().api_key)
+            return
+        say(f"starting {self.model}")
+        adapters = {ADAPTER: self.adapter} if self.adapter else {}
+        with serving(self.model, ADAPTER if self.adapter else BASE, log, adapters) as address:
+            yield address
+
+
 class Answering:
     """Answers of one model, kept beside the result of a run. Who answers is started at the first question that has no answer yet.
 
     Args:
         options: how it is asked, and where the result is.
-        start: gives the model's address for the length of a context.
+        source: who is asked.
 
     """
 
-    def __init__(self, options: SamplingOptions, start: Callable[[], AbstractContextManager[Address]]) -> None:
+    def __init__(self, options: SamplingOptions, source: Source) -> None:
         self._options = options
-        self._start = start
+        self._source = source
         self._stack = ExitStack()
         self._address: Address | None = None
+        self._drawn: list[Samples] = []
 
     def __enter__(self) -> Self:
         return self
@@ -46,51 +102,50 @@ class Answering:
 
     def samples(self, asked: list[A], what: str, n: int, how: Callable[[HttpSampler], Sampler[A]]) -> dict[str, Samples]:
         """`n` answers to each, by key: those that are kept, and the others asked now and kept. Raises what the sampler raises."""
-        path = beside(self._options.out, f"{what}.jsonl")
-        known = read_samples(path)
-        if all(one.key in known for one in asked):
-            return {one.key: known[one.key] for one in asked}
-        if self._address is None:
-            self._address = self._stack.enter_context(self._start())
-        return asyncio.run(self._ask(self._address, asked, path, n, how))
+        options, source = self._options, self._source
+        decides = [source.identity, options.temperature, options.max_tokens, options.seed, n]
+        kept = Kept(beside(options.out, f"{what}.jsonl"), digest(decides))
+        if all(one.key in kept.known for one in asked):
+            found = {one.key: kept.known[one.key] for one in asked}
+        else:
+            if self._address is None:
+                self._address = self._stack.enter_context(source.at_hand(beside(options.out, "server.log")))
+            found = asyncio.run(self._ask(asked, kept, n, how))
+        if missing := sum(not one.answers for one in found.values()):
+            say(f"{missing} of {len(found)} questions are refused and left out")
+        self._drawn += found.values()
+        return found
 
-    async def _ask(
-        self, address: Address, asked: list[A], path: Path, n: int, how: Callable[[HttpSampler], Sampler[A]]
-    ) -> dict[str, Samples]:
+    @property
+    def cost(self) -> str:
+        """Of all answers that were asked for here, also by starts before this one."""
+        flops = [one.flops for one in self._drawn if one.flops is not None]
+        told = f", {sum(flops) / 1e12:,.1f} TFLOP" if len(flops) == len(self._drawn) else ""
+        return f"{sum(one.tokens for one in self._drawn):,} tokens{told}"
+
+    @property
+    def origin(self) -> Origin:
+        """For a card: who answered how, and what it cost."""
         options = self._options
+        how = {
+            "answers of": self._source.described,
+            "answers each": options.samples,
+            "temperature": options.temperature,
+            "most tokens": options.max_tokens,
+        }
+        return Origin(how, {"cost of the answers": self.cost})
+
+    async def _ask(self, asked: list[A], kept: Kept, n: int, how: Callable[[HttpSampler], Sampler[A]]) -> dict[str, Samples]:
+        options, address = self._options, self._address
+        assert address is not None
         headers = {"Authorization": f"Bearer {address.key}"} if address.key else {}
         async with httpx.AsyncClient(base_url=address.url, headers=headers) as client:
             model = address.model or await only_model(client)
             sampler = HttpSampler(client, model, temperature=options.temperature, max_tokens=options.max_tokens)
-            with counting(path.suffixes[0].removeprefix(".")) as report:
+            with counting(kept.path.stem.rpartition(".")[2]) as report:
                 return await collect(
-                    asked, how(sampler), path, n=n, seed=options.seed, at_once=options.concurrency, report=report
+                    asked, how(sampler), kept, n=n, seed=options.seed, at_once=options.concurrency, report=report
                 )
-
-
-@contextmanager
-def teacher(options: DistillOptions, base: Path) -> Iterator[Address]:
-    """Whoever the options name."""
-    if options.teacher.startswith(("http://", "https://")):
-        url = options.teacher.rstrip("/").removesuffix("/v1")
-        yield Address(url, options.teacher_model, ClientSettings().api_key)
-        return
-    is_self = options.teacher == SELF
-    with served(str(base) if is_self else options.teacher, options.start if is_self else None, options) as address:
-        yield address
-
-
-@contextmanager
-def served(model: str, adapter: Path | None, options: SamplingOptions) -> Iterator[Address]:
-    """A model folder or id, with an adapter or without, served here."""
-    with ExitStack() as stack:
-        preload = None
-        if adapter is not None:
-            preload = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            (preload / ADAPTER).symlink_to(adapter.absolute(), target_is_directory=True)
-        say(f"starting {model}")
-        log = beside(options.out, "server.log")
-        yield stack.enter_context(serving(model, ADAPTER if adapter is not None else Path(model).name, log, preload))
 
 
 def beside(out: Path, name: str) -> Path:

@@ -12,14 +12,14 @@ RELATIONS = (
 MAX_CHARS = 20_000
 MAX_DIGITS = 60
 
-_MARK = re.compile(r"#{4,}(?!\s*step\b)", re.IGNORECASE)
+_MARK = re.compile(r"#{4,}+(?!\s*step\b)", re.IGNORECASE)
 _BOXED = re.compile(r"\\boxed\{(?:\\text\{)?([^{}]*)\}")
 _LEAD = re.compile(r"^(?:the\s+)?(?:final\s+)?answer(?:\s+is)?\b[\s:]*", re.IGNORECASE)
 _NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?")
 _LISTED = re.compile(r"-?\d+(?:\.\d+)?")
 _CLOCK = re.compile(r"\b(\d{1,3}):(\d{2})(?::(\d{2}))?\b")
-_SIGNS = str.maketrans({"−": "-", "–": "-", "*": None, "`": None, "’": "'", "“": '"', "”": '"'})  # noqa: RUF001 - as models write
-_EDGES = " \t.,;:!?'\"()[]$"
+_SIGNS = str.maketrans({"−": "-", "–": "-", "`": None, "’": "'", "“": '"', "”": '"'})  # noqa: RUF001 - as models write
+_EDGES = " \t.,;:!?'\"()[]$*"
 
 Found = object
 """A final answer in a form that compares: equal exactly when the answers are."""
@@ -46,13 +46,14 @@ class Passage:
 
 def final(text: str) -> Passage:
     """What follows the last mark, else what the last box holds, else everything."""
-    *before, after = _MARK.split(text[-MAX_CHARS:].translate(_SIGNS))
+    text = text[-MAX_CHARS:].translate(_SIGNS).replace("**", "")
+    *before, after = _MARK.split(text)
     marked = _LEAD.sub("", after.strip())
     if before and marked:
         return Passage(marked)
     if boxes := _BOXED.findall(text):
         return Passage(boxes[-1])
-    return Passage(text.translate(_SIGNS), is_marked=False)
+    return Passage(text, is_marked=False)
 
 
 @dataclass(frozen=True)

@@ -186,9 +186,7 @@ HELD_OUT = (
         "word_sequence_reversal",
         _ranges("words", (3, 4), (5, 6), (7, 9)),
         checking.WORDS,
-        ask=lambda entry: (
-            f"Reverse this list of words: {', '.join(entry['words'])}\nAnswer with the words, separated by commas."
-        ),
+        ask=wording.reversal,
     ),
     Family(
         "family_relationships",

@@ -3,38 +3,24 @@
 import hashlib
 import json
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from adapters.config import CONFIG_FILE
 from adapters.weights import WEIGHTS_FILE
 from app.docs import RESULTS
+from app.training.server import preloaded
 from benchmarks import servers
 
 FOLDER = RESULTS / "suite"
-RANK = 16
 
 
 @contextmanager
 def serving(model: str, adapters: Mapping[str, Path], keys: list[str], label: str, kv_gib: int, *more: str) -> Iterator[str]:
     """The URL of a server of its own, with adapters by name; `more`: options of `ponder serve`."""
     options = [*more, "--model", model, "--api-keys", ",".join(keys), "--max-n", "256", "--max-branches-per-key", "4096"]
-    with tempfile.TemporaryDirectory() as folder:
-        for name, place in adapters.items():
-            (Path(folder) / name).symlink_to(place.resolve())
-        options += ["--adapter-slots", str(len(adapters) + 1 if adapters else 0)]
-        if adapters:
-            options += ["--adapter-preload-dir", folder, "--max-adapter-rank", str(_rank(adapters))]
-        with servers.ponder(*options, name=f"suite {label}", kv_gib=kv_gib) as server:
-            yield server.url
-
-
-def _rank(adapters: Mapping[str, Path]) -> int:
-    """The next power of two that is enough for all of them."""
-    highest = max(json.loads((place / CONFIG_FILE).read_text(encoding="utf-8"))["r"] for place in adapters.values())
-    return max(RANK, 1 << (int(highest) - 1).bit_length())
+    with preloaded(adapters) as served, servers.ponder(*options, *served, name=f"suite {label}", kv_gib=kv_gib) as server:
+        yield server.url
 
 
 def claim(label: str, model: str, adapters: Mapping[str, Path], folder: Path = FOLDER) -> Path:

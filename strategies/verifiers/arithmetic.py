@@ -6,6 +6,7 @@ Equations are read as in `strategies.equations`, and:
 - "left: 12 5 3" claims what is left after the equations before it.
 """
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -74,7 +75,8 @@ class ArithmeticVerifier(Verifier):
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
         """In [0, 1]: 1.0 or 0.0 for complete answers, below 1 for others, 0.0 after a step that is not allowed."""
-        return [self._judge(task.read(candidate)[-NUM_CHARS_READ:], candidate.finish_reason) for candidate in candidates]
+        given = [(task.read(candidate)[-NUM_CHARS_READ:], candidate.finish_reason) for candidate in candidates]
+        return await asyncio.to_thread(lambda: [self._judge(text, finish_reason) for text, finish_reason in given])
 
     def state(self, task: Task, candidate: Candidate) -> str:
         """The numbers that are left, once there are fewer: 4 + 8 and 8 + 4 lead to the same."""

@@ -1,5 +1,6 @@
 """Whether the equations that an answer writes are true: a check of steps that no model is asked for."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -16,17 +17,22 @@ REFUTED = 0.1
 """The most that an answer with a false equation gets, and what one without has at least taken from 1."""
 
 _BEGINS = re.compile(r"(?:^|[:;,.(\[{>|\"'])\s*$|(?:^|\s)[A-Za-z]{2,}\s+$")
-_CLOCK = re.compile(r"\d:$")
+_RATIO = re.compile(r"\d(?::|\s+:\s*)$")
+_NAMED = re.compile(r"[A-Za-z,(]\s*$")
 _OPERATOR = re.compile(
-    r"\b(?:of|mod|modulo|times|plus|minus|by|over|per|than|to|from|root|squared|cubed|half|twice|double|power|percent|sqrt|log)\s*$",
+    r"\b(?:of|mod|modulo|times|plus|minus|by|over|per|than|to|from|root|squared|cubed|half|twice|double|power|percent|sqrt|log)\s*$"
+    r"|\d\s+and\s*$",
     re.IGNORECASE,
 )
-_REMAINDER = r"(?:\\text\s*\{\s*)?(?:with\s+(?:a\s+)?)?(?:r|rem|remainder)\b"
+_GAP = r"(?:[\s,(){}\\]|(?:text|and|with|a)\b)*"
+_UNIT = r"(?:hours?|hrs?|minutes?|mins?|seconds?|days?|weeks?|months?|years?|feet|foot|ft|yards?|pounds?|lbs?|dollars?)"
 _GOES_ON = re.compile(
-    rf"[^\s.,;:?)\]}}\"'*|\\]|:\d|\s+(?:[-+*/%^]|and\s+\d+/|(?:hundred|thousand|million|billion|dozen|percent)\b|{_REMAINDER})",
+    r"[^\s.,;:)\]}\"'*|\\]|:\d|\\%|\.[(\\]|\s+(?:[-+*/%^]|[A-Za-z](?![A-Za-z])|and\s+\d+/)"
+    r"|\s+(?:hundred|thousand|million|billion|dozen|percent)\b"
+    rf"|{_GAP}(?:r\s?\d*|rem|remainder|p?mod|half|[ap]m|\d+\s+left|{_UNIT}{_GAP}\d+)\b",
     re.IGNORECASE,
 )
-"""Follows the last side when it is not all of it: "2x", "3:15", "1 and 1/2", "2 remainder 1"."""
+"""Follows the last side when it is not all of it: "2x", "3:15", "1 and 1/2", "2 remainder 1", "1 hour 15"; and "?": it was asked."""
 
 
 class Equations(Verifier):
@@ -46,7 +52,7 @@ class Equations(Verifier):
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
         """In [0, 1]: at most `REFUTED` with a false equation, at least 1 - `REFUTED` without."""
-        return [_score(candidate) for candidate in candidates]
+        return await asyncio.to_thread(lambda: [_score(candidate) for candidate in candidates])
 
 
 def _score(candidate: Candidate) -> float:
@@ -59,29 +65,45 @@ def _score(candidate: Candidate) -> float:
 def is_refuted(text: str) -> bool:
     """Whether one of the equations in a text is false; of a long text the end is read."""
     said = (statement for line in lines(normalised(text[-NUM_CHARS_READ:])) for statement in statements(line))
-    return any(not _agree(*pair) for statement in said for pair in pairwise(_whole(statement)))
+    return any(_is_false(statement) for statement in said)
+
+
+def _is_false(statement: Statement) -> bool:
+    """Whether two neighbours disagree; a calculation runs on only where another side follows."""
+    pairs = pairwise(_whole(statement))
+    return any(not _agree(left, right, runs_on=right is not statement.sides[-1]) for left, right in pairs)
 
 
 def _whole(statement: Statement) -> Sequence[Expression]:
     """Its sides, without the first or last where it goes on with something that was not read."""
     before, sides = statement.before, statement.sides
-    if not _BEGINS.search(before) or _OPERATOR.search(before) or _CLOCK.search(before):
+    is_of_words = not _BEGINS.search(before) or _OPERATOR.search(before) or _RATIO.search(before)
+    if is_of_words or (_NAMED.search(before) and len(sides[0].numbers) == 1):  # the 2 of "Day 2 = 10 + 5"
         sides = sides[1:]
     return sides[:-1] if _GOES_ON.match(statement.after) else sides
 
 
-def _agree(left: Expression, right: Expression) -> bool:
+def _agree(left: Expression, right: Expression, *, runs_on: bool) -> bool:
     is_computed = len(left.numbers) > 1 or len(right.numbers) > 1
     return (
-        not is_computed or left.value in (right.value, right.numbers[0]) or _is_rounded(left, right) or _is_rounded(right, left)
+        not is_computed
+        or left.value == right.value
+        or (runs_on and left.value == right.numbers[0])
+        or _is_part(left, right)
+        or _is_rounded(left, right)
+        or _is_rounded(right, left)
     )
+
+
+def _is_part(left: Expression, right: Expression) -> bool:
+    """Whether a fraction of something is said to be a whole number: "1/4 = 10 students"."""
+    match left.numbers:
+        case (above, below):
+            return 0 < left.value < 1 and left.value * below == above and len(right.numbers) == 1 and right.value >= 1
+    return False
 
 
 def _is_rounded(exactly: Expression, shown: Expression) -> bool:
     """Whether one is a decimal number that the other may be rounded, or cut off, to."""
-    if len(shown.numbers) > 1 or shown.value.denominator == 1:
-        return False
-    unit = Fraction(1)
-    while (shown.value / unit).denominator > 1:
-        unit /= 10
-    return abs(exactly.value - shown.value) < unit
+    is_decimal = len(shown.numbers) == 1 and shown.num_decimals > 0
+    return is_decimal and abs(exactly.value - shown.value) < Fraction(1, 10**shown.num_decimals)

@@ -493,8 +493,13 @@ async def test_shipped_adapters_are_served_beside_those_of_the_operator(serve, m
     async with serve(shipped_adapters=True) as served:
         assert await voice(served, "reasoning") != first
         assert await voice(served, "verifier") == own
-    async with serve(shipped_adapters=False, adapter_dir=tmp_path / "empty") as served:
-        assert (await served.client.get("/v1/adapters")).json()["data"] == []
+    for otherwise in ({"shipped_adapters": False}, {"shipped_adapters": True, "model": "another"}):
+        async with serve(**otherwise) as served:
+            names = [one["id"] for one in (await served.client.get("/v1/models")).json()["data"]]
+            assert "verifier" in names
+            assert "reasoning" not in names
+    async with serve(shipped_adapters=True) as served:
+        assert await voice(served, "reasoning") != first
     async with serve(shipped_adapters=True, model="another", adapter_dir=tmp_path / "empty") as served:
         assert (await served.client.get("/v1/adapters")).json()["data"] == []
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from app.engine import int8
-from app.engine.conversions import ModelUnavailable
+from app.engine.conversions import STAGING_FOLDER, ModelUnavailable
 
 LAYER = "model.layers.0.mlp.up_proj.weight"
 
@@ -62,6 +62,8 @@ def test_it_is_converted_once_and_again_when_the_weights_change(model, tmp_path)
     first = int8.ensure_int8(folder, tmp_path / "cache", lines.append)
     assert int8.ensure_int8(folder, tmp_path / "cache", lines.append) == first
     assert len(lines) == 1
+    (folder / "tokenizer.json").write_text('{"version": "1.0"}')
+    assert (int8.ensure_int8(folder, tmp_path / "cache", lines.append) / "tokenizer.json").read_text() == '{"version": "1.0"}'
     save_file({LAYER: torch.zeros(8, 16), "model.embed_tokens.weight": torch.zeros(32, 16)}, folder / "model.safetensors")
     assert int8.ensure_int8(folder, tmp_path / "cache", lines.append) != first
 
@@ -71,7 +73,22 @@ def test_what_cannot_be_converted_is_refused(model, tmp_path):
         converted(tmp_path / "nothing", tmp_path)
     with pytest.raises(ModelUnavailable, match="not converted to int8"):
         converted(model(**{"model.layers.0.mlp.gate.weight": torch.ones(4, 16)}), tmp_path)
+    (tmp_path / "small" / "config.json").unlink()
+    with pytest.raises(ModelUnavailable, match=r"config\.json"):
+        converted(tmp_path / "small", tmp_path)
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_what_a_killed_conversion_left_is_taken_away(model, tmp_path):
+    (tmp_path / "cache" / STAGING_FOLDER / "killed" / "version").mkdir(parents=True)
+    made = converted(model(), tmp_path)
+    assert list((tmp_path / "cache").iterdir()) == [made]
+
+
+def test_a_cache_that_cannot_be_written_is_said_in_one_line(model, tmp_path):
+    (tmp_path / "cache").write_text("in the way")
+    with pytest.raises(ModelUnavailable, match="cannot be made"):
+        converted(model(), tmp_path)
 
 
 def test_a_quantised_model_is_refused(model, tmp_path):

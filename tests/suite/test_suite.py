@@ -180,7 +180,8 @@ def test_adapters_are_served_by_their_names_and_the_one_that_does_not_judge_answ
 
     for name in ("sums", "judge"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "adapter_config.json").write_text('{"r": 24}')
+        config = {"peft_type": "LORA", "r": 24, "lora_alpha": 8, "target_modules": ["q_proj"]}
+        (tmp_path / name / "adapter_config.json").write_text(json.dumps(config))
         (tmp_path / name / "adapter_model.safetensors").write_bytes(name.encode())
     monkeypatch.setattr(servers, "ponder", ponder)
     monkeypatch.setattr(command, "claim", lambda label, *_: tmp_path / f"{label}.jsonl")

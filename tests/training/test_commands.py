@@ -19,7 +19,8 @@ from app.engine import default_model
 from app.training.server import Address
 from tests.adapters.training.conftest import CHATS, tiny, write_lines  # noqa: F401 - the same model
 
-RECIPE = ["--rank", "4", "--context", "256", "--batch", "2", "--every", "2", "--max-steps", "4"]
+SCHEDULE = ["--context", "256", "--batch", "2", "--every", "2", "--max-steps", "4"]
+RECIPE = ["--rank", "4", *SCHEDULE]
 
 
 def ponder(*arguments: object) -> Result:
@@ -55,6 +56,7 @@ class Teacher:
     def __init__(self, says: str | None = None) -> None:
         self.says = says
         self.started = 0
+        self.refuses: tuple[str, ...] = ()
 
     @contextmanager
     def at_hand(self, *_: object) -> Iterator[Address]:
@@ -66,6 +68,8 @@ class Teacher:
         body = json.loads(request.content)
         if "prompt" in body:
             return self._replied([{"text": "= 3"}] * body["n"])
+        if body["messages"][-1]["content"] in self.refuses:
+            return httpx.Response(400, text="too long")
         a, b = (int(number) for number in body["messages"][-1]["content"].rstrip("?").split(" + "))
         texts = [self.says or f"{a} + {b}\n= {a + b}", str(a + b + 1)]
         return self._replied([{"message": {"content": text}} for text in texts[: body["n"]]])
@@ -78,8 +82,7 @@ class Teacher:
 def teacher(monkeypatch) -> Teacher:
     """Whoever the commands would ask over HTTP."""
     made = Teacher()
-    for name in ("served", "teacher"):
-        monkeypatch.setattr(f"app.training.commands.{name}", made.at_hand)
+    monkeypatch.setattr("app.training.teachers.Source.at_hand", made.at_hand)
     client = httpx.AsyncClient
     transport = httpx.MockTransport(made.reply)
     monkeypatch.setattr("app.training.teachers.httpx.AsyncClient", lambda **options: client(transport=transport, **options))
@@ -101,6 +104,59 @@ def test_nobody_is_started_when_all_is_answered(questions, tiny, tmp_path, teach
     for _ in range(2):
         assert ponder(*arguments, "--out", tmp_path / "made", *RECIPE).exit_code == 0
     assert teacher.started == 1
+
+
+def test_answers_to_another_question_are_not_taken_for_these(questions, tiny, tmp_path, teacher):  # noqa: F811
+    """Another teacher, more answers or another temperature: they are drawn anew, and the run is another."""
+    arguments = ["train", "distill", "--prompts", questions, "--model", tiny, "--out", tmp_path / "made", *RECIPE]
+    ways = (
+        ["--teacher", "a"],
+        ["--teacher", "b"],
+        ["--teacher", "a", "--samples", "2"],
+        ["--teacher", "a", "--temperature", "1"],
+    )
+    codes = [ponder(*arguments, *way).exit_code for way in ways]
+    assert teacher.started == len(ways)
+    assert codes == [0, 1, 1, 1]
+    card = json.loads((tmp_path / "made" / "run_card.json").read_text())
+    assert (card["data"]["answers of"], card["data"]["answers each"]) == ("a", 4)
+
+
+def test_a_question_that_is_refused_is_left_out(questions, tiny, tmp_path, teacher):  # noqa: F811
+    teacher.refuses = ("0 + 0?", "5 + 5?")
+    arguments = ["train", "distill", "--prompts", questions, "--teacher", "x", "--model", tiny, "--out", tmp_path / "made"]
+    done = ponder(*arguments, *RECIPE)
+    assert done.exit_code == 0, done.output
+    assert "2 of 36 questions are refused" in done.output
+    assert len((tmp_path / "made.samples.jsonl").read_text().splitlines()) == 36
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--targets", "query"], "the model has no linear module `query`"),
+        (["--start", "nowhere"], "nowhere holds no adapter"),
+        (["--validation", "gone.jsonl"], "gone.jsonl cannot be read"),
+        (["--logits"], "probabilities are learned of a model folder, and x is none"),
+        (["--patience", "2"], "--patience needs --validation"),
+        (["--teacher-model", "y"], "give its URL as --teacher"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anybody_is_asked(arguments, reason, questions, tiny, tmp_path, teacher):  # noqa: F811
+    given = ["train", "distill", "--prompts", questions, "--teacher", "x", "--model", tiny, "--out", tmp_path / "made"]
+    done = ponder(*given, *RECIPE, *arguments)
+    assert done.exit_code != 0
+    assert reason in done.output.replace("\n", " ") or reason in str(done.exception)
+    assert teacher.started == 0
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_generator_that_is_none_is_said_before_anybody_is_asked(questions, tiny, tmp_path, teacher):  # noqa: F811
+    arguments = ["train", "verifier", "--prompts", questions, "--model", tiny, "--generator", tmp_path / "nowhere"]
+    done = ponder(*arguments, "--out", tmp_path / "made", *RECIPE)
+    assert done.exit_code == 1
+    assert "nowhere holds no adapter" in done.output
+    assert teacher.started == 0
 
 
 def test_distilling_what_nobody_knows(questions, tiny, tmp_path, teacher):  # noqa: F811
@@ -136,10 +192,15 @@ def test_a_verifier_begins_from_an_adapter(questions, chats, tiny, tmp_path, tea
 
 
 def test_pruning(chats, tiny, tmp_path):  # noqa: F811
-    done = ponder("prune", "--data", chats, "--model", tiny, "--kv-heads", 1, "--out", tmp_path / "small", *RECIPE)
+    done = ponder("prune", "--data", chats, "--model", tiny, "--kv-heads", 1, "--out", tmp_path / "small", *SCHEDULE)
     assert done.exit_code == 0, done.output
     assert f"ponder serve --model {tmp_path / 'small'}" in done.output
     assert json.loads((tmp_path / "small" / "config.json").read_text())["num_key_value_heads"] == 1
+    card = json.loads((tmp_path / "small" / "run_card.json").read_text())
+    assert "rank" not in card["recipe"]
+    assert card["scores"]["parameters, pruned"] < card["scores"]["parameters, before"]
+    assert card["scores"]["GFLOP a token, pruned"] < card["scores"]["GFLOP a token, before"]
+    assert {f"loss of the answers, {when}" for when in ("before", "pruned", "recovered")} <= set(card["scores"])
 
 
 @pytest.mark.parametrize(

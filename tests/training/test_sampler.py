@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from adapters.training.data import Question
-from adapters.training.errors import RecipeRefused, TeacherGone
+from adapters.training.errors import RecipeRefused, TeacherGone, Unanswerable
 from app.training.sampler import HttpSampler, only_model
 
 QUESTION = Question(messages=[{"role": "user", "content": "What is 17 + 25?"}])
@@ -64,6 +64,14 @@ async def test_what_passes_is_tried_again():
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_a_question_that_is_refused(status):
+    client, _ = other_server(httpx.Response(status, text="longer than the context"))
+    with pytest.raises(Unanswerable, match="longer than the context"):
+        await sampler(client).sample(QUESTION, 1, seed=5)
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -85,7 +93,7 @@ async def test_a_teacher_that_is_gone(answer, reason):
 
 @pytest.mark.anyio
 async def test_the_only_model_of_a_server_need_not_be_named():
-    client, _ = other_server(httpx.Response(200, json={"data": [{"id": "big"}]}))
+    client, _ = other_server(httpx.Response(200, json={"data": [{"id": "big"}, {"id": "big@direct", "parent": "big"}]}))
     assert await only_model(client) == "big"
     client, _ = other_server(httpx.Response(200, json={"data": [{"id": "big"}, {"id": "small"}]}))
     with pytest.raises(RecipeRefused, match="big, small: name one with --teacher-model"):

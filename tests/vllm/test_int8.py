@@ -5,6 +5,7 @@ import subprocess
 import httpx
 import pytest
 
+from app.settings import Settings
 from tests.vllm.conftest import BIN
 
 
@@ -19,6 +20,7 @@ def test_the_embedded_model_in_eight_bits_says_what_it_says_in_sixteen(server, s
         assert reply.status_code == 200, reply.text
         said.append(reply.json()["choices"][0]["message"]["content"])
     assert all("Paris" in text for text in said)
+    assert list(Settings().cache_dir.expanduser().glob("smollm2-135m-*-int8-*"))
 
 
 @pytest.mark.vllm

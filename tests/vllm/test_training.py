@@ -9,7 +9,8 @@ import pytest
 
 from tests.vllm.conftest import BIN, Server
 
-TINY = ["--rank", "4", "--alpha", "8", "--context", "256", "--batch", "2", "--max-steps", "3", "--every", "2"]
+FEW = ["--context", "256", "--batch", "2", "--max-steps", "3", "--every", "2"]
+TINY = ["--rank", "4", "--alpha", "8", *FEW]
 
 
 def run(*arguments: object) -> str:
@@ -111,7 +112,7 @@ def test_a_verifier_is_asked_as_it_was_taught(questions, server, push, tmp_path)
 def test_a_pruned_model_is_served(chats, start_server, tmp_path):
     out = tmp_path / "small"
     run("prune", "--data", chats, "--calibration", "8", "--mlp-channels", "1280", "--kv-heads", "2", "--layers", "28",
-        "--out", out, *TINY)  # fmt: skip
+        "--out", out, *FEW)  # fmt: skip
     config = json.loads((out / "config.json").read_text())
     assert (config["intermediate_size"], config["num_key_value_heads"], config["num_hidden_layers"]) == (1280, 2, 28)
     server = start_server("--model", str(out), "--adapter-slots", "0")

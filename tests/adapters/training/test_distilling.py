@@ -7,8 +7,8 @@ import pytest
 
 from adapters.training.data import Question
 from adapters.training.distilling import choose
-from adapters.training.errors import DataRefused, TeacherGone
-from adapters.training.sampling import Answer, Samples, collect, read_samples
+from adapters.training.errors import DataRefused, TeacherGone, Unanswerable
+from adapters.training.sampling import Answer, Kept, Samples, collect
 
 
 def question(text: str, **fields: object) -> Question:
@@ -21,8 +21,9 @@ QUESTIONS = [question(f"{number}?", answer=str(number)) for number in range(20)]
 class FakeTeacher:
     """Answers "n" to the question "n?"; gone after so many questions."""
 
-    def __init__(self, lasts: int = 10**9) -> None:
+    def __init__(self, lasts: int = 10**9, refuses: tuple[str, ...] = ()) -> None:
         self.lasts = lasts
+        self.refuses = refuses
         self.asked: list[tuple[str, int, int]] = []
         self.running = self.most = 0
 
@@ -35,6 +36,8 @@ class FakeTeacher:
         await asyncio.sleep(0)
         self.running -= 1
         text = asked.messages[0].content.rstrip("?")
+        if text in self.refuses:
+            raise Unanswerable(f"{text} is too long")
         return Samples(asked.key, (Answer(text, is_whole=True),) * n, tokens=n, flops=10)
 
 
@@ -46,7 +49,7 @@ class FakeJudge:
 
 
 async def collected(teacher, path, **options):
-    return await collect(QUESTIONS, teacher, path, **{"n": 2, "seed": 7, "at_once": 4, **options})
+    return await collect(QUESTIONS, teacher, Kept(path, "so"), **{"n": 2, "seed": 7, "at_once": 4, **options})
 
 
 @pytest.mark.anyio
@@ -68,7 +71,7 @@ async def test_a_teacher_that_goes_loses_nothing(tmp_path):
     first = FakeTeacher(lasts=9)
     with pytest.raises(TeacherGone, match="stopped answering"):
         await collected(first, path)
-    kept = len(read_samples(path))
+    kept = len(Kept(path, "so").known)
     assert 6 <= kept <= 9  # those under way when it went are cancelled
     path.write_bytes(path.read_bytes() + b'{"key": "ab')
     second = FakeTeacher()
@@ -82,14 +85,43 @@ async def test_a_teacher_that_goes_loses_nothing(tmp_path):
 @pytest.mark.anyio
 async def test_a_question_that_is_there_twice_is_asked_once(tmp_path):
     teacher = FakeTeacher()
-    await collect([QUESTIONS[0], QUESTIONS[0]], teacher, tmp_path / "s.jsonl", n=1, seed=0, at_once=4)
+    await collect([QUESTIONS[0], QUESTIONS[0]], teacher, Kept(tmp_path / "s.jsonl", "so"), n=1, seed=0, at_once=4)
     assert len(teacher.asked) == 1
+
+
+@pytest.mark.anyio
+async def test_what_was_asked_otherwise_is_left_alone_and_not_used(tmp_path):
+    path = tmp_path / "s.jsonl"
+    await collected(FakeTeacher(), path)
+    assert Kept(path, "otherwise").known == {}
+    await collect(QUESTIONS, FakeTeacher(), Kept(path, "otherwise"), n=2, seed=7, at_once=4)
+    assert Kept(path, "so").known.keys() == Kept(path, "otherwise").known.keys()
+
+
+@pytest.mark.anyio
+async def test_a_question_that_is_refused_has_no_answers(tmp_path):
+    path = tmp_path / "s.jsonl"
+    samples = await collected(FakeTeacher(refuses=("3", "5")), path)
+    assert [key for key, found in samples.items() if not found.answers] == [QUESTIONS[3].key, QUESTIONS[5].key]
+    again = FakeTeacher()
+    assert await collected(again, path) == samples | Kept(path, "so").known
+    assert again.asked == []
+
+
+@pytest.mark.anyio
+async def test_a_teacher_that_refuses_all_is_told_soon_and_asked_again(tmp_path):
+    """It may be set up wrongly."""
+    teacher = FakeTeacher(refuses=tuple(map(str, range(20))))
+    with pytest.raises(TeacherGone, match="is too long"):
+        await collected(teacher, tmp_path / "s.jsonl")
+    assert len(teacher.asked) < 10
+    assert len((await collected(FakeTeacher(), tmp_path / "s.jsonl"))[QUESTIONS[0].key].answers) == 2
 
 
 def test_a_file_that_holds_no_samples_is_refused(tmp_path):
     (tmp_path / "s.jsonl").write_text('{"key": "x"}\n')
     with pytest.raises(DataRefused, match="line 1: these are not samples"):
-        read_samples(tmp_path / "s.jsonl")
+        Kept(tmp_path / "s.jsonl", "so")
 
 
 def samples_of(asked: Question, *texts: str, cut: tuple[str, ...] = ()) -> dict[str, Samples]:

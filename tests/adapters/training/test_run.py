@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 from adapters.config import read_config
 from adapters.training.card import CARD_FILE, read_card
+from adapters.training.checks import WORK_FOLDER, alone
 from adapters.training.errors import MachineRefused, RecipeRefused
-from adapters.training.run import WORK_FOLDER, fine_tune
+from adapters.training.run import fine_tune
 from adapters.weights import WEIGHTS_FILE
 
 
@@ -93,9 +94,10 @@ def killed_at(step: int, job: object) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(job, watcher):
+@pytest.mark.parametrize("recipe", [{}, {"method": "qlora", "optim": "adamw_8bit"}])
+def test_a_killed_run_goes_on_to_the_same_weights(recipe, job, watcher):
     """Kill -9 after a checkpoint, and half of a newer checkpoint left: as if nothing had happened."""
-    whole, cut = job("whole", max_steps=10), job("cut", max_steps=10)
+    whole, cut = job("whole", max_steps=10, **recipe), job("cut", max_steps=10, **recipe)
     undisturbed = fine_tune(whole, watcher.around, "a test")
     killed_at(6, cut)
     half = cut.out / WORK_FOLDER / "checkpoint-6"
@@ -107,6 +109,49 @@ def test_a_killed_run_goes_on_to_the_same_weights(job, watcher):
     assert [step.step for step in watcher.steps] == [5, 6, 7, 8, 9, 10]
     assert same(whole.out, cut.out)
     assert (resumed.steps, resumed.tokens, resumed.flops) == (undisturbed.steps, undisturbed.tokens, undisturbed.flops)
+
+
+def test_a_killed_run_remembers_how_long_nothing_was_gained(job, watcher, chats):
+    """And where the best was, wherever it lies now."""
+    recipe = {"validation": chats, "epochs": 40, "every": 2, "patience": 3, "learning_rate": 0.5}
+    whole, cut = job("whole", **recipe), job("cut", **recipe)
+    undisturbed = fine_tune(whole, watcher.around, "a test")
+    killed_at(undisturbed.steps - 1, cut)  # two looks without gain were before
+    moved = cut.model_copy(update={"out": cut.out.with_name("moved")})
+    cut.out.rename(moved.out)
+    resumed = fine_tune(moved, watcher.around, "a test")
+    assert resumed.steps == undisturbed.steps
+    assert same(whole.out, moved.out)
+
+
+@pytest.mark.parametrize("stopped_early", [False, True])
+def test_a_run_that_was_killed_after_its_last_step_does_no_other(stopped_early, job, watcher, chats, monkeypatch):
+    """Not even where no epoch ends there, or where it was stopped in time; and what an export left is no hindrance."""
+    recipe = {"epochs": 40, "every": 2, "patience": 1, "learning_rate": 0.5} if stopped_early else {"max_steps": 5}
+    watched = {"validation": chats} if stopped_early else {}
+    whole, cut = job("whole", **watched, **recipe), job("cut", **watched, **recipe)
+    undisturbed = fine_tune(whole, watcher.around, "a test")
+
+    def full(*_args, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("adapters.training.run.save", full)
+    with pytest.raises(OSError, match="No space"):
+        fine_tune(cut, watcher.around, "a test")
+    monkeypatch.undo()
+    (cut.out / ".incoming" / "killed" / "version").mkdir(parents=True)
+    watcher.steps.clear()
+    resumed = fine_tune(cut, watcher.around, "a test")
+    assert watcher.steps == []
+    assert same(whole.out, cut.out)
+    assert (resumed.steps, resumed.scores) == (undisturbed.steps, undisturbed.scores)
+
+
+def test_one_process_at_a_time_works_on_a_result(tmp_path):
+    out = tmp_path / "out"
+    with alone(out), pytest.raises(RecipeRefused, match="another process works on"), alone(out):
+        raise AssertionError
+    assert not (tmp_path / "out").exists()
 
 
 def test_validation_data_stop_a_run_in_time_and_the_best_is_kept(job, watcher, chats):
@@ -125,7 +170,8 @@ def test_every_way_of_training_learns(recipe, job, watcher):
     made = fine_tune(job(epochs=3, **recipe), watcher.around, "a test")
     losses = [step.loss for step in watcher.steps if step.loss is not None]
     assert losses[-1] < losses[0]
-    assert made.trained == (made.parameters if recipe.get("method") == "full" else made.trained)
+    assert (made.trained == made.parameters) is (recipe.get("method") == "full")
+    assert ("rank" in made.recipe) is (recipe.get("method") != "full")
 
 
 def test_a_base_in_four_bits_learns_with_an_eight_bit_optimiser(job, watcher):
@@ -145,22 +191,12 @@ def test_looking_at_validation_data_changes_nothing_in_four_bits(job, watcher, c
     assert all(torch.equal(watched[name], alone[name]) for name in alone)
 
 
-def test_packed_examples_do_not_see_one_another(tiny):
-    """The loss of two examples in one row is the loss of each alone."""
-    from transformers import AutoModelForCausalLM
-
-    from adapters.training.base import load_tokenizer
-    from adapters.training.data import Chat, encode
-    from tests.adapters.training.conftest import CHATS
-
-    model = AutoModelForCausalLM.from_pretrained(tiny)
-    one, other = encode(load_tokenizer(tiny), [Chat(**CHATS[3]), Chat(**CHATS[20])], 128).rows
-    ids = torch.tensor([one["input_ids"] + other["input_ids"]])
-    lengths = [len(one["input_ids"]), len(other["input_ids"])]
-    positions = torch.cat([torch.arange(length) for length in lengths])[None]
-    packed = model(input_ids=ids, position_ids=positions, use_cache=False).logits[0, lengths[0] :]
-    alone = model(input_ids=torch.tensor([other["input_ids"]])).logits[0]
-    torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-5)
+def test_packed_examples_do_not_see_one_another(job, watcher, chats):
+    """The loss of all examples is the same, in rows of several or each in a row of its own."""
+    recipe = {"max_steps": 1, "learning_rate": 1e-9, "validation": chats, "batch": 64, "at_once": 64}
+    packed = fine_tune(job("packed", **recipe), watcher.around, "a test")
+    alone = fine_tune(job("alone", packing=False, **recipe), watcher.around, "a test")
+    assert packed.scores["validation loss"] == pytest.approx(alone.scores["validation loss"], rel=1e-4)
 
 
 def test_a_target_that_does_not_exist_is_named(job, watcher):
@@ -182,8 +218,11 @@ def test_a_disk_that_fills_leaves_the_last_checkpoint(job, watcher, monkeypatch)
 
     def full(self, model, trial):
         real(self, model, trial)
+        half = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         if self.state.global_step == 8:
-            monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10))
+            monkeypatch.setattr(
+                shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10 if half.exists() else 10**8)
+            )
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(trainers.SFTTrainer, "_save_checkpoint", full)
@@ -197,13 +236,16 @@ def test_a_disk_that_fills_leaves_the_last_checkpoint(job, watcher, monkeypatch)
 def test_going_on_from_an_adapter(job, watcher):
     first = job("first", epochs=4)
     fine_tune(first, watcher.around, "a test")
-    begun = watcher.steps[0].loss
+    begun = next(step.loss for step in watcher.steps if step.loss)
     watcher.steps.clear()
     second = job("second", epochs=1).model_copy(update={"start": first.out})
     fine_tune(second, watcher.around, "a test")
-    assert begun is None or next(step.loss for step in watcher.steps if step.loss) < 5
-    with pytest.raises(RecipeRefused, match="another rank"):
-        fine_tune(job("third", rank=8).model_copy(update={"start": first.out}), watcher.around, "a test")
+    assert next(step.loss for step in watcher.steps if step.loss) < begun
+    for other in ({"rank": 8}, {"rslora": True}):
+        with pytest.raises(RecipeRefused, match="another rank, alpha, scaling"):
+            fine_tune(job("third", **other).model_copy(update={"start": first.out}), watcher.around, "a test")
+    with pytest.raises(RecipeRefused, match="nowhere holds no adapter"):
+        fine_tune(job("fourth").model_copy(update={"start": first.out / "nowhere"}), watcher.around, "a test")
 
 
 def test_the_card_is_json(job, watcher):

@@ -54,6 +54,10 @@ def test_labels_that_are_all_alike_are_refused(job, watcher):
         train_verifier(job(), [Labelled("q", "a", 0.0, "1")] * 2, EASY, watcher.around, "a test")
     with pytest.raises(DataRefused, match="all 0 answers are wrong"):
         train_verifier(job(), [], EASY, watcher.around, "a test")
+    with pytest.raises(DataRefused, match="of 0 to watch 0: none are left"):
+        train_verifier(job(), EASY, [], watcher.around, "a test")
+    with pytest.raises(DataRefused, match=f"of {len(EASY)} answers to learn {len(EASY)} are too long"):
+        train_verifier(job(context=16), EASY, EASY, watcher.around, "a test")
 
 
 @pytest.mark.parametrize(
