@@ -1,5 +1,6 @@
 """Checks an adapter's tensors against the base model: names, shapes, dtypes, and that no number is absurd. Executes nothing."""
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -128,3 +129,9 @@ def _header_length(path: Path) -> int:
 
 def _refused(why: str) -> AdapterRefused:
     return AdapterRefused(f"{WEIGHTS_FILE}: {why}.", parameter=WEIGHTS_FILE)
+
+
+def digest_of(folder: Path) -> str:
+    """SHA-256 of an adapter's weights file, in hexadecimal: tells adapters apart wherever they lie."""
+    with (folder / WEIGHTS_FILE).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """One training run from start to end: checked, resumed where it was killed, and left as a folder that can be served."""
 
-import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from adapters.training.export import save
 from adapters.training.recipe import Job
 from adapters.training.tally import Costs, Meter, Tally
 from adapters.training.trainers import NUM_KEPT, FineTuner, Report, Reporter, newest_checkpoint
-from adapters.weights import WEIGHTS_FILE
+from adapters.weights import digest_of
 
 SCORES = {
     "eval_loss": "validation loss",
@@ -222,7 +221,7 @@ def head(job: Job, command: str, data: Mapping[str, Any], origin: Origin = GIVEN
     start = None
     if job.start is not None:
         check_start(job.start, job.recipe)
-        start = hashlib.sha256((job.start / WEIGHTS_FILE).read_bytes()).hexdigest()
+        start = digest_of(job.start)
     decides = {**data, **origin.how}
     fingerprint = digest([command, job.model.name, start, job.recipe.described, decides])
     return Heading(command, fingerprint, {**decides, **origin.cost})

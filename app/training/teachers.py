@@ -1,7 +1,6 @@
 """Models that answer for training: one behind a URL, or one that is served here while it is asked. Started only when needed."""
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import httpx
 from adapters.training.data import digest
 from adapters.training.run import Origin
 from adapters.training.sampling import A, Kept, Sampler, Samples, collect
-from adapters.weights import WEIGHTS_FILE
+from adapters.weights import digest_of
 from app.settings import ClientSettings
 from app.training.options import DistillOptions, SamplingOptions
 from app.training.sampler import HttpSampler, only_model
@@ -63,8 +62,7 @@ class Source:
             return self.model or "a server"
         if self.adapter is None:
             return Path(self.model).name
-        weights = hashlib.sha256((self.adapter / WEIGHTS_FILE).read_bytes()).hexdigest()
-        return f"{Path(self.model).name} with the adapter {weights[:12]}"
+        return f"{Path(self.model).name} with the adapter {digest_of(self.adapter)[:12]}"
 
     @contextmanager
     def at_hand(self, log: Path) -> Iterator[Address]:

@@ -1,13 +1,12 @@
 """A server with adapters to ask, and what a label stands for: one model with its adapters, so that no two are mixed in one file."""
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from adapters.weights import WEIGHTS_FILE
+from adapters.weights import digest_of
 from app.docs import RESULTS
 from app.training.server import preloaded
 from benchmarks import servers
@@ -25,7 +24,7 @@ def serving(model: str, adapters: Mapping[str, Path], keys: list[str], label: st
 
 def claim(label: str, model: str, adapters: Mapping[str, Path], folder: Path = FOLDER) -> Path:
     """The file for a label's answers. Ends the process when the label stands for another model or other adapters."""
-    content = {name: _digest(place / WEIGHTS_FILE) for name, place in sorted(adapters.items())}
+    content = {name: digest_of(place)[:12] for name, place in sorted(adapters.items())}
     setup = {"model": model, "adapters": content}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{label}.setup"
@@ -34,8 +33,3 @@ def claim(label: str, model: str, adapters: Mapping[str, Path], folder: Path = F
     if (known := json.loads(path.read_text(encoding="utf-8"))) != setup:
         sys.exit(f"{label} stands for {known}, not for {setup}: choose another --label, or take {label}.* away")
     return folder / f"{label}.jsonl"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
