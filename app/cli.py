@@ -2,22 +2,18 @@
 
 import asyncio
 import logging
-import os
 import signal
 import sys
-from pathlib import Path
-from typing import Any
 
 import typer
 import uvicorn
 import uvloop
 
-from app import adapters_cli, ask_cli, train_cli
-from app.engine import hardware, int8
+from app import adapters_cli, ask_cli, calibrate_cli, train_cli
+from app.engine.build import build_engine
 from app.engine.conversions import ModelUnavailable
-from app.engine.default_model import ensure_default_model
 from app.logs import configure_logging
-from app.settings import DEFAULT_MODEL, BadOptions, Settings, read_settings
+from app.settings import BadOptions, Settings, read_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +25,7 @@ app.add_typer(adapters_cli.app, name="adapters")
 app.add_typer(train_cli.app, name="train")
 app.command()(ask_cli.ask)
 app.command(**train_cli.PASSED_ON)(train_cli.prune)
+app.command(**train_cli.PASSED_ON)(calibrate_cli.calibrate)
 logger = logging.getLogger("ponder")
 
 
@@ -46,9 +43,9 @@ def serve(context: typer.Context) -> None:
 
 def _serve(settings: Settings) -> int:
     """Run until told to stop; 1 when the engine died."""
-    from app.main import create_app  # noqa: PLC0415 - vLLM reads the environment that `_engine` prepares
+    from app.main import create_app  # noqa: PLC0415 - vLLM reads the environment that `build_engine` prepares
 
-    engine = _engine(settings)
+    engine = build_engine(settings)
     died: list[str] = []
 
     def end(reason: str) -> None:
@@ -75,60 +72,6 @@ def _serve(settings: Settings) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(server.serve())
     return 1 if died or not server.started else 0
-
-
-def _engine(settings: Settings) -> Any:
-    """The engine, with the environment that vLLM reads on import prepared."""
-    is_cpu = not hardware.has_nvidia_gpu()
-    dtype: str = settings.dtype
-    block_size = settings.block_size
-    if is_cpu:
-        plan = hardware.plan_cpu()
-        environment = plan.environment()
-        if settings.kv_cache_gib is not None:
-            environment["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
-        os.environ.update(environment)
-        dtype = plan.dtype if dtype == "auto" else dtype
-        block_size = block_size or 32
-        logger.info(plan.describe())
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    model = settings.model
-    if model == DEFAULT_MODEL:
-        model = str(ensure_default_model(settings.cache_dir.expanduser(), logger.info))
-    if Path(model).is_dir():
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-    quantization = settings.quantization
-    if quantization == int8.NAME:
-        if is_cpu:
-            int8.check_processor(has_amx=hardware.has_amx(), dtype=dtype, adapter_slots=settings.adapter_slots)
-        model = str(int8.ensure_int8(Path(model), settings.cache_dir.expanduser(), logger.info))
-        quantization = None  # the folder says it itself
-
-    logger.info("loading vLLM and %s", settings.name)
-    from app.engine.vllm_engine import EngineOptions, VllmEngine  # noqa: PLC0415 - reads the environment on import
-
-    return VllmEngine(
-        EngineOptions(
-            model=model,
-            name=settings.name,
-            dtype=dtype,
-            max_model_len=settings.max_model_len,
-            max_branches=settings.max_branches,
-            block_size=block_size,
-            gpu_memory_utilization=settings.gpu_memory_utilization,
-            quantization=quantization,
-            enforce_eager=is_cpu if settings.enforce_eager is None else settings.enforce_eager,
-            tool_call_parser=settings.tool_call_parser,
-            reasoning_parser=settings.reasoning_parser,
-            max_tokens=settings.max_tokens,
-            default_max_tokens=settings.default_max_tokens,
-            adapter_slots=settings.adapter_slots,
-            max_adapter_rank=settings.max_adapter_rank,
-            is_cpu=is_cpu,
-        )
-    )
 
 
 def main() -> None:

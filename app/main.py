@@ -55,17 +55,10 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        equivalence = Equivalence()
-        await engine.start()
-        try:
-            async with _reward_models(settings) as reward_models:
-                app.state.service = _service(settings, engine, equivalence, reward_models)
-                app.state.created = int(time.time())
-                async with _watched(engine, on_engine_death), _adapters(settings, app.state.service.adapters):
-                    yield
-        finally:
-            await engine.close()
-            equivalence.close()
+        async with running(settings, engine, on_engine_death) as service:
+            app.state.service = service
+            app.state.created = int(time.time())
+            yield
 
     app = FastAPI(title="ponder", version="0.1.0", lifespan=lifespan)
     app.state.access = Access(settings.api_keys, settings.admin_keys)
@@ -80,6 +73,23 @@ def create_app(
     app.add_middleware(RequestId)
     app.openapi = lambda: _openapi(app, is_locked=bool(settings.api_keys))  # type: ignore[method-assign] # FastAPI's own way to change the document
     return app
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, engine: Engine, on_engine_death: Callable[[str], None] = lambda _reason: None
+) -> AsyncIterator[Service]:
+    """The service with its engine started and its adapters taken in, without HTTP; all is closed at the end of the block."""
+    equivalence = Equivalence()
+    await engine.start()
+    try:
+        async with _reward_models(settings) as reward_models:
+            service = _service(settings, engine, equivalence, reward_models)
+            async with _watched(engine, on_engine_death), _adapters(settings, service.adapters):
+                yield service
+    finally:
+        await engine.close()
+        equivalence.close()
 
 
 @asynccontextmanager

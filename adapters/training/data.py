@@ -45,6 +45,7 @@ class Question(BaseModel):
         answer: the right one, None where only a rule or the majority tells.
         verifier: a rule that knows a right answer, as a request names it.
         kind: of the answer, as a request names it.
+        task: what it is one of, and `bin` how hard the data call it, for reports.
 
     """
 
@@ -54,6 +55,8 @@ class Question(BaseModel):
     answer: str | None = None
     verifier: dict[str, Any] | None = None
     kind: str = "auto"
+    task: str = ""
+    bin: int = 0
 
     @property
     def key(self) -> str:

@@ -29,7 +29,7 @@ class Judging:
         """One verdict each; an answer that was cut is wrong. Raises `DataRefused` for a rule that is none."""
         if question.verifier is not None:
             return await self._by_rule(question, answers)
-        kind = _kind(question)
+        kind = kind_of(question)
         read = [read_answer(kind, answer.text) if answer.is_whole else None for answer in answers]
         wanted = read_answer(kind, question.answer) if question.answer is not None else await self._majority(kind, read)
         if wanted is None:
@@ -53,7 +53,7 @@ class Judging:
             raise DataRefused(f"{question.verifier} is no rule that can judge: {error}") from error
         if not verifier.is_exact:
             raise DataRefused(f"{question.verifier} is no rule: it needs a model")
-        task = Task(question=question.messages[-1].content, prefix=(), kind=_kind(question))
+        task = Task(question=question.messages[-1].content, prefix=(), kind=kind_of(question))
         candidates = [
             Candidate(index, answer.text, (), "stop" if answer.is_whole else "length") for index, answer in enumerate(answers)
         ]
@@ -70,7 +70,7 @@ _NO_MODEL = cast(Model, None)
 """Rules ask no model."""
 
 
-def _kind(question: Question) -> AnswerKind:
+def kind_of(question: Question) -> AnswerKind:
     """As the data says, else as its answer looks, else as the server would guess from the question."""
     if question.kind != "auto":
         try:

@@ -42,13 +42,19 @@ class Address:
 @contextmanager
 def preloaded(adapters: Mapping[str, Path]) -> Iterator[list[str]]:
     """Options of `ponder serve` with which it serves these adapters, by name."""
+    slots = len(adapters) + 1 if adapters else 0
+    with preloaded_folder(adapters) as (folder, rank):
+        yield ["--adapter-slots", str(slots), "--adapter-preload-dir", str(folder), "--max-adapter-rank", str(rank)]
+
+
+@contextmanager
+def preloaded_folder(adapters: Mapping[str, Path]) -> Iterator[tuple[Path, int]]:
+    """A folder with these adapters by name, and the rank that slots must have for them."""
     ranks = [read_config(place / CONFIG_FILE).r for place in adapters.values()]
-    rank = max([MIN_RANK, *(1 << (rank - 1).bit_length() for rank in ranks)])
     with tempfile.TemporaryDirectory() as folder:
         for name, place in adapters.items():
             (Path(folder) / name).symlink_to(place.resolve(), target_is_directory=True)
-        slots = len(adapters) + 1 if adapters else 0
-        yield ["--adapter-slots", str(slots), "--adapter-preload-dir", folder, "--max-adapter-rank", str(rank)]
+        yield Path(folder), max([MIN_RANK, *(1 << (rank - 1).bit_length() for rank in ranks)])
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from benchmarks import servers
 from benchmarks.quality.asking import Work, ask
 from benchmarks.quality.records import Log
 from benchmarks.quality.tasks import NotInstalled
-from benchmarks.suite import questions
+from benchmarks.suite import pooled, questions
 from benchmarks.suite.families import BINS, FAMILIES, TRAINING
 from benchmarks.suite.questions import Example
 from benchmarks.suite.report import report
@@ -26,6 +26,8 @@ def main() -> None:
     try:
         if arguments.what == "run":
             _run(arguments)
+        elif arguments.what == "pooled":
+            pooled.report(arguments.pool, arguments.name)
         elif arguments.what == "report":
             report(questions.tasks(), is_saved=not arguments.dry)
         else:
@@ -49,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--families", nargs="+", help="by default all that may be trained on, or all of the test")
         command.add_argument("--out", type=Path, required=True)
     _add_run(commands.add_parser("run", help="ask a server of its own; kill it whenever you like, or give --minutes"))
+    replayed = commands.add_parser("pooled", help="strategies replayed over a pool that `ponder calibrate` drew")
+    replayed.add_argument("pool", type=Path)
+    replayed.add_argument("--name", required=True, help="of the table")
     shown = commands.add_parser("report", help="tables of all records")
     shown.add_argument("--dry", action="store_true", help="print only, save nothing")
     return parser
