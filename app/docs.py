@@ -95,7 +95,10 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 def benchmarks() -> str:
     """The tables of the last benchmark runs, with the machine."""
     parts = []
-    for path in (*sorted(RESULTS.glob("*.json")), *sorted(RESULTS.glob("suite/summary.json"))):
+    for path in (
+        *sorted(RESULTS.glob("*.json")),
+        *sorted(set(RESULTS.glob("suite/*.json")) - {RESULTS / "suite" / "details.json"}),
+    ):
         result = json.loads(path.read_text(encoding="utf-8"))
         machine = result["machine"]
         where = f"{machine['processor']}, {machine['cores']} cores, {machine['dtype']}, {machine['date']}"

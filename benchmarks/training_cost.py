@@ -88,7 +88,7 @@ def main() -> None:
     run.add_argument("--distilled", type=Path, required=True, help="OUT of `ponder train distill` on these questions")
     run.add_argument("--epochs", type=float, default=2)
     run.add_argument("--every", type=int, default=25, help="steps between looks")
-    run.add_argument("--asked", type=int, default=50, help="validation questions of each family and bin")
+    run.add_argument("--asked", type=int, default=25, help="validation questions of each family and bin")
     memory = commands.add_parser("memory", help="peak of a few steps")
     memory.add_argument("--model", required=True)
     memory.add_argument("--data", type=Path, required=True)

@@ -12,10 +12,11 @@ from app.calibration.pool import read_pool
 from app.calibration.replay import JUDGE, Question, Replayed
 from benchmarks.quality.stats import wilson
 from benchmarks.report import Table
+from benchmarks.suite.families import FAMILIES
 from strategies.answers import Equivalence
 from strategies.strategy import Tools
 
-ORDERS = 8
+ORDERS = 4
 """Of the samples, each for itself a run that could have been."""
 
 SIZES = (4, 8, 16)
@@ -35,22 +36,25 @@ PLANS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def report(path: Path, name: str) -> None:
-    """Print and save the table of a pool."""
+    """Print and save the table of a pool: of the questions of the suite alone, whatever else is in it."""
     how, drawn = read_pool(path)
-    questions = [Question(one, how) for one in drawn]
-    is_judged = how.verifier is not None
-    rows = asyncio.run(_rows(questions, is_judged=is_judged))
-    table = Table(f"suite/{name}", f"Replayed on {len(questions)} questions, {ORDERS} orders", "ponder calibrate", rows)
+    questions = [Question(one, how) for one in drawn if one.task in FAMILIES]
+    rows = asyncio.run(_rows(questions, is_judged=how.verifier is not None))
+    title = (
+        f"Strategies with the adapter, replayed on {len(questions)} questions of the suite, {ORDERS} orders of their samples"
+    )
+    if how.verifier is not None:
+        title += f"; AUROC of the verifier {auroc(questions):.2f}"
+    table = Table(f"suite/{name}", title, f"benchmarks.suite pooled OUT/pool.jsonl --name {name}", rows)
     print(table.markdown())
     table.save()
-    if is_judged:
-        print(f"AUROC of the verifier: {auroc(questions):.3f}")
 
 
 async def _rows(questions: Sequence[Question], *, is_judged: bool) -> list[dict[str, Any]]:
     equivalence = Equivalence()
     tools = Tools(equivalence=equivalence, vocab_size=1)
-    rows = [_row("direct", 1, [[one.replay_greedy() for one in questions]])]
+    bins = [one.drawn.bin for one in questions]
+    rows = [_row("direct", 1, [[one.replay_greedy() for one in questions]], bins)]
     try:
         for name, (strategy, params) in PLANS.items():
             if is_judged or "verifier" not in name:
@@ -59,24 +63,31 @@ async def _rows(questions: Sequence[Question], *, is_judged: bool) -> list[dict[
                         await asyncio.gather(*(one.replay(strategy, {**params, "n": n}, tools, seed) for one in questions))
                         for seed in range(ORDERS)
                     ]
-                    rows.append(_row(name, n, runs))
+                    rows.append(_row(name, n, runs, bins))
     finally:
         equivalence.close()
     return rows
 
 
-def _row(name: str, n: int, runs: Sequence[Sequence[Replayed]]) -> dict[str, Any]:
+def _row(name: str, n: int, runs: Sequence[Sequence[Replayed]], bins: Sequence[int]) -> dict[str, Any]:
     every = [one for run in runs for one in run]
-    size = len(runs[0])
+    size = len(bins)
     accuracy = statistics.fmean(one.is_right for one in every)
     low, high = wilson(round(accuracy * size), size)
+    by_bin = {
+        f"bin {number}": round(
+            100 * statistics.fmean(one.is_right for run in runs for one, of in zip(run, bins, strict=True) if of == number), 1
+        )
+        for number in sorted(set(bins))
+    }
     return {
         "plan": name,
         "n": n,
         "accuracy %": f"{100 * accuracy:.1f} ({100 * low:.1f} to {100 * high:.1f})",
-        "GFLOP/question": round(statistics.fmean(one.flops for one in every) / 1e9, 1),
-        "of them verifying": round(statistics.fmean(one.verified for one in every) / 1e9, 1),
-        "drawn": round(statistics.fmean(one.num_drawn for one in every), 1),
+        **by_bin,
+        "TFLOP/question": round(statistics.fmean(one.flops for one in every) / 1e12, 3),
+        "of them verifying": round(statistics.fmean(one.verified for one in every) / 1e12, 3),
+        "candidates": round(statistics.fmean(one.num_drawn for one in every), 1),
     }
 
 

@@ -1,13 +1,10 @@
-"""Arithmetic as lines of small steps, for a model that reads numbers digit by digit: nothing is carried in the head beyond two digits.
+"""Arithmetic as lines of small steps, for a model that reads numbers digit by digit: nothing is carried in the head beyond a single digit.
 
 `478+356=700+120+14=820+14=834`: place by place first, then together. Differences keep their signs, so nothing is borrowed:
-`834-356=500-20-2=480-2=478`. What comes out negative is turned round first: `34-78=-(78-34)=-44`.
+`834-356=500-20-2=480-2=478`. What comes out negative is turned round first: `34-78=-(78-34)=-(40+4)=-44`.
 """
 
 from itertools import zip_longest
-
-DIRECT = 100
-"""Sums of numbers below it are written down at once, and those of a single digit and any number."""
 
 
 def add(a: int, b: int) -> str:
@@ -21,7 +18,7 @@ def add(a: int, b: int) -> str:
         first, second = second, first
     plain, sizes = f"{first}{second:+d}", sorted((abs(a), abs(b)))
     sides = [plain] if plain != head and sizes[1] >= 10 else []
-    parts = _by_place(first, second) if sizes[1] >= DIRECT and sizes[0] >= 10 else []
+    parts = _by_place(first, second) if sizes[0] >= 10 else []  # a single digit is added at once
     sides += folded(parts) if len(parts) > 1 else [str(abs(total))]
     return "=".join([head, *(_negated(side) if is_negative else side for side in sides)])
 

@@ -35,12 +35,12 @@ def number_sorting(entry: Entry) -> str:
 
 
 def letter_counting(entry: Entry) -> str:
-    """Each word spelled, how often the letter is in it, and how often so far."""
+    """Each word, spelled, how often the letter is in it, and how often so far."""
     lines, total = [], 0
     for word in entry["span"]:
         count = word.lower().count(entry["target_letter"])
         total += count
-        lines.append(f"{' '.join(word.lower())}: +{count}={total}")
+        lines.append(f"{word}: {' '.join(word.lower())}: +{count}={total}")
     return ended(lines, total)
 
 
@@ -55,13 +55,18 @@ def time_intervals(entry: Entry) -> str:
     units = ("s", "min", "h")[entry["expected_format"].count(":") == 1 :]
     start, end = (datetime.fromisoformat(entry[key]) for key in ("start_time", "end_time"))
     times = [(time.second, time.minute, time.hour)[-len(units) :] for time in (start, end)]
-    lines, made, borrowed = [], [], 0
+    lines, made, borrowed = [], [], False
     for unit, before, after in zip(units, *times, strict=True):
-        difference = after - before - borrowed
-        line = f"{unit}: {after}-{before}{'-1' * borrowed}={difference}"
-        borrowed = difference < 0
-        lines.append(line + (f", +60={difference + 60}" if borrowed else ""))
-        made.append(difference + 60 * borrowed)
+        difference = after - before
+        steps = [add(after, -before)]
+        if borrowed:
+            steps.append(add(difference, -1))
+            difference -= 1
+        if borrowed := difference < 0:
+            steps.append(add(difference, 60))
+            difference += 60
+        lines.append(f"{unit}: {', '.join(steps)}")
+        made.append(difference)
     return ended(lines, ":".join(f"{part:02d}" for part in reversed(made)))
 
 
