@@ -56,7 +56,7 @@ cat "$work"/more-*.jsonl > "$work/more.jsonl"
 # Questions that the generator has not seen: on those that it has, it would be right too often. Who can solve can judge: it begins there.
 data prompts "$work/prompts.jsonl" --split train --per-setting 10 --skip 800
 .venv/bin/ponder train verifier --prompts "$work/prompts.jsonl" --generator "$work/reasoning" --start "$work/reasoning" \
-  --out "$work/verifier" --samples 6 --max-tokens 320 --batch 32 --at-once 32 --learning-rate 5e-4 --every 20 --concurrency 12
+  --out "$work/verifier" --samples 6 --max-tokens 320 --batch 32 --at-once 8 --learning-rate 5e-4 --every 20 --concurrency 12
 
 for name in reasoning verifier; do
   rm -rf "$shipped/$name"
