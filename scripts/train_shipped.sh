@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train again what is shipped for the embedded model: data by rule from fixed seeds, an adapter that reasons, one that judges it.
+# Train again what is shipped for the embedded model: data by rule from fixed seeds, two rounds of LoRA.
 # Each step goes on where it was stopped and is not done again; WORK=folder keeps what lies between.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -53,15 +53,8 @@ cat "$work"/more-*.jsonl > "$work/more.jsonl"
 .venv/bin/ponder train lora --start "$work/first" --data "$work/more.jsonl" --out "$work/reasoning" "${lora[@]}" \
   --learning-rate 1e-3 --every 20
 
-# Questions that the generator has not seen: on those that it has, it would be right too often. Who can solve can judge: it begins there.
-data prompts "$work/prompts.jsonl" --split train --per-setting 10 --skip 800
-.venv/bin/ponder train verifier --prompts "$work/prompts.jsonl" --generator "$work/reasoning" --start "$work/reasoning" \
-  --out "$work/verifier" --samples 6 --max-tokens 320 --batch 32 --at-once 8 --learning-rate 5e-4 --every 20 --concurrency 12
-
-for name in reasoning verifier; do
-  rm -rf "$shipped/$name"
-  mkdir -p "$shipped/$name"
-  for file in adapter_config.json adapter_model.safetensors ponder.json run_card.json README.md; do
-    if [ -e "$work/$name/$file" ]; then cp "$work/$name/$file" "$shipped/$name/"; fi
-  done
+rm -rf "$shipped/reasoning"
+mkdir -p "$shipped/reasoning"
+for file in adapter_config.json adapter_model.safetensors run_card.json README.md; do
+  cp "$work/reasoning/$file" "$shipped/reasoning/"
 done
