@@ -35,7 +35,7 @@ async def _draw(options: CalibrateOptions, questions: Sequence[Question]) -> Non
     judging = Judging()
     try:
         async with _service(options, adapters) as service:
-            how = await _how(options, service)
+            how = _how(options, service)
             pool = Pool(options.out / "pool.jsonl", how)
             judge = JUDGES if options.verifier else None
             drawer = Drawer(service, Ref(ANSWERS) if options.adapter else None, judge, judging, how)
@@ -45,11 +45,10 @@ async def _draw(options: CalibrateOptions, questions: Sequence[Question]) -> Non
         judging.close()
 
 
-async def _how(options: CalibrateOptions, service: Service) -> How:
+def _how(options: CalibrateOptions, service: Service) -> How:
     architecture = service.engine.card.architecture
     if options.adapter is not None and service.adapters is not None:
-        async with service.adapters.lease([Ref(ANSWERS)], patience=None) as [lease]:
-            architecture = architecture.with_lora(lease.version.parameters)
+        architecture = architecture.with_lora(service.adapters.find(Ref(ANSWERS)).parameters)
     return How(
         model=Path(options.model).name,
         adapter=digest_of(options.adapter) if options.adapter else None,

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from adapters.training.verdicts import auroc
 from app.calibration.pool import read_pool
 from app.calibration.replay import JUDGE, Question, Replayed
 from benchmarks.quality.stats import wilson
@@ -44,7 +43,9 @@ def report(path: Path, name: str) -> None:
         f"Strategies with the adapter, replayed on {len(questions)} questions of the suite, {ORDERS} orders of their samples"
     )
     if how.verifier is not None:
-        title += f"; AUROC of the verifier {auroc(questions):.2f}"
+        samples = [sample for one in questions for sample in one.drawn.samples]
+        worth = auroc([sample.score or 0.0 for sample in samples], [sample.is_right for sample in samples])
+        title += f"; AUROC of the verifier {worth:.2f}"
     table = Table(f"suite/{name}", title, f"benchmarks.suite pooled OUT/pool.jsonl --name {name}", rows)
     print(table.markdown())
     table.save()
@@ -89,14 +90,3 @@ def _row(name: str, n: int, runs: Sequence[Sequence[Replayed]], bins: Sequence[i
         "of them verifying": round(statistics.fmean(one.verified for one in every) / 1e12, 3),
         "candidates": round(statistics.fmean(one.num_drawn for one in every), 1),
     }
-
-
-def auroc(questions: Sequence[Question]) -> float:
-    """That a right sample is scored higher than a wrong one, over all samples together; ties count half."""
-    samples = [sample for one in questions for sample in one.drawn.samples]
-    scores = np.array([sample.score or 0.0 for sample in samples])
-    right = np.array([sample.is_right for sample in samples])
-    ranks = np.searchsorted(np.sort(scores), scores, "left") + np.searchsorted(np.sort(scores), scores, "right")
-    positives, negatives = right.sum(), (~right).sum()
-    above = (ranks[right] / 2 + 0.5).sum() - positives * (positives + 1) / 2
-    return float(above / (positives * negatives))
