@@ -17,6 +17,8 @@ TIMEOUT_S = 1800.0
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
 
+STRATEGY_HEADER = "X-Ponder-Strategy"
+
 REFUSED = frozenset({400, 413, 422})
 """Statuses of one request that cannot be answered, as one that is longer than the model's context."""
 
@@ -42,6 +44,8 @@ class HttpSampler:
         self._client = client
         self._model = model
         self._options = {"temperature": temperature, "max_tokens": max_tokens}
+        # One answer is a sample like the others, not what `auto` makes of several; `model@strategy` says itself what is wanted.
+        self._headers = {} if "@" in model else {STRATEGY_HEADER: "direct"}
         self._patience = patience
 
     async def sample(self, question: Question, n: int, seed: int) -> Samples:
@@ -85,7 +89,7 @@ class HttpSampler:
 
     async def _once(self, path: str, body: dict[str, Any]) -> httpx.Response:
         try:
-            response = await self._client.post(path, json=body, timeout=TIMEOUT_S)
+            response = await self._client.post(path, json=body, headers=self._headers, timeout=TIMEOUT_S)
         except httpx.TransportError as error:
             raise _Passing(f"{type(error).__name__}: {error}") from error
         if response.status_code in AGAIN:

@@ -46,6 +46,16 @@ async def test_ponder_answers_together_and_tells_the_cost(serve):
 
 
 @pytest.mark.anyio
+async def test_one_answer_is_one_sample_and_not_the_winner_of_a_vote(serve):
+    """`auto` would have several vote; a name with a strategy in it says what is wanted."""
+    async with serve() as served:
+        await sampler(served.client).sample(QUESTION, 1, seed=1)
+        assert len(served.engine.branches) == 1
+        await sampler(served.client, "scripted@self_consistency").sample(QUESTION, 1, seed=1)
+        assert len(served.engine.branches) > 2
+
+
+@pytest.mark.anyio
 async def test_a_server_that_gives_one_answer_is_asked_for_the_rest():
     client, asked = other_server(reply("a"), reply("b"), reply("c", finish_reason="length"))
     samples = await sampler(client).sample(QUESTION, 3, seed=5)
