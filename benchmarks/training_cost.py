@@ -1,9 +1,9 @@
-"""What training costs: LoRA and QLoRA against full fine-tuning, on a data set's own answers and on a teacher's, to the same accuracy.
+"""What training costs: LoRA and QLoRA against full fine-tuning, to the same accuracy, on a data set's own answers and on a teacher's.
 
 `run` trains one way after another, each in a process of its own, and asks each model greedily as it goes; `memory` looks at the peak of a
 few steps of a larger model; `report` makes the table. Killed runs go on. Time and FLOPs of asking are not counted: they are alike for all.
-The data are made by `benchmarks.suite prompts` (the conventional way learns the answers that are there, on all questions) and by
-`ponder train distill` from the same file (ours learns what the teacher answered rightly).
+The questions are made by `benchmarks.suite prompts` (with the final answers alone) and `data` (with worked solutions), and answered by
+`ponder train distill`, which keeps what the teacher answered rightly.
 """
 
 import argparse
@@ -11,12 +11,11 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerCallback
 
 from adapters.disk import write_whole
@@ -32,8 +31,7 @@ from app.training.surroundings import surroundings
 from benchmarks.quality.stats import wilson
 from benchmarks.report import Table
 from benchmarks.suite import questions
-from benchmarks.suite.families import FAMILIES
-from benchmarks.suite.questions import Example
+from benchmarks.training_looks import num_right, served
 
 FOLDER = Path(__file__).parent / "results" / "training"
 CURVES, RUNS = FOLDER / "curves.jsonl", FOLDER / "runs.jsonl"
@@ -41,10 +39,12 @@ WORK = Path(".training-cost")
 
 TASKS = ("chain_sum", "basic_arithmetic", "simple_equations", "leg_counting")
 BINS = [1, 2]
-MAX_NEW_TOKENS = 256
-ASKED_TOGETHER = 100
+LOOKS = (20, 40, 60, 80, 100, 120, 160, 200)
+"""Steps after which the model is asked, and after the last."""
 
-CONVENTIONAL = "full fine-tuning, the data set's own answers"
+CHECKPOINT_EVERY = 20
+ROWS, ROW_TOKENS = 2, 384
+"""A step learns as many tokens in each way: rows are packed full. In longer rows there would be few steps to look at."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Way:
     """One way to train.
 
     Attributes:
-        answers: `own`, the data set's, or `teacher`, verified.
+        answers: `bare` final ones of the data set, its `worked` solutions, or a `teacher`'s, verified.
         learning_rate: full fine-tuning wants a tenth of LoRA's (Schulman et al. 2025).
 
     """
@@ -70,13 +70,14 @@ class Way:
 
 
 WAYS = (
-    # the baseline gets the best of three rates, the others a guess
-    *(Way(CONVENTIONAL, "full", "own", rate) for rate in (1e-4, 3e-5, 3e-4)),
-    Way("full fine-tuning, a teacher's verified answers", "full", "teacher", 1e-4),
-    Way("LoRA, the data set's own answers", "lora", "own", 1e-3),
-    Way("LoRA, a teacher's verified answers", "lora", "teacher", 1e-3),
-    Way("QLoRA, a teacher's verified answers", "qlora", "teacher", 1e-3, "adamw_8bit"),
+    Way("full fine-tuning, bare answers", "full", "bare", 1e-4),
+    Way("full fine-tuning, bare answers", "full", "bare", 3e-4),
+    Way("full fine-tuning, worked solutions", "full", "worked", 1e-4),
+    Way("LoRA, worked solutions", "lora", "worked", 1e-3),
+    Way("LoRA, the teacher's", "lora", "teacher", 1e-3),
+    Way("QLoRA, the teacher's", "qlora", "teacher", 1e-3, "adamw_8bit"),
 )
+"""Bare answers get two rates, since little is learned at the first."""
 
 
 def main() -> None:
@@ -84,11 +85,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training_cost", description=__doc__)
     commands = parser.add_subparsers(dest="what", required=True)
     run = commands.add_parser("run", help="train and ask")
-    run.add_argument("--prompts", type=Path, required=True, help="questions with the data set's own answers")
+    run.add_argument("--prompts", type=Path, required=True, help="questions, by `benchmarks.suite prompts`")
+    run.add_argument("--worked", type=Path, required=True, help="the same with worked solutions, by `benchmarks.suite data`")
     run.add_argument("--distilled", type=Path, required=True, help="OUT of `ponder train distill` on these questions")
     run.add_argument("--epochs", type=float, default=2)
-    run.add_argument("--every", type=int, default=25, help="steps between looks")
-    run.add_argument("--asked", type=int, default=25, help="validation questions of each family and bin")
+    run.add_argument("--asked", type=int, default=20, help="validation questions of each family and bin")
     memory = commands.add_parser("memory", help="peak of a few steps")
     memory.add_argument("--model", required=True)
     memory.add_argument("--data", type=Path, required=True)
@@ -102,22 +103,24 @@ def main() -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    teacher = arguments.distilled.with_name(f"{arguments.distilled.name}.chosen.jsonl")
-    drawn = _lines(arguments.distilled.with_name(f"{arguments.distilled.name}.samples.jsonl"))
-    drawn = [one for one in drawn if one["how"] == drawn[-1]["how"]]  # the teacher's that was asked last
     WORK.mkdir(exist_ok=True)
-    own = WORK / "own.jsonl"
+    bare = WORK / "bare.jsonl"
     asked = read_questions(arguments.prompts)
     chats = [[*(message.model_dump() for message in one.messages), _answer(one.answer)] for one in asked]
-    write_lines(own, [{"messages": chat} for chat in chats])
+    write_lines(bare, [{"messages": chat} for chat in chats])
+    teacher = arguments.distilled.with_name(f"{arguments.distilled.name}.chosen.jsonl")
+    data = {"bare": bare, "worked": arguments.worked, "teacher": teacher}
+    drawn = _lines(arguments.distilled.with_name(f"{arguments.distilled.name}.samples.jsonl"))
+    drawn = [one for one in drawn if one["how"] == drawn[-1]["how"]]  # the teacher's that was asked last
     for number, way in enumerate(WAYS):
         out = WORK / f"{number}"
+        if any(line["way"] == way.label and not line["is_memory"] for line in _lines(RUNS)):
+            continue
         if not out.exists():
             _forget(way)
-        recipe = {"epochs": arguments.epochs, "batch": 8, "every": arguments.every}
+        recipe = {"epochs": arguments.epochs, "every": CHECKPOINT_EVERY, "batch": ROWS, "context": ROW_TOKENS}
         charged = sum(one["flops"] or 0 for one in drawn) if way.answers == "teacher" else 0
-        data = own if way.answers == "own" else teacher
-        _in_a_process(way, DEFAULT_MODEL, data, out=out, recipe=recipe, asked=arguments.asked, charged=charged)
+        _in_a_process(way, DEFAULT_MODEL, data[way.answers], out=out, recipe=recipe, asked=arguments.asked, charged=charged)
 
 
 def _answer(answer: str | None) -> dict[str, str]:
@@ -135,10 +138,9 @@ def _forget(way: Way) -> None:
 def _memory(arguments: argparse.Namespace) -> None:
     """The same batch and length for all, activations recomputed, logits in chunks and only where something is learned."""
     recipe = {"max_steps": 3, "batch": 4, "at_once": 4, "context": 256, "recompute": True, "every": 1000}
-    for way in WAYS:
-        if way.answers == "teacher":
-            out = WORK / f"memory-{way.method}"
-            _in_a_process(way, arguments.model, arguments.data, out=out, recipe=recipe, asked=0, charged=0)
+    for way in {way.method: way for way in WAYS}.values():
+        out = WORK / f"memory-{way.method}"
+        _in_a_process(way, arguments.model, arguments.data, out=out, recipe=recipe, asked=0, charged=0)
 
 
 def _in_a_process(way: Way, model: str, data: Path, *, out: Path, recipe: dict[str, Any], asked: int, charged: int) -> None:
@@ -152,7 +154,8 @@ def _one(given: dict[str, Any]) -> None:
     """Train one way; a line of the curve at each look, one of the memory at the end."""
     way = next(way for way in WAYS if way.label == given["way"])
     FOLDER.mkdir(parents=True, exist_ok=True)
-    examiner = _examiner(way, given["recipe"]["every"], given["asked"]) if given["asked"] else None
+    folder = base_folder(given["model"])
+    examiner = _examiner(way, folder, given["asked"]) if given["asked"] else None
     with surroundings(way.label) as around:
 
         def report(progress: Progress) -> None:
@@ -161,7 +164,6 @@ def _one(given: dict[str, Any]) -> None:
             around.report(progress)
 
         recipe = Recipe(method=way.method, learning_rate=way.learning_rate, optim=way.optim, **given["recipe"])
-        folder = base_folder(given["model"])
         out = Path(given["out"]).absolute()
         job = Job(model=folder, dtype=dtype(), data=Path(given["data"]), out=out, recipe=recipe)
         callbacks = (examiner,) if examiner is not None else ()
@@ -172,8 +174,8 @@ def _one(given: dict[str, Any]) -> None:
         file.write(json.dumps({**line, **more, "charged": given["charged"], "is_memory": not given["asked"]}) + "\n")
 
 
-def _examiner(way: Way, every: int, asked: int) -> Any:
-    """A callback of transformers that asks the validation questions greedily before the first step and every so many steps."""
+def _examiner(way: Way, folder: Path, asked: int) -> Any:
+    """A callback of transformers that asks the validation questions greedily as it goes."""
     found = [one for name in TASKS for number in BINS for one in questions.examples(name, number, "validation", asked)]
 
     class Examiner(TrainerCallback):
@@ -181,23 +183,19 @@ def _examiner(way: Way, every: int, asked: int) -> Any:
             self.tally = Tally()
             self.spent = 0.0
 
-        def on_train_begin(
-            self, _args: Any, state: Any, _control: Any, model: Any = None, processing_class: Any = None, **_: Any
-        ) -> None:
+        def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
             if state.global_step:  # resumed: seconds of asking before the checkpoint are among its seconds
                 self.spent = sum(one["asking"] for one in _curve(way) if one["step"] <= state.global_step)
-            else:
-                self._ask(0, model, processing_class)
 
         def on_step_end(
             self, _args: Any, state: Any, _control: Any, model: Any = None, processing_class: Any = None, **_: Any
         ) -> None:
-            if state.global_step % every == 0 or state.global_step == state.max_steps:
+            if state.global_step in LOOKS or state.global_step == state.max_steps:
                 self._ask(state.global_step, model, processing_class)
 
         def _ask(self, step: int, model: Any, tokenizer: Any) -> None:
             start = time.monotonic()
-            right = num_right(model, tokenizer, found)
+            right = num_right(served(model, folder), tokenizer, found)
             asking = time.monotonic() - start
             line = {
                 "way": way.label, "step": step, "right": right, "asked": len(found), "flops": self.tally.flops,
@@ -209,26 +207,6 @@ def _examiner(way: Way, every: int, asked: int) -> Any:
             print(f"{way.label}: step {step}, {right} of {len(found)} right, asked for {asking:.0f} s", flush=True)
 
     return Examiner()
-
-
-def num_right(model: Any, tokenizer: Any, asked: Sequence[Example]) -> int:
-    """Right greedy answers. Questions of like length are asked together."""
-    model.eval()
-    tokenizer.padding_side = "left"
-    right = 0
-    ordered = sorted(asked, key=lambda one: len(one.prompt))
-    for start in range(0, len(ordered), ASKED_TOGETHER):
-        some = ordered[start : start + ASKED_TOGETHER]
-        chats = [[{"role": "user", "content": one.prompt}] for one in some]
-        inputs = tokenizer.apply_chat_template(
-            chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
-        ).to(model.device)
-        with torch.no_grad():
-            ids = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False, use_cache=True)
-        texts = tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        right += sum(FAMILIES[one.family].kind.is_right(text, one.answer) for one, text in zip(some, texts, strict=True))
-    model.train()
-    return right
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -248,34 +226,48 @@ def _kept(curve: Sequence[dict[str, Any]]) -> list[float]:
 
 
 def _report() -> None:
-    """FLOPs and minutes of each way to the best accuracy that the conventional way reaches, and peak memory."""
+    """Of each way the best accuracy, and what it takes to the best of full fine-tuning on each kind of answers; peak memory."""
     runs = _lines(RUNS)
-    curves = {way.label: _curve(way) for way in WAYS}
-    best = {label: max(_kept(curve), default=0.0) for label, curve in curves.items()}
-    target = max(best[way.label] for way in WAYS if way.name == CONVENTIONAL)
+    curves = {way.label: curve for way in WAYS if (curve := _curve(way))}
+    targets = {answers: _target(curves, answers) for answers in ("bare", "worked")}
     peaks = {one["method"]: one for one in runs if one["is_memory"]}
     rows = []
     for way in WAYS:
-        curve = curves[way.label]
-        reached = next((one for one, share in zip(curve, _kept(curve), strict=True) if share >= target), None)
-        run = next((one for one in reversed(runs) if one["way"] == way.label and not one["is_memory"]), {})
-        low, high = wilson(round(best[way.label] * curve[0]["asked"]), curve[0]["asked"]) if curve else (0.0, 0.0)
+        if (curve := curves.get(way.label)) is None:
+            continue
+        run = next((one for one in reversed(runs) if one["way"] == way.label and not one["is_memory"]), None)
+        best, num = max(_kept(curve)), curve[0]["asked"]
+        low, high = wilson(round(best * num), num)
         peak = peaks.get(way.method)
         rows.append(
             {
                 "way": way.label,
-                "examples": run.get("examples", ""),
-                "best accuracy": f"{best[way.label]:.1%} ({low:.1%} to {high:.1%})",
-                f"TFLOP to {target:.1%}": f"{reached['flops'] / 1e12:,.1f}" if reached else "not reached",
-                "with the teacher's": f"{(reached['flops'] + run.get('charged', 0)) / 1e12:,.1f}" if reached else "",
-                "minutes to it": f"{reached['seconds'] / 60:.1f}" if reached else "",
-                "TFLOP, minutes in all": f"{run['flops'] / 1e12:,.1f}, {curve[-1]['seconds'] / 60:.1f}" if run else "",
+                "examples": run["examples"] if run else "",
+                "best accuracy": f"{best:.1%} ({low:.1%} to {high:.1%})",
+                "in all": _spent(curve[-1]),
+                **{f"to {share:.1%} (full, {answers})": _reached(curve, share) for answers, share in targets.items()},
                 "peak GiB": f"{peak['peak_bytes'] / 2**30:.2f} ({peak['model']})" if peak else "",
             }
         )
-    table = Table("training", "Training to the accuracy of the conventional way", "benchmarks.training_cost run", rows)
+    charged = max((one["charged"] for one in runs), default=0)
+    title = f"Training to the accuracy of full fine-tuning; the teacher's answers took {charged / 1e12:,.0f} TFLOP besides"
+    table = Table("training", title, "benchmarks.training_cost run", rows)
     table.save()
     print(table.markdown())
+
+
+def _target(curves: Mapping[str, Sequence[dict[str, Any]]], answers: str) -> float:
+    full = [curves[way.label] for way in WAYS if way.method == "full" and way.answers == answers and way.label in curves]
+    return max((max(_kept(curve)) for curve in full), default=1.0)
+
+
+def _reached(curve: Sequence[dict[str, Any]], target: float) -> str:
+    look = next((one for one, share in zip(curve, _kept(curve), strict=True) if share >= target), None)
+    return _spent(look) if look else "not reached"
+
+
+def _spent(look: Mapping[str, Any]) -> str:
+    return f"{look['flops'] / 1e12:,.1f} TFLOP, {look['seconds'] / 60:.1f} min"
 
 
 if __name__ == "__main__":
