@@ -30,15 +30,13 @@ from app.training.commands import base_folder, dtype
 from app.training.surroundings import surroundings
 from benchmarks.quality.stats import wilson
 from benchmarks.report import Table
-from benchmarks.suite import questions
-from benchmarks.training_looks import num_right, served
+from benchmarks.training_looks import num_right
 
 FOLDER = Path(__file__).parent / "results" / "training"
 CURVES, RUNS = FOLDER / "curves.jsonl", FOLDER / "runs.jsonl"
 WORK = Path(".training-cost")
 
 TASKS = ("chain_sum", "basic_arithmetic", "simple_equations", "leg_counting")
-BINS = [1, 2]
 LOOKS = (20, 40, 60, 80, 100, 120, 160, 200)
 """Steps after which the model is asked, and after the last."""
 
@@ -176,7 +174,6 @@ def _one(given: dict[str, Any]) -> None:
 
 def _examiner(way: Way, folder: Path, asked: int) -> Any:
     """A callback of transformers that asks the validation questions greedily as it goes."""
-    found = [one for name in TASKS for number in BINS for one in questions.examples(name, number, "validation", asked)]
 
     class Examiner(TrainerCallback):
         def __init__(self) -> None:
@@ -195,16 +192,16 @@ def _examiner(way: Way, folder: Path, asked: int) -> Any:
 
         def _ask(self, step: int, model: Any, tokenizer: Any) -> None:
             start = time.monotonic()
-            right = num_right(served(model, folder), tokenizer, found)
+            right, of = num_right(model, tokenizer, folder, TASKS, asked)
             asking = time.monotonic() - start
             line = {
-                "way": way.label, "step": step, "right": right, "asked": len(found), "flops": self.tally.flops,
+                "way": way.label, "step": step, "right": right, "asked": of, "flops": self.tally.flops,
                 "tokens": self.tally.tokens, "seconds": max(self.tally.seconds - self.spent, 0.0), "asking": asking,
             }  # fmt: skip
             self.spent += asking
             with CURVES.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-            print(f"{way.label}: step {step}, {right} of {len(found)} right, asked for {asking:.0f} s", flush=True)
+            print(f"{way.label}: step {step}, {right} of {of} right, asked for {asking:.0f} s", flush=True)
 
     return Examiner()
 

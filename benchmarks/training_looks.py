@@ -1,5 +1,13 @@
-"""How right a model in training answers: a copy of it, as it would be served, is asked greedily."""
+"""How right a model in training answers: it is written to a folder as it would be served, and this server's engine answers greedily.
 
+`python -m benchmarks.training_looks FOLDER ASKED TASK…` is a process of its own, which gives its memory back.
+"""
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,55 +16,73 @@ import torch
 from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM
 
+from app.asks import Ask, Caller
+from app.engine.build import build_engine
+from app.main import running
+from app.service import Service
+from app.settings import Settings
+from benchmarks.suite import questions
 from benchmarks.suite.families import FAMILIES
 from benchmarks.suite.questions import Example
 
-ASKED_TOGETHER = 100
-ROUNDS = (16, 48, 64, 128)
-"""Tokens after which what has ended is taken out of the batch: most answers are short, and a few never end."""
+BINS = (1, 2)
+MAX_TOKENS = 256
 
 
-def served(model: Any, folder: Path) -> Any:
+def num_right(model: Any, tokenizer: Any, base: Path, tasks: Sequence[str], asked: int) -> tuple[int, int]:
+    """Right greedy answers, and how many were asked for: the first `asked` validation questions of each task and bin."""
+    with tempfile.TemporaryDirectory() as folder:
+        _served(model, base).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        command = [sys.executable, "-m", "benchmarks.training_looks", folder, str(asked), *tasks]
+        *_, last = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    right, of = last.split()
+    return int(right), int(of)
+
+
+def _served(model: Any, base: Path) -> Any:
     """In bfloat16, adapters merged into the unquantised base: what is trained has weights in float32, or in 4 bits."""
-    copy = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    copy = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
     if isinstance(model, PeftModel):
         with_adapter = get_peft_model(copy, model.peft_config["default"])
         set_peft_model_state_dict(with_adapter, get_peft_model_state_dict(model))
-        copy = with_adapter.merge_and_unload()
-    else:
-        copy.load_state_dict(model.state_dict())
-    return copy.to(model.device).eval()
+        return with_adapter.merge_and_unload()
+    copy.load_state_dict(model.state_dict())
+    return copy
 
 
-def num_right(model: Any, tokenizer: Any, asked: Sequence[Example]) -> int:
-    """Right greedy answers. Questions of like length are asked together."""
-    tokenizer.padding_side = "left"
-    ordered = sorted(asked, key=lambda one: len(one.prompt))
-    right = 0
-    for start in range(0, len(ordered), ASKED_TOGETHER):
-        some = ordered[start : start + ASKED_TOGETHER]
-        texts = _answers(model, tokenizer, [one.prompt for one in some])
-        right += sum(FAMILIES[one.family].kind.is_right(text, one.answer) for one, text in zip(some, texts, strict=True))
-    return right
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training_looks", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("asked", type=int)
+    parser.add_argument("tasks", nargs="+")
+    arguments = parser.parse_args()
+    settings = [(name, number) for name in arguments.tasks for number in BINS]
+    found = [one for name, number in settings for one in questions.examples(name, number, "validation", arguments.asked)]
+    right = asyncio.run(_ask(arguments.folder, found))
+    print(right, len(found), flush=True)
 
 
-def _answers(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
-    chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    begun = tokenizer.apply_chat_template(chats, add_generation_prompt=True, return_dict=True)["input_ids"]
-    said: list[list[int]] = [[] for _ in prompts]
-    open_ones = list(range(len(prompts)))
-    for size in ROUNDS:
-        if not open_ones:
-            break
-        rows = [{"input_ids": [*begun[place], *said[place]]} for place in open_ones]
-        inputs = tokenizer.pad(rows, return_tensors="pt").to(model.device)
-        with torch.no_grad():
-            ids = model.generate(**inputs, max_new_tokens=size, do_sample=False)[:, inputs["input_ids"].shape[1] :].tolist()
-        for place, new in zip(open_ones, ids, strict=True):
-            said[place] += new
-        open_ones = [place for place in open_ones if tokenizer.eos_token_id not in said[place]]
-    return [tokenizer.decode(_until(ids, tokenizer.eos_token_id), skip_special_tokens=True) for ids in said]
+async def _ask(folder: Path, asked: Sequence[Example]) -> int:
+    settings = Settings(
+        model=str(folder), adapter_slots=0, max_model_len=1024, kv_cache_gib=2, max_branches=256, max_branches_per_key=4096,
+        max_waiting_branches=4096,
+    )  # fmt: skip
+    async with running(settings, build_engine(settings)) as service:
+        return sum(await asyncio.gather(*(_is_right(service, one) for one in asked)))
 
 
-def _until(ids: list[int], end: int) -> list[int]:
-    return ids[: ids.index(end)] if end in ids else ids
+async def _is_right(service: Service, one: Example) -> bool:
+    body = {"messages": [{"role": "user", "content": one.prompt}], "temperature": 0.0, "max_tokens": MAX_TOKENS}
+    ask = Ask(
+        id="look", bodies=(body,), is_chat=True, question=one.prompt, num_chars=len(one.prompt), strategy="direct",
+        temperature=0.0,
+    )  # fmt: skip
+    async with service.open(ask, Caller("training")) as session:
+        outcome = await session.run(lambda _number, _event: None)
+    return FAMILIES[one.family].kind.is_right(outcome.results[0].chosen[0].candidate.text, one.answer)
+
+
+if __name__ == "__main__":
+    main()
