@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help env env-bench adapters serve test test-fast test-vllm lint check format docs bench lock clean
+.PHONY: help env env-bench adapters policy serve test test-fast test-vllm lint check format docs bench lock clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ format: env ## Format, and write the generated parts of the documents
 
 adapters: env-bench ## Train again what is shipped for the embedded model; hours, goes on where it was stopped
 	scripts/train_shipped.sh
+
+policy: env-bench ## Measure again the policy of the shipped adapter; an hour, goes on where it was stopped
+	scripts/calibrate_shipped.sh
 
 bench: env-bench ## Run the benchmarks; ARGS="--quick" for a short look
 	$(BIN)/python -m benchmarks $(ARGS)

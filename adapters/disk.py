@@ -62,3 +62,22 @@ def _is_held(folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file that is written line by line; one that a kill has cut is taken away, so that the next stands for itself."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return whole.splitlines()
+
+
+def append_line(path: Path, line: str) -> None:
+    """To the end of such a file, at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from app import ask_view, client
 from app.client import Json, Url
-from app.routing.policy import Effort
+from app.routing.effort import Effort
 from app.settings import ClientSettings
 
 PATH = "/v1/chat/completions"
@@ -79,6 +79,22 @@ def ask(
             (_preview if dry_run else _answer)(server, body, as_json=as_json)
     except KeyboardInterrupt:  # the connection is closed by now, which ends the work on the server
         raise typer.Exit(130) from None
+
+
+def explain(
+    question: Question,
+    model: Model = None,
+    effort: EffortOption = None,
+    max_tokens: MaxTokens = None,
+    system: System = None,
+    as_json: Json = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Ask a running server how difficult a question is and what it would do; nothing is generated."""
+    ask(
+        question, model=model, effort=effort, max_tokens=max_tokens, system=system, dry_run=True, as_json=as_json, url=url, key=key
+    )  # fmt: skip
 
 
 def _given(**fields: Any) -> dict[str, Any]:
@@ -164,13 +180,18 @@ def _preview(server: httpx.Client, body: dict[str, Any], *, as_json: bool) -> No
     predicted = plan["predicted"]
     parameters = " ".join(f"{name}={json.dumps(value)}" for name, value in plan["plan"]["parameters"].items())
     seconds = predicted["seconds"]
+    difficulty = plan["difficulty"]
     rows = {
+        "difficulty": "not measured for this model" if difficulty is None else f"{difficulty:.2f}",
         "strategy": f"{plan['strategy']} {parameters}".rstrip(),
         "why": plan["plan"]["why"],
         "tokens": f"{predicted['tokens']:,} in {predicted['branches']} branches",
         "FLOPs": ask_view.flops(predicted["flops"]),
         "seconds": "not known" if seconds is None else f"{seconds:.3g}",
     }
+    for one in plan["alternatives"]:
+        worth = f"{one['accuracy']:.0%} right for {ask_view.flops(one['flops'])} in {one['branches']:.1f} branches"
+        rows[f"  {one['plan']}"] = f"{worth}, on questions as hard"
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")

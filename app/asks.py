@@ -6,8 +6,9 @@ from typing import Any
 
 from adapters.names import Ref
 from app.metering.meter import Budget
+from app.routing.effort import Effort
 from app.routing.pace import Prediction
-from app.routing.policy import Effort
+from app.routing.policy_file import Measured
 from strategies.base import AnswerKind, Result, StopReason
 
 
@@ -62,16 +63,28 @@ class Ask:
     is_watched: bool = False
     shows_nodes: bool = False
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the caller says how to sample."""
+        return any(body.get(name) is not None for body in self.bodies for name in ("temperature", "top_p", "top_k", "min_p"))
+
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a request would get and take, told without generating anything."""
+    """What a request would get and take, told without generating anything.
+
+    Attributes:
+        difficulty: from the prompt, None where nothing was measured; `alternatives`: what plans were worth on questions as hard.
+
+    """
 
     model: str
     strategy: str
     parameters: Mapping[str, Any]
     why: str
     is_calibrated: bool
+    difficulty: float | None
+    alternatives: tuple[Measured, ...]
     kind: AnswerKind
     prompt_tokens: int
     branches: int

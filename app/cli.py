@@ -24,6 +24,7 @@ app = typer.Typer(
 app.add_typer(adapters_cli.app, name="adapters")
 app.add_typer(train_cli.app, name="train")
 app.command()(ask_cli.ask)
+app.command()(ask_cli.explain)
 app.command(**train_cli.PASSED_ON)(train_cli.prune)
 app.command(**train_cli.PASSED_ON)(calibrate_cli.calibrate)
 logger = logging.getLogger("ponder")

@@ -5,6 +5,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Annotated, Any, NoReturn
 
 import httpx
@@ -56,6 +57,12 @@ def events(response: httpx.Response) -> Iterator[Any]:
 def fail(message: object) -> NoReturn:
     """End the command with status 1 and one line."""
     sys.exit(f"ponder: {one_line(str(message))}")
+
+
+def need(extra: str, *modules: str) -> None:
+    """End the command in one line when a library that comes with an extra is not installed."""
+    if missing := [name for name in modules if find_spec(name) is None]:
+        fail(f"{missing[0]} is not installed: pip install 'ponder[{extra}]'")
 
 
 def clean(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from app.calibration.options import CalibrateOptions
 from app.engine.reward_options import RewardModelOptions
 from app.settings import Settings
 from app.training.options import DistillOptions, LoraOptions, PruneOptions, QloraOptions, VerifierOptions
@@ -76,6 +77,16 @@ def training() -> str:
     return "\n".join(rows)
 
 
+def calibration() -> str:
+    """A row for each option of `ponder calibrate`."""
+    rows = ["| option | default | what it is |", "|---|---|---|"]
+    for name, field in CalibrateOptions.model_fields.items():
+        shown = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
+        default = "" if field.is_required() or shown is None else f"`{shown}`"
+        rows.append(f"| `--{name.replace('_', '-')}` | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
 _TRAINING: dict[str, type[BaseModel]] = {
     "lora": LoraOptions,
     "qlora": QloraOptions,
@@ -98,6 +109,7 @@ def benchmarks() -> str:
     for path in (
         *sorted(RESULTS.glob("*.json")),
         *sorted(set(RESULTS.glob("suite/*.json")) - {RESULTS / "suite" / "details.json"}),
+        *sorted(RESULTS.glob("policy/*.json")),
     ):
         result = json.loads(path.read_text(encoding="utf-8"))
         machine = result["machine"]
@@ -108,7 +120,7 @@ def benchmarks() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    part.__name__: part for part in (strategies, verifiers, reward_models, training, settings, benchmarks)
+    part.__name__: part for part in (strategies, verifiers, reward_models, calibration, training, settings, benchmarks)
 }
 
 

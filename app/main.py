@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,15 +17,16 @@ from adapters.registry import Registry
 from adapters.store import Store
 from adapters.weights import BaseModel
 from app.admission import Admission
-from app.api import adapters, chat, errors, models, ops, traces
+from app.api import adapters, chat, errors, feedback, models, ops, policies, traces
 from app.api.access import Access
 from app.api.middleware import BodyLimit, RequestId
 from app.asks import Limits
 from app.engine.base import Engine
 from app.engine.reward_model import RewardModel
+from app.feedback import Feedback
 from app.metering.meter import Budget
 from app.metering.metrics import Metrics
-from app.routing.policy import PriorPolicy
+from app.routing.policies import Policies
 from app.service import Service
 from app.settings import DEFAULT_MODEL, Settings
 from app.traces import Traces
@@ -34,6 +36,9 @@ from strategies.registry import Tools
 logger = logging.getLogger("ponder")
 
 ENGINE_CHECK_S = 0.2
+
+SHIPPED = Path(__file__).parent / "routing" / "shipped"
+"""Policies that come with the embedded model and its adapters, by the name that each is served under."""
 
 
 def create_app(
@@ -65,7 +70,7 @@ def create_app(
     app.state.settings = settings
     app.state.keep_alive = settings.keep_alive_seconds
     app.state.is_draining = is_draining
-    for router in (chat.router, models.router, traces.router, adapters.router, ops.router):
+    for router in (chat.router, models.router, traces.router, feedback.router, adapters.router, policies.router, ops.router):
         app.include_router(router)
     errors.install(app)
     upload = settings.max_adapter_bytes + settings.max_body_bytes  # the form around the files
@@ -122,11 +127,13 @@ def _service(settings: Settings, engine: Engine, equivalence: Equivalence, rewar
     return Service(
         engine,
         limits=limits,
-        policy=PriorPolicy(),
+        policies=Policies(settings.policy_dir.expanduser(), SHIPPED if settings.shipped_adapters else None),
+        base=Path(settings.model).name,
         admission=admission,
         tools=tools,
         metrics=metrics,
         traces=Traces(settings.max_traces, settings.max_trace_chars),
+        feedback=Feedback(settings.feedback_path and settings.feedback_path.expanduser(), engine.card.name, metrics),
         adapters=_registry(settings, engine, metrics) if engine.card.adapter_slots else None,
     )
 

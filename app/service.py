@@ -5,11 +5,9 @@ reasons of the client's. Knows neither HTTP nor vLLM.
 """
 
 import itertools
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
@@ -18,21 +16,26 @@ from adapters.names import Ref
 from adapters.registry import Registry
 from adapters.residency import Lease
 from app.admission import Admission
-from app.asks import Ask, Caller, Limits, Preview
+from app.asks import Ask, Caller, Limits, Outcome, Preview
 from app.engine.base import Engine, Prompt
 from app.errors import InvalidRequest, NotFound
+from app.feedback import Feedback
+from app.metering.drift import Seen
 from app.metering.meter import Meter
 from app.metering.metrics import Labels, Metrics
 from app.routing.kinds import detect_kind
 from app.routing.pace import Pace
-from app.routing.policy import Plan, Policy
+from app.routing.planner import AUTO, Planner
+from app.routing.policies import Policies
+from app.routing.policy import Plan
+from app.routing.policy_file import PolicyFile
 from app.session import Session, client_faults
+from app.tool_calls import calls_as_json
 from app.traces import Trace, Traces
-from strategies.base import AnswerKind, Candidate, Task
+from strategies.base import BUDGETS, AnswerKind, Candidate, StopReason, Task
 from strategies.registry import STRATEGIES, AnyStrategy, Tools
 from strategies.strategy import Forecast, Params
-
-AUTO = "auto"
+from strategies.verifiers import is_exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +49,42 @@ class _Job:
     width: int
 
 
+SEAMS = ("presence_penalty", "frequency_penalty", "min_tokens", "stop")
+"""Fields of a request that begin anew where an answer is continued from its middle."""
+
+
 class Service:
-    """Answers requests with one engine."""
+    """Answers requests with one engine.
+
+    Args:
+        base: what the model is called in policies that are made for it, whatever its name here is.
+
+    """
 
     def __init__(
         self,
         engine: Engine,
         *,
         limits: Limits,
-        policy: Policy,
+        policies: Policies,
+        base: str,
         admission: Admission,
         tools: Tools,
         metrics: Metrics,
         traces: Traces,
+        feedback: Feedback,
         adapters: Registry | None = None,
     ) -> None:
         self.engine = engine
         self.traces = traces
+        self.feedback = feedback
         self._pace = Pace()
         self.adapters = adapters
         self.admission = admission
         self.metrics = metrics
         self._limits = limits
-        self._policy = policy
+        self.policies = policies
+        self._planner = Planner(policies, engine.card, base, adapters)
         self._tools = tools
         self._serial = itertools.count()
 
@@ -101,13 +117,29 @@ class Service:
         labels = Labels(strategy.name, self.engine.card.name, ask.adapter.name if ask.adapter else "")
         with self.metrics.refusals(), self.admission.admit(caller.key, job.width) as ticket:
             async with self._leases(ask, strategy.params, meter) as (lease, parts):
-                trace = Trace(ask.id, str(ask.adapter or self.engine.card.name), strategy.name)
+                name = str(ask.adapter or self.engine.card.name)
+                trace = Trace(ask.id, name, strategy.name, bin=job.plan.bin, adapter=labels.adapter)
                 with self.metrics.request(labels, meter, trace), self.traces.recorded(caller.key, trace):
                     yield Session(
                         engine=self.engine, admission=self.admission, ask=ask, caller=caller, plan=job.plan,
                         strategy=strategy, prompts=job.prompts, tasks=job.tasks, meter=meter, ticket=ticket, labels=labels,
                         serial=next(self._serial), lease=lease, parts=parts, trace=trace, pace=self._pace,
+                        on_outcome=self._look_back,
                     )  # fmt: skip
+
+    def _look_back(self, session: Session, outcome: Outcome) -> None:
+        """Book what an answered request showed of how well its policy fits; of several prompts the first."""
+        plan, result = session.plan, outcome.results[0]
+        has_proof = is_exact(getattr(session.strategy.params, "verifier", None)) and result.stop_reason not in BUDGETS
+        seen = Seen(
+            before=plan.difficulty,
+            after=None if plan.rule is None else plan.rule.after,
+            bin=plan.bin,
+            agreement=result.agreement,
+            is_right=result.stop_reason is StopReason.VERIFIED if has_proof else None,
+        )
+        self.metrics.show(session.labels, seen)
+        self.feedback.remember(session.trace, session.ask, session.tasks[0].kind, result.chosen[0])
 
     async def preview(self, ask: Ask) -> Preview:
         """What `open` would begin, and what it is expected to take; nothing is generated, and nothing admitted."""
@@ -115,7 +147,7 @@ class Service:
         job = await self._prepare(ask, meter)
         prompt_tokens = sum(len(prompt.token_ids) for prompt in job.prompts)
         answer_tokens = self._pace.answer_tokens(min(prompt.max_tokens for prompt in job.prompts))
-        forecasts = [job.strategy.forecast(task, answer_tokens) for task in job.tasks]
+        forecasts = [job.plan.usual(answer_tokens) or job.strategy.forecast(task, answer_tokens) for task in job.tasks]
         forecast = Forecast(
             sum(one.branches for one in forecasts), sum(one.tokens for one in forecasts),
             max(one.rounds for one in forecasts), sum(one.verdicts for one in forecasts),
@@ -125,6 +157,7 @@ class Service:
         return Preview(
             model=str(ask.adapter or self.engine.card.name), strategy=job.strategy.name,
             parameters=job.strategy.params.model_dump(mode="json"), why=job.plan.why, is_calibrated=job.plan.is_calibrated,
+            difficulty=job.plan.difficulty, alternatives=job.plan.alternatives,
             kind=job.tasks[0].kind, prompt_tokens=prompt_tokens, branches=forecast.branches, rounds=forecast.rounds,
             prediction=prediction, budget=meter.budget,
         )  # fmt: skip
@@ -138,10 +171,10 @@ class Service:
             )
         with meter.timed("route"):
             kind = ask.kind or detect_kind(ask.question, response_format=ask.response_format, has_tools=ask.has_tools)
-            plan = self._plan(ask, kind)
+            plan = self._planner.plan(ask, kind, self.admission.load)
             strategy = self._strategy(ask, plan)
         with meter.timed("render"):
-            prompts = await self._render(ask, strategy)
+            prompts = await self._render(ask, plan, strategy)
         tasks = tuple(self._task(ask, prompt, kind) for prompt in prompts)
         width = strategy.width(ask.num_choices) * len(tasks)
         with client_faults():
@@ -166,17 +199,18 @@ class Service:
             lease, others = (leases[0], leases[1:]) if ask.adapter else (None, leases)
             yield lease, dict(zip(parts, others, strict=True))
 
-    def _plan(self, ask: Ask, kind: AnswerKind) -> Plan:
-        if ask.strategy not in (None, AUTO):
-            return Plan(ask.strategy, dict(ask.parameters), why="named by the caller", is_calibrated=False)
-        if ask.parameters:
-            name = next(iter(ask.parameters))
-            raise InvalidRequest(f"`{name}` is a parameter of a strategy, but none is named.", parameter=f"ponder.{name}")
-        if ask.temperature == 0:
-            return Plan("direct", {}, why="temperature 0: every sample would be the same", is_calibrated=False)
-        if ask.num_choices > 1:
-            return Plan("direct", {}, why="several answers are wanted, not one", is_calibrated=False)
-        return self._policy.plan(kind, ask.effort, load=self.admission.load)
+    def check_policy(self, name: str, file: PolicyFile) -> None:
+        """Raise `NotFound` where nothing of that name is served, `InvalidRequest` where the policy was made for something else."""
+        adapter, strategy = self.resolve(name)
+        if strategy is not None:
+            raise NotFound(f"`{name}` is no model.", parameter="model")
+        if adapter is not None and adapter.pin is not None:
+            raise NotFound(
+                f"`{name}` is one version: a policy is for a name, and says itself which version it holds for.",
+                parameter="model",
+            )
+        if (misfit := self._planner.misfit(adapter, file)) is not None:
+            raise InvalidRequest(f"This policy is not for `{name}`: {misfit}.", parameter="model")
 
     def _strategy(self, ask: Ask, plan: Plan) -> AnyStrategy:
         spec = STRATEGIES[plan.strategy]
@@ -196,7 +230,7 @@ class Service:
                 raise InvalidRequest(
                     f"{spec.name} grows an answer in steps, and {field} would begin anew with each.", parameter=field
                 )
-        strategy = spec(params, self._tools)
+        strategy = spec(params, replace(self._tools, rule=plan.rule))
         if (width := strategy.width(ask.num_choices)) > self._limits.max_n:
             fields = ("n", "workers", "breadth", "chains")
             field = next((f"ponder.{field}" for field in fields if field in spec.Params.model_fields), "n")
@@ -206,15 +240,16 @@ class Service:
             )
         return strategy
 
-    async def _render(self, ask: Ask, spec: AnyStrategy) -> tuple[Prompt, ...]:
-        defaults = {} if spec.temperature is None else {"temperature": spec.temperature}
+    async def _render(self, ask: Ask, plan: Plan, spec: AnyStrategy) -> tuple[Prompt, ...]:
+        temperature = spec.temperature if plan.temperature is None else plan.temperature
+        defaults = {} if temperature is None else {"temperature": temperature}
         render = self.engine.render_chat if ask.is_chat else self.engine.render_completion
         return tuple([await render({**defaults, **body}) for body in ask.bodies])
 
     def _task(self, ask: Ask, prompt: Prompt, kind: AnswerKind) -> Task:
         def read(candidate: Candidate) -> str:
             message = self.engine.parser(prompt).parse(candidate.text, candidate.token_ids)
-            return _calls_as_json(message) or message.get("content") or ""
+            return calls_as_json(message) or message.get("content") or ""
 
         return Task(
             question=ask.question,
@@ -226,22 +261,8 @@ class Service:
             seed=ask.seed,
             end_tokens=self.engine.card.end_tokens,
             is_constrained=prompt.is_constrained,
+            is_seamless=not any(body.get(field) for body in ask.bodies for field in SEAMS),
             read=read if ask.is_chat else lambda candidate: candidate.text,
             encode=self.engine.encode,
             follow_up=self.engine.follow_up,
         )
-
-
-def _calls_as_json(message: Mapping[str, Any]) -> str | None:
-    """Tool calls as text that two candidates can agree on: names and parsed arguments, without ids."""
-    calls = message.get("tool_calls")
-    if not calls:
-        return None
-    return json.dumps([[call["function"]["name"], _parsed(call["function"]["arguments"])] for call in calls], sort_keys=True)
-
-
-def _parsed(arguments: str) -> Any:
-    try:
-        return json.loads(arguments)
-    except ValueError:
-        return arguments

@@ -17,7 +17,7 @@ from app.metering.metrics import Labels
 from app.routing.pace import Pace
 from app.routing.policy import Plan
 from app.traces import Trace
-from strategies.base import Candidate, Delta, Progress, Result, Scored, StopReason, Task, UnsupportedTask
+from strategies.base import BUDGETS, Candidate, Delta, Progress, Result, Scored, StopReason, Task, UnsupportedTask
 from strategies.choosing import leaf
 from strategies.registry import AnyStrategy
 
@@ -30,7 +30,8 @@ class Session:
     """An admitted request, ready to run.
 
     `serial` names its branches in the engine: the request's own id may be the caller's, and so not unique. `lease` holds the adapter
-    version that generates, `parts` those that the strategy names.
+    version that generates, `parts` those that the strategy names. `on_outcome` is told
+    before anybody else how it ended.
     """
 
     engine: Engine
@@ -49,6 +50,7 @@ class Session:
     parts: Mapping[str, Lease]
     trace: Trace
     pace: Pace
+    on_outcome: Callable[["Session", Outcome], None]
 
     @property
     def model(self) -> str:
@@ -64,7 +66,9 @@ class Session:
         candidates = [scored.candidate for result in results for scored in result.candidates]
         lengths = [len(candidate.token_ids) for candidate in candidates if candidate.is_complete]
         self.pace.observe(self.ticket.width, self.meter.generated_tokens, self.meter.seconds["search"], lengths)
-        return Outcome(results, _worst([result.stop_reason for result in results]))
+        outcome = Outcome(results, _worst([result.stop_reason for result in results]))
+        self.on_outcome(self, outcome)
+        return outcome
 
     async def _run(self, number: int, emit: Callable[[int, Delta | Progress], None]) -> Result:
         def watch(event: Delta | Progress) -> None:
@@ -96,8 +100,7 @@ class Session:
 
 def _worst(reasons: list[StopReason]) -> StopReason:
     """A spent budget is what the caller must hear of."""
-    calm = (StopReason.COMPLETED, StopReason.SETTLED, StopReason.VERIFIED)
-    return next((reason for reason in reasons if reason not in calm), reasons[0])
+    return next((reason for reason in reasons if reason in BUDGETS), reasons[0])
 
 
 @contextmanager

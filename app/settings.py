@@ -25,6 +25,10 @@ def _default_cache() -> Path:
     return Path("~/.cache/ponder")
 
 
+def _default_policies() -> Path:
+    return Path("~/.local/share/ponder/policies")
+
+
 def _default_adapters() -> Path:
     return Path("~/.local/share/ponder/adapters")
 
@@ -107,6 +111,15 @@ class Settings(BaseSettings):
     adapter_watch: bool = Field(False, description="watch `adapter_preload_dir` and swap in what changes there")
     adapter_wait_seconds: float = Field(
         30, gt=0, description="how long a request waits for an adapter slot before it is refused with 503"
+    )
+
+    policy_dir: Path = Field(
+        default_factory=_default_policies, description="where policies are kept that were given to the server"
+    )
+
+    feedback_path: Path | None = Field(
+        None,
+        description="file for `ponder calibrate` to which questions are added whose answers callers confirm; without one they are counted",
     )
 
     reward_models: dict[RewardModelName, RewardModelOptions] = Field(

@@ -1,7 +1,7 @@
 """What the last requests did, node by node: kept in memory, within bounds, and shown only to the key that asked.
 
 A trace is there from the moment its request is admitted, so that a search can be watched while it runs. It holds what the model wrote,
-never the prompt. Knows no HTTP.
+and the prompt only where the operator keeps feedback. Knows no HTTP.
 """
 
 import time
@@ -20,7 +20,15 @@ NODE_CHARS = 200
 
 @dataclass(slots=True)
 class Trace:
-    """One request's. `nodes` by the number of the prompt and their id; `account` is the reply's `ponder` object, when it is done."""
+    """One request's. `nodes` by the number of the prompt and their id; `account` is the reply's `ponder` object, when it is done.
+
+    Attributes:
+        bin: of its difficulty, 0 for none.
+        adapter: that answered, by name, "" for none.
+        asked: the question with the answer that it got, as `ponder calibrate` reads it; only where feedback is kept.
+        is_right: as the caller has said.
+
+    """
 
     id: str
     model: str
@@ -30,6 +38,10 @@ class Trace:
     nodes: dict[tuple[int, int], TraceNode] = field(default_factory=dict)
     account: Mapping[str, Any] | None = None
     num_chars: int = 0
+    bin: int = 0
+    adapter: str = ""
+    asked: Mapping[str, Any] | None = None
+    is_right: bool | None = None
 
     @property
     def depth(self) -> int:

@@ -1,13 +1,11 @@
 """`ponder train …`: makes the adapters that the server swaps. Each command goes on where it was killed."""
 
-import sys
-from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import typer
 from pydantic import BaseModel
 
-from app.client import fail
+from app.client import fail, need
 from app.settings import BadOptions, parse_options
 from app.training.options import DistillOptions, LoraOptions, PruneOptions, QloraOptions, VerifierOptions
 
@@ -69,6 +67,5 @@ def _options(model: type[M], context: typer.Context) -> M:
         options = parse_options(model, context.command_path, context.args)
     except BadOptions as error:
         fail(error)
-    if missing := [name for name in ("peft", "trl", "datasets", "bitsandbytes") if find_spec(name) is None]:
-        sys.exit(f"ponder: {missing[0]} is not installed: pip install 'ponder[train]'")
+    need("train", "peft", "trl", "datasets", "bitsandbytes")
     return options

@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import adapters, direct, int8, orchestration, priorities, sampling, searches, swaps
+from benchmarks import adapters, direct, easy_traffic, int8, orchestration, priorities, sampling, searches, swaps
 
 ALL = {
     "direct": direct,
@@ -13,6 +13,7 @@ ALL = {
     "adapters": adapters,
     "swaps": swaps,
     "int8": int8,
+    "easy_traffic": easy_traffic,
 }
 
 

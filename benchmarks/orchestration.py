@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -11,9 +12,10 @@ from prometheus_client import CollectorRegistry
 from app.admission import Admission
 from app.asks import Ask, Caller, Limits
 from app.engine.scripted import ScriptedEngine, cycle
+from app.feedback import Feedback
 from app.metering.meter import Budget
 from app.metering.metrics import Metrics
-from app.routing.policy import PriorPolicy
+from app.routing.policies import Policies
 from app.service import Service
 from app.traces import Traces
 from benchmarks.report import Table
@@ -45,13 +47,16 @@ async def _measure(num_branches: int) -> Table:
 async def _at(strategy: str, parameters: dict[str, Any], num_branches: int) -> dict[str, Any]:
     engine = ScriptedEngine(cycle(REPLIES))
     equivalence = Equivalence()
+    metrics = Metrics(CollectorRegistry())
     service = Service(
         engine,
         limits=Limits(64, 100_000, Budget(100_000, None, 600)),
-        policy=PriorPolicy(),
+        policies=Policies(Path("/nowhere")),
+        base="scripted",
+        feedback=Feedback(None, "scripted", metrics),
         admission=Admission(num_slots=64, max_branches=10_000, max_branches_per_key=10_000),
         tools=Tools(equivalence, 1000),
-        metrics=Metrics(CollectorRegistry()),
+        metrics=metrics,
         traces=Traces(256, 32_000_000),
     )
     drawn = 0

@@ -10,7 +10,7 @@ from strategies.base import AnswerKind, Candidate, Task
 
 def mean_logprob(candidate: Candidate, start: int = 0) -> float:
     """Mean log-probability of a candidate's tokens from `start` on; minus infinity where there are none to tell."""
-    entries = candidate.logprobs[start:]
+    entries = [entry for entry in candidate.logprobs[start:] if not entry.is_given]
     if not entries:
         return float("-inf")
     return sum(entry.logprob for entry in entries) / len(entries)

@@ -27,10 +27,15 @@ class StopReason(StrEnum):
 
     COMPLETED = "completed"  # it drew all that its parameters asked for
     SETTLED = "settled"  # more samples would not change the answer (posterior, or no longer possible)
+    PRICED = "priced"  # more samples are not expected to be worth their FLOPs at the caller's effort
     VERIFIED = "verified"  # a verifier that does not err accepted an answer
     TOKENS = "budget_tokens"
     FLOPS = "budget_flops"
     SECONDS = "budget_seconds"
+
+
+BUDGETS = frozenset({StopReason.TOKENS, StopReason.FLOPS, StopReason.SECONDS})
+"""Reasons that are no decision of the strategy's."""
 
 
 class StrategyError(Exception):
@@ -56,12 +61,13 @@ class VerifierFailed(StrategyError):
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One generated token with its log-probability (natural logarithm) and the most probable alternatives."""
+    """One token with its log-probability (natural logarithm) and the most probable alternatives. `is_given`: the model did not say it."""
 
     token: str
     token_id: int
     logprob: float
     top: tuple[tuple[str, float], ...] = ()
+    is_given: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +102,16 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How a piece of an answer ends: at one of the `separators`, which stay in the text, or after `max_tokens`."""
+    """How a piece of an answer ends: at one of the `separators`, which stay in the text, after `max_tokens`, or soon after `until` says so.
+
+    Attributes:
+        until: asked of what the branch has written so far, whenever that grows; must be quick. A few tokens more may come.
+
+    """
 
     separators: tuple[str, ...] = ()
     max_tokens: int | None = None
+    until: Callable[[str], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +159,7 @@ class Task:
         seed: the caller's, for what a strategy draws itself; the model's branches have theirs already.
         end_tokens: ids that end an answer, and so have no place in the middle of a conversation.
         is_constrained: a grammar holds from the first token on, so that an answer cannot be continued from its middle.
+        is_seamless: nothing that the caller asks for (penalties, stop strings, a least length) would begin anew where it is continued.
         read: the text of a candidate that is voted on (its content, or its tool calls as canonical JSON).
         encode: token ids of a text that continues what was generated.
         follow_up: token ids that end the assistant's turn, ask a text as the user, and open the assistant's next turn.
@@ -162,6 +175,7 @@ class Task:
     seed: int | None = None
     end_tokens: frozenset[int] = frozenset()
     is_constrained: bool = False
+    is_seamless: bool = True
     read: Callable[[Candidate], str] = lambda candidate: candidate.text
     encode: Callable[[str], tuple[int, ...]] = lambda _text: ()
     follow_up: Callable[[str], tuple[int, ...]] = lambda _text: ()
@@ -236,6 +250,14 @@ class Result:
     nodes: tuple[TraceNode, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def agreement(self) -> float | None:
+        """Share of the answers that say what the chosen one says; None where fewer than two could be compared."""
+        answers = [one.answer for one in self.candidates if one.answer is not None]
+        if len(answers) < 2 or not self.chosen:
+            return None
+        return answers.count(self.chosen[0].answer or "") / len(answers)
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -268,6 +290,7 @@ class Model(Protocol):
         num_logprobs: int | None = None,
         step: Step | None = None,
         max_tokens: int | None = None,
+        temperature: float | None = None,
         on_delta: Callable[[Delta], None] | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[Candidate]]:
         """Draw `n` continuations of `prefix` together; iterate over them as they complete.
@@ -278,7 +301,8 @@ class Model(Protocol):
         Candidates are numbered from `first_index`, and each index has its own seed when the request has one.
         Leaving the context ends the branches that still run, and their tokens are counted. When the budget runs out
         the iteration ends early: partial candidates (finish reason "abort") are delivered, then `stopped` says why.
-        `num_logprobs` asks for the log-probability of each token and that many alternatives (None: not even its own).
+        `num_logprobs` asks for the log-probability of each token and that many alternatives (None: not even its own). `temperature`:
+        another than the request's.
         """
         ...
 

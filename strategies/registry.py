@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from strategies.adaptive import Adaptive
+from strategies.backtracking import Backtracking
 from strategies.beam_search import BeamSearch
 from strategies.best_of_n import BestOfN
 from strategies.direct import Direct
@@ -22,6 +24,8 @@ STRATEGIES: Named[type[AnyStrategy]] = Named(
         Direct,
         BestOfN,
         SelfConsistency,
+        Adaptive,
+        Backtracking,
         BeamSearch,
         TreeOfThoughts,
         Mcts,

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from strategies.answers import Equivalence
 from strategies.base import Candidate, Emit, Model, Result, StopReason, Task, UnsupportedTask, Verifier
+from strategies.rule import Rule
 
 
 class Params(BaseModel):
@@ -29,12 +30,14 @@ class Tools:
     Attributes:
         vocab_size: of the served model, for self-certainty.
         reward_models: verifiers outside the engine, by the names that the operator gave them.
+        rule: of the plan, for a strategy that draws in waves.
 
     """
 
     equivalence: Equivalence
     vocab_size: int
     reward_models: Mapping[str, Verifier] = field(default_factory=dict)
+    rule: Rule | None = None
 
 
 @dataclass(frozen=True, slots=True)

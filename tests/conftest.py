@@ -72,7 +72,8 @@ def serve(tmp_path: Path) -> Serve:
             max_branches=max_branches,
             adapter_slots=adapter_slots,
         )
-        app = create_app(Settings(**{"adapter_dir": tmp_path / "adapters", "shipped_adapters": False, **settings}), engine)
+        usual = {"adapter_dir": tmp_path / "adapters", "policy_dir": tmp_path / "policies", "shipped_adapters": False}
+        app = create_app(Settings(**{**usual, **settings}), engine)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with (
             app.router.lifespan_context(app),

@@ -3,13 +3,14 @@
 Samples are JSON lines, one for each question: `{"key": …, "answers": [{"text", "is_whole"}…], "tokens": …, "flops": …, "how": …}`.
 """
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from adapters.disk import append_line, whole_lines
+from adapters.together import each
 from adapters.training.errors import DataRefused, TeacherGone, Unanswerable
 
 
@@ -78,9 +79,7 @@ class Kept:
     def add(self, samples: Samples) -> None:
         """To the file, at once."""
         samples = self.known[samples.key] = replace(samples, how=self._how)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(samples)) + "\n")
+        append_line(self.path, json.dumps(asdict(samples)))
 
 
 async def collect(
@@ -100,43 +99,26 @@ async def collect(
     """
     wanted = {question.key: question for question in questions}
     missing = [(place, question) for place, question in enumerate(wanted.values()) if question.key not in kept.known]
-    jobs = iter(missing)
     refused: set[str] = set()
 
-    async def work() -> None:
-        for place, question in jobs:
-            try:
-                kept.add(await sampler(question, n, seed + place * n))
-            except Unanswerable as error:
-                refused.add(question.key)
-                if not kept.known and len(refused) >= min(at_once, len(missing)):
-                    raise TeacherGone(str(error)) from error
-            report(sum(key in kept.known or key in refused for key in wanted), len(wanted))
+    async def draw(job: tuple[int, A]) -> None:
+        place, question = job
+        try:
+            kept.add(await sampler(question, n, seed + place * n))
+        except Unanswerable as error:
+            refused.add(question.key)
+            if not kept.known and len(refused) >= min(at_once, len(missing)):
+                raise TeacherGone(str(error)) from error
+        report(sum(key in kept.known or key in refused for key in wanted), len(wanted))
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(at_once, len(missing))):
-                group.create_task(work())
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None  # the first is the cause, the others were cancelled or the same
+    await each(missing, draw, at_once)
     for key in refused:  # only now: a server that is set up wrongly refuses all
         kept.add(Samples(key, (), 0, 0))
     return {key: kept.known[key] for key in wanted}
 
 
 def _read(path: Path) -> Iterable[Samples]:
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    return _parsed(path, whole.splitlines())
-
-
-def _parsed(path: Path, lines: Iterable[bytes]) -> Iterable[Samples]:
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(whole_lines(path), 1):
         try:
             fields = json.loads(line)
             answers = tuple(Answer(**answer) for answer in fields.pop("answers"))

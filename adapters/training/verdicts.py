@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset
 from torch.nn import functional
@@ -18,6 +17,7 @@ from transformers import Trainer, TrainingArguments
 
 from adapters.disk import write_whole
 from adapters.notes import NOTES_FILE, Inquiry, Notes
+from adapters.scores import auroc
 from adapters.training.base import load_model, load_tokenizer
 from adapters.training.card import RunCard
 from adapters.training.checks import WORK_FOLDER, begin, check_space
@@ -120,17 +120,6 @@ def filled(template: str, question: str, answer: str) -> str:
     """The prompt that the server would ask."""
     parts = {"question": question, "answer": answer}
     return _PLACEHOLDER.sub(lambda match: parts[match[1]], template)
-
-
-def auroc(scores: Sequence[float], is_right: Sequence[bool]) -> float:
-    """Share of pairs of a right and a wrong answer in which the right one scores higher, a tie counting half; nan without pairs."""
-    values, right = np.asarray(scores, dtype=float), np.asarray(is_right, dtype=bool)
-    num_right, num_wrong = int(right.sum()), int((~right).sum())
-    if not num_right or not num_wrong:
-        return float("nan")
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # of equal scores the mean
-    return float((ranks[right].sum() - num_right * (num_right + 1) / 2) / (num_right * num_wrong))
 
 
 def _encoded(tokenizer: Any, labelled: Sequence[Labelled], context: int) -> tuple[list[dict[str, Any]], int]:

@@ -18,8 +18,9 @@ from app.asks import Ask, Caller, Outcome
 from app.errors import InvalidRequest, NotFound
 from app.metering.handle import first_leaf
 from app.metering.meter import Budget
-from app.routing.policy import effort_of
-from app.service import AUTO, Service
+from app.routing.effort import effort_of
+from app.routing.planner import AUTO
+from app.service import Service
 from app.session import Session
 from strategies.base import Delta, Progress, TraceNode
 from strategies.registry import STRATEGIES

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from app.asks import Outcome, Preview
 from app.engine.base import Prompt, ReplyParser
+from app.routing.policy import Plan
 from app.session import Session
 from strategies.base import Candidate, Delta, TokenLogprob, TraceNode
 
@@ -135,7 +136,9 @@ def envelope(shape: Shape, session: Session, *, is_chunk: bool) -> dict[str, Any
 
 def usage(session: Session, outcome: Outcome) -> dict[str, Any]:
     """Every token of every branch; those not in a visible answer are `reasoning_tokens`. The prompt counts once."""
-    visible = sum(len(scored.candidate.token_ids) for result in outcome.results for scored in result.chosen)
+    chosen = [scored.candidate for result in outcome.results for scored in result.chosen]
+    given = sum(entry.is_given for candidate in chosen for entry in candidate.logprobs)
+    visible = sum(len(candidate.token_ids) for candidate in chosen) - given
     prompt = sum(len(one.token_ids) for one in session.prompts)
     generated = session.meter.generated_tokens
     return {
@@ -159,7 +162,7 @@ def account(session: Session, outcome: Outcome) -> dict[str, Any]:
         },
         "adapter": session.lease and session.lease.version.id,
         "parts": {name: lease.version.id for name, lease in session.parts.items()},
-        "difficulty": None,
+        "difficulty": _difficulty(plan),
         "answer_kind": session.tasks[0].kind.value,
         "stop_reason": outcome.stop_reason.value,
         "notes": [note for result in outcome.results for note in result.notes],
@@ -184,6 +187,14 @@ def account(session: Session, outcome: Outcome) -> dict[str, Any]:
         "seconds": {phase: round(seconds, 6) for phase, seconds in meter.seconds.items()},
         "trace_id": session.ask.id,
     }
+
+
+def _difficulty(plan: Plan) -> dict[str, float | None] | None:
+    """The probability that the answer is wrong, from the prompt alone and after what was drawn; null where nothing was measured."""
+    if plan.difficulty is None:
+        return None
+    after = None if plan.rule is None else plan.rule.after
+    return {"before": round(plan.difficulty, 4), "after": None if after is None else round(after, 4)}
 
 
 def node(number: int, one: TraceNode) -> dict[str, Any]:
@@ -216,6 +227,8 @@ def preview(plan: Preview) -> dict[str, Any]:
         "ponder": {
             "strategy": plan.strategy,
             "plan": {"parameters": plan.parameters, "why": plan.why, "calibrated": plan.is_calibrated},
+            "difficulty": plan.difficulty,
+            "alternatives": [one.model_dump(mode="json") for one in plan.alternatives],
             "answer_kind": plan.kind.value,
             "prompt_tokens": plan.prompt_tokens,
             "predicted": {
@@ -258,8 +271,8 @@ def _names_tool(session: Session) -> bool:
 
 
 def _finish(reason: str | None, *, has_calls: bool = False) -> str | None:
-    """OpenAI knows no aborted answer: one that a budget or deadline ended is cut by length."""
-    if reason == "abort":
+    """OpenAI knows no aborted answer: one that a budget, a deadline or a search ended is cut by length."""
+    if reason in ("abort", "step"):
         return "length"
     return "tool_calls" if has_calls and reason == "stop" else reason
 

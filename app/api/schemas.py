@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.api.messages import Body, Message, NamedToolChoice, ResponseFormat, Tool
-from app.routing.policy import Effort
+from app.routing.effort import Effort
 from strategies.base import AnswerKind
 from strategies.registry import STRATEGIES
 

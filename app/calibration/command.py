@@ -1,75 +1,139 @@
 """What `ponder calibrate` does: a service in this process, whose answers fill a pool."""
 
 import asyncio
+import hashlib
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
+from adapters.disk import write_whole
 from adapters.names import Ref
-from adapters.training.data import Question, read_questions
-from adapters.weights import digest_of
+from adapters.training.data import Question as Asked
+from adapters.training.data import read_questions
 from app.calibration.drawing import Drawer
+from app.calibration.fixed import plans
+from app.calibration.judging import fixed_worth
+from app.calibration.making import make
+from app.calibration.observing import ORDERS, observe
 from app.calibration.options import CalibrateOptions
-from app.calibration.pool import How, Pool
+from app.calibration.pool import How, Pool, PoolRefused, read_pool
+from app.calibration.questions import Question
+from app.calibration.searching import Searches, check_search
+from app.calibration.serving import ANSWERS, JUDGES, EngineOf, serving
+from app.calibration.summary import Worth
 from app.engine.build import build_engine
-from app.service import Service
-from app.settings import Settings
 from app.training.judging import Judging
-from app.training.server import preloaded_folder
-from app.training.surroundings import counting
+from app.training.surroundings import counting, say
+from strategies.answers import Equivalence
+from strategies.base import AnswerKind
+from strategies.strategy import Tools
 
-ANSWERS, JUDGES = "reasoning", "verifier"
-"""Names under which adapters are served while a pool is drawn."""
+POOL, SEARCHES, POLICY, REPORT = "pool.jsonl", "searches.jsonl", "policy.json", "report.html"
+
+RARE = 0.05
+"""Share of the questions below which a kind of answers is not taken for measured."""
+
+FEWEST = 20
+"""Questions that anything can be fitted to at all."""
+
+REHEARSED = 4
+"""Questions that a dry run asks."""
 
 
-def calibrate(options: CalibrateOptions) -> None:
-    """Draw what is missing in the pool."""
-    asyncio.run(_draw(options, read_questions(options.data)))
+def calibrate(options: CalibrateOptions, engine_of: EngineOf = build_engine) -> None:
+    """Draw what is missing in the pool, and make a policy of it. By default with vLLM."""
+    questions = list({one.key: one for one in read_questions(options.data)}.values())
+    if unanswered := sum(one.answer is None and one.verifier is None for one in questions):
+        raise PoolRefused(
+            f"{unanswered} questions of {options.data} have neither an `answer` nor a `verifier` to tell what is right"
+        )
+    if len(questions) < FEWEST:
+        raise PoolRefused(f"{options.data} has {len(questions)} questions; {FEWEST} are needed, and hundreds are wanted")
+    for search in options.searches:
+        check_search(search)
+    if options.dry_run:
+        asyncio.run(_rehearse(options, questions, engine_of))
+        return
+    asyncio.run(_draw(options, options.out, questions, engine_of))
+    asyncio.run(_make(options, [one.key for one in questions]))
 
 
-async def _draw(options: CalibrateOptions, questions: Sequence[Question]) -> None:
-    given = {ANSWERS: options.adapter, JUDGES: options.verifier}
-    adapters = {name: folder for name, folder in given.items() if folder is not None}
+async def _rehearse(options: CalibrateOptions, questions: Sequence[Asked], engine_of: EngineOf) -> None:
+    """Ask a few, spread over the file, into a pool that is thrown away."""
+    some = questions[:: max(len(questions) // REHEARSED, 1)][:REHEARSED]
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        began = await _draw(options, Path(folder), some, engine_of)
+    seconds = (time.monotonic() - began) / len(some) * len(questions)
+    told = f"{len(questions)} questions will take about {seconds / 60:.0f} minutes"
+    say(f"{told}, by what {len(some)} of them took, and {began - start:.0f} s to start")
+
+
+async def _draw(options: CalibrateOptions, out: Path, questions: Sequence[Asked], engine_of: EngineOf) -> float:
+    """Fill the pool, and run the searches; when the service had started, by the monotonic clock."""
     judging = Judging()
     try:
-        async with _service(options, adapters) as service:
-            how = _how(options, service)
-            pool = Pool(options.out / "pool.jsonl", how)
+        async with serving(options, engine_of) as (service, how):
+            began = time.monotonic()
             judge = JUDGES if options.verifier else None
             drawer = Drawer(service, Ref(ANSWERS) if options.adapter else None, judge, judging, how)
             with counting("questions") as report:
-                await drawer.fill(pool, questions, at_once=options.concurrency, report=report)
+                await drawer.fill(Pool(out / POOL, how), questions, at_once=options.concurrency, report=report)
+            with counting("searches") as report:
+                searches = Searches(out / SEARCHES)
+                await searches.run(drawer, questions, options.searches, at_once=options.concurrency, report=report)
     finally:
         judging.close()
+    return began
 
 
-def _how(options: CalibrateOptions, service: Service) -> How:
-    architecture = service.engine.card.architecture
-    if options.adapter is not None and service.adapters is not None:
-        architecture = architecture.with_lora(service.adapters.find(Ref(ANSWERS)).parameters)
-    return How(
-        model=Path(options.model).name,
-        adapter=digest_of(options.adapter) if options.adapter else None,
-        architecture=asdict(architecture),
-        samples=options.samples,
-        temperature=options.temperature,
-        max_tokens=options.max_tokens,
-        verifier=digest_of(options.verifier) if options.verifier else None,
-    )
+async def _make(options: CalibrateOptions, keys: Sequence[str]) -> None:
+    """The policy and the report, from what was drawn."""
+    from app.calibration.report import page  # noqa: PLC0415 - matplotlib comes with an extra
+
+    how, drawn = read_pool(options.out / POOL)
+    by_key = {one.key: one for one in drawn}
+    questions = [Question(by_key[key], how) for key in keys]
+    equivalence = Equivalence()
+    tools = Tools(equivalence=equivalence, vocab_size=how.flops.vocab_size)
+    try:
+        with counting("trajectories") as report:
+            observed = await observe(questions, tools, report)
+        fixed = await _fixed(how, questions, tools)
+    finally:
+        equivalence.close()
+    fixed += Searches(options.out / SEARCHES).worths(keys, options.searches)
+    provenance = {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"), "ponder": version("ponder"), "questions": len(questions),
+        "data_sha256": hashlib.sha256(options.data.read_bytes()).hexdigest(), "how": how.model_dump(mode="json"),
+    }  # fmt: skip
+    made = make(
+        observed, fixed, model=how.model, adapter=how.adapter, architecture=how.architecture, temperature=how.temperature,
+        attempts=how.attempts, provenance=provenance, kinds=_kinds(questions),
+    )  # fmt: skip
+    write_whole(options.out / POLICY, made.file.model_dump_json())
+    about = f"{how.model}{' with an adapter' if how.adapter else ''}, {len(questions)} questions of {options.data.name}."
+    write_whole(options.out / REPORT, page("What thinking is worth", about, made))
+    say(f"{options.out / POLICY} is the policy, {options.out / REPORT} what it is worth")
 
 
-@asynccontextmanager
-async def _service(options: CalibrateOptions, adapters: Mapping[str, Path]) -> AsyncIterator[Service]:
-    """One of our own, with these adapters and no others."""
-    from app.main import running  # noqa: PLC0415 - vLLM reads the environment that `build_engine` prepares
+def _kinds(questions: Sequence[Question]) -> frozenset[AnswerKind]:
+    """Those that are more than an exception in the data, and can be compared."""
+    counts = Counter(AnswerKind(one.drawn.kind) for one in questions)
+    kinds = {kind for kind, count in counts.items() if count >= RARE * len(questions) and kind is not AnswerKind.OPEN}
+    if not kinds:
+        raise PoolRefused("no answers of these questions can be compared: there is nothing to calibrate")
+    return frozenset(kinds)
 
-    with tempfile.TemporaryDirectory() as store, preloaded_folder(adapters) as (folder, rank):
-        settings = Settings(
-            model=options.model, adapter_dir=Path(store), adapter_preload_dir=folder, shipped_adapters=False,
-            adapter_slots=len(adapters) + 1 if adapters else 0, max_adapter_rank=rank, max_n=64, max_branches_per_key=4096,
-            max_waiting_branches=4096, priorities=False,
-        )  # fmt: skip
-        async with running(settings, build_engine(settings)) as service:
-            yield service
+
+async def _fixed(how: How, questions: Sequence[Question], tools: Tools) -> list[Worth]:
+    tried, found = plans(how), []
+    with counting("plans") as report:
+        for number, plan in enumerate(tried, 1):
+            found.append(await fixed_worth(plan, questions, tools, ORDERS))
+            report(number, len(tried))
+    return found

@@ -3,16 +3,21 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from adapters.names import Ref
+from adapters.together import each
 from adapters.training.data import Question
 from adapters.training.sampling import Answer
 from app.asks import Ask, Caller
-from app.calibration.pool import DECIMALS, Drawn, How, Pool, Sample
+from app.calibration.pool import DECIMALS, Drawn, How, Mended, Pool, PoolRefused, Sample
+from app.calibration.recording import Later, Recorder, candidate_of
+from app.metering.meter import Meter
 from app.service import Service
 from app.training.judging import Judging, kind_of
-from strategies.base import Scored, Task
+from strategies.base import AnswerKind, Candidate, Result, Scored, Task, silent
+from strategies.chains import Writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +25,17 @@ class _Drawing:
     """What one request brought."""
 
     task: Task
-    candidates: tuple[Scored, ...]
-    verify_tokens: int
-    verify_flops: int
+    result: Result
+    meter: Meter
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What a strategy brought on one question, and what it took."""
+
+    is_right: bool
+    flops: int
+    branches: int
 
 
 class Drawer:
@@ -47,64 +60,115 @@ class Drawer:
     ) -> None:
         """Draw for all questions that the pool does not have yet, each written when it is there."""
         wanted = {question.key: question for question in questions}
-        missing = iter([question for question in wanted.values() if question.key not in pool.drawn])
 
-        async def work() -> None:
-            for question in missing:
-                pool.add(await self.draw(question))
-                report(sum(key in pool.drawn for key in wanted), len(wanted))
+        async def draw(question: Question) -> None:
+            pool.add(await self.draw(question))
+            report(sum(key in pool.drawn for key in wanted), len(wanted))
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
-                group.create_task(work())
+        await each([question for question in wanted.values() if question.key not in pool.drawn], draw, at_once)
 
     async def draw(self, question: Question) -> Drawn:
         """One question: a greedy answer, and the samples with their verifier's scores."""
         how = self._how
         sampling = {"n": how.samples, "verifier": {"adapter": self._judge} if self._judge else "likelihood"}
         async with asyncio.TaskGroup() as group:
-            alone = group.create_task(self._ask(question, 0.0, "direct", {}))
-            many = group.create_task(self._ask(question, how.temperature, "best_of_n", sampling))
+            alone = group.create_task(self._chat(question, 0.0, "direct", {}))
+            many = group.create_task(self._chat(question, how.temperature, "best_of_n", sampling))
         greedy, sampled = alone.result(), many.result()
         task = sampled.task
-        scored = [*greedy.candidates, *sorted(sampled.candidates, key=lambda one: one.candidate.index)]
-        texts = [task.read(one.candidate) for one in scored]
-        answers = [Answer(text, one.candidate.is_complete) for text, one in zip(texts, scored, strict=True)]
-        is_right = await self._judging.judge(question, answers)
-        has_score = self._judge is not None
+        scored = [*greedy.result.candidates, *sorted(sampled.result.candidates, key=lambda one: one.candidate.index)]
+        is_right = await self.judge(question, [(task.read(one.candidate), one.candidate.is_complete) for one in scored])
         first, *others = [
-            _sample(one, text, is_right=right, has_score=has_score)
-            for one, text, right in zip(scored, texts, is_right, strict=True)
+            Sample(**_piece(one.candidate, is_right=right), score=self._score(one))
+            for one, right in zip(scored, is_right, strict=True)
         ]
-        return Drawn(
+        drawn = Drawn(
             key=question.key, question=task.question, kind=task.kind, task=question.task, bin=question.bin, prefix=task.prefix,
-            greedy=first, samples=tuple(others), verify_tokens=sampled.verify_tokens, verify_flops=sampled.verify_flops,
+            greedy=first, samples=tuple(others), verify_flops=sampled.meter.flops["verify"],
         )  # fmt: skip
+        return await self.mend(question, drawn) if how.attempts > 1 else drawn
 
-    async def _ask(self, question: Question, temperature: float, strategy: str, parameters: dict[str, Any]) -> _Drawing:
+    async def mend(self, question: Question, drawn: Drawn) -> Drawn:
+        """Go on with its answers where a line is false, as `strategies.chains` does it."""
+        how = self._how
+        encode = self._service.engine.encode
+        task = Task(question=drawn.question, prefix=drawn.prefix, kind=AnswerKind(drawn.kind), encode=encode)
+        samples = [drawn.greedy, *drawn.samples[: how.mended]]
+        recorder = Recorder([candidate_of(one) for one in samples], partial(self._go_on, question), how)
+        recorder.writer = Writer(task, recorder, silent, most=len(samples), first=0.0)
+        await recorder.writer.write(len(samples), how.attempts)
+        texts = [text for pieces in recorder.pieces for text in pieces]
+        verdicts = iter(await self.judge(question, [(one.text, one.candidate.is_complete) for one in texts]))
+        mended = [
+            sample.model_copy(update={"later": tuple(_mended(one, encode, is_right=next(verdicts)) for one in pieces)})
+            for sample, pieces in zip(samples, recorder.pieces, strict=True)
+        ]
+        return drawn.model_copy(update={"greedy": mended[0], "samples": (*mended[1:], *drawn.samples[how.mended :])})
+
+    async def search(self, question: Question, strategy: str, parameters: dict[str, Any]) -> Searched:
+        """Run any strategy on it."""
+        ran = await self._chat(question, self._how.temperature, strategy, parameters)
+        chosen = ran.result.chosen[0].candidate
+        [is_right] = await self.judge(question, [(ran.task.read(chosen), chosen.is_complete)])
+        return Searched(is_right, ran.meter.total_flops, ran.meter.branches["drawn"])
+
+    async def judge(self, question: Question, texts: Sequence[tuple[str, bool]]) -> list[bool]:
+        """Which answers are right; each with whether it is whole."""
+        return await self._judging.judge(question, [Answer(text, is_whole) for text, is_whole in texts])
+
+    def _score(self, one: Scored) -> float | None:
+        return None if self._judge is None or one.score is None else round(one.score, DECIMALS)
+
+    async def _chat(self, question: Question, temperature: float, strategy: str, parameters: dict[str, Any]) -> _Drawing:
         messages = [message.model_dump() for message in question.messages]
-        body = {"messages": messages, "temperature": temperature, "max_tokens": self._how.max_tokens}
+        body = {"messages": messages, "max_tokens": self._how.max_tokens}
+        return await self._ask(question, body, temperature, strategy, parameters, is_chat=True)
+
+    async def _go_on(self, question: Question, token_ids: Sequence[int], left: int, temperature: float | None) -> Candidate:
+        """One continuation of a prompt and what was said after it."""
+        body = {"prompt": list(token_ids), "max_tokens": left}
+        temperature = self._how.temperature if temperature is None else temperature
+        drawing = await self._ask(question, body, temperature, "direct", {}, is_chat=False)
+        return drawing.result.candidates[0].candidate
+
+    async def _ask(
+        self,
+        question: Question,
+        body: dict[str, Any],
+        temperature: float,
+        strategy: str,
+        parameters: dict[str, Any],
+        *,
+        is_chat: bool,
+    ) -> _Drawing:
         ask = Ask(
-            id=f"calibrate-{question.key}", bodies=(body,), is_chat=True, question=question.messages[-1].content,
-            num_chars=sum(len(message.content) for message in question.messages), adapter=self._adapter, strategy=strategy,
-            parameters=parameters, kind=kind_of(question), temperature=temperature, num_logprobs=0,
+            id=f"calibrate-{question.key}", bodies=({**body, "temperature": temperature},), is_chat=is_chat,
+            question=question.messages[-1].content, num_chars=sum(len(message.content) for message in question.messages),
+            adapter=self._adapter, strategy=strategy, parameters=parameters, kind=kind_of(question), temperature=temperature,
+            num_logprobs=0,
         )  # fmt: skip
         async with self._service.open(ask, Caller("calibration")) as session:
             outcome = await session.run(lambda _number, _event: None)
             [result], meter = outcome.results, session.meter
-            return _Drawing(session.tasks[0], result.candidates, meter.tokens["verified"], meter.flops["verify"])
+            if meter.stopped is not None:
+                raise PoolRefused(f"a budget of the server cut an answer to {question.key}: {meter.stopped}")
+            return _Drawing(session.tasks[0], result, meter)
 
 
-def _sample(scored: Scored, text: str, *, is_right: bool, has_score: bool) -> Sample:
-    candidate = scored.candidate
-    score = scored.score if has_score else None
-    return Sample(
-        text=text,
-        token_ids=candidate.token_ids,
-        logprobs=tuple(round(entry.logprob, DECIMALS) for entry in candidate.logprobs),
-        finish_reason=candidate.finish_reason,
-        stop_reason=candidate.stop_reason,
-        cached=candidate.cost.cached_tokens,
-        is_right=is_right,
-        score=None if score is None else round(score, DECIMALS),
-    )
+def _mended(one: Later, encode: Callable[[str], tuple[int, ...]], *, is_right: bool) -> Mended:
+    given_ids = encode(one.given) if one.given else ()
+    piece = _piece(one.candidate, is_right=is_right)
+    return Mended(**piece, said=len(one.said.token_ids), given=one.given, given_ids=given_ids)
+
+
+def _piece(candidate: Candidate, *, is_right: bool) -> dict[str, Any]:
+    return {
+        "text": candidate.text,
+        "token_ids": candidate.token_ids,
+        "lengths": tuple(len(entry.token) for entry in candidate.logprobs),
+        "logprobs": tuple(round(entry.logprob, DECIMALS) for entry in candidate.logprobs),
+        "finish_reason": candidate.finish_reason,
+        "stop_reason": candidate.stop_reason,
+        "cached": candidate.cost.cached_tokens,
+        "is_right": is_right,
+    }

@@ -6,34 +6,41 @@ The first line says how they were drawn; each other one is a question. A kill lo
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from adapters.disk import append_line, whole_lines
 from app.metering.flops import Architecture
 
-VERSION = 1
+VERSION = 3
 """Of the format; raised when its meaning changes."""
 
 DECIMALS = 4
 """Of log-probabilities and scores in the file."""
 
 
+V = TypeVar("V", bound=BaseModel)
+
+
 class PoolRefused(Exception):
     """What a pool cannot be used for, in words for the operator."""
 
 
-class _Value(BaseModel):
+class Value(BaseModel):
+    """A line of a file."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class How(_Value):
+class How(Value):
     """Everything but the question that decides what was drawn.
 
     Attributes:
-        model: what answered, `adapter` the hash of its adapter's weights (None: none).
+        model: what answered, `adapter` the hash of its adapter's version (None: none).
         architecture: fields of `Architecture`, with the adapter's parameters.
         samples: of each question, at `temperature`; beside them one greedy answer.
+        mended: of these, how many (after the greedy one) are gone on with where a line is false, `attempts` in all at most.
         verifier: hash of the adapter that scored the samples; None: nobody did.
 
     """
@@ -45,6 +52,8 @@ class How(_Value):
     samples: int
     temperature: float
     max_tokens: int
+    mended: int = 0
+    attempts: int = 1
     verifier: str | None = None
 
     @property
@@ -53,27 +62,53 @@ class How(_Value):
         return Architecture(**self.architecture)
 
 
-class Sample(_Value):
-    """One answer.
+class Piece(Value):
+    """What one branch generated.
 
     Attributes:
-        logprobs: of its tokens, in their order.
-        cached: tokens of the prompt that the prefix cache had.
-        score: the verifier's, in [0, 1]; None: nobody was asked.
+        lengths: in characters, of its tokens in their order; `logprobs` likewise.
+        cached: tokens of its prefix that the cache had.
+        is_right: the answer that ends with it.
 
     """
 
     text: str
     token_ids: tuple[int, ...]
+    lengths: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish_reason: str
     stop_reason: int | str | None
     cached: int
     is_right: bool
+
+
+class Mended(Piece):
+    """What was written after `said` tokens: of the attempt before it, and of the calculator. To its end, even where a line is false again.
+
+    Attributes:
+        given: what the calculator wrote, `given_ids` its tokens.
+
+    """
+
+    said: int
+    given: str = ""
+    given_ids: tuple[int, ...] = ()
+
+
+class Sample(Piece):
+    """One answer.
+
+    Attributes:
+        score: the verifier's, in [0, 1]; None: nobody was asked.
+        later: attempts to mend it, each of which goes on from the one before.
+
+    """
+
     score: float | None = None
+    later: tuple[Mended, ...] = ()
 
 
-class Drawn(_Value):
+class Drawn(Value):
     """A question with its answers.
 
     Attributes:
@@ -81,7 +116,7 @@ class Drawn(_Value):
         task: what it is one of, and `bin` how hard the data call it, as far as they say.
         prefix: token ids of the rendered prompt.
         greedy: the answer at temperature 0.
-        verify_tokens: read and written by the verifier for all samples together, and their FLOPs.
+        verify_flops: of the verifier for all samples together.
 
     """
 
@@ -93,7 +128,6 @@ class Drawn(_Value):
     prefix: tuple[int, ...]
     greedy: Sample
     samples: tuple[Sample, ...]
-    verify_tokens: int = 0
     verify_flops: int = 0
 
 
@@ -116,34 +150,31 @@ class Pool:
             if known != how:
                 raise PoolRefused(f"{path} was drawn in another way ({_difference(known, how)}): choose another --out")
             self.drawn = {one.key: one for one in drawn}
-            self._cut_torn_line()
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._append(how)
+            append_line(path, how.model_dump_json())
 
     def add(self, drawn: Drawn) -> None:
         """To the file, at once."""
         self.drawn[drawn.key] = drawn
-        self._append(drawn)
-
-    def _append(self, value: BaseModel) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(value.model_dump_json() + "\n")
-
-    def _cut_torn_line(self) -> None:
-        content = self._path.read_bytes()
-        if not content.endswith(b"\n"):
-            with self._path.open("rb+") as file:
-                file.truncate(content.rfind(b"\n") + 1)
+        append_line(self._path, drawn.model_dump_json())
 
 
 def read_pool(path: Path) -> tuple[How, Sequence[Drawn]]:
-    """How a pool was drawn, and what; a last line that was cut by a kill is passed over. Raises `PoolRefused`."""
-    *lines, _torn = path.read_text(encoding="utf-8").split("\n")
+    """How a pool was drawn, and what. Raises `PoolRefused`."""
+    first, *lines = whole_lines(path) or [b""]
+    return _parsed(path, How, first), [_parsed(path, Drawn, line) for line in lines]
+
+
+def lines_of(path: Path, what: type[V]) -> list[V]:
+    """The values of another file of a pool. Raises `PoolRefused`."""
+    return [_parsed(path, what, line) for line in whole_lines(path)]
+
+
+def _parsed(path: Path, what: type[V], line: bytes) -> V:
     try:
-        return How.model_validate_json(lines[0]), [Drawn.model_validate_json(line) for line in lines[1:]]
-    except (IndexError, ValidationError) as error:
-        raise PoolRefused(f"{path} is no pool of this version of ponder: {error}") from error
+        return what.model_validate_json(line)
+    except ValidationError as error:
+        raise PoolRefused(f"{path} is not of a pool of this version of ponder: {error}") from error
 
 
 def _difference(known: How, wanted: How) -> str:

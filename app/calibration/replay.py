@@ -1,25 +1,24 @@
-"""The strategies' own code over a pool: what it would have answered, and what it would have cost.
+"""Runs strategies on the samples of a pool, with their own code: a `Model` that hands out what was drawn, in any order.
 
-Branches that are drawn together advance together, one token at a time, as vLLM runs them: when the strategy leaves a draw, the others
+It charges what a server would have: each sample's own tokens, and the prompt once. Where a strategy leaves a draw, the others
 have as many tokens as the longest answer that it has waited for, and are charged with them.
 """
 
-import random
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Self
 
-from app.calibration.pool import Drawn, How, Sample
+from app.calibration.pool import Mended, Piece, Sample
+from app.calibration.questions import Question, Replayed
 from strategies.base import (
-    AnswerKind,
     Candidate,
     Delta,
     Inquiry,
     Step,
     StopReason,
     Task,
-    TokenLogprob,
     UnsupportedTask,
     Verifier,
     silent,
@@ -30,73 +29,27 @@ from strategies.strategy import Tools
 JUDGE = "recorded"
 """Names the verifier whose scores are in the pool, as a reward model."""
 
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """What came of one question.
-
-    Attributes:
-        flops: all that is charged, `verified` the verifier's part of it.
-        tokens: decoded, by all branches.
-        num_drawn: branches that were begun.
-
-    """
-
-    is_right: bool
-    flops: int
-    verified: int
-    tokens: int
-    num_drawn: int
-    stop_reason: StopReason
+MENDING = ("adaptive", "backtracking")
+"""Strategies that go on with answers; their indices tell which."""
 
 
-@dataclass(frozen=True)
-class Question:
-    """A question of a pool, ready to be replayed often: candidates are made once.
-
-    Attributes:
-        cached: tokens of the prompt that are in the cache once one branch has been through it.
-
-    """
-
-    drawn: Drawn
-    how: How
-    candidates: tuple[Candidate, ...] = field(init=False)
-    greedy: Candidate = field(init=False)
-    cached: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "candidates", tuple(_candidate(one) for one in self.drawn.samples))
-        object.__setattr__(self, "greedy", _candidate(self.drawn.greedy))
-        object.__setattr__(self, "cached", max(one.cached for one in (self.drawn.greedy, *self.drawn.samples)))
-
-    def order(self, seed: int) -> list[int]:
-        """The samples in an order of their own for each seed; 0 is that in which they were drawn."""
-        order = list(range(len(self.candidates)))
-        if seed:
-            random.Random(f"{self.drawn.key}-{seed}").shuffle(order)  # noqa: S311 - not for secrets
-        return order
-
-    def replay_greedy(self) -> Replayed:
-        """`direct` at temperature 0."""
-        greedy = self.drawn.greedy
-        flops = sum(self.how.flops.branch_cost(len(self.drawn.prefix), 0, len(greedy.token_ids)))
-        return Replayed(greedy.is_right, flops, 0, len(greedy.token_ids), 1, StopReason.COMPLETED)
-
-    async def replay(self, strategy: str, params: dict[str, Any], tools: Tools, seed: int = 0) -> Replayed:
-        """Run a strategy of the registry on the samples in one of their orders."""
-        model = Replay(self, self.order(seed))
-        tools = replace(tools, reward_models={JUDGE: Recorded(self, model)})
-        spec = STRATEGIES[strategy]
-        task = Task(question=self.drawn.question, prefix=self.drawn.prefix, kind=AnswerKind(self.drawn.kind))
-        result = await spec(spec.Params.model_validate(params), tools)(task, model, silent)
-        is_right = bool(result.chosen) and model.sample_of(result.chosen[0].candidate.index).is_right
-        flops = model.flops + model.verified
-        return Replayed(is_right, flops, model.verified, model.tokens, model.num_drawn, result.stop_reason)
+async def replay(question: Question, strategy: str, params: dict[str, Any], tools: Tools, seed: int = 0) -> Replayed:
+    """Run a strategy of the registry on the samples in one of their orders."""
+    spec = STRATEGIES[strategy]
+    values = spec.Params.model_validate(params)
+    model = Replay(question, seed, chains=getattr(values, "n", 1) if spec.name in MENDING else None)
+    tools = replace(tools, reward_models={JUDGE: Recorded(question, model)})
+    result = await spec(values, tools)(question.task, model, silent)
+    is_right = bool(result.chosen) and model.is_right(result.chosen[0].candidate.index)
+    flops = model.flops + model.verified
+    return Replayed(is_right, flops, model.verified, model.tokens, model.num_drawn, result.stop_reason)
 
 
 class Replay:
-    """`strategies.base.Model` over the samples of one question, in a given order.
+    """`strategies.base.Model` over the samples of one question, in one of their orders.
+
+    Args:
+        chains: of a strategy that mends answers, how many; None for others.
 
     Attributes:
         flops: of generation, as far as it came; `verified`: booked by verifiers.
@@ -108,18 +61,28 @@ class Replay:
     deadline: float | None = None
     stopped: StopReason | None = None
 
-    def __init__(self, question: Question, order: Sequence[int]) -> None:
+    def __init__(self, question: Question, seed: int, chains: int | None = None) -> None:
+        how = question.how
         self._question = question
-        self._order = order
-        self._architecture = question.how.flops
+        self._chains = chains
+        # only some have their later attempts
+        self._left = question.order(seed, how.samples if chains is None or how.attempts == 1 else how.mended)
+        self._pieces: dict[int, Piece] = {}
+        self._cut: set[int] = set()
+        self._architecture = how.flops
         self.flops = 0
         self.verified = 0
         self.tokens = 0
         self.num_drawn = 0
 
-    def sample_of(self, index: int) -> Sample:
-        """What stands behind a candidate's index."""
-        return self._question.drawn.samples[self._order[index]]
+    def is_right(self, index: int) -> bool:
+        """Whether the answer that ends with that candidate is."""
+        return self._pieces[index].is_right and index not in self._cut
+
+    def score_of(self, index: int) -> float | None:
+        """The verifier's."""
+        piece = self._pieces[index]
+        return piece.score if isinstance(piece, Sample) else None
 
     @asynccontextmanager
     async def sample(
@@ -131,16 +94,19 @@ class Replay:
         num_logprobs: int | None = None,
         step: Step | None = None,
         max_tokens: int | None = None,
+        temperature: float | None = None,
         on_delta: Callable[[Delta], None] | None = None,  # noqa: ARG002 - nobody watches
     ) -> AsyncIterator[AsyncIterator[Candidate]]:
-        """The next `n` of the pool; raises `UnsupportedTask` for what was not drawn."""
-        if tuple(prefix) != self._question.drawn.prefix or step is not None or max_tokens is not None or num_logprobs:
-            raise UnsupportedTask(
-                "a pool holds whole answers only, with no other log-probabilities than theirs", parameter="strategy"
-            )
-        if first_index + n > len(self._order):
-            raise UnsupportedTask(f"the pool has {len(self._order)} samples", parameter="n")
-        drawn = [replace(self._question.candidates[self._order[i]], index=i) for i in range(first_index, first_index + n)]
+        """The next `n` of the pool, or what was written after one; raises `UnsupportedTask` for what was not drawn."""
+        if (step is not None and (step.separators or step.max_tokens)) or max_tokens is not None or num_logprobs:
+            raise UnsupportedTask("a pool holds whole answers, with no log-probabilities but theirs", parameter="strategy")
+        pieces = (
+            self._later(prefix, first_index)
+            if first_index >= (self._chains or math.inf)
+            else self._first(prefix, n, temperature)
+        )
+        until = None if step is None else step.until
+        drawn = [self._deliver(piece, index, until) for index, piece in enumerate(pieces, first_index)]
         drawn.sort(key=lambda candidate: len(candidate.token_ids))  # as they end
         reached = 0
 
@@ -154,11 +120,52 @@ class Replay:
             yield arrivals()
         finally:
             for candidate in drawn:
-                self._charge(min(len(candidate.token_ids), reached))
+                self._charge(candidate.index, len(prefix), min(len(candidate.token_ids), reached))
 
-    def _charge(self, tokens: int) -> None:
-        cached = self._question.cached if self.num_drawn else 0
-        self.flops += sum(self._architecture.branch_cost(len(self._question.drawn.prefix), cached, tokens))
+    def _first(self, prefix: Sequence[int], n: int, temperature: float | None) -> list[Piece]:
+        if tuple(prefix) != self._question.drawn.prefix:
+            raise UnsupportedTask("a pool holds whole answers", parameter="strategy")
+        if temperature == 0:
+            return [self._question.drawn.greedy] * n
+        if n > len(self._left):
+            raise UnsupportedTask(f"the pool has {len(self._question.drawn.samples)} samples", parameter="n")
+        places, self._left = self._left[:n], self._left[n:]
+        return [self._question.sample(place) for place in places]
+
+    def _later(self, prefix: Sequence[int], index: int) -> list[Piece]:
+        assert self._chains is not None
+        attempt, number = divmod(index, self._chains)
+        sample = self._pieces[number]
+        later = sample.later if isinstance(sample, Sample) else ()
+        if attempt == len(later) + 1 and attempt < self._question.how.attempts:
+            return []  # it had no room for more
+        if attempt > len(later) or later[attempt - 1].said != len(prefix) - len(self._question.drawn.prefix):
+            raise UnsupportedTask("the pool does not have this attempt, or other lines were false then", parameter="attempts")
+        return [later[attempt - 1]]
+
+    def _deliver(self, piece: Piece, index: int, until: Callable[[str], bool] | None) -> Candidate:
+        self._pieces[index] = piece
+        whole = self._question.candidate(piece, index)
+        if until is None:
+            return whole
+        length = 0
+        for number, token in enumerate(piece.lengths[:-1], 1):
+            length += token
+            if until(piece.text[:length]):
+                self._cut.add(index)
+                return replace(
+                    whole,
+                    text=piece.text[:length],
+                    token_ids=whole.token_ids[:number],
+                    logprobs=whole.logprobs[:number],
+                    finish_reason="step",
+                )
+        return whole
+
+    def _charge(self, index: int, prefix: int, tokens: int) -> None:
+        piece = self._pieces[index]
+        cached = piece.cached if isinstance(piece, Mended) else self._question.cached if self.num_drawn else 0
+        self.flops += sum(self._architecture.branch_cost(prefix, cached, tokens))
         self.tokens += tokens
         self.num_drawn += 1
 
@@ -188,14 +195,8 @@ class Recorded(Verifier):
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Any) -> list[float]:  # noqa: ARG002 - a verifier's signature
         """As recorded; raises `UnsupportedTask` where nobody was asked."""
         drawn = self._question.drawn
-        scores = [self._model.sample_of(candidate.index).score for candidate in candidates]
+        scores = [self._model.score_of(candidate.index) for candidate in candidates]
         self._model.spend(0, drawn.verify_flops * len(candidates) // max(len(drawn.samples), 1))
         if any(score is None for score in scores):
             raise UnsupportedTask("this pool was drawn without a verifier", parameter="verifier")
         return [score for score in scores if score is not None]
-
-
-def _candidate(sample: Sample) -> Candidate:
-    pairs = zip(sample.token_ids, sample.logprobs, strict=True)
-    logprobs = tuple(TokenLogprob("", token_id, logprob) for token_id, logprob in pairs)
-    return Candidate(0, sample.text, sample.token_ids, sample.finish_reason, sample.stop_reason, logprobs)

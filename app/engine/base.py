@@ -66,6 +66,7 @@ class Branch:
         is_streamed: deltas as they come, instead of one output at the end.
         adapter: the LoRA adapter to generate with; loaded, and leased for as long as the branch runs.
         separators: end the branch as the prompt's own stop strings do, but stay in the text.
+        temperature: overrides the prompt's own when not None.
         options: when given, generate one token and return the log-probabilities of these token ids.
 
     """
@@ -81,6 +82,7 @@ class Branch:
     is_streamed: bool = False
     adapter: EngineAdapter | None = None
     separators: tuple[str, ...] = ()
+    temperature: float | None = None
     options: tuple[int, ...] = ()
 
 

@@ -339,6 +339,10 @@ def _sampling(branch: Branch) -> SamplingParams:
     sampling.logprobs = branch.num_logprobs
     if branch.seed is not None:
         sampling.seed = branch.seed
+    if branch.temperature is not None:
+        sampling.temperature = branch.temperature
+        if branch.temperature == 0:  # as vLLM sets them itself where a request says so
+            sampling.top_p, sampling.top_k, sampling.min_p = 1.0, 0, 0.0
     if branch.options:
         sampling.logprobs, sampling.logprob_token_ids = None, list(branch.options)
         sampling.structured_outputs = None

@@ -34,6 +34,8 @@ class _Draw:
     separators: tuple[str, ...]
     num_logprobs: int | None
     on_delta: Callable[[Delta], None] | None
+    until: Callable[[str], bool] | None = None
+    temperature: float | None = None
     arrived: asyncio.Queue[Candidate | None] = field(default_factory=asyncio.Queue)
     live: set[str] = field(default_factory=set)
 
@@ -117,10 +119,12 @@ class MeteredModel:
         num_logprobs: int | None = None,
         step: Step | None = None,
         max_tokens: int | None = None,
+        temperature: float | None = None,
         on_delta: Callable[[Delta], None] | None = None,
     ) -> AsyncIterator[AsyncIterator[Candidate]]:
         """Draw `n` continuations together; see `strategies.base.Model.sample`."""
         draw = self._draw(tuple(prefix), n, step or Step(), num_logprobs=num_logprobs, max_tokens=max_tokens, on_delta=on_delta)
+        draw.temperature = temperature
         n = n if draw.limit > 0 else 0
         try:
             async with asyncio.TaskGroup() as group:
@@ -148,7 +152,9 @@ class MeteredModel:
         cap = limit if step.max_tokens is None else min(step.max_tokens, limit)
         separators = tuple(separator for separator in step.separators if separator not in self._prompt.stop)
         share = self._meter.fair_share(cap, n)
-        return _Draw(prefix, limit, cap, share, separators, num_logprobs, on_delta if self._has_deltas else None)
+        return _Draw(
+            prefix, limit, cap, share, separators, num_logprobs, on_delta if self._has_deltas else None, step.until
+        )  # fmt: skip
 
     def spend(self, tokens: int, flops: int) -> bool:
         """Book what is computed elsewhere."""
@@ -229,14 +235,17 @@ class MeteredModel:
                 branch = Branch(
                     id=branch_id, prompt=self._prompt, prefix=draw.prefix, max_tokens=grant.tokens,
                     priority=self._ticket.priority, seed=None if self._seed is None else _wrapped(self._seed + index),
-                    num_logprobs=draw.num_logprobs, cache_salt=self._cache_salt, is_streamed=draw.on_delta is not None,
-                    adapter=self._adapter, separators=draw.separators,
+                    num_logprobs=draw.num_logprobs, cache_salt=self._cache_salt,
+                    is_streamed=draw.on_delta is not None or draw.until is not None, adapter=self._adapter,
+                    separators=draw.separators, temperature=draw.temperature,
                 )  # fmt: skip
                 draw.live.add(branch_id)
                 try:
                     async with aclosing(self._engine.generate(branch)) as outputs:  # type: ignore[type-var]
                         async for output in outputs:
                             run.add(output)
+                            if run.is_past(draw.until):
+                                await self._engine.halt([branch_id])
                 finally:
                     draw.live.discard(branch_id)
         finally:
@@ -260,6 +269,8 @@ class _Run:
         self._index = index
         self._on_delta = on_delta
         self._outputs: list[Output] = []
+        self._is_past = False
+        self._text = ""
         self.cached_tokens = 0
         self.num_generated = 0
         self.finish_reason: str | None = None
@@ -285,6 +296,14 @@ class _Run:
                 )
             )
 
+    def is_past(self, until: Callable[[str], bool] | None) -> bool:
+        """Whether its step has ended now; told once."""
+        if until is None or self._is_past or self.finish_reason is not None:
+            return False
+        self._text += self._outputs[-1].text
+        self._is_past = until(self._text)
+        return self._is_past
+
     def candidate(self, draw: _Draw, *, is_capped: bool, cost: Cost) -> Candidate:
         """`is_capped`: what it was granted is what a step may have."""
         if len(self._outputs) == 1:
@@ -296,7 +315,8 @@ class _Run:
             logprobs = tuple(itertools.chain.from_iterable(o.logprobs for o in self._outputs))
         last = self._outputs[-1]
         finish = last.finish_reason or "abort"
-        if (finish == "stop" and last.stop_reason in draw.separators) or (finish == "length" and is_capped):
+        is_separated = finish == "stop" and last.stop_reason in draw.separators
+        if is_separated or (finish == "length" and is_capped) or (finish == "abort" and self._is_past):
             finish = "step"
         return Candidate(self._index, text, token_ids, finish, last.stop_reason, logprobs, cost=cost)
 

@@ -15,6 +15,7 @@ from adapters.errors import AdapterError, NoSlot
 from app.admission import Admission
 from app.errors import Busy, Disconnected, EngineDead, PonderError, QuotaExceeded
 from app.metering.adapter_metrics import AdapterMetrics
+from app.metering.drift import DriftMetrics, Seen
 from app.metering.meter import Meter
 from app.traces import Trace
 
@@ -60,6 +61,7 @@ class Metrics:
         self.request_flops = histogram("request_flops", "FLOPs spent per request.", FLOPS)
         self.nodes = histogram("tree_nodes", "Nodes of the search tree, per request.", NODES)
         self.depth = histogram("tree_depth", "Steps from the prompt to the deepest node, per request.", DEPTH)
+        self.drift = DriftMetrics(registry)
         self.adapters = AdapterMetrics(registry, self.forget_adapter)
         self.in_flight = Gauge("ponder_requests_in_flight", "Requests admitted and not ended.", registry=registry)
 
@@ -137,6 +139,15 @@ class Metrics:
             self.seconds, self.first_token, self.candidates, self.request_flops, self.nodes, self.depth,
         ):  # fmt: skip
             metric.remove_by_labels({"adapter": name})
+        self.drift.forget_adapter(name)
+
+    def show(self, labels: Labels, seen: Seen) -> None:
+        """What an answered request showed of its policy."""
+        self.drift.book(labels.model, self.adapters.label(labels.adapter), seen)
+
+    def judge(self, model: str, adapter: str, number: int, *, is_right: bool) -> None:
+        """A caller's word on an answer to a question of that bin."""
+        self.drift.judged(model, self.adapters.label(adapter), number, "feedback", is_right=is_right)
 
     def render(self) -> bytes:
         """Prometheus' text format."""

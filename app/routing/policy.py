@@ -1,58 +1,79 @@
-"""From the kind of answer, the caller's effort and the load: a plan.
-
-`Policy` is the seam; `PriorPolicy` is what holds where nothing was measured for a model, and says so in every plan.
-"""
+"""What a plan is, and the prior: from the kind of answer, the caller's effort and the load alone, where nothing was measured."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
+from app.routing.effort import Effort
+from app.routing.policy_file import Measured
+from app.routing.rule import PricedRule
 from strategies.base import AnswerKind
+from strategies.strategy import Forecast
 
 BUSY_LOAD = 0.75
 """Share of the admitted branches above which effort is lowered by one step, before anybody is rejected."""
 
 
-class Effort(StrEnum):
-    """How much compute a point of accuracy is worth to the caller."""
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a plan took on questions as hard as this one.
 
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
+    Attributes:
+        branches: that were drawn, on average.
+        times: FLOPs, as many times those of a direct answer.
 
+    """
 
-_FROM_OPENAI = {
-    "none": Effort.LOW,
-    "minimal": Effort.LOW,
-    "low": Effort.LOW,
-    "medium": Effort.MEDIUM,
-    "high": Effort.HIGH,
-    "xhigh": Effort.HIGH,
-}
-
-
-def effort_of(effort: Effort | None, reasoning_effort: str | None) -> Effort:
-    """The caller's own effort, else OpenAI's `reasoning_effort`, else medium."""
-    return effort or _FROM_OPENAI.get(reasoning_effort or "", Effort.MEDIUM)
+    branches: float
+    times: float
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A strategy with its parameters, and the reason in words for the caller."""
+    """A strategy with its parameters, and the reason in words for the caller.
+
+    Attributes:
+        difficulty: estimated from the prompt, None where nothing was measured; `bin` its fifth, from 1.
+        rule: decides after each wave of a strategy that asks.
+        temperature: where the caller gives none; None for the strategy's own.
+        alternatives: what plans were worth on questions as hard as this one; `expected` what this one took, None where nothing was
+            measured.
+
+    """
 
     strategy: str
     params: Mapping[str, object] = field(default_factory=dict)
     why: str = ""
     is_calibrated: bool = False
+    difficulty: float | None = None
+    bin: int = 0
+    rule: PricedRule | None = None
+    temperature: float | None = None
+    alternatives: tuple[Measured, ...] = ()
+    expected: Expected | None = None
+
+    def usual(self, answer_tokens: int) -> Forecast | None:
+        """What it takes on average, instead of what it may take; None where nothing was measured."""
+        if self.expected is None:
+            return None
+        branches = max(round(self.expected.branches), 1)
+        return Forecast(branches, round(self.expected.times * answer_tokens), branches.bit_length())
 
 
-class Policy(Protocol):
-    """Chooses for requests that name no strategy."""
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a policy is asked about.
 
-    def plan(self, kind: AnswerKind, effort: Effort, *, load: float) -> Plan:
-        """A plan for a question whose answers compare as `kind`; `load` is 0 (idle) to 1 (nothing more is admitted)."""
-        ...
+    Attributes:
+        question: the last message of the user.
+        load: 0 (idle) to 1 (nothing more is admitted).
+
+    """
+
+    kind: AnswerKind
+    effort: Effort
+    question: str = ""
+    load: float = 0.0
 
 
 class PriorPolicy:
@@ -68,9 +89,10 @@ class PriorPolicy:
     _COMPARABLE = frozenset({AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.TEXT})
     _CONSTRAINED = frozenset({AnswerKind.JSON, AnswerKind.TOOLS})
 
-    def plan(self, kind: AnswerKind, effort: Effort, *, load: float) -> Plan:
-        """See `Policy`."""
-        if load > BUSY_LOAD and effort is not Effort.LOW:
+    def plan(self, query: Query) -> Plan:
+        """A plan, which says that it is not calibrated."""
+        kind, effort = query.kind, query.effort
+        if query.load > BUSY_LOAD and effort is not Effort.LOW:
             lowered = Effort.MEDIUM if effort is Effort.HIGH else Effort.LOW
             plan = self._plan(kind, lowered)
             return Plan(plan.strategy, plan.params, f"the server is busy, effort lowered to {lowered}; {plan.why}")

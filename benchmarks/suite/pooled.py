@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters.training.verdicts import auroc
-from app.calibration.pool import read_pool
-from app.calibration.replay import JUDGE, Question, Replayed
+from adapters.scores import auroc
+from app.calibration.fixed import plans, replayed
+from app.calibration.pool import How, read_pool
+from app.calibration.questions import Question, Replayed
 from benchmarks.quality.stats import wilson
 from benchmarks.report import Table
 from benchmarks.suite.families import FAMILIES
@@ -18,27 +19,14 @@ from strategies.strategy import Tools
 ORDERS = 4
 """Of the samples, each for itself a run that could have been."""
 
-SIZES = (4, 8, 16)
-
-_JUDGED: dict[str, Any] = {"verifier": {"reward_model": JUDGE}}
-
-PLANS: dict[str, tuple[str, dict[str, Any]]] = {
-    "majority": ("best_of_n", {"verifier": "majority"}),
-    "self_consistency": ("self_consistency", {}),
-    "self_consistency, waves": ("self_consistency", {"schedule": "waves"}),
-    "self_consistency, veto, waves": ("self_consistency", {"schedule": "waves", "veto": "equations"}),
-    "best_of_n, equations": ("best_of_n", {"verifier": "equations"}),
-    "best_of_n, equations, vote": ("best_of_n", {"verifier": "equations", "select": "vote"}),
-    "best_of_n, verifier": ("best_of_n", _JUDGED),
-    "best_of_n, verifier, vote": ("best_of_n", {**_JUDGED, "select": "vote"}),
-}
+SIZES = (1, 4, 8, 16)
 
 
 def report(path: Path, name: str) -> None:
     """Print and save the table of a pool: of the questions of the suite alone, whatever else is in it."""
     how, drawn = read_pool(path)
     questions = [Question(one, how) for one in drawn if one.task in FAMILIES]
-    rows = asyncio.run(_rows(questions, is_judged=how.verifier is not None))
+    rows = asyncio.run(_rows(how, questions))
     title = (
         f"Strategies with the adapter, replayed on {len(questions)} questions of the suite, {ORDERS} orders of their samples"
     )
@@ -51,20 +39,16 @@ def report(path: Path, name: str) -> None:
     table.save()
 
 
-async def _rows(questions: Sequence[Question], *, is_judged: bool) -> list[dict[str, Any]]:
+async def _rows(how: How, questions: Sequence[Question]) -> list[dict[str, Any]]:
     equivalence = Equivalence()
-    tools = Tools(equivalence=equivalence, vocab_size=1)
+    tools = Tools(equivalence=equivalence, vocab_size=how.flops.vocab_size)
     bins = [one.drawn.bin for one in questions]
-    rows = [_row("direct", 1, [[one.replay_greedy() for one in questions]], bins)]
+    rows = []
     try:
-        for name, (strategy, params) in PLANS.items():
-            if is_judged or "verifier" not in name:
-                for n in SIZES:
-                    runs = [
-                        await asyncio.gather(*(one.replay(strategy, {**params, "n": n}, tools, seed) for one in questions))
-                        for seed in range(ORDERS)
-                    ]
-                    rows.append(_row(name, n, runs, bins))
+        for plan in plans(how):
+            if plan.n in SIZES:
+                outcomes = await replayed(plan, questions, tools, ORDERS)
+                rows.append(_row(plan.name, plan.n, list(zip(*outcomes, strict=True)), bins))
     finally:
         equivalence.close()
     return rows

@@ -57,6 +57,11 @@ def adapters_of(choice: object) -> tuple[str, ...]:
     return choice.adapters if isinstance(choice, AdapterChoice) else ()
 
 
+def is_exact(choice: object) -> bool:
+    """Whether it is a rule that does not err."""
+    return isinstance(choice, RegexChoice | NumberChoice | SchemaChoice | ArithmeticChoice)
+
+
 def num_calls(choice: object, num_candidates: int) -> int:
     """How often the model is asked for verdicts on so many candidates: by those that ask it, and not by those that only look."""
     return num_candidates if choice == PTrue.name or isinstance(choice, AdapterChoice) else 0
@@ -72,5 +77,6 @@ __all__ = [
     "adapters_of",
     "build",
     "build_for",
+    "is_exact",
     "num_calls",
 ]

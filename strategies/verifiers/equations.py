@@ -64,14 +64,19 @@ def _score(candidate: Candidate) -> float:
 
 def is_refuted(text: str) -> bool:
     """Whether one of the equations in a text is false; of a long text the end is read."""
+    return disproof(text) is not None
+
+
+def disproof(text: str) -> tuple[Expression, Expression] | None:
+    """Two sides next to each other of the first false equation that are not equal, None where all equations are true."""
     said = (statement for line in lines(normalised(text[-NUM_CHARS_READ:])) for statement in statements(line))
-    return any(_is_false(statement) for statement in said)
+    return next((sides for statement in said if (sides := _disproof(statement)) is not None), None)
 
 
-def _is_false(statement: Statement) -> bool:
-    """Whether two neighbours disagree; a calculation runs on only where another side follows."""
+def _disproof(statement: Statement) -> tuple[Expression, Expression] | None:
+    """Where two neighbours disagree; a calculation runs on only where another side follows."""
     pairs = pairwise(_whole(statement))
-    return any(not _agree(left, right, runs_on=right is not statement.sides[-1]) for left, right in pairs)
+    return next((pair for pair in pairs if not _agree(*pair, runs_on=pair[1] is not statement.sides[-1])), None)
 
 
 def _whole(statement: Statement) -> Sequence[Expression]:

@@ -1,6 +1,7 @@
 """Whatever a search does, it keeps its budget to the token, leaves nothing running, and has an answer as soon as anything was said."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from prometheus_client import CollectorRegistry
 from app.admission import Admission
 from app.asks import Ask, Caller, Limits
 from app.engine.scripted import ScriptedEngine
+from app.feedback import Feedback
 from app.metering.meter import Budget
 from app.metering.metrics import Metrics
-from app.routing.policy import PriorPolicy
+from app.routing.policies import Policies
 from app.service import Service
 from app.session import Session
 from app.traces import Traces
@@ -52,13 +54,16 @@ class Run:
     def __init__(self, tools: Tools, *, speed: float = 0.0, slots: int = 8) -> None:
         self.engine = ScriptedEngine(story, seconds_per_token=speed, max_branches=slots)
         self.admission = Admission(num_slots=slots, max_branches=100, max_branches_per_key=100)
+        metrics = Metrics(CollectorRegistry())
         self.service = Service(
             self.engine,
             limits=Limits(64, 100_000, Budget(100_000, None, 600)),
-            policy=PriorPolicy(),
+            policies=Policies(Path("/nowhere")),
+            base="scripted",
+            feedback=Feedback(None, "scripted", metrics),
             admission=self.admission,
             tools=tools,
-            metrics=Metrics(CollectorRegistry()),
+            metrics=metrics,
             traces=Traces(4, 1_000_000),
         )
         self.session: Session | None = None

@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.routing.policy import BUSY_LOAD, Effort, PriorPolicy, effort_of
+from app.routing.effort import Effort, effort_of
+from app.routing.policy import BUSY_LOAD, PriorPolicy, Query
 from strategies.base import AnswerKind
 from strategies.registry import STRATEGIES
 
@@ -21,7 +22,7 @@ TABLE = {
 @pytest.mark.parametrize(("effort", "column"), [(Effort.LOW, 0), (Effort.MEDIUM, 1), (Effort.HIGH, 2)])
 def test_the_plan_for(kind: AnswerKind, effort: Effort, column: int) -> None:
     """Strategy, samples, and a reason that says it is a prior."""
-    plan = PriorPolicy().plan(kind, effort, load=0)
+    plan = PriorPolicy().plan(Query(kind, effort))
     assert " ".join([plan.strategy, *(str(value) for value in plan.params.values())]) == TABLE[kind][column]
     assert "uncalibrated" in plan.why
     assert not plan.is_calibrated
@@ -30,11 +31,11 @@ def test_the_plan_for(kind: AnswerKind, effort: Effort, column: int) -> None:
 
 def test_under_load_effort_falls_by_one_step_and_the_plan_says_so() -> None:
     """Before anybody is rejected."""
-    calm = PriorPolicy().plan(AnswerKind.MATH, Effort.HIGH, load=BUSY_LOAD)
-    busy = PriorPolicy().plan(AnswerKind.MATH, Effort.HIGH, load=BUSY_LOAD + 0.01)
+    calm = PriorPolicy().plan(Query(AnswerKind.MATH, Effort.HIGH, load=BUSY_LOAD))
+    busy = PriorPolicy().plan(Query(AnswerKind.MATH, Effort.HIGH, load=BUSY_LOAD + 0.01))
     assert (calm.params["n"], busy.params["n"]) == (16, 8)
     assert "busy" in busy.why
-    assert PriorPolicy().plan(AnswerKind.MATH, Effort.LOW, load=1).strategy == "direct"
+    assert PriorPolicy().plan(Query(AnswerKind.MATH, Effort.LOW, load=1)).strategy == "direct"
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,9 @@ class FakeModel:
     num_drawn: int = 0
     num_delivered: int = 0
     num_open: int = 0
+    most_at_once: int = 0
     asked_logprobs: list[int | None] = field(default_factory=list)
+    temperatures: list[float | None] = field(default_factory=list)
 
     @asynccontextmanager
     async def sample(
@@ -53,10 +55,13 @@ class FakeModel:
         num_logprobs: int | None = None,
         step: Step | None = None,
         max_tokens: int | None = None,
+        temperature: float | None = None,
         on_delta: Callable[[Delta], None] | None = None,
     ) -> AsyncIterator[AsyncIterator[Candidate]]:
         self.asked_logprobs.append(num_logprobs)
+        self.temperatures.append(temperature)
         self.num_drawn += n
+        self.most_at_once = max(self.most_at_once, n)
         self.num_open += 1
         try:
             yield self._deliver(list(self.candidates[first_index : first_index + n]), on_delta)
@@ -133,6 +138,7 @@ class TreeModel:
         self.deadline: float | None = None
         self.inquiry = None
         self.used: list[str] = []
+        self.temperatures: list[float | None] = []
         self.num_open = self.most_open = self.num_drawn = 0
         self.asked: list[str] = []
 
@@ -145,8 +151,9 @@ class TreeModel:
 
     @asynccontextmanager
     async def sample(
-        self, prefix, n, *, first_index=0, num_logprobs=None, step=None, max_tokens=None, on_delta=None
+        self, prefix, n, *, first_index=0, num_logprobs=None, step=None, max_tokens=None, temperature=None, on_delta=None
     ) -> AsyncIterator[AsyncIterator[Candidate]]:
+        self.temperatures.append(temperature)
         self.num_open += n
         self.most_open = max(self.most_open, self.num_open)
         try:
@@ -174,6 +181,10 @@ class TreeModel:
         ends = [rest.index(separator) + len(separator) for separator in step.separators if separator in rest]
         text, finish = (rest[: min(ends)], "step") if ends else (rest, "stop")
         tokens = self.words.encode(text)
+        if step.until is not None:
+            grown = [self.words.decode(tokens[:num]) for num in range(1, len(tokens) + 1)]
+            ended = next((num for num, some in enumerate(grown, 1) if num < len(tokens) and step.until(some)), None)
+            tokens, finish = (tokens, finish) if ended is None else (tokens[:ended], "step")
         if step.max_tokens is not None and len(tokens) > step.max_tokens:
             tokens, finish = tokens[: step.max_tokens], "step"
         if self._left is not None:
@@ -232,6 +243,12 @@ def question(words):
         )
 
     return of
+
+
+@pytest.fixture
+def asked(question):
+    """A task about numbers for a `TreeModel`."""
+    return question()
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ ALL = pytest.mark.parametrize("name", STRATEGIES.names())
 SIZED = {
     "best_of_n": lambda n: {"n": n},
     "self_consistency": lambda n: {"n": n},
+    "adaptive": lambda n: {"n": n},
+    "backtracking": lambda n: {"n": n, "attempts": 1, "first": "sample"},
     "beam_search": lambda n: {"n": n, "expand": n},
     "tree_of_thoughts": lambda n: {"samples": n, "breadth": n, "evaluate": "verifier"},
     "mcts": lambda n: {"iterations": 1, "expand": n, "workers": 1},
@@ -71,12 +73,13 @@ async def test_one_candidate_is_what_direct_answers(name: str, make, task, tools
 
 @ALL
 async def test_never_draws_more_than_asked_and_ends_what_it_started(name: str, make, task, tools) -> None:
-    """No context stays open, no more branches than the width."""
+    """No context stays open, no more candidates than n, and no more of them at once than the width."""
     model = make(*TEXTS)
     strategy = build(name, tools)
     await strategy(task(), model, silent)
     assert model.num_open == 0
-    assert model.num_drawn <= strategy.width(1)
+    assert model.num_drawn <= 4
+    assert model.most_at_once <= strategy.width(1)
 
 
 @ALL

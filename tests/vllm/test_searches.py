@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from strategies.verifiers.equations import is_refuted
+
 pytestmark = [pytest.mark.vllm, pytest.mark.anyio]
 
 MODEL = "smollm2-135m"
@@ -166,3 +168,34 @@ async def test_an_adapter_judges_steps_as_it_was_taught(http, tmp_path: Path) ->
     assert reply["ponder"]["tokens"]["verified"] > 0
     assert reply["ponder"]["parts"]["step-judge"].startswith("step-judge:")
     await http.delete("/v1/adapters/step-judge")
+
+
+async def test_wrong_results_are_put_right_while_they_are_written(http) -> None:
+    """By the calculator, on the shipped adapter, which knows what to compute better than it computes; every token is counted."""
+    before = await generated(http)
+    pairs = [(513, 155), (64, 3), (324, 2), (162, 2), (616, 6), (97, 88), (42, 30), (529, 7)]
+    replies = await asyncio.gather(*(chat(http, **product(*pair)) for pair in pairs))
+    spent = sum(reply["ponder"]["tokens"]["decoded"] for reply, _ in replies)
+    assert await generated(http) - before == spent == sum(node["tokens"] for _, nodes in replies for node in nodes)
+    assert any(len(nodes) > 1 for _, nodes in replies)
+    texts = [reply["choices"][0]["message"]["content"] for reply, _ in replies]
+    right = [text for text, (a, b) in zip(texts, pairs, strict=True) if text.rstrip().endswith(f"#### {a * b}")]
+    assert len(right) > len(pairs) // 2
+    assert not any(is_refuted(text) for text in right)
+    for (reply, _), text in zip(replies, texts, strict=True):
+        assert reply["usage"]["completion_tokens"] == reply["ponder"]["tokens"]["decoded"]
+        entries = reply["choices"][0]["logprobs"]["content"]
+        assert "".join(entry["token"] for entry in entries).removesuffix("<|im_end|>") == text
+
+
+def product(a: int, b: int) -> dict[str, Any]:
+    question = f"Solve the following multiplication: {a} * {b}."
+    question += "\nWork it out in short steps, then give the final answer alone on the last line, after `####`."
+    messages = [{"role": "user", "content": question}]
+    return {
+        "model": "reasoning",
+        "messages": messages,
+        "max_tokens": 256,
+        "logprobs": True,
+        "ponder": {"strategy": "backtracking"},
+    }

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.notes import NOTES_FILE, read_notes
+from adapters.scores import auroc
 from adapters.training.base import load_tokenizer
 from adapters.training.data import Question
 from adapters.training.errors import DataRefused
 from adapters.training.labelling import beginnings, held_out, outcomes, steps
 from adapters.training.sampling import Answer, Samples
-from adapters.training.verdicts import INQUIRY, Labelled, auroc, filled, train_verifier
+from adapters.training.verdicts import INQUIRY, Labelled, filled, train_verifier
 
 EASY = [Labelled(f"{a}?", "yes" * right, float(right), f"{a:x}") for a in range(8) for right in (True, False)]
 

@@ -1,0 +1,73 @@
+"""`/v1/policies`: show, replace and roll back what `ponder calibrate` made, while requests are served."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import Field
+
+from app.api.access import administrator, changer
+from app.api.errors import RESPONSES
+from app.api.messages import Body
+from app.routing.policies import Policies, Shelf, parse_policy
+from app.routing.policy_file import PolicyFile
+from app.service import Service
+
+router = APIRouter(responses={status: RESPONSES[status] for status in (400, 401, 403, 404)})
+
+_PUT = {"requestBody": {"required": True, "content": {"application/json": {"schema": PolicyFile.model_json_schema()}}}}
+
+
+class ChooseBody(Body):
+    """Which policy shall hold: its number, 0 for the one that comes with the server, null for none."""
+
+    number: Annotated[int, Field(ge=0)] | None
+
+
+@router.get("/v1/policies", dependencies=[Depends(administrator)])
+async def list_policies(request: Request) -> dict[str, Any]:
+    """All models and adapters that there are policies for."""
+    policies = _policies(request)
+    return {"object": "list", "data": [_told(name, policies.shelf(name)) for name in policies.names()]}
+
+
+@router.get("/v1/policies/{model}", dependencies=[Depends(administrator)])
+async def show(request: Request, model: str) -> dict[str, Any]:
+    """The policy that holds, whole, and the numbers of those before it."""
+    shelf = _policies(request).shelf(model)
+    policy = None if shelf.policy is None else shelf.policy.file.model_dump(mode="json")
+    return {**_told(model, shelf), "policy": policy}
+
+
+@router.put("/v1/policies/{model}", dependencies=[Depends(changer)], openapi_extra=_PUT)
+async def put(request: Request, model: str) -> dict[str, Any]:
+    """Let a policy hold from the next request on. One that is broken, or made for another model, is refused, and the old one stays."""
+    service: Service = request.app.state.service
+    file = parse_policy(await request.body())
+    service.check_policy(model, file)
+    service.policies.put(model, file)
+    return _told(model, service.policies.shelf(model))
+
+
+@router.post("/v1/policies/{model}/choose", dependencies=[Depends(changer)])
+async def choose(request: Request, model: str, body: ChooseBody) -> dict[str, Any]:
+    """Roll back to an earlier policy, or to none."""
+    policies = _policies(request)
+    policies.choose(model, body.number)
+    return _told(model, policies.shelf(model))
+
+
+def _told(name: str, shelf: Shelf) -> dict[str, Any]:
+    policy = shelf.policy
+    return {
+        "object": "ponder.policy",
+        "model": name,
+        "current": shelf.current,
+        "numbers": [*([0] if shelf.shipped else []), *shelf.numbers],
+        "made_for": None if policy is None else {"model": policy.file.model, "adapter": policy.file.adapter},
+        "provenance": None if policy is None else policy.file.provenance,
+    }
+
+
+def _policies(request: Request) -> Policies:
+    service: Service = request.app.state.service
+    return service.policies

@@ -1,0 +1,83 @@
+"""Which plan a request gets: the one that the caller names, that of the policy of what answers, or the prior's."""
+
+from dataclasses import asdict, replace
+
+from adapters.names import Ref
+from adapters.registry import Registry
+from app.asks import Ask
+from app.engine.base import ModelCard
+from app.errors import InvalidRequest
+from app.routing.calibrated import CalibratedPolicy
+from app.routing.policies import Policies
+from app.routing.policy import Plan, PriorPolicy, Query
+from app.routing.policy_file import PolicyFile
+from strategies.base import AnswerKind
+
+AUTO = "auto"
+
+
+class Planner:
+    """See the module.
+
+    Args:
+        card: of the engine, under whose name the base model is served.
+        base: the model's own name, which policies are made for too.
+
+    """
+
+    def __init__(self, policies: Policies, card: ModelCard, base: str, adapters: Registry | None) -> None:
+        self._policies = policies
+        self._card = card
+        self._base = base
+        self._adapters = adapters
+
+    def plan(self, ask: Ask, kind: AnswerKind, load: float) -> Plan:
+        """Raises `InvalidRequest` for parameters of no strategy. The difficulty is told whoever chose the plan."""
+        query = Query(kind, ask.effort, ask.question, load)
+        # several prompts have several difficulties, and token ids tell none
+        policy, why_not = self._calibrated(ask) if len(ask.bodies) == 1 and ask.question else (None, "")
+        if ask.strategy not in (None, AUTO):
+            plan = Plan(ask.strategy, dict(ask.parameters), why="named by the caller", is_calibrated=False)
+        elif ask.parameters:
+            name = next(iter(ask.parameters))
+            raise InvalidRequest(f"`{name}` is a parameter of a strategy, but none is named.", parameter=f"ponder.{name}")
+        elif ask.temperature == 0:
+            plan = Plan("direct", {}, why="temperature 0: every sample would be the same", is_calibrated=False)
+        elif ask.num_choices > 1:
+            plan = Plan("direct", {}, why="several answers are wanted, not one", is_calibrated=False)
+        else:
+            return _auto(ask, query, policy, why_not)
+        known = policy.difficulty(query) if policy is not None else None
+        return plan if known is None else replace(plan, difficulty=known[0], bin=known[1])
+
+    def misfit(self, adapter: Ref | None, file: PolicyFile) -> str | None:
+        """Why a policy is not for what answers."""
+        if file.model not in {self._card.name, self._base}:
+            return f"it was made for the model {file.model[:100]}"
+        version, architecture = None, self._card.architecture
+        if adapter is not None and self._adapters is not None:
+            found = self._adapters.find(adapter)
+            version, architecture = found.version, architecture.with_lora(found.parameters)
+        if version != file.adapter:
+            return f"it was made for {'no adapter' if file.adapter is None else f'version {file.adapter[:8]} of the adapter'}"
+        if file.architecture != asdict(architecture):
+            return "it was made for another model of the same name"
+        return None
+
+    def _calibrated(self, ask: Ask) -> tuple[CalibratedPolicy | None, str]:
+        """The policy of what answers, or why there is none that holds."""
+        policy = self._policies.find(ask.adapter.name if ask.adapter else self._card.name)
+        if policy is None:
+            return None, ""
+        misfit = self.misfit(ask.adapter, policy.file)
+        return (policy, "") if misfit is None else (None, f"its policy is not used: {misfit}")
+
+
+def _auto(ask: Ask, query: Query, policy: CalibratedPolicy | None, why_not: str) -> Plan:
+    plan = policy.plan(query) if policy is not None else None
+    if plan is None:
+        plan = PriorPolicy().plan(query)
+        return replace(plan, why=f"{plan.why}; {why_not}") if why_not else plan
+    if ask.is_sampled:  # as the caller says, and so not quite what was measured
+        return replace(plan, params={**plan.params, **({"first": "sample"} if plan.rule else {})}, temperature=None)
+    return plan

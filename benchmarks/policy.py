@@ -1,0 +1,158 @@
+"""What a policy is worth on questions that nothing was fitted to: against all fixed plans, the oracle, and on families left out.
+
+`python -m benchmarks.policy MEASURED TEST --name NAME`: both are folders that `ponder calibrate` filled; the policy of the first is judged
+on the pool of the second, of which no question may be in the first.
+"""
+
+import argparse
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from app.calibration.command import POLICY, POOL, SEARCHES
+from app.calibration.fitting import Observed, fit
+from app.calibration.fixed import plans
+from app.calibration.judging import fixed_worth, policy_worth
+from app.calibration.making import Made
+from app.calibration.observing import ORDERS, observe
+from app.calibration.plots import picture
+from app.calibration.pool import Drawn, How, read_pool
+from app.calibration.pricing import bins_of, policy_of
+from app.calibration.questions import Question
+from app.calibration.report import Rows, by_bin, moments, regret
+from app.calibration.report import plans as plan_rows
+from app.calibration.searching import Searches
+from app.calibration.summary import Worth
+from app.routing.calibrated import CalibratedPolicy
+from app.routing.effort import Effort
+from app.routing.policies import read_policy
+from app.routing.policy import Query
+from app.routing.policy_file import PolicyFile
+from app.training.surroundings import counting
+from benchmarks.report import Table
+from strategies.answers import Equivalence
+from strategies.base import AnswerKind
+from strategies.strategy import Tools
+
+RESULTS = Path(__file__).parent / "results" / "policy"
+TIMED = 5
+"""Times that each prompt is asked for its plan."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A folder that was filled."""
+
+    how: How
+    drawn: Sequence[Drawn]
+    observed: Sequence[Observed]
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.policy", description=__doc__)
+    parser.add_argument("measured", type=Path, help="folder with policy.json and the pool that it was fitted to")
+    parser.add_argument("test", type=Path, help="folder with the pool that it is judged on")
+    parser.add_argument("--name", required=True, help="of the model, for titles and files")
+    arguments = parser.parse_args()
+    file = read_policy(arguments.measured / POLICY)
+    equivalence = Equivalence()
+    try:
+        asyncio.run(_judge(arguments, file, equivalence))
+    finally:
+        equivalence.close()
+
+
+async def _judge(arguments: argparse.Namespace, file: PolicyFile, equivalence: Equivalence) -> None:
+    test = await _pool(arguments.test, equivalence)
+    learned = await _pool(arguments.measured, equivalence)
+    if shared := {one.key for one in test.drawn} & {one.key for one in learned.drawn}:
+        raise SystemExit(f"{len(shared)} questions of the test are among those that were fitted to")
+    made = _worth(file, test, await _fixed(arguments.test, test, equivalence))
+    command = "benchmarks.policy MEASURED TEST"
+    about = f"{arguments.name}, {len(test.drawn)} questions that nothing was fitted to"
+    tables = {
+        "plans": (f"Plans, {about}", plan_rows(made)),
+        "bins": (f"By predicted difficulty: right, for GFLOP a question; {about}", by_bin(made)),
+        "regret": (f"Regret of `auto`; {about}", regret(made)),
+        "difficulty": (f"Difficulty; {about}", [*moments(made.moments), *_left_out(learned, test), _latency(file, test)]),
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for part, (title, rows) in tables.items():
+        table = Table(f"policy/{arguments.name}-{part}", title, command, _named(rows))
+        table.save()
+        print(table.markdown())
+    (RESULTS / f"{arguments.name}.png").write_bytes(picture(about, made))
+
+
+async def _pool(folder: Path, equivalence: Equivalence) -> Pool:
+    how, drawn = read_pool(folder / POOL)
+    with counting(folder.name) as report:
+        observed = await observe([Question(one, how) for one in drawn], _tools(how, equivalence), report)
+    return Pool(how, drawn, observed)
+
+
+async def _fixed(folder: Path, pool: Pool, equivalence: Equivalence) -> list[Worth]:
+    questions = [Question(one, pool.how) for one in pool.drawn]
+    found = [await fixed_worth(plan, questions, _tools(pool.how, equivalence), ORDERS) for plan in plans(pool.how)]
+    searches = Searches(folder / SEARCHES)
+    return [*found, *searches.worths([one.key for one in pool.drawn], searches.names)]
+
+
+def _tools(how: How, equivalence: Equivalence) -> Tools:
+    return Tools(equivalence=equivalence, vocab_size=how.flops.vocab_size)
+
+
+def _worth(file: PolicyFile, test: Pool, fixed: Sequence[Worth]) -> Made:
+    judged = {effort: policy_worth(file, effort, test.observed) for effort in Effort}
+    _, difficulties, ended = judged[Effort.HIGH]
+    hard = np.array([one.is_hard for one in test.observed])
+    first = np.array([each[0].first for each in ended])
+    seen = {"before the first token": (difficulties, hard), "after the first answer": (first, hard)}
+    autos = {effort: auto for effort, (auto, *_) in judged.items()}
+    return Made(file, fixed, autos, bins_of(difficulties, file.edges), seen)
+
+
+def _left_out(learned: Pool, test: Pool) -> Rows:
+    """Both moments on each family by what the others taught, all families together."""
+    before, first, hard = [], [], []
+    for task in sorted({one.task for one in test.observed}):
+        others = [one for one in learned.observed if one.task != task]
+        asked = [one for one in test.observed if one.task == task]
+        file = policy_of(fit(others), others, model="others")
+        _, difficulties, ended = policy_worth(file, Effort.HIGH, asked)
+        before += difficulties.tolist()
+        first += [each[0].first for each in ended]
+        hard += [one.is_hard for one in asked]
+    truth = np.array(hard)
+    names = ("before the first token, family left out", "after the first answer, family left out")
+    seen = {name: (np.array(values), truth) for name, values in zip(names, (before, first), strict=True)}
+    return moments(seen)[1:]
+
+
+def _latency(file: PolicyFile, test: Pool) -> Sequence[str]:
+    policy, times = CalibratedPolicy(file), []
+    for one in [*test.observed] * TIMED:
+        start = time.perf_counter()
+        policy.plan(Query(AnswerKind.MATH, Effort.MEDIUM, one.text))
+        times.append(time.perf_counter() - start)
+    return [
+        f"decision before the first token: median {np.median(times) * 1e3:.2f} ms, p99 {np.quantile(times, 0.99) * 1e3:.2f} ms",
+        "",
+        "",
+        "",
+        "",
+    ]
+
+
+def _named(rows: Rows) -> list[dict[str, str]]:
+    head, *body = rows
+    return [dict(zip(head, row, strict=True)) for row in body]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""A calibrated policy: plans from the difficulty of the prompt, waves by the value of computation, prices that rise under load."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from app.routing.calibrated import HIGHEST_RISE, CalibratedPolicy
+from app.routing.effort import Effort
+from app.routing.estimators import Estimator
+from app.routing.features import EVIDENCE, of_evidence, of_prompt
+from app.routing.policy import BUSY_LOAD, Query
+from app.routing.policy_file import Stage
+from app.routing.rule import PricedRule
+from strategies.base import AnswerKind, StopReason
+from strategies.rule import Evidence, Next
+from tests.policies_made import PROMPT, constant, policy
+
+
+def seen(**fields: object) -> Evidence:
+    usual = {
+        "answers": 1, "attempts": 1, "leader": 0, "votes": (1,), "num_set_aside": 0, "num_unread": 0, "first_is_true": True,
+        "first_leads": True, "logprob": -0.1, "lowest": -0.3, "tokens": 10, "length": 10,
+    }  # fmt: skip
+    return Evidence(**{**usual, **fields})
+
+
+def stage(answers: int) -> Stage:
+    return Stage(answers=answers, right=constant(0.5), gains=())
+
+
+def query(effort: Effort = Effort.MEDIUM, **fields: object) -> Query:
+    return Query(**{"kind": AnswerKind.MATH, "effort": effort, "question": "What is 1 + 1?", **fields})
+
+
+def test_it_goes_on_while_what_is_expected_is_worth_its_price() -> None:
+    """0.1 for ten thousand FLOPs: worth it at 1e-6 a FLOP, not at 1e-4."""
+    cheap, dear = PricedRule(policy(), 0.5, 1e-6), PricedRule(policy(), 0.5, 1e-4)
+    assert cheap.next(seen()).answers == 2
+    assert cheap.next(seen(answers=2, votes=(1, 1))).answers == 4
+    assert cheap.next(seen(answers=4, votes=(2, 2))).answers is None
+    assert dear.next(seen()).answers is None
+
+
+def test_a_stage_that_it_does_not_know_is_the_last() -> None:
+    """Of a caller who wants several answers, for instance."""
+    assert PricedRule(policy(), 0.5, 1e-6).next(seen(answers=3)) == Next(None)
+
+
+@pytest.mark.parametrize(("right", "reason"), [(0.97, StopReason.SETTLED), (0.5, StopReason.PRICED), (0.01, StopReason.PRICED)])
+def test_why_it_stops(right: float, reason: StopReason) -> None:
+    """Settled where the answer is almost surely right; where it is hopeless, it is not worth it."""
+    rule = PricedRule(policy(right=right, gain=0.0), 0.5, 1e-6)
+    assert rule.next(seen()) == Next(None, reason)
+    assert rule.after == pytest.approx(1 - right)
+
+
+def test_the_bin_and_the_effort_give_the_plan() -> None:
+    easy, hard = CalibratedPolicy(policy(hard=0.1)).plan(query()), CalibratedPolicy(policy(hard=0.7)).plan(query())
+    assert (easy.strategy, easy.temperature, easy.rule) == ("direct", 0.0, None)
+    assert (hard.strategy, hard.params) == ("adaptive", {"n": 4, "attempts": 3})
+    assert hard.difficulty == pytest.approx(0.7)
+    assert hard.is_calibrated
+    assert "bin 4 of 5" in hard.why
+    assert CalibratedPolicy(policy()).plan(query(kind=AnswerKind.OPEN)) is None
+
+
+def test_under_load_compute_costs_more_and_the_plan_says_so() -> None:
+    """Before anybody is rejected; at full load so many times as much."""
+    file = policy(gain=0.05)
+    calm, busy = (CalibratedPolicy(file).plan(query(load=load)) for load in (BUSY_LOAD, 1.0))
+    assert "busy" not in calm.why
+    assert f"{HIGHEST_RISE:.1f} times" in busy.why
+    assert calm.rule.next(seen()).answers == 2  # 0.05 for 0.03
+    assert busy.rule.next(seen()).answers is None
+
+
+@given(text=st.text(max_size=3000))
+def test_any_prompt_has_features(text: str) -> None:
+    """Numbers, all of them."""
+    features = of_prompt(text)
+    assert features.shape == (PROMPT,)
+    assert np.isfinite(features).all()
+
+
+@given(
+    votes=st.lists(st.integers(1, 16), max_size=5),
+    numbers=st.tuples(st.floats(-100, 0), st.floats(-100, 0), st.floats(0, 1e4), st.floats(0, 1)),
+)
+def test_any_evidence_has_features(votes: list[int], numbers: tuple[float, float, float, float]) -> None:
+    logprob, lowest, tokens, difficulty = numbers
+    answers = max(sum(votes), 1)
+    evidence = seen(
+        answers=answers, attempts=2 * answers, votes=tuple(votes), logprob=logprob, lowest=lowest, tokens=int(tokens),
+        first_is_true=len(votes) % 2 == 0,
+    )  # fmt: skip
+    features = of_evidence(evidence, difficulty)
+    assert features.shape == (len(EVIDENCE),)
+    assert np.isfinite(features).all()
+
+
+def test_numbers_count_by_their_length_alone() -> None:
+    """So that what was learned of one sum holds for another."""
+    assert np.array_equal(of_prompt("What is 12 + 345?"), of_prompt("What is 98 + 761?"))
+    assert not np.array_equal(of_prompt("What is 12 + 345?"), of_prompt("What is 12 + 3456?"))
+
+
+def test_an_estimator_is_calibrated_by_its_curve() -> None:
+    plain = constant(0.5, 1, "logistic")
+    curved = plain.model_copy(update={"curve": ((0.25, 0.0), (0.75, 0.5))})
+    assert plain(np.zeros(1)) == 0.5
+    assert Estimator.model_validate(curved.model_dump())(np.zeros(1)) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"version": 2}, "version"),
+        ({"before": constant(0.5, 3, "logistic")}, "features"),
+        ({"edges": (0.4, 0.2, 0.6, 0.8)}, "edges"),
+        ({"prices": {"low": 1.0}}, "prices"),
+        ({"stages": (stage(2), stage(4))}, "begin with one"),
+        ({"stages": (stage(1), stage(2), stage(2))}, "grow"),
+        ({"stages": (stage(1), stage(4))}, "grow"),
+        ({"kinds": ("open", "math")}, "open"),
+        ({"flops_per_token": float("nan")}, "flops_per_token"),
+        ({"unknown": 1}, "unknown"),
+        ({"adapter": "../../etc/passwd"}, "adapter"),
+    ],
+)
+def test_a_broken_policy_is_refused(fields: dict[str, object], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        policy(**fields)
+
+
+def test_moment_one_reads_no_more_of_a_long_prompt(seconds) -> None:
+    """A hundred times the prompt takes about as long: what is between its ends is not looked at."""
+    calibrated = CalibratedPolicy(policy())
+    question = "How many apples have 17 boys with 23 apples each, less 5 that were eaten? " * 25
+
+    def plans(text: str) -> Callable[[], object]:
+        return lambda: [calibrated.plan(query(question=text)) for _ in range(50)]
+
+    assert seconds(plans(question * 100)) < 3 * seconds(plans(question))

@@ -1,0 +1,90 @@
+"""Which plan forty requests of all kinds get, of a model that was measured on mathematics and choices, and of one that was not."""
+
+import pytest
+
+from tests.policies_made import policy
+
+pytestmark = pytest.mark.anyio
+
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "city", "schema": {"type": "object"}}}
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+CODE = "```python\nfor i in range(3):\n    print(i)\n```\nWhat is wrong with this?"
+
+DIRECT, VOTE, MANY, THINK = "direct", "self_consistency n=8", "self_consistency n=16", "adaptive"
+
+REQUESTS: list[tuple[str, dict[str, object], str, str]] = [
+    # what is asked, how, the plan where nothing was measured, the plan where mathematics and choices were
+    ("What is 17 + 25?", {}, VOTE, THINK),
+    ("17 * 25 =", {}, VOTE, THINK),
+    ("Solve 3x + 5 = 20.", {}, VOTE, THINK),
+    ("How many legs do 3 dogs and 4 chickens have?", {}, VOTE, THINK),
+    ("A train travels 60 km in 1.5 hours. How fast is it going?", {}, VOTE, THINK),
+    ("Weng earns $12 an hour and worked 50 minutes. How much did she earn?", {}, VOTE, THINK),
+    ("What is the remainder when 100 is divided by 7?", {}, VOTE, THINK),
+    ("Evaluate \\frac{1}{2} + \\frac{1}{3}.", {}, VOTE, THINK),
+    ("What is 15% of 80?", {"reasoning_effort": "low"}, DIRECT, THINK),
+    ("What is 15% of 80?", {"reasoning_effort": "high"}, MANY, THINK),
+    ("What is 15% of 80?", {"effort": "high"}, MANY, THINK),
+    ("What is 15% of 80?", {"temperature": 0}, DIRECT, DIRECT),
+    ("What is 15% of 80?", {"temperature": 0.9}, VOTE, THINK),
+    ("What is 15% of 80?", {"n": 3}, DIRECT, DIRECT),
+    ("What is 15% of 80?", {"answer": "open"}, DIRECT, DIRECT),
+    ("What is 15% of 80?", {"strategy": "best_of_n", "n_": 2}, "best_of_n n=2", "best_of_n n=2"),
+    ("Which planet is red?\nA. Venus\nB. Mars\nC. Jupiter", {}, VOTE, THINK),
+    ("Which is a fruit?\n(A) brick (B) apple (C) car", {}, VOTE, THINK),
+    ("Is water wet? A) yes B) no", {"reasoning_effort": "low"}, DIRECT, THINK),
+    ("How many r are in strawberry?", {"answer": "text"}, VOTE, VOTE),
+    ("Spell the word `stone` backwards.", {"answer": "text"}, VOTE, VOTE),
+    ("Hello there!", {}, DIRECT, DIRECT),
+    ("Who are you?", {"reasoning_effort": "high"}, DIRECT, DIRECT),
+    ("Tell me about your day.", {}, DIRECT, DIRECT),
+    ("Write a poem about 3 cats.", {}, DIRECT, DIRECT),
+    ("Explain why the sky is blue.", {}, DIRECT, DIRECT),
+    ("Explain how to solve 3x + 5 = 20.", {}, DIRECT, DIRECT),
+    ("Translate 'I have 3 dogs' to French.", {}, DIRECT, DIRECT),
+    ("Summarize this: profits rose 5% to 3 million in 2020.", {}, DIRECT, DIRECT),
+    ("Draft an email to 20 customers about 10% off.", {}, DIRECT, DIRECT),
+    ("Can you help me plan a 3 day trip to Rome?", {}, DIRECT, DIRECT),
+    ("Give me 5 ideas for a party.", {"reasoning_effort": "high"}, DIRECT, DIRECT),
+    ("Write a function that adds 2 numbers", {}, DIRECT, DIRECT),
+    ("Write a Python program to compute 5!", {"reasoning_effort": "high"}, DIRECT, DIRECT),
+    (CODE, {}, DIRECT, DIRECT),
+    ("SQL query for the top 10 users?", {}, DIRECT, DIRECT),
+    ("Name a city as JSON.", {"response_format": SCHEMA}, DIRECT, DIRECT),
+    ("What is 17 + 25?", {"response_format": {"type": "json_object"}, "reasoning_effort": "high"}, MANY, MANY),
+    ("What is the weather in Rome?", {"tools": TOOLS}, DIRECT, DIRECT),
+    ("What is 17 + 25?", {"tools": TOOLS, "reasoning_effort": "high"}, MANY, MANY),
+]
+
+
+async def plan(served, question: str, how: dict[str, object]) -> str:
+    """The strategy, with n where it is a vote."""
+    ours = {name: value for name, value in how.items() if name in ("strategy", "effort", "answer")}
+    ours |= {"n": how["n_"]} if "n_" in how else {}
+    theirs = {name: value for name, value in how.items() if name not in (*ours, "n_")} if "n_" not in how else {}
+    reply = await served.chat(question, ponder={"dry_run": True, **ours}, **theirs)
+    assert reply.status_code == 200, reply.text
+    told = reply.json()["ponder"]
+    n = told["plan"]["parameters"].get("n")
+    return told["strategy"] if told["strategy"] in (DIRECT, THINK) else f"{told['strategy']} n={n}"
+
+
+def test_there_are_forty_of_all_kinds() -> None:
+    assert len(REQUESTS) == 40
+
+
+@pytest.mark.parametrize("is_measured", [False, True])
+async def test_every_request_gets_its_plan(serve, tmp_path, is_measured: bool) -> None:
+    async with serve(policy_dir=tmp_path) as served:
+        if is_measured:
+            file = policy(model="scripted", kinds=("math", "choice"))
+            put = await served.client.put("/v1/policies/scripted", content=file.model_dump_json())
+            assert put.status_code == 200
+        got = [await plan(served, question, how) for question, how, *_ in REQUESTS]
+    wanted = [measured if is_measured else prior for *_, prior, measured in REQUESTS]
+    wrong = [
+        (question, how, one, other)
+        for (question, how, *_), one, other in zip(REQUESTS, got, wanted, strict=True)
+        if one != other
+    ]
+    assert not wrong
