@@ -129,3 +129,17 @@ def test_the_shipped_adapter_works_in_steps(server):
     said = says(server, "reasoning", task + steps, max_tokens=128)["choices"][0]["message"]["content"]
     assert len(said.splitlines()) > 2
     assert "\n#### " in said
+
+
+@pytest.mark.vllm
+def test_auto_thinks_by_the_policy_that_is_shipped(server):
+    """Calibrated for the adapter, uncalibrated for the base model; what is told of the difficulty agrees with the plan."""
+    task = "Calculate 17 + 25 + 8 - 3."
+    fields = {"temperature": None, "max_tokens": 128, "ponder": {"strategy": "auto", "effort": "high"}}
+    known = says(server, "reasoning", task, **fields)["ponder"]
+    assert known["plan"]["calibrated"]
+    assert 0 <= known["difficulty"]["before"] <= 1
+    assert known["strategy"] in {"direct", "adaptive"}
+    unknown = says(server, "smollm2-135m", task, **fields)["ponder"]
+    assert not unknown["plan"]["calibrated"]
+    assert unknown["difficulty"] is None

@@ -1,0 +1,59 @@
+"""The policies that come with the repository: for what is shipped, measured, and sane."""
+
+from pathlib import Path
+
+import pytest
+
+from adapters.config import CONFIG_FILE, read_config
+from adapters.content import digest
+from adapters.folder import SHIPPED as ADAPTERS
+from adapters.weights import WEIGHTS_FILE
+from app.main import SHIPPED
+from app.routing.calibrated import CalibratedPolicy
+from app.routing.effort import Effort
+from app.routing.policies import read_policy
+from app.routing.policy import Query
+from app.settings import DEFAULT_MODEL
+from strategies.base import AnswerKind
+
+SUMS = ("What is 3 + 4?", "Calculate 1 + 2 + 3.")
+STORY = (
+    "A farmer sells 17 crates for $12 each, spends a third of it on seed and shares the rest among his four sons. "
+    "How much more does each get than the 23 dollars that he got a year ago, and in which month was that?"
+)
+
+
+@pytest.fixture(params=sorted(SHIPPED.glob("*.json")), ids=lambda path: path.stem)
+def path(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+def test_there_is_one_for_the_shipped_adapter() -> None:
+    """The verifier that may come with it answers nothing."""
+    assert (SHIPPED / "reasoning.json").is_file()
+
+
+def test_it_is_for_the_version_that_is_shipped(path: Path, tmp_path: Path) -> None:
+    """Named as the server names it when it takes the adapter in."""
+    shipped = ADAPTERS / DEFAULT_MODEL / path.stem
+    (tmp_path / CONFIG_FILE).write_bytes(read_config(shipped / CONFIG_FILE).normalised())
+    (tmp_path / WEIGHTS_FILE).symlink_to(shipped / WEIGHTS_FILE)
+    file = read_policy(path)
+    assert file.model == DEFAULT_MODEL
+    assert file.adapter == digest(tmp_path, has_notes=False)
+    assert {"made", "questions", "data_sha256", "how"} <= file.provenance.keys()
+
+
+def test_its_efforts_are_prices(path: Path) -> None:
+    """The more effort, the less a FLOP counts."""
+    prices = read_policy(path).prices
+    assert prices[Effort.LOW] > prices[Effort.MEDIUM] > prices[Effort.HIGH] > 0
+
+
+def test_it_tells_easy_from_hard(path: Path) -> None:
+    policy = CalibratedPolicy(read_policy(path))
+
+    def difficulty(question: str) -> float:
+        return policy.plan(Query(kind=AnswerKind.MATH, effort=Effort.MEDIUM, question=question)).difficulty
+
+    assert max(map(difficulty, SUMS)) < difficulty(STORY)
