@@ -1,7 +1,7 @@
 """What a policy is worth on questions that nothing was fitted to: against all fixed plans, the oracle, and on families left out.
 
 `python -m benchmarks.policy MEASURED TEST --name NAME`: both are folders that `ponder calibrate` filled; the policy of the first is judged
-on the pool of the second, of which no question may be in the first.
+on the pool of the second, of which no question may be in the first. Without a TEST, each fold of the first by what the others taught.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from app.calibration.command import POLICY, POOL, SEARCHES
 from app.calibration.fitting import Observed, fit
 from app.calibration.fixed import plans
 from app.calibration.judging import fixed_worth, policy_worth
-from app.calibration.making import Made
+from app.calibration.making import Made, make
 from app.calibration.observing import ORDERS, observe
 from app.calibration.plots import picture
 from app.calibration.pool import Drawn, How, read_pool
@@ -56,7 +56,7 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.policy", description=__doc__)
     parser.add_argument("measured", type=Path, help="folder with policy.json and the pool that it was fitted to")
-    parser.add_argument("test", type=Path, help="folder with the pool that it is judged on")
+    parser.add_argument("test", type=Path, nargs="?", help="folder with the pool that it is judged on")
     parser.add_argument("--name", required=True, help="of the model, for titles and files")
     arguments = parser.parse_args()
     file = read_policy(arguments.measured / POLICY)
@@ -68,25 +68,34 @@ def main() -> None:
 
 
 async def _judge(arguments: argparse.Namespace, file: PolicyFile, equivalence: Equivalence) -> None:
-    test = await _pool(arguments.test, equivalence)
     learned = await _pool(arguments.measured, equivalence)
-    if shared := {one.key for one in test.drawn} & {one.key for one in learned.drawn}:
-        raise SystemExit(f"{len(shared)} questions of the test are among those that were fitted to")
-    made = _worth(file, test, await _fixed(arguments.test, test, equivalence))
-    command = "benchmarks.policy MEASURED TEST"
-    about = f"{arguments.name}, {len(test.drawn)} questions that nothing was fitted to"
+    if arguments.test is None:
+        asked, command, how = learned, "MEASURED", "questions in folds"
+        made = make(learned.observed, await _fixed(arguments.measured, learned, equivalence), model=file.model)
+    else:
+        asked, command, how = await _pool(arguments.test, equivalence), "MEASURED TEST", "questions that nothing was fitted to"
+        if shared := {one.key for one in asked.drawn} & {one.key for one in learned.drawn}:
+            raise SystemExit(f"{len(shared)} questions of the test are among those that were fitted to")
+        made = _worth(file, asked, await _fixed(arguments.test, asked, equivalence))
+    left_out = _left_out(learned, asked) if asked is not learned else []
+    about = f"{arguments.name}, {len(asked.drawn)} {how}"
+    _save(arguments.name, about, f"benchmarks.policy {command}", made, [*left_out, _latency(file, asked)])
+
+
+def _save(name: str, about: str, command: str, made: Made, beside: Rows) -> None:
+    """The tables and the picture; `beside` are rows of what is said of difficulty."""
     tables = {
         "plans": (f"Plans, {about}", plan_rows(made)),
         "bins": (f"By predicted difficulty: right, for GFLOP a question; {about}", by_bin(made)),
         "regret": (f"Regret of `auto`; {about}", regret(made)),
-        "difficulty": (f"Difficulty; {about}", [*moments(made.moments), *_left_out(learned, test), _latency(file, test)]),
+        "difficulty": (f"Difficulty; {about}", [*moments(made.moments), *beside]),
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
     for part, (title, rows) in tables.items():
-        table = Table(f"policy/{arguments.name}-{part}", title, command, _named(rows))
+        table = Table(f"policy/{name}-{part}", title, command, _named(rows))
         table.save()
         print(table.markdown())
-    (RESULTS / f"{arguments.name}.png").write_bytes(picture(about, made))
+    (RESULTS / f"{name}.png").write_bytes(picture(about, made))
 
 
 async def _pool(folder: Path, equivalence: Equivalence) -> Pool:
