@@ -48,10 +48,15 @@ class Worth:
         return float(self.flops.mean()) / 1e9
 
     @property
+    def error(self) -> float:
+        """Standard error of the mean over questions."""
+        num = len(self.accuracy)
+        return float(self.accuracy.std(ddof=1)) / math.sqrt(num) if num > 1 else 0.5 / Z
+
+    @property
     def interval(self) -> tuple[float, float]:
         """95 % interval of the mean over questions, by its standard error."""
-        error = Z * float(self.accuracy.std(ddof=1)) / math.sqrt(len(self.accuracy)) if len(self.accuracy) > 1 else 0.5
-        return max(self.mean - error, 0.0), min(self.mean + error, 1.0)
+        return max(self.mean - Z * self.error, 0.0), min(self.mean + Z * self.error, 1.0)
 
 
 def difference(one: Worth, other: Worth) -> tuple[float, float, float]:
@@ -100,8 +105,7 @@ def largest(worths: Sequence[Worth]) -> Worth:
 def cheapest(worths: Sequence[Worth]) -> Worth:
     """The cheapest of them that is within a standard error of that one (Breiman et al. 1984): who is ahead there is chance."""
     most = largest(worths)
-    least = most.mean - (most.mean - most.interval[0]) / Z
-    return min((one for one in _largest(worths) if one.mean >= least), key=lambda one: one.gflops)
+    return min((one for one in _largest(worths) if one.mean >= most.mean - most.error), key=lambda one: one.gflops)
 
 
 def _largest(worths: Sequence[Worth]) -> list[Worth]:
