@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help env env-bench adapters policy serve test test-fast test-vllm lint check format docs bench lock clean
+.PHONY: help env env-bench tools adapters policy serve test test-fast test-vllm lint check format docs bench lock clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,6 +14,9 @@ env: ## .venv with the locked dependencies
 
 env-bench: ## The same with what the benchmarks need besides
 	@scripts/bootstrap.sh bench
+
+tools: ## Debian's prometheus, kubectl and chromium, for the tests of deploy/ and of the playground
+	@scripts/tools.sh
 
 serve: env ## Serve on 127.0.0.1:8000; MODEL=folder-or-id PORT=8000 ARGS="--max-n 16"
 	@exec $(BIN)/ponder serve $(if $(MODEL),--model $(MODEL)) $(if $(PORT),--port $(PORT)) $(ARGS)
