@@ -22,7 +22,8 @@ from app.errors import InvalidRequest, NotFound
 from app.feedback import Feedback
 from app.metering.drift import Seen
 from app.metering.meter import Meter
-from app.metering.metrics import Labels, Metrics
+from app.metering.metrics import Metrics, Planned
+from app.metering.request_series import Labels
 from app.routing.kinds import detect_kind
 from app.routing.pace import Pace
 from app.routing.planner import AUTO, Planner
@@ -51,6 +52,13 @@ class _Job:
 
 SEAMS = ("presence_penalty", "frequency_penalty", "min_tokens", "stop")
 """Fields of a request that begin anew where an answer is continued from its middle."""
+
+
+def _source(ask: Ask, plan: Plan) -> str:
+    """Who chose the plan."""
+    if ask.strategy not in (None, AUTO):
+        return "caller"
+    return "policy" if plan.is_calibrated else "prior"
 
 
 class Service:
@@ -118,10 +126,14 @@ class Service:
         with self.metrics.refusals(), self.admission.admit(caller.key, job.width) as ticket:
             async with self._leases(ask, strategy.params, meter) as (lease, parts):
                 name = str(ask.adapter or self.engine.card.name)
-                trace = Trace(ask.id, name, strategy.name, bin=job.plan.bin, adapter=labels.adapter)
-                with self.metrics.request(labels, meter, trace), self.traces.recorded(caller.key, trace):
+                plan = job.plan
+                trace = Trace(
+                    ask.id, name, strategy.name, bin=plan.bin, difficulty=plan.difficulty, adapter=labels.adapter
+                )  # fmt: skip
+                planned = Planned(_source(ask, plan), plan.bin, ask.effort.value)
+                with self.metrics.request(labels, planned, meter, trace), self.traces.recorded(caller.key, trace):
                     yield Session(
-                        engine=self.engine, admission=self.admission, ask=ask, caller=caller, plan=job.plan,
+                        engine=self.engine, admission=self.admission, ask=ask, caller=caller, plan=plan,
                         strategy=strategy, prompts=job.prompts, tasks=job.tasks, meter=meter, ticket=ticket, labels=labels,
                         serial=next(self._serial), lease=lease, parts=parts, trace=trace, pace=self._pace,
                         on_outcome=self._look_back,
@@ -139,6 +151,8 @@ class Service:
             is_right=result.stop_reason is StopReason.VERIFIED if has_proof else None,
         )
         self.metrics.show(session.labels, seen)
+        if any(one.notes for one in outcome.results):  # strategies note what their verifiers could not do, and nothing else
+            self.metrics.fall_back(session.labels)
         self.feedback.remember(session.trace, session.ask, session.tasks[0].kind, result.chosen[0])
 
     async def preview(self, ask: Ask) -> Preview:

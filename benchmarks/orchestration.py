@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from prometheus_client import CollectorRegistry
 
 from app.admission import Admission
 from app.asks import Ask, Caller, Limits
@@ -47,7 +46,7 @@ async def _measure(num_branches: int) -> Table:
 async def _at(strategy: str, parameters: dict[str, Any], num_branches: int) -> dict[str, Any]:
     engine = ScriptedEngine(cycle(REPLIES))
     equivalence = Equivalence()
-    metrics = Metrics(CollectorRegistry())
+    metrics = Metrics()
     service = Service(
         engine,
         limits=Limits(64, 100_000, Budget(100_000, None, 600)),
