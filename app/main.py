@@ -30,10 +30,13 @@ from app.routing.policies import Policies
 from app.service import Service
 from app.settings import DEFAULT_MODEL, Settings
 from app.traces import Traces
+from app.tracing.spans import Tracer
 from strategies.answers import Equivalence
 from strategies.registry import Tools
 
 logger = logging.getLogger("ponder")
+
+VERSION = "0.1.0"
 
 ENGINE_CHECK_S = 0.2
 
@@ -65,7 +68,7 @@ def create_app(
             app.state.created = int(time.time())
             yield
 
-    app = FastAPI(title="ponder", version="0.1.0", lifespan=lifespan)
+    app = FastAPI(title="ponder", version=VERSION, lifespan=lifespan)
     app.state.access = Access(settings.api_keys, settings.admin_keys)
     app.state.settings = settings
     app.state.keep_alive = settings.keep_alive_seconds
@@ -88,13 +91,28 @@ async def running(
     equivalence = Equivalence()
     await engine.start()
     try:
-        async with _reward_models(settings) as reward_models:
-            service = _service(settings, engine, equivalence, reward_models)
+        async with _tracing(settings, engine.card.name) as tracer, _reward_models(settings) as reward_models:
+            service = _service(settings, engine, equivalence, reward_models, tracer)
             async with _watched(engine, on_engine_death), _adapters(settings, service.adapters):
                 yield service
     finally:
         await engine.close()
         equivalence.close()
+
+
+@asynccontextmanager
+async def _tracing(settings: Settings, model: str) -> AsyncIterator[Tracer]:
+    """Spans for the operator's collector, when settings name one; else nothing of OpenTelemetry's is imported."""
+    if settings.otlp_endpoint is None:
+        yield Tracer()
+        return
+    from app.tracing.otel import OtelTracer  # noqa: PLC0415 - comes with an extra
+
+    tracer = OtelTracer(str(settings.otlp_endpoint), settings.trace_sample_ratio, model=model, version=VERSION)
+    try:
+        yield tracer
+    finally:
+        await tracer.close()
 
 
 @asynccontextmanager
@@ -108,7 +126,9 @@ async def _reward_models(settings: Settings) -> AsyncIterator[dict[str, RewardMo
             await client.close()
 
 
-def _service(settings: Settings, engine: Engine, equivalence: Equivalence, reward_models: dict[str, RewardModel]) -> Service:
+def _service(
+    settings: Settings, engine: Engine, equivalence: Equivalence, reward_models: dict[str, RewardModel], tracer: Tracer
+) -> Service:
     slots = engine.card.max_branches
     admission = Admission(
         num_slots=slots,
@@ -135,6 +155,7 @@ def _service(settings: Settings, engine: Engine, equivalence: Equivalence, rewar
         traces=Traces(settings.max_traces, settings.max_trace_chars),
         feedback=Feedback(settings.feedback_path and settings.feedback_path.expanduser(), engine.card.name, metrics),
         adapters=_registry(settings, engine, metrics) if engine.card.adapter_slots else None,
+        tracer=tracer,
     )
 
 

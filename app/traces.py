@@ -27,6 +27,7 @@ class Trace:
         adapter: that answered, by name, "" for none.
         asked: the question with the answer that it got, as `ponder calibrate` reads it; only where feedback is kept.
         is_right: as the caller has said.
+        otel_trace_id: of the spans that OpenTelemetry records of the request; None where it records none.
 
     """
 
@@ -42,6 +43,7 @@ class Trace:
     adapter: str = ""
     asked: Mapping[str, Any] | None = None
     is_right: bool | None = None
+    otel_trace_id: str | None = None
 
     @property
     def depth(self) -> int:
