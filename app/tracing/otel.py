@@ -178,7 +178,7 @@ class _Told(SpanExporter):
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._reason = _LastWord()
+        self._reason = _Reason()
         for name in QUIET:
             logging.getLogger(name).addHandler(self._reason)
             logging.getLogger(name).propagate = False
@@ -186,6 +186,7 @@ class _Told(SpanExporter):
         self._is_failing = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self._reason.text = ""
         result = self._exporter.export(spans)
         failed = result is not SpanExportResult.SUCCESS
         if failed and not self._is_failing:
@@ -201,15 +202,15 @@ class _Told(SpanExporter):
             logging.getLogger(name).removeHandler(self._reason)
 
 
-class _LastWord(logging.Handler):
-    """Remembers what was logged last."""
+class _Reason(logging.Handler):
+    """Remembers the first of what is logged, which says more than what follows from it."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.text = "no reason was given"
+        self.text = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.text = record.getMessage()[:300]
+        self.text = self.text or record.getMessage()[:300]
 
 
 def _parent(joins: Mapping[str, str]) -> tuple[Context, bool, bool]:
