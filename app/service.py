@@ -188,7 +188,7 @@ class Service:
             strategy = self._strategy(ask, plan, TracedVerifier if span.is_recording else self._tools.watched)
             if routed.is_recording:
                 routed.set(of_plan(plan, kind))
-                span.set(of_plan(plan, kind))
+                span.set({"ponder.strategy": plan.strategy})
         with meter.timed("render"):
             prompts = await self._render(ask, plan, strategy)
             if span.is_recording:

@@ -133,7 +133,10 @@ class Settings(BaseSettings):
         description="base URL of a collector of OpenTelemetry traces (OTLP over HTTP, often port 4318); needs the extra `trace`",
     )
     trace_sample_ratio: float = Field(
-        0.01, ge=0, le=1, description="share of the requests that are traced whose callers do not say whether they trace theirs"
+        0.005,
+        ge=0,
+        le=1,
+        description="share of the requests that are traced whose callers do not say whether they trace theirs",
     )
 
     drain_seconds: float = Field(30, ge=0, description="how long running requests may take to end after SIGTERM")

