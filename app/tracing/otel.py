@@ -184,6 +184,7 @@ class _Told(SpanExporter):
             logging.getLogger(name).propagate = False
         self._exporter = OTLPSpanExporter(endpoint=url, timeout=EXPORT_S)
         self._is_failing = False
+        self._is_shut = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self._reason.text = ""
@@ -197,6 +198,10 @@ class _Told(SpanExporter):
         return result
 
     def shutdown(self) -> None:
+        """Given up by whoever waited too long, it is shut down by the SDK once more."""
+        if self._is_shut:
+            return
+        self._is_shut = True
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
         for name in QUIET:
             logging.getLogger(name).removeHandler(self._reason)
