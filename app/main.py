@@ -31,6 +31,7 @@ from app.routing.policies import Policies
 from app.service import Service
 from app.settings import DEFAULT_MODEL, Settings
 from app.traces import Traces
+from app.tracing.spans import Tracer
 from strategies.answers import Equivalence
 from strategies.registry import Tools
 
@@ -91,13 +92,28 @@ async def running(
     equivalence = Equivalence()
     await engine.start()
     try:
-        async with _reward_models(settings) as reward_models:
-            service = _service(settings, engine, equivalence, reward_models)
+        async with _tracing(settings, engine.card.name) as tracer, _reward_models(settings) as reward_models:
+            service = _service(settings, engine, equivalence, reward_models, tracer)
             async with _watched(engine, on_engine_death), _energy(service.metrics), _adapters(settings, service.adapters):
                 yield service
     finally:
         await engine.close()
         equivalence.close()
+
+
+@asynccontextmanager
+async def _tracing(settings: Settings, model: str) -> AsyncIterator[Tracer]:
+    """Spans for the operator's collector, when settings name one; else nothing of OpenTelemetry's is imported."""
+    if settings.otlp_endpoint is None:
+        yield Tracer()
+        return
+    from app.tracing.otel import OtelTracer  # noqa: PLC0415 - comes with an extra
+
+    tracer = OtelTracer(str(settings.otlp_endpoint), settings.trace_sample_ratio, model=model, version=VERSION)
+    try:
+        yield tracer
+    finally:
+        await tracer.close()
 
 
 @asynccontextmanager
@@ -111,7 +127,9 @@ async def _reward_models(settings: Settings) -> AsyncIterator[dict[str, RewardMo
             await client.close()
 
 
-def _service(settings: Settings, engine: Engine, equivalence: Equivalence, reward_models: dict[str, RewardModel]) -> Service:
+def _service(
+    settings: Settings, engine: Engine, equivalence: Equivalence, reward_models: dict[str, RewardModel], tracer: Tracer
+) -> Service:
     slots = engine.card.max_branches
     admission = Admission(
         num_slots=slots,
@@ -139,6 +157,7 @@ def _service(settings: Settings, engine: Engine, equivalence: Equivalence, rewar
         traces=Traces(settings.max_traces, settings.max_trace_chars),
         feedback=Feedback(settings.feedback_path and settings.feedback_path.expanduser(), engine.card.name, metrics),
         adapters=_registry(settings, engine, metrics) if engine.card.adapter_slots else None,
+        tracer=tracer,
     )
 
 

@@ -18,6 +18,8 @@ from app.metering.request_series import Labels
 from app.routing.pace import Pace
 from app.routing.policy import Plan
 from app.traces import Trace
+from app.tracing.spans import Span
+from app.tracing.told import of_outcome, of_result
 from strategies.base import BUDGETS, Candidate, Delta, Progress, Result, Scored, StopReason, Task, UnsupportedTask
 from strategies.choosing import leaf
 from strategies.registry import AnyStrategy
@@ -50,6 +52,7 @@ class Session:
     lease: Lease | None
     parts: Mapping[str, Lease]
     trace: Trace
+    span: Span
     pace: Pace
     on_outcome: Callable[["Session", Outcome], None]
 
@@ -69,6 +72,8 @@ class Session:
         self.pace.observe(self.ticket.width, self.meter.generated_tokens, self.meter.seconds["search"], lengths)
         outcome = Outcome(results, _worst([result.stop_reason for result in results]))
         self._compare(results)
+        if self.span.is_recording:
+            self.span.set(of_outcome(outcome))
         self.on_outcome(self, outcome)
         return outcome
 
@@ -92,7 +97,19 @@ class Session:
                 self.trace.take(number, event.nodes)
             emit(number, event)
 
-        model = MeteredModel(
+        with self.span.child("strategy") as span:
+            if span.is_recording:
+                span.set({"ponder.strategy": self.strategy.name, "ponder.prompt": number, **self._versions()})
+            result = await self.strategy(self.tasks[number], self._model(number, span), watch)
+            if span.is_recording:
+                span.set(of_result(result))
+        # Trees were told as they grew; of what is no tree, who was chosen is news.
+        nodes = result.nodes or tuple(leaf(scored, result) for scored in result.candidates)
+        watch(Progress("", nodes))
+        return result if result.chosen else replace(result, chosen=(NOTHING,))
+
+    def _model(self, number: int, span: Span) -> MeteredModel:
+        return MeteredModel(
             self.engine,
             self.meter,
             self.admission,
@@ -104,12 +121,13 @@ class Session:
             has_deltas=self.ask.is_watched,
             lease=self.lease,
             parts=self.parts,
+            span=span,
         )
-        result = await self.strategy(self.tasks[number], model, watch)
-        # Trees were told as they grew; of what is no tree, who was chosen is news.
-        nodes = result.nodes or tuple(leaf(scored, result) for scored in result.candidates)
-        watch(Progress("", nodes))
-        return result if result.chosen else replace(result, chosen=(NOTHING,))
+
+    def _versions(self) -> dict[str, str]:
+        """Of the adapters in use, the one that answers first."""
+        leases = {"": self.lease, **{f".{name}": lease for name, lease in self.parts.items()}}
+        return {f"ponder.adapter{part}": lease.version.id for part, lease in leases.items() if lease is not None}
 
 
 def _worst(reasons: list[StopReason]) -> StopReason:

@@ -3,13 +3,14 @@
 import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, HttpUrl, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from app.engine.reward_options import RewardModelName, RewardModelOptions
+from app.engine.reward_options import RewardModelName, RewardModelOptions, plain_url
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -127,6 +128,17 @@ class Settings(BaseSettings):
         description="reward models behind HTTP, a JSON object by name: url, route, and what else the README lists",
     )
 
+    otlp_endpoint: Annotated[HttpUrl, AfterValidator(plain_url)] | None = Field(
+        None,
+        description="base URL of a collector of OpenTelemetry traces (OTLP over HTTP, often port 4318); needs the extra `trace`",
+    )
+    trace_sample_ratio: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        description="share of the requests that are traced whose callers do not say whether they trace theirs",
+    )
+
     drain_seconds: float = Field(30, ge=0, description="how long running requests may take to end after SIGTERM")
     keep_alive_seconds: float = Field(5, gt=0, description="silence in a stream after which a comment is sent")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
@@ -157,6 +169,13 @@ class Settings(BaseSettings):
                 raise ValueError(message)
         if self.adapter_watch and self.adapter_preload_dir is None:
             message = "adapter_watch: there is no adapter_preload_dir to watch"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _tracing_is_installed(self) -> "Settings":
+        if self.otlp_endpoint is not None and not _is_installed("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
+            message = "otlp_endpoint: OpenTelemetry is not installed: pip install 'ponder[trace]'"
             raise ValueError(message)
         return self
 
@@ -213,6 +232,13 @@ class ClientSettings(BaseSettings):
     url: str = "http://127.0.0.1:8000"
     api_key: str | None = None
     admin_key: str | None = None
+
+
+def _is_installed(*modules: str) -> bool:
+    try:
+        return all(find_spec(module) for module in modules)
+    except ModuleNotFoundError:  # a package around it is missing
+        return False
 
 
 def _is_loopback(host: str) -> bool:

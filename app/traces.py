@@ -27,7 +27,7 @@ class Trace:
         adapter: that answered, by name, "" for none.
         asked: the question with the answer that it got, as `ponder calibrate` reads it; only where feedback is kept.
         is_right: as the caller has said.
-        otel_trace_id: of the spans that were recorded of it, None where none were.
+        otel_trace_id: of the spans that OpenTelemetry records of the request; None where it records none.
 
     """
 

@@ -1,8 +1,7 @@
-"""What it costs to watch: metrics and traces at thousands of simulated branches a second, and a scrape of a long page."""
+"""What it costs to watch: metrics, with traces and without, at thousands of simulated branches a second."""
 
 import asyncio
 import os
-import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,60 +9,53 @@ from typing import Any
 
 import uvloop
 
-from app.metering.drift import Seen
-from app.metering.flops import Architecture
-from app.metering.meter import Budget, Meter
-from app.metering.metrics import Metrics, Planned
-from app.metering.request_series import Labels
-from app.traces import Trace
+from app.metering.metrics import Metrics
+from app.tracing.otel import OtelTracer
+from benchmarks.orchestration import drive
 from benchmarks.report import Table
-from strategies.registry import STRATEGIES
+from benchmarks.tracing import BRANCHES_PER_S, DEFAULT_RATIO, collector
 
-NUM_REQUESTS = 100_000
-NUM_ADAPTERS = 200
-MODEL = Architecture(
-    num_layers=30, hidden_size=576, num_heads=9, num_kv_heads=3, head_dim=64, intermediate_size=1536, vocab_size=49_152
-)  # fmt: skip
+NUM_BRANCHES = 3200
 
-
-def scrape(num_requests: int = NUM_REQUESTS) -> dict[str, Any]:
-    """Seconds of a scrape after so many requests by every strategy and two hundred adapters, and of booking one request."""
-    metrics = Metrics()
-    names = [f"adapter-of-some-customer-{number}" for number in range(NUM_ADAPTERS)]
-    for name in names:
-        metrics.adapters.served(name)
-        metrics.adapters.loaded(name, 0.3)
-    draw = random.Random(1)
-    strategies = list(STRATEGIES.names())
-    start = time.perf_counter()
-    for number in range(num_requests):
-        labels = Labels(draw.choice(strategies), "smollm2-135m", draw.choice(names))
-        book(metrics, labels, number, draw)
-    booked = time.perf_counter() - start
-    pages = {}
-    for kind, is_open in (("text", False), ("OpenMetrics", True)):
-        taken = []
-        for _ in range(5):
-            start = time.perf_counter()
-            page = metrics.page.render(is_open=is_open)
-            taken.append(time.perf_counter() - start)
-        pages[f"{kind}, ms"] = round(1000 * max(taken), 1)
-    return {"us/request": round(1e6 * booked / num_requests), "lines": page.count(b"\n"), "MB": round(len(page) / 1e6, 1), **pages}
+WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("direct", {}),
+    ("self_consistency", {"n": 4, "confidence": 1.0}),
+    ("self_consistency", {"n": 16, "confidence": 1.0}),
+)
 
 
-def book(metrics: Metrics, labels: Labels, number: int, draw: random.Random) -> None:
-    """A request that touches everything that a request can touch."""
-    meter = Meter(MODEL, Budget())
-    for phase in ("route", "render", "adapter", "queue", "search", "first_token"):
-        meter.seconds[phase] = draw.random()
-    for kind in ("prefilled", "cached", "decoded", "verified"):
-        meter.tokens[kind] = 1000
-    for kind in ("prefill", "decode", "verify"):
-        meter.flops[kind] = 10**10
-    meter.branches["drawn"] = 8
-    bin_number = draw.randrange(6)
-    with metrics.request(labels, Planned("policy", bin_number, "medium"), meter, Trace(str(number), "m", labels.strategy)):
-        metrics.show(labels, Seen(before=0.4, after=0.3, bin=bin_number, agreement=0.5, is_right=True))
+def run(*, is_quick: bool) -> Table:
+    """Processor time, the least of several rounds in which all take turns."""
+    table = Table("watching", f"What it costs to watch, at {BRANCHES_PER_S:,} simulated branches a second")
+    with collector() as url:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            for strategy, parameters in WAYS:
+                cost = runner.run(_costs(url, strategy, parameters, rounds=5 if is_quick else 40))
+                table.rows.append({"strategy": f"{strategy}, n={parameters.get('n', 1)}", **cost})
+    return table
+
+
+async def _costs(url: str, strategy: str, parameters: dict[str, Any], rounds: int) -> dict[str, Any]:
+    """Microseconds for each branch without anybody watching, and what watching adds."""
+    least = [1.0, 1.0, 1.0]
+    for _ in range(rounds):
+        for place, (metrics, is_traced) in enumerate(((Unwatched(), False), (Metrics(), False), (Metrics(), True))):
+            tracer = OtelTracer(url, DEFAULT_RATIO, model="scripted", version="0") if is_traced else None
+            start = time.process_time()
+            drawn, _ = await drive(strategy, parameters, NUM_BRANCHES, tracer, metrics)
+            if tracer is not None:
+                await tracer.close()
+            least[place] = min(least[place], (time.process_time() - start) / drawn)
+    bare, counted, watched = least
+    return {
+        "us/branch unwatched": round(1e6 * bare, 1),
+        "with metrics": round(1e6 * counted, 1),
+        f"and {DEFAULT_RATIO:.1%} traced": round(1e6 * watched, 1),
+        "of a core": f"{100 * (watched - bare) * BRANCHES_PER_S:.1f} %",
+        "of the throughput": f"{100 * (1 - bare / watched):.1f} %",
+    }
 
 
 class Unwatched(Metrics):
