@@ -1,5 +1,6 @@
 """deploy/kubernetes: what its overlays render to is valid, fits together, and fits the application."""
 
+import os
 import subprocess
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -267,6 +268,18 @@ def test_the_gpu_is_asked_for(render: Render, folder: str) -> None:
     (container,) = of_kind(render(folder), "Deployment")["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "ponder:cuda"
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_the_readme_shows_an_overlay_that_renders(root: Path, tmp_path: Path, render: Render) -> None:
+    """Its image and its setting take the place of ours, and what it does not say stays."""
+    shown = (root / "deploy/README.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    deploy = os.path.relpath((root / "deploy").resolve(), tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(shown.replace("../deploy", deploy), encoding="utf-8")
+    documents = render(str(tmp_path))
+    (container,) = of_kind(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
+    config = of_kind(documents, "ConfigMap")["data"]
+    assert container["image"] == "registry.example.org/ponder:cuda"
+    assert (config["PONDER_MODEL"], config["PONDER_DRAIN_SECONDS"]) == ("Qwen/Qwen2.5-7B-Instruct", "620")
 
 
 def test_rules_of_prometheus_become_the_operators(root: Path, tmp_path: Path) -> None:
