@@ -1,6 +1,7 @@
 """The only reader of the environment. Each field is a `PONDER_…` variable and an option of `ponder serve`; a bad one stops the start."""
 
 import ipaddress
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -13,6 +14,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from app.engine.reward_options import RewardModelName, RewardModelOptions, plain_url
 
 DEFAULT_MODEL = "smollm2-135m"
+
+SECRETS = Path("/run/secrets")
+"""Where containers find secrets: a file `ponder_api_keys` there stands for the variable, so that keys need not be in the environment."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -190,9 +194,9 @@ class BadOptions(ValueError):
 
 
 def read_settings(arguments: list[str]) -> Settings:
-    """From the command line and the environment; raises `BadOptions`."""
+    """From the command line, the environment and the files in `SECRETS`, in this order; raises `BadOptions`."""
     with _told_plainly():
-        return Settings(_cli_parse_args=arguments)
+        return Settings(_cli_parse_args=arguments, _secrets_dir=SECRETS if os.access(SECRETS, os.R_OK | os.X_OK) else None)
 
 
 def parse_options(model: type[M], prog: str, arguments: list[str]) -> M:
