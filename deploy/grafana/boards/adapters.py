@@ -27,7 +27,7 @@ NOW = Row(
             "Lost", "short", "Adapters whose version is gone from disk or does not fit: they answer 410. An alert watches them.",
             f"sum({state('lost')})", limits=((1, "red"),),
         ),
-        figure("Versions in the engine", "short", "Each takes a slot.", f"sum(ponder_adapter_versions_live{{{ADAPTER}}})"),
+        figure("Slots taken", "short", "Each takes a slot.", f"sum(ponder_adapter_versions_live{{{ADAPTER}}})"),
         figure(
             "Swaps", "short", "Switches of a name to a version, in the time that is shown.",
             f"sum(increase(ponder_adapter_swaps_total{{{ADAPTER}}}[$__range]))", decimals=0,
@@ -59,12 +59,12 @@ LIFE = Row(
             "Switches of a name to another version.", (events("ponder_adapter_swaps_total"), "{{adapter}}"), bars=True,
         ),
         lines(
-            "Evictions", "short",
+            "Evictions by adapter", "short",
             "Idle versions that left the engine to make room. Many of them: more adapters are in use than PONDER_ADAPTER_SLOTS.",
             (events("ponder_adapter_evictions_total"), "{{adapter}}"), bars=True,
         ),
         lines(
-            "Failures", "short", "Versions that the engine would not load; `other` are names that never served.",
+            "Failures by adapter", "short", "Versions that the engine would not load; `other` are names that never served.",
             (events("ponder_adapter_failures_total"), "{{adapter}}"), bars=True,
         ),
         lines(

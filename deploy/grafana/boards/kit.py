@@ -162,7 +162,9 @@ def clouds(title: str, unit: str, description: str, histogram: str, labels: str,
 def courses(title: str, description: str, *queries: tuple[str, str], words: dict[str, tuple[str, str]], width: int = 12) -> Any:
     """Which state each thing was in, over time; `words` say the states."""
     panel = _dressed(statetimeline.Panel(), title, "none", description, queries, width=width, height=8)
-    panel.mappings([_mapping(words)]).merge_values(True).show_value(shapes.VisibilityMode.AUTO).legend(_legend(calcs=()))
+    panel.line_width(0).fill_opacity(70).mappings([_mapping(words)]).merge_values(True).show_value(
+        shapes.VisibilityMode.AUTO
+    ).legend(_legend(calcs=()))
     return panel.color_scheme(_colour("thresholds")).thresholds(_thresholds(()))
 
 

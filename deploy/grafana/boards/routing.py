@@ -33,20 +33,21 @@ NOW = Row(
             mean(AGREEMENT, ADAPTER), decimals=0,
         ),
         figure(
-            "Drift by its own look", SHARE,
+            "Farthest off, by its own look", SHARE,
             "Difficulty after a look at the answers less what the prompt foresaw, of six hours; the adapter that is "
             "farthest off. An alert watches it.",
             f"max(abs({OWN_DRIFT}))", limits=A_LOT, decimals=1,
         ),
         figure(
-            "Drift by those who know", SHARE,
+            "Farthest off, as judged", SHARE,
             "Share of wrong answers less what was foreseen, of the answers of a day that a rule or a caller judged; "
             "the farthest off. An alert watches it.",
             f"max(abs({JUDGED_DRIFT}))", limits=A_LOT, decimals=1,
         ),
         figure(
-            "Out of budget", SHARE, "Share of the requests that ran out of tokens, FLOPs or time, and answered with what they had.",
-            f"{rate('ponder_budget_exhausted_total')} / {rate('ponder_requests_total')}", limits=((0.05, "orange"), (0.2, "red")), decimals=1,
+            "Ended by a budget", SHARE, "Share of the requests that ran out of tokens, FLOPs or time, and answered with what they had.",
+            f"{rate('ponder_budget_exhausted_total')} / {rate('ponder_requests_total')}", limits=((0.05, "orange"), (0.2, "red")),
+            decimals=1,
         ),
     ),
 )  # fmt: skip
@@ -119,7 +120,7 @@ FITTING = Row(
             (OWN_DRIFT, "{{model}} {{adapter}}"), has_signs=True, limits=((0.1, "red"),),
         ),
         lines(
-            "Drift by those who know", SHARE,
+            "Drift as judged", SHARE,
             "Share of wrong answers less what was foreseen, of a day's answers that were judged, by a rule or by "
             "callers. Callers complain more "
             "often than they praise.",

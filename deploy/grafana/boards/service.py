@@ -118,11 +118,7 @@ ENGINE = Row(
         lines(
             "Prefix cache hits", SHARE,
             "Share of the prompt tokens that vLLM found computed: branches of one request share their prompt.",
-            (
-                "sum(rate(vllm:prefix_cache_hits_total[$__rate_interval])) / "
-                "sum(rate(vllm:prefix_cache_queries_total[$__rate_interval]))",
-                "hits",
-            ),
+            (f"{rate('vllm:prefix_cache_hits_total', '')} / {rate('vllm:prefix_cache_queries_total', '')}", "hits"),
             top=1,
         ),
     ),
