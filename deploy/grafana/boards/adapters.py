@@ -55,7 +55,7 @@ LIFE = Row(
             (f"sum by (adapter) (ponder_adapter_versions_live{{{ADAPTER}}})", "{{adapter}}"), width=12, stacked=True,
         ),
         lines(
-            "Swaps", "short",
+            "Swaps by adapter", "short",
             "Switches of a name to another version.", (events("ponder_adapter_swaps_total"), "{{adapter}}"), bars=True,
         ),
         lines(
