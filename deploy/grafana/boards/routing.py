@@ -45,7 +45,8 @@ NOW = Row(
             f"max(abs({JUDGED_DRIFT}))", limits=A_LOT, decimals=1,
         ),
         figure(
-            "Ended by a budget", SHARE, "Share of the requests that ran out of tokens, FLOPs or time, and answered with what they had.",
+            "Ended by a budget", SHARE,
+            "Share of the requests that ran out of tokens, FLOPs or time, and answered with what they had.",
             f"{rate('ponder_budget_exhausted_total')} / {rate('ponder_requests_total')}", limits=((0.05, "orange"), (0.2, "red")),
             decimals=1,
         ),

@@ -25,7 +25,8 @@ NOW = Row(
             limits=((30, "orange"), (120, "red")),
         ),
         figure(
-            "First token, p95", "s", "95 of 100 began before this: direct answers that are streamed, since others are whole before they are told.",
+            "First token, p95", "s",
+            "95 of 100 began before this: direct answers that are streamed, since others are whole before they are told.",
             quantile(0.95, FIRST_TOKEN, STRATEGY), limits=((10, "orange"), (60, "red")),
         ),
         figure(
@@ -83,7 +84,8 @@ LATENCY = Row(
             (quantile(0.95, SECONDS, STRATEGY, "phase"), "{{phase}}"), exemplars=True,
         ),
         lines(
-            "First token by strategy", "s", "95 of 100, and half, of the streamed answers began before this; others are whole before they are told.",
+            "First token by strategy", "s",
+            "95 of 100, and half, of the streamed answers began before this; others are whole before they are told.",
             (quantile(0.95, FIRST_TOKEN, STRATEGY, "strategy"), "{{strategy}} p95"),
             (quantile(0.5, FIRST_TOKEN, STRATEGY, "strategy"), "{{strategy}} p50"), exemplars=True,
         ),
