@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, statetimeline, timeseries
 from grafana_foundation_sdk.models import common as shapes
@@ -23,6 +23,7 @@ ADAPTER = 'adapter=~"$adapter"'
 
 BY_NAME = "palette-classic-by-name"  # a strategy has one colour on all panels
 
+P = TypeVar("P", timeseries.Panel, stat.Panel, heatmap.Panel, statetimeline.Panel)
 Limits = Sequence[tuple[float, str]]
 """From which value on a figure has which colour; below the first it is green."""
 
@@ -159,9 +160,9 @@ def clouds(title: str, unit: str, description: str, histogram: str, labels: str,
     return panel.show_legend().show_tooltip()
 
 
-def courses(title: str, description: str, *queries: tuple[str, str], words: dict[str, tuple[str, str]], width: int = 12) -> Any:
+def courses(title: str, description: str, *queries: tuple[str, str], words: dict[str, tuple[str, str]]) -> statetimeline.Panel:
     """Which state each thing was in, over time; `words` say the states."""
-    panel = _dressed(statetimeline.Panel(), title, "none", description, queries, width=width, height=8)
+    panel = _dressed(statetimeline.Panel(), title, "none", description, queries, width=12, height=8)
     panel.line_width(0).fill_opacity(70).mappings([_mapping(words)]).merge_values(True).show_value(
         shapes.VisibilityMode.AUTO
     ).legend(_legend(calcs=()))
@@ -196,7 +197,7 @@ def _others() -> dashboard.DashboardLink:
 
 
 def _dressed(
-    panel: Any,
+    panel: P,
     title: str,
     unit: str,
     description: str,
@@ -205,14 +206,13 @@ def _dressed(
     width: int,
     height: int,
     exemplars: bool = False,
-) -> Any:
-    is_cloud = isinstance(panel, heatmap.Panel)
+) -> P:
+    kind = PromQueryFormat.HEATMAP if isinstance(panel, heatmap.Panel) else PromQueryFormat.TIME_SERIES
+    panel.title(title).description(description).unit(unit).datasource(SOURCE).span(width).height(height)
     for letter, (expr, name) in zip("ABCDEFGH", queries, strict=False):
-        query = (
-            prometheus.Dataquery().expr(expr).legend_format(name).ref_id(letter).range().exemplar(exemplars).datasource(SOURCE)
-        )
-        panel.with_target(query.format(PromQueryFormat.HEATMAP if is_cloud else PromQueryFormat.TIME_SERIES))
-    return panel.title(title).description(description).unit(unit).datasource(SOURCE).span(width).height(height)
+        query = prometheus.Dataquery().expr(expr).legend_format(name).ref_id(letter).range()
+        panel.with_target(query.exemplar(exemplars).format(kind).datasource(SOURCE))
+    return panel
 
 
 def _legend(calcs: Sequence[str] = ("mean", "max")) -> common.VizLegendOptions:
