@@ -1,6 +1,21 @@
 """What each adapter does, and what is done with it."""
 
-from boards.kit import ADAPTER, BOTH, FLOP, FLOPS, Board, Row, adapters, courses, figure, lines, quantile, rate, strategies
+from boards.kit import (
+    ADAPTER,
+    BOTH,
+    FLOP,
+    FLOPS,
+    Board,
+    Row,
+    adapters,
+    courses,
+    figure,
+    lines,
+    named,
+    quantile,
+    rate,
+    strategies,
+)
 
 SECONDS = "ponder_adapter_request_seconds"
 LOADS = "ponder_adapter_load_seconds"
@@ -79,32 +94,32 @@ LIFE = Row(
 )  # fmt: skip
 
 EACH = Row(
-    title="Each adapter's work (the base model's name is empty)",
+    title="Each adapter's work, and the base model's",
     panels=(
         lines(
             "Requests", "reqps", "Requests that ended per second.",
-            (rate("ponder_requests_total", BOTH, "adapter"), "{{adapter}}"), stacked=True,
+            (named(rate("ponder_requests_total", BOTH, "adapter")), "{{adapter}}"), stacked=True,
         ),
         lines(
             "Duration, p95", "s", "95 of 100 requests took no longer. Points are exemplars: single requests, with their traces.",
-            (quantile(0.95, SECONDS, ADAPTER, "adapter"), "{{adapter}}"), exemplars=True,
+            (named(quantile(0.95, SECONDS, ADAPTER, "adapter")), "{{adapter}}"), exemplars=True,
         ),
         lines(
             "Duration, median", "s", "Half of the requests took no longer.",
-            (quantile(0.5, SECONDS, ADAPTER, "adapter"), "{{adapter}}"), exemplars=True,
+            (named(quantile(0.5, SECONDS, ADAPTER, "adapter")), "{{adapter}}"), exemplars=True,
         ),
         lines(
             "Tokens decoded", "cps", "Tokens per second that each writes.",
-            (rate("ponder_tokens_total", f'{BOTH}, kind="decoded"', "adapter"), "{{adapter}}"), stacked=True,
+            (named(rate("ponder_tokens_total", f'{BOTH}, kind="decoded"', "adapter")), "{{adapter}}"), stacked=True,
         ),
         lines(
             "FLOPs", FLOPS, "FLOPs per second that each takes, its own layers counted.",
-            (rate("ponder_flops_total", BOTH, "adapter"), "{{adapter}}"), stacked=True,
+            (named(rate("ponder_flops_total", BOTH, "adapter")), "{{adapter}}"), stacked=True,
         ),
         lines(
             "FLOPs per answer", FLOP, "What was spent on all requests, over those that were answered.",
             (
-                f"{rate('ponder_flops_total', BOTH, 'adapter')} / {rate('ponder_requests_total', ANSWERED, 'adapter')}",
+                named(f"{rate('ponder_flops_total', BOTH, 'adapter')} / {rate('ponder_requests_total', ANSWERED, 'adapter')}"),
                 "{{adapter}}",
             ),
         ),

@@ -1,6 +1,6 @@
 """What thinking costs, and what is saved of it."""
 
-from boards.kit import BOTH, FLOP, FLOPS, SHARE, STRATEGY, Board, Row, clouds, figure, lines, mean, quantile, rate
+from boards.kit import BOTH, FLOP, FLOPS, SHARE, STRATEGY, Board, Row, clouds, figure, lines, mean, named, quantile, rate
 
 SPENT = "ponder_flops_total"
 SAVED = "ponder_flops_saved_total"
@@ -54,8 +54,8 @@ SPENDING = Row(
             "FLOPs by strategy", FLOPS, "Who spends it.", (rate(SPENT, by="strategy"), "{{strategy}}"), stacked=True,
         ),
         lines(
-            "FLOPs by adapter", FLOPS, "The name of the base model's is empty.",
-            (rate(SPENT, by="adapter"), "{{adapter}}"), stacked=True,
+            "FLOPs by adapter", FLOPS, "Who spends it, the base model beside its adapters.",
+            (named(rate(SPENT, by="adapter")), "{{adapter}}"), stacked=True,
         ),
         lines(
             "Utilisation by replica", SHARE,

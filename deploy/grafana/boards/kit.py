@@ -94,6 +94,11 @@ def mean(histogram: str, labels: str, by: str = "") -> str:
     return f"{rate(f'{histogram}_sum', labels, by)} / {rate(f'{histogram}_count', labels, by)}"
 
 
+def named(expr: str) -> str:
+    """The same series, with a name for the base model, whose adapter is called nothing."""
+    return f'label_replace({expr}, "adapter", "base model", "adapter", "")'
+
+
 def lines(
     title: str,
     unit: str,

@@ -1,6 +1,6 @@
 """How hard questions look, what is planned for them, and whether the policy that says so still fits."""
 
-from boards.kit import ADAPTER, BOTH, SHARE, STRATEGY, Board, Row, clouds, figure, lines, mean, rate
+from boards.kit import ADAPTER, BOTH, SHARE, STRATEGY, Board, Row, clouds, figure, lines, mean, named, rate
 
 DIFFICULTY = "ponder_difficulty"
 AGREEMENT = "ponder_agreement"
@@ -118,14 +118,14 @@ FITTING = Row(
             "Mean difficulty after a look at the answers less what the prompts foresaw, of six hours. Above zero plans "
             "are too small; beyond 10 "
             "points, of 200 requests, an alert fires.",
-            (OWN_DRIFT, "{{model}} {{adapter}}"), has_signs=True, limits=((0.1, "red"),),
+            (named(OWN_DRIFT), "{{model}}, {{adapter}}"), has_signs=True, limits=((0.1, "red"),),
         ),
         lines(
             "Drift as judged", SHARE,
             "Share of wrong answers less what was foreseen, of a day's answers that were judged, by a rule or by "
             "callers. Callers complain more "
             "often than they praise.",
-            (JUDGED_DRIFT, "{{model}} {{adapter}}, {{source}}"), has_signs=True, limits=((0.1, "red"),),
+            (named(JUDGED_DRIFT), "{{model}}, {{adapter}}, {{source}}"), has_signs=True, limits=((0.1, "red"),),
         ),
         lines(
             "Agreement by bin", SHARE,
