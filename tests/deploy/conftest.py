@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry, generate_latest
 
 from app.admission import Admission
 from app.metering.metrics import Metrics
@@ -31,9 +30,9 @@ def variables() -> set[str]:
 @pytest.fixture(scope="session")
 def exported() -> set[str]:
     """The gauges of a server that has just started."""
-    registry = CollectorRegistry()
-    Metrics(registry).watch(Admission(num_slots=1, max_branches=1, max_branches_per_key=1))
-    text = generate_latest(registry).decode()
+    metrics = Metrics()
+    metrics.watch(Admission(num_slots=1, max_branches=1, max_branches_per_key=1))
+    text = metrics.page.render().decode()
     return {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE") and line.endswith("gauge")}
 
 
