@@ -19,6 +19,7 @@ from app.metering.meter import Meter
 from app.metering.request_series import Labels, RequestSeries
 from app.metering.series import Page
 from app.traces import Trace
+from strategies.registry import STRATEGIES
 
 REASONS = ("quota", "overload", "adapter_slots", "adapter")
 """Why requests are refused before they run."""
@@ -73,6 +74,8 @@ class Metrics:
         """Export what the engine is. What may come of requests for its base model begins at zero."""
         card = engine.card
         self._series.begin(card.name)
+        for strategy in STRATEGIES.names():
+            self._fallbacks.labels(strategy, card.name)
         self.page.gauge("engine_up", "1 while the engine lives.", lambda: engine.failure is None)
         self.page.gauge(
             "build_info", "What serves; always 1.", lambda: [((version, card.description, card.name), 1)],
