@@ -49,6 +49,8 @@ class Trace:
     @property
     def depth(self) -> int:
         """Steps from the prompt to the deepest node."""
+        if all(node.parent is None for node in self.nodes.values()):
+            return min(len(self.nodes), 1)
         depths: dict[tuple[int, int], int] = {}
         for (number, node_id), node in sorted(self.nodes.items()):  # a parent's id is smaller than its children's
             depths[number, node_id] = depths.get((number, node.parent), 0) + 1 if node.parent is not None else 1

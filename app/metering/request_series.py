@@ -1,5 +1,6 @@
 """The series that every request is booked in. Those of one combination of labels are looked up once and kept together."""
 
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -108,15 +109,15 @@ class _Spreads:
         self._by_adapter = families.adapter_seconds.labels(labels.adapter)
 
     def book(self, meter: Meter, trace: Trace, seconds: float) -> None:
-        trace_id = trace.otel_trace_id or trace.id
+        told = trace.otel_trace_id or trace.id, time.time()
         for phase, taken in meter.seconds.items():
             self._seconds[phase].observe(taken)
-        self._seconds["total"].observe(seconds, trace_id)
-        self._by_adapter.observe(seconds, trace_id)
+        self._seconds["total"].observe(seconds, told)
+        self._by_adapter.observe(seconds, told)
         if (first := meter.seconds.get("first_token")) is not None:
-            self._first_token.observe(first, trace_id)
+            self._first_token.observe(first, told)
         self._candidates.observe(meter.branches["drawn"])
-        self._flops.observe(meter.total_flops, trace_id)
+        self._flops.observe(meter.total_flops, told)
         self._nodes.observe(len(trace.nodes))
         self._depth.observe(trace.depth)
 

@@ -7,7 +7,6 @@ numbers. All of it lives on the event loop: there are no locks.
 Formats: Prometheus' text format 0.0.4, and OpenMetrics 1.0, which has exemplars.
 """
 
-import time
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -58,20 +57,20 @@ class Spread(Series):
         self.total = 0.0
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
-        self._exemplars: dict[int, tuple[str, float, float]] = {}
+        self._exemplars: dict[int, tuple[float, tuple[str, float]]] = {}
         before = f"{labels}," if labels else ""
         ends = [*(repr(float(bound)) for bound in bounds), "+Inf"]
         self._heads = [f'{name}_bucket{{{before}le="{end}"}} ' for end in ends]
         braced = f"{{{labels}}}" if labels else ""
         self._last = (f"{name}_count{braced} ", f"{name}_sum{braced} ")
 
-    def observe(self, value: float, trace_id: str | None = None) -> None:
-        """Count a value, of the request of that trace."""
+    def observe(self, value: float, trace: tuple[str, float] | None = None) -> None:
+        """Count a value; `trace`: the id of its request's, and the time (seconds since 1970)."""
         place = bisect_left(self._bounds, value)
         self._counts[place] += 1
         self.total += value
-        if trace_id is not None:
-            self._exemplars[place] = trace_id, value, time.time()
+        if trace is not None:
+            self._exemplars[place] = value, trace
 
     def lines(self, *, is_open: bool) -> Iterator[str]:
         """Cumulative buckets, count and sum."""
@@ -179,7 +178,8 @@ class Page:
         return "".join(lines).encode()
 
 
-def _exemplar(trace_id: str, value: float, at: float) -> str:
+def _exemplar(value: float, trace: tuple[str, float]) -> str:
+    trace_id, at = trace
     return f' # {{trace_id="{trace_id}"}} {float(value)!r} {at:.3f}'
 
 

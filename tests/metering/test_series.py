@@ -42,13 +42,14 @@ def test_openmetrics_carries_the_trace_of_the_last_request_in_each_bucket() -> N
     """The text format has none: it would not parse."""
     page = Page()
     spread = page.histogram("seconds", "S.", BOUNDS).labels()
-    for value, trace in ((0.1, "a"), (0.2, "b"), (9, "c"), (0.3, None)):
+    for value, trace in ((0.1, ("a", 1.0)), (0.2, ("b", 2.0)), (9, ("c", 3.0)), (0.3, None)):
         spread.observe(value, trace)
     page.counter("c_total", "C.").labels().inc()
     page.gauge("g", "G.", lambda: [(("x",), 1)], ["l"])
     families = {family.name: family for family in read_open(page.render(is_open=True).decode() + "# EOF\n")}
     exemplars = {one.labels["le"]: one.exemplar for one in families["ponder_seconds"].samples if one.exemplar}
-    assert {end: (one.labels["trace_id"], one.value) for end, one in exemplars.items()} == {"0.5": ("b", 0.2), "+Inf": ("c", 9)}
+    told = {end: (one.labels["trace_id"], one.value, float(one.timestamp)) for end, one in exemplars.items()}
+    assert told == {"0.5": ("b", 0.2, 2.0), "+Inf": ("c", 9, 3.0)}
     assert families["ponder_c"].type == "counter"
     assert families["ponder_g"].samples[0].labels == {"l": "x"}
     assert b"trace_id" not in page.render()
