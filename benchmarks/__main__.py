@@ -4,6 +4,7 @@ import argparse
 
 from benchmarks import (
     adapters,
+    buckets,
     direct,
     easy_traffic,
     int8,
@@ -30,6 +31,7 @@ ALL = {
     "tracing": tracing,
     "watching": watching,
     "scrape": scrape,
+    "buckets": buckets,
 }
 
 

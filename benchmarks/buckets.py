@@ -1,0 +1,93 @@
+"""Whether the buckets of histograms fit what they count: quantiles as Prometheus estimates them, against those of the values."""
+
+import asyncio
+import math
+import random
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from app.metering.request_series import CANDIDATES, FIRST_TOKEN_SECONDS, FLOPS, SECONDS
+from benchmarks import load, servers
+from benchmarks.report import Table
+from benchmarks.suite.families import FAMILIES
+from benchmarks.suite.questions import examples
+
+CONCURRENCY = 8
+QUANTILES = (0.5, 0.95, 0.99)
+MIX: tuple[Mapping[str, Any], ...] = (
+    {"strategy": "direct"},
+    {"strategy": "auto", "effort": "medium"},
+    {"strategy": "auto", "effort": "high"},
+    {"strategy": "self_consistency", "n": 8},
+    {"strategy": "best_of_n", "n": 16, "verifier": "equations"},
+    {"strategy": "beam_search", "n": 8, "verifier": "equations"},
+    {"strategy": "mcts", "iterations": 8, "value": "agreement"},
+)
+BOUNDS: Mapping[str, Sequence[float]] = {
+    **{f"{phase}, s": SECONDS for phase in ("route", "render", "adapter", "queue", "search", "total")},
+    "first token, s": FIRST_TOKEN_SECONDS,
+    "FLOPs": FLOPS,
+    "candidates": CANDIDATES,
+}
+
+
+def run(*, is_quick: bool) -> Table:
+    """Mixed traffic on the embedded model and its adapter, eight requests at a time."""
+    seen = asyncio.run(_measure(len(MIX) * (2 if is_quick else 24)))
+    table = Table("buckets", f"Quantiles by bucket and by value, of {len(seen['total, s'])} requests of seven kinds")
+    for name, values in seen.items():
+        row: dict[str, Any] = {"what": name, "requests": len(values)}
+        for quantile in QUANTILES:
+            true, told = _quantile(values, quantile), _estimate(values, BOUNDS[name], quantile)
+            row[f"p{quantile:.0%}".replace("%", "")] = f"{true:.3g} ({told / true:.2f})" if true else "0"
+        table.rows.append(row)
+    return table
+
+
+async def _measure(num_requests: int) -> dict[str, list[float]]:
+    seen: dict[str, list[float]] = defaultdict(list)
+    each = math.ceil(num_requests / len(FAMILIES))
+    questions = [one.prompt for family in FAMILIES for one in examples(family, 1, "test", each)]
+    random.Random(1).shuffle(questions)
+    gate = asyncio.Semaphore(CONCURRENCY)
+    with servers.ponder("--shipped-adapters", name="buckets") as server:
+        await load.warm_up(server)
+
+        async def one(number: int) -> None:
+            async with gate:
+                reply, seconds = await load.chat(
+                    server, model=("reasoning", servers.MODEL)[number % 2], ponder=dict(MIX[number % len(MIX)]),
+                    messages=[{"role": "user", "content": questions[number]}], max_tokens=256, seed=number,
+                )  # fmt: skip
+            account = reply["ponder"]
+            for phase, taken in account["seconds"].items():
+                seen["first token, s" if phase == "first_token" else f"{phase}, s"].append(taken)
+            seen["total, s"].append(seconds)
+            seen["FLOPs"].append(account["flops"]["total"])
+            seen["candidates"].append(account["branches"]["drawn"])
+
+        await asyncio.gather(*(one(number) for number in range(min(num_requests, len(questions)))))
+    return dict(seen)
+
+
+def _quantile(values: Sequence[float], quantile: float) -> float:
+    """The value that this share of them does not exceed."""
+    return sorted(values)[min(math.ceil(quantile * len(values)), len(values)) - 1]
+
+
+def _estimate(values: Sequence[float], bounds: Sequence[float], quantile: float) -> float:
+    """As PromQL's `histogram_quantile`: linear within a bucket, the last bound where it lies beyond."""
+    counts = [0] * (len(bounds) + 1)
+    for value in values:
+        counts[bisect_left(bounds, value)] += 1
+    rank = quantile * len(values)
+    so_far = list(accumulate(counts))
+    place = next(place for place, num in enumerate(so_far) if num >= rank)
+    if place == len(bounds):
+        return bounds[-1]
+    low = bounds[place - 1] if place else 0.0
+    before = so_far[place - 1] if place else 0
+    return low + (bounds[place] - low) * (rank - before) / counts[place]
