@@ -21,10 +21,10 @@ MIX: tuple[Mapping[str, Any], ...] = (
     {"strategy": "direct"},
     {"strategy": "auto", "effort": "medium"},
     {"strategy": "auto", "effort": "high"},
-    {"strategy": "self_consistency", "n": 8},
+    {"strategy": "self_consistency", "n": 8, "answer": "text"},
     {"strategy": "best_of_n", "n": 16, "verifier": "equations"},
     {"strategy": "beam_search", "n": 8, "verifier": "equations"},
-    {"strategy": "mcts", "iterations": 8, "value": "agreement"},
+    {"strategy": "mcts", "iterations": 8, "value": "agreement", "answer": "text"},
 )
 BOUNDS: Mapping[str, Sequence[float]] = {
     **{f"{phase}, s": SECONDS for phase in ("route", "render", "adapter", "queue", "search", "total")},
