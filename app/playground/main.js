@@ -5,7 +5,7 @@ import { call, chat, keyOf, setKey } from "./api.js";
 import { Controls } from "./controls.js";
 import { Announcer, Conversation, summary } from "./conversation.js";
 import { $ } from "./dom.js";
-import { plural } from "./format.js";
+import { line, plural } from "./format.js";
 import * as panels from "./panels.js";
 import { Run } from "./run.js";
 import { TreeView } from "./tree.js";
@@ -29,6 +29,7 @@ function show(run) {
   shown = run;
   draw();
   if (!run.isRunning && run.winner) tree.show(run.winner.id);
+  if (matchMedia("(max-width: 60rem)").matches) $("search").scrollIntoView(); // below the conversation there
 }
 
 /** Once for each frame at most, however fast the news come. */
@@ -48,7 +49,8 @@ function draw() {
   $("tree-empty").hidden = has;
   const left = has ? tree.draw(run) : 0;
   $("tree-box").classList.toggle("running", run.isRunning);
-  $("tree-count").textContent = run.nodes.size ? plural(run.nodes.size, "step") + (left ? `, ${left} of them not drawn` : "") : "";
+  const told = [run.nodes.size ? plural(run.nodes.size, "step") : null, left ? `${left} of them not drawn` : null, run.question && `“${line(run.question, 48)}”`];
+  $("tree-count").textContent = told.filter(Boolean).join(" · ");
   panels.show("plan", run.plan ? panels.plan(run.plan) : null);
   panels.show("cost", run.account ? panels.cost(run.account) : null);
   if (tree.selected !== null && run.nodes.has(tree.selected)) panels.show("node", panels.step(run.nodes.get(tree.selected)));
@@ -168,7 +170,7 @@ for (const name of ["traces", "admin"]) $(name).querySelector(".close").addEvent
 $("open-admin").addEventListener("click", () => { $("admin").showModal(); admin.open(loadModels); });
 $("open-traces").addEventListener("click", () => {
   $("traces").showModal();
-  traces.list((trace, question) => { $("traces").close(); show(Run.of(trace, question)); }, (error) => { if (error.status === 401) { $("traces").close(); refused(error); } });
+  traces.list((trace, question) => { $("traces").close(); show(Run.of(trace, question)); announcer.say(`The tree of ${question || "a past run"} is shown.`); }, (error) => { if (error.status === 401) { $("traces").close(); refused(error); } });
 });
 addEventListener("resize", () => { if (shown) refresh(shown); });
 await loadModels();

@@ -9,6 +9,8 @@ const OPENS = /^$|[\s("'[{>:]$/;
 const marked = new Marked({
   breaks: true,
   tokenizer: {
+    html: () => undefined,
+    tag: () => undefined,
     // "17*23 + 4*5" is arithmetic, not emphasis: an asterisk begins one only where a word could.
     emStrong(src, _masked, before = "") {
       return src[0] === "*" && !OPENS.test(before) ? undefined : false;

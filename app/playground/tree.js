@@ -47,7 +47,7 @@ export class TreeView {
     const tree = layout().nodeSize([ROW, 1]).separation((a, b) => (a.parent === b.parent ? 1 : 1.25))(hierarchy(root));
     const deepest = tree.height || 1;
     const room = this.box.clientWidth - ROOT_WIDTH - 12;
-    this.column = Math.max(158, Math.min(room / deepest, 300));
+    this.column = Math.max(158, Math.min(room / Math.max(deepest, run.isRunning ? 4 : 3), 300)); // wide enough to read, steady while it grows
     let top = Infinity;
     let bottom = -Infinity;
     tree.each((at) => { top = Math.min(top, at.x); bottom = Math.max(bottom, at.x); });
