@@ -120,7 +120,7 @@ async function follow(run, body) {
 function working(isWorking) {
   const hadFocus = document.activeElement === $(isWorking ? "send" : "cancel");
   $("send").hidden = isWorking;
-  $("cancel").hidden = !isWorking;
+  $("cancel").hidden = $("stop").hidden = !isWorking;
   if (hadFocus) $(isWorking ? "cancel" : "question").focus();
 }
 
@@ -147,7 +147,7 @@ $("question").addEventListener("keydown", (event) => {
   event.preventDefault();
   $("composer").requestSubmit();
 });
-$("cancel").addEventListener("click", () => abort?.abort());
+for (const id of ["cancel", "stop"]) $(id).addEventListener("click", () => abort?.abort());
 document.addEventListener("keydown", (event) => { if (event.key === "Escape" && !document.querySelector("dialog[open]")) abort?.abort(); });
 $("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();

@@ -40,6 +40,11 @@ export class Run {
     return [...this.nodes.values()].find((node) => node.state === "chosen") ?? null;
   }
 
+  /** Whether steps of answers grow, as far as the plan tells. */
+  get isStepwise() {
+    return Boolean(this.plan && "step_tokens" in this.plan.plan.parameters);
+  }
+
   /** Ids from the winner up to the prompt. */
   get winningPath() {
     const path = new Set();

@@ -25,7 +25,6 @@ export class TreeView {
     this.start = svg("circle", { class: "root", r: 6, role: "none" });
     this.canvas.append(this.edges, this.start, this.cards);
     this.box.append(this.canvas);
-    this.scale = 1;
     this.clear();
     this.box.addEventListener("keydown", (event) => this.#onKey(event));
     for (const kind of ["wheel", "pointerdown", "keydown"]) this.box.addEventListener(kind, () => { this.isFollowing = false; }, { passive: true });
@@ -35,6 +34,7 @@ export class TreeView {
     this.items = new Map();
     this.selected = null;
     this.isFollowing = true;
+    this.scale = 1;
     this.edges.replaceChildren();
     this.cards.replaceChildren();
   }
@@ -47,7 +47,8 @@ export class TreeView {
     const tree = layout().nodeSize([ROW, 1]).separation((a, b) => (a.parent === b.parent ? 1 : 1.25))(hierarchy(root));
     const deepest = tree.height || 1;
     const room = this.box.clientWidth - ROOT_WIDTH - 12;
-    this.column = Math.max(158, Math.min(room / Math.max(deepest, run.isRunning ? 4 : 3), 300)); // wide enough to read, steady while it grows
+    const isFlat = deepest === 1 && !run.isStepwise; // whole answers side by side have the room for themselves
+    this.column = Math.max(158, isFlat ? Math.min(room, 720) : Math.min(room / Math.max(deepest, 4), 300));
     let top = Infinity;
     let bottom = -Infinity;
     tree.each((at) => { top = Math.min(top, at.x); bottom = Math.max(bottom, at.x); });
@@ -231,7 +232,8 @@ function letter(group, node, width) {
   add(MARKS[node.state], "sign");
   if (node.answer !== null) add(node.answer, "answer");
   if (node.visits) room -= String(node.visits).length + 2;
-  add(node.text || "(nothing)", "step");
+  const step = node.text.replace(/^[#\s]+/, "");
+  if (step.trim() !== node.answer) add(step || "(nothing)", "step");
   if (node.visits) pieces.push(svg("tspan", { class: "visits", dx: 6 }, `×${node.visits}`));
   words.replaceChildren(...pieces);
 }

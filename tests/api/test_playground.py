@@ -42,7 +42,9 @@ async def test_every_file_is_served_with_its_type_and_asked_for_once(serve) -> N
             assert (reply.status_code, reply.content) == (200, file.content)
             assert reply.headers["content-type"] == MEDIA_TYPES[Path(path).suffix]
             assert reply.headers["content-security-policy"]
-            again = await served.client.get(f"/playground/{path}", headers={"If-None-Match": f'W/"other", {reply.headers["etag"]}'})
+            again = await served.client.get(
+                f"/playground/{path}", headers={"If-None-Match": f'W/"other", {reply.headers["etag"]}'}
+            )
             assert (again.status_code, again.content) == (304, b"")
             head = await served.client.head(f"/playground/{path}")
             assert head.headers["content-length"] == str(len(file.content))
@@ -50,8 +52,10 @@ async def test_every_file_is_served_with_its_type_and_asked_for_once(serve) -> N
 
 @pytest.mark.parametrize(
     "path",
-    ["nothing.js", "../main.py", "..%2f..%2fpyproject.toml", "%2e%2e/%2e%2e/README.md", "/etc/passwd", "vendor", "vendor/", "screenshots/tree.png",
-     "main.js%00", "..\\main.py", "index.html/", "MAIN.JS"],
+    [
+        "nothing.js", "../main.py", "..%2f..%2fpyproject.toml", "%2e%2e/%2e%2e/README.md", "/etc/passwd", "vendor", "vendor/",
+        "screenshots/tree.png", "main.js%00", "..\\main.py", "index.html/", "MAIN.JS",
+    ],
 )  # fmt: skip
 async def test_nothing_else_is_served(serve, path: str) -> None:
     async with serve() as served:

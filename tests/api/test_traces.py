@@ -29,7 +29,7 @@ async def test_the_newest_is_first_and_says_what_it_cost(serve) -> None:
 async def test_one_that_runs_is_there_without_a_cost(serve) -> None:
     async with serve(seconds_per_token=1) as served:
         asking = asyncio.create_task(served.chat(ponder={"strategy": "direct"}))
-        while not (data := await listed(served)):
+        while not (data := await listed(served)):  # noqa: ASYNC110 - over HTTP
             await asyncio.sleep(0.01)
         asking.cancel()
     assert (data[0]["status"], data[0]["flops"]) == ("running", None)

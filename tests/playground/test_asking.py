@@ -41,7 +41,7 @@ def test_one_button_and_a_tree_grows(site, look) -> None:
     """The example is there already. Steps come while it runs, with plan and reason; then one is the winner, and its path is marked."""
     with site(seconds_per_token=0.05) as served:
         page = look.at(served)
-        assert "shirts" in page.input_value("#question")
+        assert "legs" in page.input_value("#question")
         ask(page)
         counts = []
         expect(page.locator("#plan")).to_contain_text("beam_search")
@@ -81,9 +81,10 @@ def test_only_what_was_set_is_sent(site, look) -> None:
             ask(page)
         finished(page)
         first = json.loads(asked.value.post_data or "")
-        example = {"strategy": "beam_search", "verifier": "equations", "separator": "\n", "n": 8, "expand": 4}
+        example = {"strategy": "beam_search", "verifier": "equations", "separator": "\n", "n": 8, "expand": 2}
         assert {key: first["ponder"][key] for key in example} == example
-        assert "temperature" not in first
+        assert (first["temperature"], first["max_tokens"]) == (1.2, 200)
+        assert "seed" not in first
         assert "budget" not in first["ponder"]
         page.select_option("#strategy", "mcts")
         page.click("#settings summary")
@@ -157,7 +158,7 @@ def test_a_refusal_is_told_in_the_servers_words(site, look) -> None:
         page.fill("#parameter-expand", "3")
         ask(page)
         expect(page.locator("[role=alert]")).to_contain_text("n must be a multiple of expand")
-        assert "shirts" in page.input_value("#question")
+        assert "legs" in page.input_value("#question")
         expect(page.locator("#send")).to_be_visible()
 
 
@@ -209,7 +210,7 @@ def test_a_past_run_is_opened_again_with_its_tree(site, look) -> None:
         ask(page, "What is 17 + 25?")
         expect(page.locator("[role=treeitem]")).to_have_count(1)
         page.click("#open-traces")
-        page.locator("#traces .runs button", has_text="shirt").click()
+        page.locator("#traces .runs button", has_text="legs").click()
         expect(page.locator("#traces")).to_be_hidden()
         expect(page.locator("[role=treeitem]")).to_have_count(before)
         expect(page.locator("#plan")).to_contain_text("beam_search")
@@ -308,8 +309,11 @@ def test_a_large_tree_stays_fast(site, look) -> None:
             """async () => {
               const { Run } = await import('/playground/run.js');
               const { TreeView } = await import('/playground/tree.js');
-              const node = (id) => ({ id, parent: id < 4 ? null : Math.floor(id / 4) - 1, state: 'pruned', text: `step ${id}`, value: (id % 10) / 10,
-                verdict: null, visits: 1, answer: null, tokens: 3, cached_tokens: 0, flops: 5, seconds: 0, started: 0, finish_reason: 'step' });
+              const node = (id) => ({
+                id, parent: id < 4 ? null : Math.floor(id / 4) - 1, state: 'pruned', text: `step ${id}`, value: (id % 10) / 10,
+                verdict: null, visits: 1, answer: null, tokens: 3, cached_tokens: 0, flops: 5, seconds: 0, started: 0,
+                finish_reason: 'step',
+              });
               const run = new Run('many', 'mcts');
               run.takeNodes(Array.from({ length: 2000 }, (_, id) => node(id)));
               document.getElementById('tree').replaceChildren();

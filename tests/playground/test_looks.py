@@ -17,7 +17,8 @@ STATES = Path(__file__).parent / "states"
 AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
 PHONE = {"width": 360, "height": 740}
 REGIONS = (
-    "header", "#chat", "#messages", "#composer", "#send", "#cancel", "#settings", "#key-form", "#search", "#tree-box", "#node", "#plan", "#cost", "dialog[open]",
+    "header", "#chat", "#messages", "#composer", "#send", "#cancel", "#settings", "#key-form", "#search", "#tree-box", "#node", "#plan",
+    "#cost", "dialog[open]",
 )  # fmt: skip
 NEAR_PX = 8
 SCALE = 8

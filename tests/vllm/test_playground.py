@@ -1,0 +1,40 @@
+"""The newcomer's first minute: the page in a real browser, before real vLLM with the embedded model and its adapter."""
+
+import os
+import shutil
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+pytestmark = pytest.mark.vllm
+
+
+def test_the_example_grows_a_tree(server) -> None:
+    """Nothing is typed: one button, steps that come while it runs, a winner, and an account in FLOPs."""
+    path = shutil.which("chromium")
+    if path is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no chromium: run `make tools`")
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=path, args=["--no-sandbox"]) as browser:
+        page = browser.new_page()
+        page.set_default_timeout(120_000)
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text))
+        page.on("request", lambda sent: None if sent.url.startswith(server.url + "/") else faults.append(sent.url))
+        page.goto(f"{server.url}/playground")
+        page.wait_for_selector("html[data-ready]")
+        assert page.input_value("#model") == "reasoning"
+        page.click("#send")
+        page.wait_for_selector("[role=treeitem]")
+        counts: list[int] = []
+        while not page.locator("#cost").is_visible():
+            if (count := page.locator("[role=treeitem]").count()) not in counts:
+                counts.append(count)
+        expect(page.locator("[role=treeitem].chosen")).to_have_count(1)
+        assert counts == sorted(counts)
+        assert len(counts) > 2
+        assert page.locator("[role=treeitem].best").count() > 1
+        expect(page.locator("#cost")).to_contain_text("GFLOP")
+        expect(page.locator("#plan .gauge").first).to_contain_text("%")
+        assert faults == []
+    assert f"{server.url}/playground" in server.log.read_text()
