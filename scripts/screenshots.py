@@ -26,7 +26,7 @@ def take(browser: Browser, url: str, name: str, options: dict) -> None:
     if name == "phone":
         page.locator("#search").scroll_into_view_if_needed()
         page.evaluate("document.getElementById('search').scrollIntoView()")
-    page.evaluate("document.activeElement.blur()")
+    page.evaluate("document.activeElement.blur(); if (innerWidth > 960) document.getElementById('search').scrollTop = 0")
     page.screenshot(path=HERE / f"{name}.png", animations="disabled")
     page.close()
 

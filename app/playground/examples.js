@@ -8,14 +8,14 @@ export const EXAMPLES = [
     label: "Beam search",
     strategy: "beam_search",
     question: "How many legs are there in total if you have 7 cows, 12 spiders, 9 crickets and 4 birds?",
-    parameters: { verifier: "equations", separator: "\n", n: 8, expand: 2 },
+    parameters: { verifier: "equations", separator: "\n", n: 8, expand: 2, step_tokens: 48 },
     request: { temperature: 1.2, max_tokens: 200 },
   },
   {
     label: "Monte Carlo tree search",
     strategy: "mcts",
     question: "How many legs are there in total if you have 3 dogs, 4 spiders, 2 humans and 5 birds?",
-    parameters: { verifier: "equations", separator: "\n", iterations: 10, expand: 3 },
+    parameters: { verifier: "equations", separator: "\n", iterations: 10, expand: 3, step_tokens: 48 },
     request: { temperature: 1.2, max_tokens: 200 },
   },
   {

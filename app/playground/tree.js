@@ -2,17 +2,14 @@
 // Each is an item of an ARIA tree: arrow keys follow what is seen, Enter shows a step.
 
 import { hierarchy, tree as layout } from "./vendor/d3-hierarchy/d3-hierarchy.min.mjs";
+import { HEIGHT, card, letter } from "./card.js";
 import { $, svg } from "./dom.js";
-import { line, value } from "./format.js";
-import { MARKS, inWords } from "./run.js";
+import { inWords } from "./run.js";
+import { thinned } from "./thinning.js";
 
-const ROW = 30;
-const HEIGHT = 24;
+const ROW = 29;
 const GAP = 26;
 const ROOT_WIDTH = 34;
-const BADGE = 38;
-const CHAR = 7.3; // of a monospaced letter at the size in tree.css
-const MOST = 1200; // drawn; the rest is told as a number
 const GLIDE_MS = 260;
 
 export class TreeView {
@@ -32,6 +29,7 @@ export class TreeView {
 
   clear() {
     this.items = new Map();
+    this.unfolded = new Set(); // ids of parents whose duplicates are shown one by one
     this.selected = null;
     this.isFollowing = true;
     this.scale = 1;
@@ -43,7 +41,7 @@ export class TreeView {
   draw(run) {
     this.run = run;
     const path = run.winningPath;
-    const { root, left } = thinned(run, path);
+    const { root, left } = thinned(run, path, this.unfolded);
     const tree = layout().nodeSize([ROW, 1]).separation((a, b) => (a.parent === b.parent ? 1 : 1.25))(hierarchy(root));
     const deepest = tree.height || 1;
     const room = this.box.clientWidth - ROOT_WIDTH - 12;
@@ -75,7 +73,7 @@ export class TreeView {
       const parent = this.items.get(at.parent.data.node?.id);
       const from = parent ? { x: parent.x + 20, y: parent.y } : { x: this.origin.x, y: this.origin.y };
       item = { ...from, card: card(), edge: svg("path", { role: "none" }) };
-      item.card.addEventListener("click", () => this.select(node.id, { focus: true }));
+      item.card.addEventListener("click", () => this.select(node.id, { focus: true, unfold: true }));
       this.items.set(node.id, item);
       this.cards.append(item.card);
       this.edges.append(item.edge);
@@ -89,10 +87,11 @@ export class TreeView {
     item.card.setAttribute("aria-level", at.depth);
     item.card.setAttribute("aria-posinset", siblings.indexOf(at) + 1);
     item.card.setAttribute("aria-setsize", siblings.length);
-    item.card.setAttribute("aria-label", inWords(node));
+    const { more } = at.data;
+    item.card.setAttribute("aria-label", inWords(node) + (more ? `, and ${more} more that were said before: Enter shows them` : ""));
     item.card.setAttribute("aria-selected", String(this.selected === node.id));
-    if (item.told !== node || item.width !== this.column) letter(item.card, node, this.column - GAP);
-    Object.assign(item, { told: node, width: this.column });
+    if (item.told !== node || item.width !== this.column || item.more !== more) letter(item.card, node, this.column - GAP, more);
+    Object.assign(item, { told: node, width: this.column, more });
   }
 
   #drop(id, item) {
@@ -153,8 +152,13 @@ export class TreeView {
     this.box.scrollTop = item.target.y * this.scale - this.box.clientHeight / 2;
   }
 
-  select(id, { focus = false } = {}) {
+  select(id, { focus = false, unfold = false } = {}) {
     this.selected = id;
+    const item = this.items.get(id);
+    if (unfold && item?.more) {
+      this.unfolded.add(item.parent);
+      this.draw(this.run);
+    }
     for (const [other, item] of this.items) item.card.setAttribute("aria-selected", String(other === id));
     this.#arrangeFocus();
     if (focus) this.items.get(id)?.card.focus();
@@ -186,54 +190,6 @@ export class TreeView {
     if (!move) return;
     event.preventDefault();
     const next = move();
-    if (next) this.select(next.data.node.id, { focus: true });
+    if (next) this.select(next.data.node.id, { focus: true, unfold: next === at });
   }
-}
-
-/** Of a tree that is too large to draw, what was pruned goes first. */
-function thinned(run, path) {
-  const root = run.root;
-  let left = run.nodes.size - MOST;
-  if (left <= 0) return { root, left: 0 };
-  const total = left;
-  const prune = (item) => {
-    item.children = item.children.filter((child) => {
-      prune(child);
-      const goes = left > 0 && !child.children.length && !path.has(child.node.id);
-      if (goes) left -= 1;
-      return !goes;
-    });
-  };
-  prune(root);
-  return { root, left: total - Math.max(left, 0) };
-}
-
-function card() {
-  return svg("g", { role: "treeitem", tabindex: "-1" },
-    svg("rect", { class: "box", height: HEIGHT, rx: 7 }),
-    svg("rect", { class: "badge", width: BADGE, height: HEIGHT, rx: 7 }),
-    svg("text", { class: "number", x: BADGE / 2, y: 16 }),
-    svg("text", { class: "words", x: BADGE + 6, y: 16 }));
-}
-
-function letter(group, node, width) {
-  const [box, badge, number, words] = group.children;
-  box.setAttribute("width", width);
-  badge.setAttribute("class", `badge ${node.value === null ? "none" : `v${Math.min(Math.floor(node.value * 5), 4)}`}`);
-  number.textContent = node.value === null ? "–" : value(node.value);
-  let room = Math.floor((width - BADGE - 12) / CHAR);
-  const pieces = [];
-  const add = (text, kind) => {
-    const cut = line(text, room);
-    if (!cut || room <= 0) return;
-    pieces.push(svg("tspan", { class: kind, dx: pieces.length ? 6 : 0 }, cut));
-    room -= cut.length + 1;
-  };
-  add(MARKS[node.state], "sign");
-  if (node.answer !== null) add(node.answer, "answer");
-  if (node.visits) room -= String(node.visits).length + 2;
-  const step = node.text.replace(/^[#\s]+/, "");
-  if (step.trim() !== node.answer) add(step || "(nothing)", "step");
-  if (node.visits) pieces.push(svg("tspan", { class: "visits", dx: 6 }, `×${node.visits}`));
-  words.replaceChildren(...pieces);
 }

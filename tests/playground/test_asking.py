@@ -5,7 +5,7 @@ import re
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from adapters.weights import BaseModel
 from app.engine.scripted import SMALL
@@ -58,7 +58,19 @@ def test_one_button_and_a_tree_grows(site, look) -> None:
         expect(page.locator("#live")).to_contain_text("Answer:")
         expect(page.locator("#cost")).to_contain_text("FLOP")
         trace = httpx.get(f"{served.url}/v1/traces").json()["data"][0]
-        assert steps(page) == trace["num_nodes"]
+        expect(page.locator("#tree-count")).to_contain_text(f"{trace['num_nodes']} steps")
+
+
+def test_duplicates_of_a_step_are_one_card_until_they_are_asked_for(site, look) -> None:
+    with site() as served:
+        page = look.at(served)
+        ask(page)
+        finished(page)
+        folded = page.locator("[role=treeitem].duplicate", has_text="+").first
+        more = int((folded.locator(".visits").text_content() or "").removeprefix("+"))
+        before = steps(page)
+        folded.click()
+        expect(page.locator("[role=treeitem]")).to_have_count(before + more)
 
 
 def test_a_step_tells_all_about_itself(site, look) -> None:
@@ -231,6 +243,27 @@ def test_difficulty_and_the_reason_of_a_calibrated_plan_are_shown(site, look) ->
         finished(page)
         expect(page.locator("#plan")).to_contain_text("calibrated")
         expect(page.locator("#plan .gauge").first).to_contain_text("70 %")
+
+
+def test_what_was_spent_is_held_against_sixteen_answers(site, look) -> None:
+    """Where the server tells it; what stopping early has saved too."""
+    with site(["It is 42."]) as served:
+        page = look.at(served)
+
+        def tell(route: Route) -> None:
+            reply = route.fetch()
+            total = re.findall(r'"total":(\d+)', reply.text())[-1]
+            told = f'"best_of_16":{4 * int(total)},"saved_by_early_stopping":3000000000,"saved_by_cache"'
+            route.fulfill(response=reply, body=reply.text().replace('"saved_by_cache"', told))
+
+        page.select_option("#strategy", "self_consistency")
+        ask(page, "What is 17 + 25?")
+        finished(page)
+        expect(page.locator("#against")).to_have_count(0)
+        page.route("**/chat/completions", tell)
+        ask(page, "What is 17 + 25?")
+        expect(page.locator("#against")).to_contain_text("0.25 of best-of-16")
+        expect(page.locator("#cost")).to_contain_text("3 GFLOP")
 
 
 def test_hostile_words_stay_words(site, look) -> None:
