@@ -1,4 +1,4 @@
-// Numbers for people.
+// Numbers for people. No line is broken between a number and its unit.
 
 const UNITS = ["", "k", "M", "G", "T", "P", "E"];
 
@@ -9,19 +9,19 @@ export function flops(number) {
     number /= 1000;
     rank += 1;
   }
-  return `${Number(number.toPrecision(3))} ${UNITS[rank]}FLOP`;
+  return `${Number(number.toPrecision(3))}\u00a0${UNITS[rank]}FLOP`;
 }
 
 export const count = (number) => number.toLocaleString("en");
-export const share = (number) => `${Math.round(number * 100)} %`;
+export const share = (number) => `${Math.round(number * 100)}\u00a0%`;
 export const ratio = (number) => (number < 10 ? number.toFixed(2) : number.toFixed(0));
 export const value = (number) => number.toFixed(2);
-export const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
+export const plural = (number, one, many = `${one}s`) => `${count(number)}\u00a0${number === 1 ? one : many}`;
 
 /** Seconds with as many digits as matter. */
 export function seconds(number) {
-  if (number < 0.0995) return `${(number * 1000).toFixed(number < 0.00995 ? 1 : 0)} ms`;
-  return `${number.toFixed(number < 9.95 ? 2 : 0)} s`;
+  if (number < 0.0995) return `${(number * 1000).toFixed(number < 0.00995 ? 1 : 0)}\u00a0ms`;
+  return `${number.toFixed(number < 9.95 ? 2 : 0)}\u00a0s`;
 }
 
 /** A text in one line, cut to so many characters. */

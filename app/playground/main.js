@@ -18,7 +18,12 @@ let frame = 0;
 const tree = new TreeView((id) => panels.show("node", shown?.nodes.has(id) ? panels.step(shown.nodes.get(id)) : null));
 const conversation = new Conversation(show);
 const announcer = new Announcer();
-const controls = new Controls(await call("playground/options"));
+const controls = new Controls(await call("playground/options").catch(failed));
+
+function failed(error) {
+  $("messages").replaceChildren(traces.problem(error));
+  throw error;
+}
 
 function show(run) {
   if (run !== shown) {
