@@ -1,4 +1,5 @@
 # ponder on CPU, or with --build-arg TARGET=cuda --build-arg BASE=nvidia/cuda:13.0.1-base-ubuntu24.04 on an NVIDIA GPU.
+# Run it with --shm-size 1g: vLLM passes messages through 160 MiB of shared memory, Docker's default is 64.
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
 
@@ -11,7 +12,7 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc g++ libtcmalloc-minimal4 \
     && if ! command -v python3; then apt-get install --yes --no-install-recommends python3 python3-venv python3-dev; fi \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home --uid 10001 ponder \
+    && groupadd --gid 10001 ponder && useradd --create-home --uid 10001 --gid 10001 ponder \
     && python3 -m venv /opt/venv
 
 ENV PATH=/opt/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -29,12 +30,22 @@ COPY strategies strategies
 COPY adapters adapters
 RUN pip install --no-deps --no-build-isolation .
 
-USER 10001
-# The embedded model is converted at the first start, into the volume: the image stays free of weights that MODEL may replace.
-ENV PONDER_HOST=0.0.0.0 PONDER_CACHE_DIR=/home/ponder/.cache/ponder PONDER_ADAPTER_DIR=/home/ponder/adapters
-RUN mkdir -p /home/ponder/.cache/ponder /home/ponder/adapters
-VOLUME /home/ponder/.cache /home/ponder/adapters
+# Numbers, so that Kubernetes sees that it is not root.
+USER 10001:10001
+# What is written at run time, so that the root file system may be read-only (with a /tmp from which nothing need be executed): the model
+# that is converted at the first start, which keeps the image free of weights that MODEL may replace, and what torch and Triton compile.
+ENV PONDER_HOST=0.0.0.0 \
+    PONDER_CACHE_DIR=/home/ponder/.cache/ponder \
+    PONDER_ADAPTER_DIR=/home/ponder/adapters \
+    PONDER_POLICY_DIR=/home/ponder/policies \
+    TORCHINDUCTOR_CACHE_DIR=/home/ponder/.cache/torchinductor \
+    TRITON_HOME=/home/ponder/.cache \
+    CUDA_CACHE_PATH=/home/ponder/.cache/nv \
+    VLLM_CONFIG_ROOT=/home/ponder/.cache/vllm
+RUN mkdir -p /home/ponder/.cache/ponder /home/ponder/adapters /home/ponder/policies
+VOLUME /home/ponder/.cache /home/ponder/adapters /home/ponder/policies
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=300s --retries=3 \
+# The start may take as long as a large model takes to come from its hub.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=1200s --retries=3 \
     CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=4)"]
 ENTRYPOINT ["ponder", "serve"]

@@ -35,14 +35,16 @@ lint: env ## Format, lint, types, architecture, documents, Dockerfile
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m app.docs --check
+	$(BIN)/python deploy/grafana/generate.py --check
 	$(BIN)/hadolint Dockerfile
 
 check: lint test ## Everything that must hold
 
-format: env ## Format, and write the generated parts of the documents
+format: env ## Format, and write the dashboards and the generated parts of the documents
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m app.docs
+	$(BIN)/python deploy/grafana/generate.py
 
 adapters: env-bench ## Train again what is shipped for the embedded model; hours, goes on where it was stopped
 	scripts/train_shipped.sh

@@ -44,6 +44,10 @@ class Observer(Protocol):
         """A version was loaded into the engine."""
         ...
 
+    def failed(self, name: str) -> None:
+        """A version could not be loaded into the engine, or computes nonsense there."""
+        ...
+
     def evicted(self, name: str) -> None:
         """An idle version left the engine to make room."""
         ...

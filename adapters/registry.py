@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from adapters.errors import AdapterConflict, AdapterError, AdapterLost, AdapterRefused, UnknownAdapter
+from adapters.errors import AdapterConflict, AdapterError, AdapterFailed, AdapterLost, AdapterRefused, UnknownAdapter
 from adapters.intake import Fill
 from adapters.names import NAME, Adapter, Ref
 from adapters.ports import AdapterHost, Observer
@@ -180,7 +180,7 @@ class Registry:
         self._observer.served(adapter.name)
         try:
             async with self.lease([Ref(adapter.name, version.version)]) as (lease,):
-                await self._host.probe_adapter(lease.adapter)
+                await self._probe(version, lease)
                 await asyncio.to_thread(self._store.set_current, adapter.name, version)
                 old, adapter.current = adapter.current, version
                 self._residency.keep(version)
@@ -191,6 +191,13 @@ class Registry:
             self._residency.retire(old)
         self._observer.swapped(adapter.name)
         logger.info("adapter %s is now %s", adapter.name, version.id)
+
+    async def _probe(self, version: Version, lease: Lease) -> None:
+        try:
+            await self._host.probe_adapter(lease.adapter)
+        except AdapterFailed:
+            self._observer.failed(version.name)
+            raise
 
     async def deactivate(self, name: str) -> None:
         """Stop serving the name; its versions are kept."""

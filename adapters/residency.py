@@ -262,6 +262,7 @@ class Residency:
             await self._host.load_adapter(resident.adapter)
         except Exception as error:  # noqa: BLE001 - told to all who wait for it
             logger.warning("adapter %s could not be loaded: %s", version.id, error)
+            self._observer.failed(version.name)
             del self._residents[version.key]
             self._advance(version.key, error)
         else:

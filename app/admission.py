@@ -53,7 +53,7 @@ class Admission:
     """
 
     def __init__(self, *, num_slots: int, max_branches: int, max_branches_per_key: int, has_priorities: bool = True) -> None:
-        self._num_slots = num_slots
+        self.num_slots = num_slots
         self._max_branches = max_branches
         self._max_branches_per_key = max_branches_per_key
         self._has_priorities = has_priorities
@@ -78,7 +78,7 @@ class Admission:
     @contextmanager
     def admit(self, key: str, width: int) -> Iterator[Ticket]:
         """Count a request of `width` branches in, or raise `QuotaExceeded` or `Overloaded`."""
-        width_held = min(width, self._num_slots)
+        width_held = min(width, self.num_slots)
         if self._by_key[key] + width_held > self._max_branches_per_key:
             raise QuotaExceeded("This API key already has as many branches in work as it may.", retry_after=RETRY_AFTER_S)
         if self.num_admitted + width_held > self._max_branches:
@@ -112,7 +112,7 @@ class Admission:
             self._hand_out()
 
     def _is_free(self, *, is_narrow: bool) -> bool:
-        return self.num_running < self._num_slots - (0 if is_narrow else self._num_reserved)
+        return self.num_running < self.num_slots - (0 if is_narrow else self._num_reserved)
 
     async def _wait(self, ticket: Ticket) -> None:
         turn = asyncio.get_running_loop().create_future()

@@ -5,12 +5,12 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from prometheus_client import CollectorRegistry
 
 from adapters import folder
 from adapters.registry import Registry
@@ -24,18 +24,22 @@ from app.asks import Limits
 from app.engine.base import Engine
 from app.engine.reward_model import RewardModel
 from app.feedback import Feedback
+from app.metering.energy import Energy, find_counters
 from app.metering.meter import Budget
 from app.metering.metrics import Metrics
 from app.routing.policies import Policies
 from app.service import Service
 from app.settings import DEFAULT_MODEL, Settings
 from app.traces import Traces
+from app.tracing.spans import Tracer
 from strategies.answers import Equivalence
 from strategies.registry import Tools
 
 logger = logging.getLogger("ponder")
 
 ENGINE_CHECK_S = 0.2
+
+VERSION = metadata.version("ponder")
 
 SHIPPED = Path(__file__).parent / "routing" / "shipped"
 """Policies that come with the embedded model and its adapters, by the name that each is served under."""
@@ -65,7 +69,7 @@ def create_app(
             app.state.created = int(time.time())
             yield
 
-    app = FastAPI(title="ponder", version="0.1.0", lifespan=lifespan)
+    app = FastAPI(title="ponder", version=VERSION, lifespan=lifespan)
     app.state.access = Access(settings.api_keys, settings.admin_keys)
     app.state.settings = settings
     app.state.keep_alive = settings.keep_alive_seconds
@@ -91,13 +95,28 @@ async def running(
     equivalence = Equivalence()
     await engine.start()
     try:
-        async with _reward_models(settings) as reward_models:
-            service = _service(settings, engine, equivalence, reward_models)
-            async with _watched(engine, on_engine_death), _adapters(settings, service.adapters):
+        async with _tracing(settings, engine.card.name) as tracer, _reward_models(settings) as reward_models:
+            service = _service(settings, engine, equivalence, reward_models, tracer)
+            async with _watched(engine, on_engine_death), _energy(service.metrics), _adapters(settings, service.adapters):
                 yield service
     finally:
         await engine.close()
         equivalence.close()
+
+
+@asynccontextmanager
+async def _tracing(settings: Settings, model: str) -> AsyncIterator[Tracer]:
+    """Spans for the operator's collector, when settings name one; else nothing of OpenTelemetry's is imported."""
+    if settings.otlp_endpoint is None:
+        yield Tracer()
+        return
+    from app.tracing.otel import OtelTracer  # noqa: PLC0415 - comes with an extra
+
+    tracer = OtelTracer(str(settings.otlp_endpoint), settings.trace_sample_ratio, model=model, version=VERSION)
+    try:
+        yield tracer
+    finally:
+        await tracer.close()
 
 
 @asynccontextmanager
@@ -111,7 +130,9 @@ async def _reward_models(settings: Settings) -> AsyncIterator[dict[str, RewardMo
             await client.close()
 
 
-def _service(settings: Settings, engine: Engine, equivalence: Equivalence, reward_models: dict[str, RewardModel]) -> Service:
+def _service(
+    settings: Settings, engine: Engine, equivalence: Equivalence, reward_models: dict[str, RewardModel], tracer: Tracer
+) -> Service:
     slots = engine.card.max_branches
     admission = Admission(
         num_slots=slots,
@@ -119,8 +140,9 @@ def _service(settings: Settings, engine: Engine, equivalence: Equivalence, rewar
         max_branches_per_key=settings.max_branches_per_key,
         has_priorities=settings.priorities,
     )
-    metrics = Metrics(CollectorRegistry())
+    metrics = Metrics()
     metrics.watch(admission)
+    metrics.watch_engine(engine, VERSION)
     limits = Limits(
         max_n=settings.max_n,
         max_prompt_chars=settings.max_prompt_chars,
@@ -138,6 +160,7 @@ def _service(settings: Settings, engine: Engine, equivalence: Equivalence, rewar
         traces=Traces(settings.max_traces, settings.max_trace_chars),
         feedback=Feedback(settings.feedback_path and settings.feedback_path.expanduser(), engine.card.name, metrics),
         adapters=_registry(settings, engine, metrics) if engine.card.adapter_slots else None,
+        tracer=tracer,
     )
 
 
@@ -179,6 +202,18 @@ async def _adapters(settings: Settings, registry: Registry | None) -> AsyncItera
         finally:
             if watcher is not None:
                 watcher.cancel()
+
+
+@asynccontextmanager
+async def _energy(metrics: Metrics) -> AsyncIterator[None]:
+    """Count joules where the machine does."""
+    counters = await asyncio.to_thread(find_counters)
+    reader = asyncio.create_task(Energy(counters, metrics).run()) if counters else None
+    try:
+        yield
+    finally:
+        if reader is not None:
+            reader.cancel()
 
 
 @asynccontextmanager

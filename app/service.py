@@ -5,7 +5,7 @@ reasons of the client's. Knows neither HTTP nor vLLM.
 """
 
 import itertools
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -22,7 +22,8 @@ from app.errors import InvalidRequest, NotFound
 from app.feedback import Feedback
 from app.metering.drift import Seen
 from app.metering.meter import Meter
-from app.metering.metrics import Labels, Metrics
+from app.metering.metrics import Metrics, Planned
+from app.metering.request_series import Labels
 from app.routing.kinds import detect_kind
 from app.routing.pace import Pace
 from app.routing.planner import AUTO, Planner
@@ -32,7 +33,10 @@ from app.routing.policy_file import PolicyFile
 from app.session import Session, client_faults
 from app.tool_calls import calls_as_json
 from app.traces import Trace, Traces
-from strategies.base import BUDGETS, AnswerKind, Candidate, StopReason, Task
+from app.tracing.spans import NO_SPAN, Span, Tracer
+from app.tracing.told import of_plan, traced
+from app.tracing.verifying import TracedVerifier
+from strategies.base import BUDGETS, AnswerKind, Candidate, StopReason, Task, Verifier
 from strategies.registry import STRATEGIES, AnyStrategy, Tools
 from strategies.strategy import Forecast, Params
 from strategies.verifiers import is_exact
@@ -51,6 +55,13 @@ class _Job:
 
 SEAMS = ("presence_penalty", "frequency_penalty", "min_tokens", "stop")
 """Fields of a request that begin anew where an answer is continued from its middle."""
+
+
+def _source(ask: Ask, plan: Plan) -> str:
+    """Who chose the plan."""
+    if ask.strategy not in (None, AUTO):
+        return "caller"
+    return "policy" if plan.is_calibrated else "prior"
 
 
 class Service:
@@ -74,10 +85,12 @@ class Service:
         traces: Traces,
         feedback: Feedback,
         adapters: Registry | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.engine = engine
         self.traces = traces
         self.feedback = feedback
+        self._tracer = tracer or Tracer()
         self._pace = Pace()
         self.adapters = adapters
         self.admission = admission
@@ -112,18 +125,29 @@ class Service:
     async def open(self, ask: Ask, caller: Caller) -> AsyncIterator[Session]:
         """Plan, render and admit; everything is released when the block ends, however it ends."""
         meter = Meter(self.engine.card.architecture, ask.budget.capped(self._limits.budget))
-        job = await self._prepare(ask, meter)
+        with traced(self._tracer, ask, self.engine.card.name, meter) as span:
+            async with self._admitted(ask, caller, meter, span) as session:
+                yield session
+
+    @asynccontextmanager
+    async def _admitted(self, ask: Ask, caller: Caller, meter: Meter, span: Span) -> AsyncIterator[Session]:
+        job = await self._prepare(ask, meter, span)
         strategy = job.strategy
         labels = Labels(strategy.name, self.engine.card.name, ask.adapter.name if ask.adapter else "")
         with self.metrics.refusals(), self.admission.admit(caller.key, job.width) as ticket:
             async with self._leases(ask, strategy.params, meter) as (lease, parts):
                 name = str(ask.adapter or self.engine.card.name)
-                trace = Trace(ask.id, name, strategy.name, bin=job.plan.bin, adapter=labels.adapter)
-                with self.metrics.request(labels, meter, trace), self.traces.recorded(caller.key, trace):
+                plan = job.plan
+                trace = Trace(
+                    ask.id, name, strategy.name, bin=plan.bin, difficulty=plan.difficulty, adapter=labels.adapter,
+                    otel_trace_id=span.trace_id,
+                )  # fmt: skip
+                planned = Planned(_source(ask, plan), plan.bin, ask.effort.value)
+                with self.metrics.request(labels, planned, meter, trace), self.traces.recorded(caller.key, trace):
                     yield Session(
-                        engine=self.engine, admission=self.admission, ask=ask, caller=caller, plan=job.plan,
+                        engine=self.engine, admission=self.admission, ask=ask, caller=caller, plan=plan,
                         strategy=strategy, prompts=job.prompts, tasks=job.tasks, meter=meter, ticket=ticket, labels=labels,
-                        serial=next(self._serial), lease=lease, parts=parts, trace=trace, pace=self._pace,
+                        serial=next(self._serial), lease=lease, parts=parts, trace=trace, span=span, pace=self._pace,
                         on_outcome=self._look_back,
                     )  # fmt: skip
 
@@ -139,12 +163,14 @@ class Service:
             is_right=result.stop_reason is StopReason.VERIFIED if has_proof else None,
         )
         self.metrics.show(session.labels, seen)
+        if any(one.notes for one in outcome.results):  # strategies note what their verifiers could not do, and nothing else
+            self.metrics.fall_back(session.labels)
         self.feedback.remember(session.trace, session.ask, session.tasks[0].kind, result.chosen[0])
 
     async def preview(self, ask: Ask) -> Preview:
         """What `open` would begin, and what it is expected to take; nothing is generated, and nothing admitted."""
         meter = Meter(self.engine.card.architecture, ask.budget.capped(self._limits.budget))
-        job = await self._prepare(ask, meter)
+        job = await self._prepare(ask, meter, NO_SPAN)
         prompt_tokens = sum(len(prompt.token_ids) for prompt in job.prompts)
         answer_tokens = self._pace.answer_tokens(min(prompt.max_tokens for prompt in job.prompts))
         forecasts = [job.plan.usual(answer_tokens) or job.strategy.forecast(task, answer_tokens) for task in job.tasks]
@@ -162,19 +188,24 @@ class Service:
             prediction=prediction, budget=meter.budget,
         )  # fmt: skip
 
-    async def _prepare(self, ask: Ask, meter: Meter) -> _Job:
+    async def _prepare(self, ask: Ask, meter: Meter, span: Span) -> _Job:
         """Everything that can be refused for reasons of the request's own is refused here."""
         if ask.num_chars > self._limits.max_prompt_chars:
             raise InvalidRequest(
                 f"The prompt has more than {self._limits.max_prompt_chars} characters.",
                 parameter="messages" if ask.is_chat else "prompt",
             )
-        with meter.timed("route"):
+        with meter.timed("route"), span.child("difficulty") as routed:
             kind = ask.kind or detect_kind(ask.question, response_format=ask.response_format, has_tools=ask.has_tools)
             plan = self._planner.plan(ask, kind, self.admission.load)
-            strategy = self._strategy(ask, plan)
+            strategy = self._strategy(ask, plan, TracedVerifier if span.is_recording else self._tools.watched)
+            if routed.is_recording:
+                routed.set(of_plan(plan, kind))
+                span.set({"ponder.strategy": plan.strategy})
         with meter.timed("render"):
             prompts = await self._render(ask, plan, strategy)
+            if span.is_recording:
+                span.set({"gen_ai.usage.input_tokens": sum(len(prompt.token_ids) for prompt in prompts)})
         tasks = tuple(self._task(ask, prompt, kind) for prompt in prompts)
         width = strategy.width(ask.num_choices) * len(tasks)
         with client_faults():
@@ -212,7 +243,7 @@ class Service:
         if (misfit := self._planner.misfit(adapter, file)) is not None:
             raise InvalidRequest(f"This policy is not for `{name}`: {misfit}.", parameter="model")
 
-    def _strategy(self, ask: Ask, plan: Plan) -> AnyStrategy:
+    def _strategy(self, ask: Ask, plan: Plan, watched: Callable[[Verifier], Verifier]) -> AnyStrategy:
         spec = STRATEGIES[plan.strategy]
         try:
             params = spec.Params.model_validate(dict(plan.params))
@@ -230,7 +261,7 @@ class Service:
                 raise InvalidRequest(
                     f"{spec.name} grows an answer in steps, and {field} would begin anew with each.", parameter=field
                 )
-        strategy = spec(params, replace(self._tools, rule=plan.rule))
+        strategy = spec(params, replace(self._tools, rule=plan.rule, watched=watched))
         if (width := strategy.width(ask.num_choices)) > self._limits.max_n:
             fields = ("n", "workers", "breadth", "chains")
             field = next((f"ponder.{field}" for field in fields if field in spec.Params.model_fields), "n")

@@ -11,12 +11,15 @@ from app.admission import Admission, Ticket
 from app.asks import Ask, Caller, Outcome
 from app.engine.base import Engine, Prompt
 from app.errors import InvalidRequest
+from app.metering.comparisons import EARLY, Usual
 from app.metering.handle import MeteredModel, first_leaf
 from app.metering.meter import Meter
-from app.metering.metrics import Labels
+from app.metering.request_series import Labels
 from app.routing.pace import Pace
 from app.routing.policy import Plan
 from app.traces import Trace
+from app.tracing.spans import Span
+from app.tracing.told import of_outcome, of_result
 from strategies.base import BUDGETS, Candidate, Delta, Progress, Result, Scored, StopReason, Task, UnsupportedTask
 from strategies.choosing import leaf
 from strategies.registry import AnyStrategy
@@ -49,6 +52,7 @@ class Session:
     lease: Lease | None
     parts: Mapping[str, Lease]
     trace: Trace
+    span: Span
     pace: Pace
     on_outcome: Callable[["Session", Outcome], None]
 
@@ -67,8 +71,23 @@ class Session:
         lengths = [len(candidate.token_ids) for candidate in candidates if candidate.is_complete]
         self.pace.observe(self.ticket.width, self.meter.generated_tokens, self.meter.seconds["search"], lengths)
         outcome = Outcome(results, _worst([result.stop_reason for result in results]))
+        self._compare(results)
+        if self.span.is_recording:
+            self.span.set(of_outcome(outcome))
         self.on_outcome(self, outcome)
         return outcome
+
+    def _compare(self, results: tuple[Result, ...]) -> None:
+        """What it would have cost otherwise, on the meter."""
+        base = self.engine.card.architecture
+        model = base if self.lease is None else base.with_lora(self.lease.version.parameters)
+        for task, result in zip(self.tasks, results, strict=True):
+            usual = Usual.of(model, len(task.prefix), result)
+            self.meter.best_of += usual.best_of()
+            if result.stop_reason in EARLY:
+                planned = self.strategy.forecast(task, usual.tokens).tokens
+                generated = self.meter.generated_tokens // len(results)
+                self.meter.saved["early_stopping"] += usual.rest_of(planned, generated)
 
     async def _run(self, number: int, emit: Callable[[int, Delta | Progress], None]) -> Result:
         def watch(event: Delta | Progress) -> None:
@@ -78,7 +97,19 @@ class Session:
                 self.trace.take(number, event.nodes)
             emit(number, event)
 
-        model = MeteredModel(
+        with self.span.child("strategy") as span:
+            if span.is_recording:
+                span.set({"ponder.strategy": self.strategy.name, "ponder.prompt": number, **self._versions()})
+            result = await self.strategy(self.tasks[number], self._model(number, span), watch)
+            if span.is_recording:
+                span.set(of_result(result))
+        # Trees were told as they grew; of what is no tree, who was chosen is news.
+        nodes = result.nodes or tuple(leaf(scored, result) for scored in result.candidates)
+        watch(Progress("", nodes))
+        return result if result.chosen else replace(result, chosen=(NOTHING,))
+
+    def _model(self, number: int, span: Span) -> MeteredModel:
+        return MeteredModel(
             self.engine,
             self.meter,
             self.admission,
@@ -90,12 +121,13 @@ class Session:
             has_deltas=self.ask.is_watched,
             lease=self.lease,
             parts=self.parts,
+            span=span,
         )
-        result = await self.strategy(self.tasks[number], model, watch)
-        # Trees were told as they grew; of what is no tree, who was chosen is news.
-        nodes = result.nodes or tuple(leaf(scored, result) for scored in result.candidates)
-        watch(Progress("", nodes))
-        return result if result.chosen else replace(result, chosen=(NOTHING,))
+
+    def _versions(self) -> dict[str, str]:
+        """Of the adapters in use, the one that answers first."""
+        leases = {"": self.lease, **{f".{name}": lease for name, lease in self.parts.items()}}
+        return {f"ponder.adapter{part}": lease.version.id for part, lease in leases.items() if lease is not None}
 
 
 def _worst(reasons: list[StopReason]) -> StopReason:

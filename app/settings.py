@@ -1,17 +1,22 @@
 """The only reader of the environment. Each field is a `PONDER_…` variable and an option of `ponder serve`; a bad one stops the start."""
 
 import ipaddress
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, HttpUrl, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from app.engine.reward_options import RewardModelName, RewardModelOptions
+from app.engine.reward_options import RewardModelName, RewardModelOptions, plain_url
 
 DEFAULT_MODEL = "smollm2-135m"
+
+SECRETS = Path("/run/secrets")
+"""Where containers find secrets: a file `ponder_api_keys` there stands for the variable, so that keys need not be in the environment."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -128,6 +133,17 @@ class Settings(BaseSettings):
         description="reward models behind HTTP, a JSON object by name: url, route, and what else the README lists",
     )
 
+    otlp_endpoint: Annotated[HttpUrl, AfterValidator(plain_url)] | None = Field(
+        None,
+        description="base URL of a collector of OpenTelemetry traces (OTLP over HTTP, often port 4318); needs the extra `trace`",
+    )
+    trace_sample_ratio: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        description="share of the requests that are traced whose callers do not say whether they trace theirs",
+    )
+
     drain_seconds: float = Field(30, ge=0, description="how long running requests may take to end after SIGTERM")
     keep_alive_seconds: float = Field(5, gt=0, description="silence in a stream after which a comment is sent")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
@@ -161,6 +177,13 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return self
 
+    @model_validator(mode="after")
+    def _tracing_is_installed(self) -> "Settings":
+        if self.otlp_endpoint is not None and not _is_installed("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
+            message = "otlp_endpoint: OpenTelemetry is not installed: pip install 'ponder[trace]'"
+            raise ValueError(message)
+        return self
+
     @property
     def name(self) -> str:
         """The name of the base model in the API."""
@@ -172,9 +195,9 @@ class BadOptions(ValueError):
 
 
 def read_settings(arguments: list[str]) -> Settings:
-    """From the command line and the environment; raises `BadOptions`."""
+    """From the command line, the environment and the files in `SECRETS`, in this order; raises `BadOptions`."""
     with _told_plainly():
-        return Settings(_cli_parse_args=arguments)
+        return Settings(_cli_parse_args=arguments, _secrets_dir=SECRETS if os.access(SECRETS, os.R_OK | os.X_OK) else None)
 
 
 def parse_options(model: type[M], prog: str, arguments: list[str]) -> M:
@@ -214,6 +237,13 @@ class ClientSettings(BaseSettings):
     url: str = "http://127.0.0.1:8000"
     api_key: str | None = None
     admin_key: str | None = None
+
+
+def _is_installed(*modules: str) -> bool:
+    try:
+        return all(find_spec(module) for module in modules)
+    except ModuleNotFoundError:  # a package around it is missing
+        return False
 
 
 def _is_loopback(host: str) -> bool:

@@ -24,10 +24,11 @@ class Trace:
     """One request's. `nodes` by the number of the prompt and their id; `account` is the reply's `ponder` object, when it is done.
 
     Attributes:
-        bin: of its difficulty, 0 for none.
+        bin: of its difficulty, 0 for none; `difficulty` itself, None where nothing was measured.
         adapter: that answered, by name, "" for none.
         asked: the question with the answer that it got, as `ponder calibrate` reads it; only where feedback is kept.
         is_right: as the caller has said.
+        otel_trace_id: of the spans that OpenTelemetry records of the request; None where it records none.
 
     """
 
@@ -40,13 +41,17 @@ class Trace:
     account: Mapping[str, Any] | None = None
     num_chars: int = 0
     bin: int = 0
+    difficulty: float | None = None
     adapter: str = ""
     asked: Mapping[str, Any] | None = None
     is_right: bool | None = None
+    otel_trace_id: str | None = None
 
     @property
     def depth(self) -> int:
         """Steps from the prompt to the deepest node."""
+        if all(node.parent is None for node in self.nodes.values()):
+            return min(len(self.nodes), 1)
         depths: dict[tuple[int, int], int] = {}
         for (number, node_id), node in sorted(self.nodes.items()):  # a parent's id is smaller than its children's
             depths[number, node_id] = depths.get((number, node.parent), 0) + 1 if node.parent is not None else 1

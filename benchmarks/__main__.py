@@ -2,7 +2,20 @@
 
 import argparse
 
-from benchmarks import adapters, direct, easy_traffic, int8, orchestration, priorities, sampling, searches, swaps
+from benchmarks import (
+    adapters,
+    direct,
+    easy_traffic,
+    int8,
+    orchestration,
+    priorities,
+    sampling,
+    scrape,
+    searches,
+    swaps,
+    tracing,
+    watching,
+)
 
 ALL = {
     "direct": direct,
@@ -14,6 +27,9 @@ ALL = {
     "swaps": swaps,
     "int8": int8,
     "easy_traffic": easy_traffic,
+    "tracing": tracing,
+    "watching": watching,
+    "scrape": scrape,
 }
 
 

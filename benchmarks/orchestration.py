@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from prometheus_client import CollectorRegistry
 
 from app.admission import Admission
 from app.asks import Ask, Caller, Limits
@@ -18,6 +17,7 @@ from app.metering.metrics import Metrics
 from app.routing.policies import Policies
 from app.service import Service
 from app.traces import Traces
+from app.tracing.spans import Tracer
 from benchmarks.report import Table
 from strategies.answers import Equivalence
 from strategies.registry import Tools
@@ -40,14 +40,29 @@ async def _measure(num_branches: int) -> Table:
         ("best_of_n", {"n": 16}),
         ("self_consistency", {"n": 16, "confidence": 1.0}),
     ):
-        table.rows.append(await _at(strategy, parameters, num_branches))
+        drawn, elapsed = await drive(strategy, parameters, num_branches)
+        table.rows.append(
+            {
+                "strategy": strategy,
+                "branches": drawn,
+                "branches/s": round(drawn / elapsed),
+                "us/branch": round(1e6 * elapsed / drawn),
+            }
+        )
     return table
 
 
-async def _at(strategy: str, parameters: dict[str, Any], num_branches: int) -> dict[str, Any]:
+async def drive(
+    strategy: str,
+    parameters: dict[str, Any],
+    num_branches: int,
+    tracer: Tracer | None = None,
+    metrics: Metrics | None = None,
+) -> tuple[int, float]:
+    """Branches drawn by eight clients, and the seconds that it took."""
     engine = ScriptedEngine(cycle(REPLIES))
     equivalence = Equivalence()
-    metrics = Metrics(CollectorRegistry())
+    metrics = metrics or Metrics()
     service = Service(
         engine,
         limits=Limits(64, 100_000, Budget(100_000, None, 600)),
@@ -58,6 +73,7 @@ async def _at(strategy: str, parameters: dict[str, Any], num_branches: int) -> d
         tools=Tools(equivalence, 1000),
         metrics=metrics,
         traces=Traces(256, 32_000_000),
+        tracer=tracer,
     )
     drawn = 0
 
@@ -77,9 +93,4 @@ async def _at(strategy: str, parameters: dict[str, Any], num_branches: int) -> d
     await asyncio.gather(*(client(number) for number in range(8)))
     elapsed = time.perf_counter() - start
     equivalence.close()
-    return {
-        "strategy": strategy,
-        "branches": drawn,
-        "branches/s": round(drawn / elapsed),
-        "us/branch": round(1e6 * elapsed / drawn),
-    }
+    return drawn, elapsed

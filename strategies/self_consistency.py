@@ -29,7 +29,7 @@ from strategies.base import (
 from strategies.choosing import leaf
 from strategies.stopping import is_settled, waves
 from strategies.strategy import Forecast, Params, Strategy, check_choices, ended, in_order
-from strategies.verifiers import VERIFIERS, Verifier
+from strategies.verifiers import Verifier, build
 from strategies.verifiers.equations import is_refuted
 
 
@@ -105,7 +105,7 @@ class _Poll:
         self._model = model
         self._ballot = Ballot(task, strategy.tools.equivalence)
         weights = strategy.params.weights
-        self._verifier: Verifier | None = None if weights == "none" else VERIFIERS[weights](strategy.tools)
+        self._verifier: Verifier | None = None if weights == "none" else build(weights, strategy.tools)
         needs = (0, task.num_logprobs, self._verifier.num_logprobs if self._verifier else None)
         self.num_logprobs = max(need for need in needs if need is not None)
         self.drawn: list[Candidate] = []

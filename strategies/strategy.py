@@ -1,7 +1,7 @@
 """What a strategy is: a class with a name, typed parameters and one coroutine. A new one is a file and a line in the registry."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
@@ -31,6 +31,7 @@ class Tools:
         vocab_size: of the served model, for self-certainty.
         reward_models: verifiers outside the engine, by the names that the operator gave them.
         rule: of the plan, for a strategy that draws in waves.
+        watched: puts somebody who looks on in the place of a verifier.
 
     """
 
@@ -38,6 +39,7 @@ class Tools:
     vocab_size: int
     reward_models: Mapping[str, Verifier] = field(default_factory=dict)
     rule: Rule | None = None
+    watched: Callable[[Verifier], Verifier] = lambda verifier: verifier
 
 
 @dataclass(frozen=True, slots=True)

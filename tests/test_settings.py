@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from app.settings import Settings
+from app import settings as settings_module
+from app.settings import Settings, read_settings
 
 
 def test_defaults_serve_the_embedded_model_to_this_machine_only() -> None:
@@ -28,6 +30,26 @@ def test_the_environment_and_options_say_the_same(monkeypatch: pytest.MonkeyPatc
     assert settings.name == "some-model"
     assert settings.priorities is False
     assert settings.max_adapter_rank == 32
+
+
+def test_keys_may_be_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As containers are given secrets, in links as Kubernetes makes them; a variable wins over a file."""
+    kept = tmp_path / "..kept"
+    kept.mkdir()
+    (kept / "ponder_api_keys").write_text("a,b\n", encoding="utf-8")
+    (tmp_path / "ponder_api_keys").symlink_to("..kept/ponder_api_keys")
+    (tmp_path / "ponder_admin_keys").write_text("c", encoding="utf-8")
+    (tmp_path / "of_somebody_else").mkdir()
+    monkeypatch.setattr(settings_module, "SECRETS", tmp_path)
+    assert read_settings([]).api_keys == ("a", "b")
+    monkeypatch.setenv("PONDER_ADMIN_KEYS", "d")
+    assert read_settings([]).admin_keys == ("d",)
+
+
+def test_without_a_folder_of_secrets_nothing_is_missed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Most machines have none."""
+    monkeypatch.setattr(settings_module, "SECRETS", tmp_path / "none")
+    assert read_settings([]).api_keys == ()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])

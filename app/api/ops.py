@@ -5,6 +5,7 @@ from fastapi.responses import JSONResponse
 
 from app.api.access import administrator
 from app.api.errors import RESPONSES
+from app.metering.series import OPENMETRICS, TEXT
 
 router = APIRouter()
 
@@ -32,6 +33,9 @@ async def ready(request: Request) -> JSONResponse:
     response_class=Response,
 )
 async def metrics(request: Request) -> Response:
-    """Ponder's own metrics, then the engine's."""
+    """Ponder's own metrics, then the engine's; in OpenMetrics, with exemplars, for whom that is the wish."""
     service = request.app.state.service
-    return Response(service.metrics.render() + service.engine.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    is_open = "application/openmetrics-text" in request.headers.get("accept", "")
+    page = service.metrics.page.render(is_open=is_open) + service.engine.metrics(is_open=is_open)
+    # As a header: Starlette would add its own word on the character set.
+    return Response(page + b"# EOF\n" * is_open, headers={"content-type": OPENMETRICS if is_open else TEXT})

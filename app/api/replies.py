@@ -190,7 +190,9 @@ def account(session: Session, outcome: Outcome) -> dict[str, Any]:
         "flops": {
             **{phase: meter.flops[phase] for phase in ("prefill", "decode", "verify")},
             "total": meter.total_flops,
-            "saved_by_cache": meter.flops_saved,
+            "saved_by_cache": meter.saved["cache"],
+            "saved_by_early_stopping": meter.saved["early_stopping"],
+            "best_of_16": meter.best_of,
         },
         "seconds": {phase: round(seconds, 6) for phase, seconds in meter.seconds.items()},
         "trace_id": session.ask.id,

@@ -16,6 +16,8 @@ class ModelCard:
     Attributes:
         max_branches: sequences the engine runs at the same time.
         end_tokens: ids that end an answer.
+        peak_flops: a second, of a large matrix product in the model's number format, measured when the engine started; None where
+            that was not possible.
         adapter_slots: LoRA adapters it holds at the same time, 0 for none; each of a rank up to `max_adapter_rank`.
 
     """
@@ -28,6 +30,7 @@ class ModelCard:
     adapter_slots: int = 0
     max_adapter_rank: int = 0
     end_tokens: frozenset[int] = frozenset()
+    peak_flops: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +161,8 @@ class Engine(AdapterHost, Protocol):
         """End these branches now; each still yields a last output (finish reason "abort") with what it had."""
         ...
 
-    def metrics(self) -> bytes:
-        """The engine's own metrics in Prometheus' text format, may be empty."""
+    def metrics(self, *, is_open: bool) -> bytes:
+        """The engine's own metrics in Prometheus' text format, or in OpenMetrics without the mark of its end; may be empty."""
         ...
 
     async def num_running(self) -> int:

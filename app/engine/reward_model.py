@@ -6,7 +6,7 @@ Clients learn that it failed, and not more; why is in the log, without prompts, 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 import httpx
@@ -15,6 +15,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from app.engine.breaker import Breaker, Resting
 from app.engine.reward_options import RewardModelOptions
 from app.engine.reward_routes import UnusableReply, read_scores, request_body
+from app.tracing.spans import span_of
 from strategies.base import Candidate, Model, Task, Verifier, VerifierFailed
 
 logger = logging.getLogger("ponder.reward")
@@ -82,7 +83,7 @@ class RewardModel(Verifier):
         try:
             with self._breaker.passing():
                 self._charge(task, candidates, model)
-                return await self._ask(task, candidates)
+                return await self._ask(task, candidates, span_of(model).headers)
         except Resting:
             self._fail("is out of service for the moment")
         except _Failed as failure:
@@ -96,7 +97,7 @@ class RewardModel(Verifier):
         if not model.spend(tokens, flops):
             self._fail("was not asked, since the budget has no room for it")
 
-    async def _ask(self, task: Task, candidates: Sequence[Candidate]) -> list[float]:
+    async def _ask(self, task: Task, candidates: Sequence[Candidate], joins: Mapping[str, str]) -> list[float]:
         body = request_body(self._options, task, candidates)
         trying = AsyncRetrying(  # a new one each time: it keeps the state of its tries in itself
             retry=retry_if_exception_type(_Passing),
@@ -104,21 +105,22 @@ class RewardModel(Verifier):
             wait=wait_random_exponential(multiplier=FIRST_PAUSE_S, max=LONGEST_PAUSE_S),
             reraise=True,
         )
-        reply: bytes = await trying(self._try, body)
+        reply: bytes = await trying(self._try, body, joins)
         try:
             return read_scores(self._options, reply, len(candidates))
         except UnusableReply as error:
             raise _Failed(str(error), "gave no usable scores") from None
 
-    async def _try(self, body: bytes) -> bytes:
+    async def _try(self, body: bytes, joins: Mapping[str, str]) -> bytes:
         """The bytes of a reply with status 200."""
         if self._client.is_closed:
             raise _Failed("its client is closed")
         seconds = self._options.timeout_seconds
         try:
-            async with asyncio.timeout(seconds), self._client.stream("POST", self._options.address, content=body) as response:
-                self._check(response.status_code)
-                return await self._read(response)
+            async with asyncio.timeout(seconds):
+                async with self._client.stream("POST", self._options.address, content=body, headers=joins) as response:
+                    self._check(response.status_code)
+                    return await self._read(response)
         except TimeoutError:
             raise _Passing(f"no reply within {seconds:g} s") from None
         except (httpx.NetworkError, httpx.RemoteProtocolError) as error:

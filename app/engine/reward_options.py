@@ -11,10 +11,10 @@ RewardModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$"
 """What clients call it."""
 
 
-def _plain_url(url: HttpUrl) -> HttpUrl:
+def plain_url(url: HttpUrl) -> HttpUrl:
     """Only where the server is: secrets would show in logs, and the route is ours to add."""
     if url.username is not None or url.password is not None:
-        message = "no user and no password in the URL; a key belongs in api_key"
+        message = "no user and no password in the URL; a key has its own place"
         raise ValueError(message)
     if url.query is not None or url.fragment is not None:
         message = "no query and no fragment in the URL"
@@ -34,7 +34,7 @@ class RewardModelOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
-    url: Annotated[HttpUrl, AfterValidator(_plain_url)] = Field(description="where the server is; the route is appended")
+    url: Annotated[HttpUrl, AfterValidator(plain_url)] = Field(description="where the server is; the route is appended")
     route: Literal["classify", "score", "pooling"] = Field(
         description="`classify` reads the probability of a class, `score` the score of question and answer as a pair, `pooling` the last "
         "value of the last step (process reward models)"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import prometheus_client
+from prometheus_client.openmetrics import exposition as openmetrics
 from pydantic import ValidationError
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
@@ -100,7 +101,7 @@ class VllmEngine:
             trust_remote_code=False,
             **_given(block_size=options.block_size, gpu_memory_utilization=options.gpu_memory_utilization),
             **_lora(options),
-            **({"worker_extension_cls": "app.engine.worker.CpuWorker"} if options.is_cpu else {}),
+            worker_extension_cls=f"app.engine.worker.{'Cpu' if options.is_cpu else 'Gpu'}Worker",
         )
         config = await asyncio.to_thread(arguments.create_engine_config)
         self._llm = AsyncLLM.from_vllm_config(config)
@@ -108,6 +109,7 @@ class VllmEngine:
             await self._llm.collective_rpc("ponder_guard_seeds")
             if options.adapter_slots:
                 await self._llm.collective_rpc("ponder_group_loras")
+        peaks = await self._llm.collective_rpc("ponder_measure_peak")
         model = self._llm.model_config
         self._defaults = model.get_diff_sampling_param()
         parsers: dict[str, Any] = {
@@ -140,6 +142,7 @@ class VllmEngine:
             adapter_slots=options.adapter_slots,
             max_adapter_rank=options.max_adapter_rank,
             end_tokens=_end_tokens(model, self._llm.renderer.tokenizer),
+            peak_flops=sum(peaks) or None,
         )
         await self._generate_one("warm-up")  # the first pass takes seconds: it should not be a client's
 
@@ -281,8 +284,12 @@ class VllmEngine:
         if ids and self._llm is not None and not self._llm.errored:
             await self._llm.abort(ids)
 
-    def metrics(self) -> bytes:
+    def metrics(self, *, is_open: bool) -> bytes:
         """VLLM's own `vllm:*` metrics."""
+        if is_open:
+            # prometheus_client would make underscores of the colons in the names of samples, and not in those of their families.
+            page = openmetrics.generate_latest(get_prometheus_registry(), escaping=openmetrics.ALLOWUTF8)  # type: ignore[no-untyped-call]
+            return page.removesuffix(b"# EOF\n")
         return prometheus_client.generate_latest(get_prometheus_registry())
 
     async def num_running(self) -> int:

@@ -1,14 +1,12 @@
 """What is counted of adapters. Their names are labels, so they are bounded: only those that are served, and only so many."""
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable
-
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
+from collections.abc import Callable
 
 from adapters.names import Adapter
 from adapters.registry import Registry
+from adapters.residency import Resident
+from app.metering.series import Page, Readings
 
 LOAD_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 MAX_LABELS = 100
@@ -18,28 +16,28 @@ OTHER = "other"
 STATES = ("serving", "inactive", "lost")
 
 
-class AdapterMetrics(Collector):
-    """An `adapters.ports.Observer`, and a collector that reads the registry when it is scraped.
+class AdapterMetrics:
+    """An `adapters.ports.Observer`; the registry's state is read when the page is.
 
     Args:
-        registry: where the collectors are registered.
-        on_forgotten: called with the name of an adapter that is no longer served.
+        page: where it is all shown.
+        on_forgotten: called with the name of an adapter that is no longer served: its series are to leave the page.
 
     """
 
-    def __init__(self, registry: CollectorRegistry, on_forgotten: Callable[[str], None]) -> None:
+    def __init__(self, page: Page, on_forgotten: Callable[[str], None]) -> None:
         self._adapters: Registry | None = None
         self._on_forgotten = on_forgotten
         self._names: set[str] = set()
-        self._load_seconds = Histogram(
-            "ponder_adapter_load_seconds", "Time to load a version into the engine.", ["adapter"], buckets=LOAD_SECONDS,
-            registry=registry,
-        )  # fmt: skip
-        self._swaps = Counter("ponder_adapter_swaps_total", "Switches of a name to a version.", ["adapter"], registry=registry)
-        self._evictions = Counter(
-            "ponder_adapter_evictions_total", "Idle versions that left the engine to make room.", ["adapter"], registry=registry
-        )
-        registry.register(self)
+        by = ["adapter"]
+        self._load_seconds = page.histogram("adapter_load_seconds", "Time to load a version into the engine.", LOAD_SECONDS, by)
+        self._swaps = page.counter("adapter_swaps_total", "Switches of a name to a version.", by)
+        self._evictions = page.counter("adapter_evictions_total", "Idle versions that left the engine to make room.", by)
+        self._failures = page.counter("adapter_failures_total", "Versions that could not be loaded, or compute nonsense.", by)
+        self._failures.labels(OTHER)
+        page.gauge("adapter_state", "1 for the state that the adapter is in.", self._states, ["adapter", "state"])
+        page.gauge("adapter_versions_live", "Versions in the engine.", self._live, by)
+        page.gauge("adapter_leases", "Requests that run on the adapter.", self._leases, by)
 
     def watch(self, adapters: Registry) -> None:
         """Export the state of these from now on."""
@@ -57,10 +55,16 @@ class AdapterMetrics(Collector):
         """See `Observer`."""
         self._evictions.labels(self.label(name)).inc()
 
+    def failed(self, name: str) -> None:
+        """See `Observer`."""
+        self._failures.labels(self.label(name)).inc()
+
     def served(self, name: str) -> None:
         """See `Observer`."""
         if len(self._names) < MAX_LABELS:
             self._names.add(name)
+        for family in (self._swaps, self._evictions, self._failures):
+            family.labels(self.label(name))  # 0 is a value, too
 
     def swapped(self, name: str) -> None:
         """See `Observer`."""
@@ -70,31 +74,27 @@ class AdapterMetrics(Collector):
         """See `Observer`."""
         if name in self._names:
             self._names.remove(name)
-            for metric in (self._load_seconds, self._swaps, self._evictions):
-                metric.remove_by_labels({"adapter": name})
+            self._failures.labels(OTHER).inc(self._failures.labels(name).value)  # a first version that fails is never served
             self._on_forgotten(name)
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        """State, versions in the engine and leases of every adapter that is served."""
-        state = GaugeMetricFamily(
-            "ponder_adapter_state", "1 for the state that the adapter is in.", labels=["adapter", "state"]
-        )
-        live = GaugeMetricFamily("ponder_adapter_versions_live", "Versions in the engine.", labels=["adapter"])
-        leases = GaugeMetricFamily("ponder_adapter_leases", "Requests that run on the adapter.", labels=["adapter"])
-        if self._adapters is not None:
-            num_live: Tally[str] = Tally(dict.fromkeys(self._names, 0))
-            num_leases = num_live.copy()
-            for resident in self._adapters.residents():
-                num_live[self.label(resident.version.name)] += 1
-                num_leases[self.label(resident.version.name)] += resident.leases
-            for adapter in self._adapters.adapters():
-                if adapter.name in self._names:
-                    for one in STATES:
-                        state.add_metric([adapter.name, one], float(one == state_of(adapter)))
-            for name in num_live:
-                live.add_metric([name], num_live[name])
-                leases.add_metric([name], num_leases[name])
-        return [state, live, leases]
+    def _states(self) -> Readings:
+        for adapter in self._adapters.adapters() if self._adapters is not None else ():
+            if adapter.name in self._names:
+                for one in STATES:
+                    yield (adapter.name, one), float(one == state_of(adapter))
+
+    def _live(self) -> Readings:
+        return self._tally(lambda _resident: 1)
+
+    def _leases(self) -> Readings:
+        return self._tally(lambda resident: resident.leases)
+
+    def _tally(self, amount: Callable[[Resident], int]) -> Readings:
+        """Added up by adapter, over the versions in the engine."""
+        tally: Tally[str] = Tally(dict.fromkeys(self._names, 0))
+        for resident in self._adapters.residents() if self._adapters is not None else ():
+            tally[self.label(resident.version.name)] += amount(resident)
+        return [((name,), num) for name, num in tally.items()]
 
 
 def state_of(adapter: Adapter) -> str:

@@ -17,6 +17,8 @@ from adapters.version import Version
 from app.admission import Admission, Ticket
 from app.engine.base import Branch, Engine, Output, Prompt
 from app.metering.meter import Grant, Meter, Purpose
+from app.tracing.spans import NO_SPAN, Span
+from app.tracing.told import of_candidate
 from strategies.base import Candidate, Cost, Delta, Inquiry, Step, StopReason
 
 HALT_GRACE_S = 1.0
@@ -36,6 +38,7 @@ class _Draw:
     on_delta: Callable[[Delta], None] | None
     until: Callable[[str], bool] | None = None
     temperature: float | None = None
+    span: Span = NO_SPAN
     arrived: asyncio.Queue[Candidate | None] = field(default_factory=asyncio.Queue)
     live: set[str] = field(default_factory=set)
 
@@ -47,6 +50,7 @@ class MeteredModel:
         lease: on the adapter version that generates; None for the base model.
         parts: leases on the adapters that the strategy uses besides, by their names in its parameters.
         cache_salt: the caller's own; each adapter version adds its own to it.
+        span: what waves, branches and verdicts are parts of.
 
     """
 
@@ -64,6 +68,7 @@ class MeteredModel:
         has_deltas: bool = True,
         lease: Lease | None = None,
         parts: Mapping[str, Lease] | None = None,
+        span: Span = NO_SPAN,
     ) -> None:
         self._engine = engine
         self._meter = meter
@@ -74,6 +79,7 @@ class MeteredModel:
         self._seed = seed
         self._has_deltas = has_deltas
         self._serial = itertools.count()
+        self.span = span
         self._caller_salt = cache_salt
         self._parts = parts or {}
         self._run_on(lease)
@@ -90,6 +96,12 @@ class MeteredModel:
         """The same request's model with another of its adapters; see `strategies.base.Model.using`."""
         other = copy.copy(self)
         other._run_on(self._parts[adapter])
+        return other
+
+    def within(self, span: Span) -> "MeteredModel":
+        """The same, at work on another piece of the request."""
+        other = copy.copy(self)
+        other.span = span
         return other
 
     @property
@@ -126,16 +138,19 @@ class MeteredModel:
         draw = self._draw(tuple(prefix), n, step or Step(), num_logprobs=num_logprobs, max_tokens=max_tokens, on_delta=on_delta)
         draw.temperature = temperature
         n = n if draw.limit > 0 else 0
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._branch(draw, first_index + i)) for i in range(n)]
-                try:
-                    yield self._arrivals(draw, tasks)
-                finally:
-                    await self._end(draw, tasks)
-        except BaseExceptionGroup as errors:
-            # Branches fail for one reason (a refused request, a dead engine): the first says it.
-            raise first_leaf(errors) from None
+        with self.span.child("wave") as draw.span:
+            if draw.span.is_recording:
+                draw.span.set({"ponder.wave.branches": n, "ponder.tokens.prefix": len(draw.prefix)})
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(self._branch(draw, first_index + i)) for i in range(n)]
+                    try:
+                        yield self._arrivals(draw, tasks)
+                    finally:
+                        await self._end(draw, tasks)
+            except BaseExceptionGroup as errors:
+                # Branches fail for one reason (a refused request, a dead engine): the first says it.
+                raise first_leaf(errors) from None
 
     def _draw(
         self,
@@ -162,6 +177,10 @@ class MeteredModel:
 
     async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
         """Log-probability of each option as the next token; charged as verification."""
+        with self.span.child("verdict") as span:
+            return await self._verdict(prefix, options, span)
+
+    async def _verdict(self, prefix: Sequence[int], options: Sequence[int], span: Span) -> list[float]:
         has_room = len(prefix) < self._engine.card.max_model_len
         grant = await self._meter.reserve(len(prefix), 1, self._architecture) if has_room else None
         if grant is None:
@@ -179,6 +198,8 @@ class MeteredModel:
                         pass
         finally:
             cached = output.cached_tokens if output else 0
+            if span.is_recording:
+                span.set({"ponder.tokens.prefix": len(prefix), "ponder.tokens.cached": cached})
             await self._meter.settle(grant, cached=cached, generated=1, ran=output is not None, purpose=Purpose.VERIFY)
         return [output.option_logprobs[option] for option in options] if output else []
 
@@ -221,9 +242,14 @@ class MeteredModel:
         branch_id = self._next_id()
         asyncio.current_task().set_name(branch_id)  # type: ignore[union-attr] # runs in a task of `sample`
         candidate = None
-        grant = await self._meter.reserve(len(draw.prefix), draw.share, self._architecture)
-        if grant is not None:
-            candidate = await self._granted(draw, index, grant, branch_id)
+        with draw.span.child("branch") as span:
+            if span.is_recording:
+                span.set({"ponder.branch.index": index, "ponder.branch.id": branch_id})
+            grant = await self._meter.reserve(len(draw.prefix), draw.share, self._architecture)
+            if grant is not None:
+                candidate = await self._granted(draw, index, grant, branch_id)
+            if span.is_recording and candidate is not None:
+                span.set(of_candidate(candidate))
         draw.arrived.put_nowait(candidate)
 
     async def _granted(self, draw: _Draw, index: int, grant: Grant, branch_id: str) -> Candidate | None:

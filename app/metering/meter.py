@@ -75,7 +75,9 @@ class Meter:
 
     Attributes:
         tokens: by kind: prefilled, cached, decoded, and verified (prefilled or decoded by verifiers).
-        flops: by phase: prefill, decode, verify; `saved` is what the prefix cache made unnecessary, and not part of the total.
+        flops: by phase: prefill, decode, verify.
+        saved: FLOPs that were not needed, and so are no part of these: by the prefix `cache`, by `early_stopping` (estimated).
+        best_of: FLOPs that a fixed best-of-16 would have taken (estimated); both estimates are made when all is answered.
         seconds: by phase, wall-clock.
         stopped: the budget that ran out first.
 
@@ -87,7 +89,8 @@ class Meter:
         self.started = time.monotonic()
         self.tokens: Counter[str] = Counter()
         self.flops: Counter[str] = Counter()
-        self.flops_saved = 0
+        self.saved: Counter[str] = Counter()
+        self.best_of = 0
         self.seconds: dict[str, float] = {}
         self.branches: Counter[str] = Counter()
         self.prompt_cached: int | None = None
@@ -192,7 +195,7 @@ class Meter:
         self.tokens["prefilled"] += prefix_tokens - cached
         self.tokens["cached"] += cached
         self.tokens["decoded"] += generated
-        self.flops_saved += model.saved(prefix_tokens, cached)
+        self.saved["cache"] += model.saved(prefix_tokens, cached)
         if purpose is Purpose.VERIFY:
             self.tokens["verified"] += prefix_tokens - cached + generated
             self.flops["verify"] += prefill + decode

@@ -1,4 +1,4 @@
-"""What the service counts for Prometheus, with the prefix `ponder_`: vLLM unregisters every collector named `vllm:*` at its start.
+"""What the service counts for Prometheus, with the prefix `ponder_`.
 
 Labels are bounded: strategies and models are known at start, adapters are so many at most, everything else is an enumeration.
 Reads meters, measures nothing.
@@ -7,71 +7,85 @@ Reads meters, measures nothing.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from dataclasses import dataclass
 
 from adapters.errors import AdapterError, NoSlot
 from app.admission import Admission
+from app.engine.base import Engine
 from app.errors import Busy, Disconnected, EngineDead, PonderError, QuotaExceeded
 from app.metering.adapter_metrics import AdapterMetrics
 from app.metering.drift import DriftMetrics, Seen
 from app.metering.meter import Meter
+from app.metering.request_series import Labels, RequestSeries
+from app.metering.series import Page
 from app.traces import Trace
+from strategies.registry import STRATEGIES
 
-REQUEST_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-FIRST_TOKEN_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-CANDIDATES = (1, 2, 4, 8, 16, 32, 64, 128)
-NODES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
-DEPTH = (1, 2, 4, 8, 16, 32, 64)
-FLOPS = tuple(10.0**exponent for exponent in range(9, 18))
+REASONS = ("quota", "overload", "adapter_slots", "adapter")
+"""Why requests are refused before they run."""
 
 
-class Labels(NamedTuple):
-    """The labels that every per-request metric carries; the adapter is empty for the base model."""
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Who chose a request's plan, and for what.
 
-    strategy: str
-    model: str
-    adapter: str = ""
+    Attributes:
+        source: `caller`, `policy` (calibrated) or `prior`.
+        bin: of the difficulty, 0 where nothing was measured.
+
+    """
+
+    source: str
+    bin: int
+    effort: str
 
 
 class Metrics:
-    """One registry's collectors, so that two apps can live in one process."""
+    """One server's, so that two apps can live in one process."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-        common = ["strategy", "model", "adapter"]
-
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"ponder_{name}", text, labels, registry=registry)
-
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(f"ponder_{name}", text, [*common, *labels], buckets=buckets, registry=registry)
-
-        self.requests = counter("requests_total", "Requests by outcome.", *common, "outcome")
-        self.rejections = counter("rejections_total", "Requests refused before they ran.", "reason")
-        self.tokens = counter("tokens_total", "Tokens by kind: prefilled, cached, decoded, verified.", *common, "kind")
-        self.flops = counter("flops_total", "FLOPs by phase: prefill, decode, verify.", *common, "kind")
-        self.flops_saved = counter("flops_saved_total", "FLOPs that the prefix cache made unnecessary.", *common)
-        self.branches = counter("branches_total", "Branches drawn, and those cancelled before their end.", *common, "state")
-        self.exhausted = counter("budget_exhausted_total", "Requests that a budget ended.", *common, "budget")
-        self.seconds = histogram("request_seconds", "Duration of requests by phase.", REQUEST_SECONDS, "phase")
-        self.first_token = histogram("time_to_first_token_seconds", "Until the first token of an answer.", FIRST_TOKEN_SECONDS)
-        self.candidates = histogram("candidates", "Candidates drawn per request.", CANDIDATES)
-        self.request_flops = histogram("request_flops", "FLOPs spent per request.", FLOPS)
-        self.nodes = histogram("tree_nodes", "Nodes of the search tree, per request.", NODES)
-        self.depth = histogram("tree_depth", "Steps from the prompt to the deepest node, per request.", DEPTH)
-        self.drift = DriftMetrics(registry)
-        self.adapters = AdapterMetrics(registry, self.forget_adapter)
-        self.in_flight = Gauge("ponder_requests_in_flight", "Requests admitted and not ended.", registry=registry)
+    def __init__(self) -> None:
+        self.page = Page()
+        self._num_in_flight = 0
+        self._series = RequestSeries(self.page)
+        self._rejections = self.page.counter("rejections_total", "Requests refused before they ran.", ["reason"])
+        self._plans = self.page.counter(
+            "plans_total", "Plans by the bin of the difficulty, the caller's effort, and who chose.",
+            ["strategy", "model", "bin", "effort", "source"],
+        )  # fmt: skip
+        self._fallbacks = self.page.counter(
+            "verifier_fallbacks_total", "Requests in which likelihood took the place of a verifier that did not answer.",
+            ["strategy", "model"],
+        )  # fmt: skip
+        self.drift = DriftMetrics(self.page)
+        self.adapters = AdapterMetrics(self.page, self.forget_adapter)
+        self.page.gauge("requests_in_flight", "Requests admitted and not ended.", lambda: self._num_in_flight)
+        for reason in REASONS:
+            self._rejections.labels(reason)  # 0 is a value, too: rates begin with it
 
     def watch(self, admission: Admission) -> None:
         """Export the state of the admission gates, read at scrape time."""
-        for name, text, read in (
-            ("ponder_branches_running", "Branches that hold a slot of the engine.", lambda: admission.num_running),
-            ("ponder_branches_waiting", "Branches that wait for a slot.", lambda: admission.num_waiting),
-        ):
-            Gauge(name, text, registry=self._registry).set_function(read)
+        gauge = self.page.gauge
+        gauge("branches_running", "Branches that hold a slot of the engine.", lambda: admission.num_running)
+        gauge("branches_waiting", "Branches that wait for a slot.", lambda: admission.num_waiting)
+        gauge("branch_slots", "Branches that the engine runs at the same time.", lambda: admission.num_slots)
+        gauge("load_ratio", "Admitted branches as a share of the most that are admitted.", lambda: admission.load)
+
+    def watch_engine(self, engine: Engine, version: str) -> None:
+        """Export what the engine is. What may come of requests for its base model begins at zero."""
+        card = engine.card
+        self._series.begin(card.name)
+        for strategy in STRATEGIES.names():
+            self._fallbacks.labels(strategy, card.name)
+        self.page.gauge("engine_up", "1 while the engine lives.", lambda: engine.failure is None)
+        self.page.gauge(
+            "build_info", "What serves; always 1.", lambda: [((version, card.description, card.name), 1)],
+            ["version", "engine", "model"],
+        )  # fmt: skip
+        if (peak := card.peak_flops) is not None:
+            self.page.gauge(
+                "engine_peak_flops_per_second", "FLOPs a second of a large matrix product, as measured at the start.",
+                lambda: peak,
+            )  # fmt: skip
 
     @contextmanager
     def refusals(self) -> Iterator[None]:
@@ -79,16 +93,17 @@ class Metrics:
         try:
             yield
         except Busy as error:
-            self.rejections.labels("quota" if isinstance(error, QuotaExceeded) else "overload").inc()
+            self._rejections.labels("quota" if isinstance(error, QuotaExceeded) else "overload").inc()
             raise
         except AdapterError as error:
-            self.rejections.labels("adapter_slots" if isinstance(error, NoSlot) else "adapter").inc()
+            self._rejections.labels("adapter_slots" if isinstance(error, NoSlot) else "adapter").inc()
             raise
 
     @contextmanager
-    def request(self, labels: Labels, meter: Meter, trace: Trace) -> Iterator[None]:
+    def request(self, labels: Labels, planned: Planned, meter: Meter, trace: Trace) -> Iterator[None]:
         """Count one request, everything on its meter and the tree that it grew, however it ends."""
-        self.in_flight.inc()
+        self._num_in_flight += 1
+        self._plans.labels(labels.strategy, labels.model, str(planned.bin), planned.effort, planned.source).inc()
         outcome = "cancelled"
         try:
             yield
@@ -105,50 +120,36 @@ class Metrics:
             outcome = "failed"
             raise
         finally:
-            self.in_flight.dec()
-            self._book(labels, meter, outcome)
-            self._book_tree(labels._replace(adapter=self.adapters.label(labels.adapter)), trace)
+            self._num_in_flight -= 1
+            seconds = time.monotonic() - meter.started
+            self._series.book(self._bounded(labels), meter, trace, outcome, seconds)
 
-    def _book_tree(self, labels: Labels, trace: Trace) -> None:
-        self.nodes.labels(*labels).observe(len(trace.nodes))
-        self.depth.labels(*labels).observe(trace.depth)
-
-    def _book(self, labels: Labels, meter: Meter, outcome: str) -> None:
-        labels = labels._replace(adapter=self.adapters.label(labels.adapter))
-        self.requests.labels(*labels, outcome).inc()
-        for kind, tokens in meter.tokens.items():
-            self.tokens.labels(*labels, kind).inc(tokens)
-        for phase, flops in meter.flops.items():
-            self.flops.labels(*labels, phase).inc(flops)
-        self.flops_saved.labels(*labels).inc(meter.flops_saved)
-        for state, branches in meter.branches.items():
-            self.branches.labels(*labels, state).inc(branches)
-        if meter.stopped is not None:
-            self.exhausted.labels(*labels, meter.stopped.value.removeprefix("budget_")).inc()
-        for phase, seconds in {**meter.seconds, "total": time.monotonic() - meter.started}.items():
-            self.seconds.labels(*labels, phase).observe(seconds)
-        if (first := meter.seconds.get("first_token")) is not None:
-            self.first_token.labels(*labels).observe(first)
-        self.candidates.labels(*labels).observe(meter.branches["drawn"])
-        self.request_flops.labels(*labels).observe(meter.total_flops)
+    def _bounded(self, labels: Labels) -> Labels:
+        return labels._replace(adapter=self.adapters.label(labels.adapter))
 
     def forget_adapter(self, name: str) -> None:
-        """Drop the series of a name that is no longer served, so that a scrape does not grow with names that come and go."""
-        for metric in (
-            self.requests, self.tokens, self.flops, self.flops_saved, self.branches, self.exhausted,
-            self.seconds, self.first_token, self.candidates, self.request_flops, self.nodes, self.depth,
-        ):  # fmt: skip
-            metric.remove_by_labels({"adapter": name})
-        self.drift.forget_adapter(name)
+        """Drop the series of a name that is no longer served."""
+        self.page.forget("adapter", name)
+        self._series.forget_adapter(name)
 
     def show(self, labels: Labels, seen: Seen) -> None:
         """What an answered request showed of its policy."""
         self.drift.book(labels.model, self.adapters.label(labels.adapter), seen)
 
-    def judge(self, model: str, adapter: str, number: int, *, is_right: bool) -> None:
-        """A caller's word on an answer to a question of that bin."""
-        self.drift.judged(model, self.adapters.label(adapter), number, "feedback", is_right=is_right)
+    def fall_back(self, labels: Labels) -> None:
+        """A verifier did not answer."""
+        self._fallbacks.labels(labels.strategy, labels.model).inc()
 
-    def render(self) -> bytes:
-        """Prometheus' text format."""
-        return generate_latest(self._registry)
+    def judge(self, model: str, trace: Trace, *, is_right: bool) -> None:
+        """A caller's word on an answer."""
+        adapter = self.adapters.label(trace.adapter)
+        self.drift.judged(model, adapter, trace.bin, "feedback", is_right=is_right, foreseen=trace.difficulty)
+
+    @property
+    def num_in_flight(self) -> int:
+        """Requests admitted and not ended."""
+        return self._num_in_flight
+
+    def flops(self) -> dict[Labels, int]:
+        """FLOPs booked so far, by the labels of requests."""
+        return self._series.flops()

@@ -41,7 +41,7 @@ StepVerifier = Literal["likelihood", "self_certainty", "p_true", "equations"] | 
 
 def build(choice: str | Choice, tools: Tools) -> Verifier:
     """The verifier; raises `UnsupportedTask` when its rule is broken or this server has none of that name."""
-    return VERIFIERS[choice](tools) if isinstance(choice, str) else choice.build(tools)
+    return tools.watched(VERIFIERS[choice](tools) if isinstance(choice, str) else choice.build(tools))
 
 
 def build_for(choice: str | Choice | None, task: Task, tools: Tools) -> Verifier:

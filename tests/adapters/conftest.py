@@ -72,6 +72,9 @@ class Told:
         assert seconds >= 0
         self.events.append(("loaded", name))
 
+    def failed(self, name: str) -> None:
+        self.events.append(("failed", name))
+
     def evicted(self, name: str) -> None:
         self.events.append(("evicted", name))
 

@@ -64,11 +64,13 @@ async def test_what_was_predicted_and_seen_is_exported(serve, tmp_path) -> None:
         )
         await served.chat()
         who = 'adapter="",'
-        for moment, tenth in (("before", "0.7"), ("after", "0.1")):
-            series = f'ponder_difficulty_bucket{{{who}le="{tenth}",model="scripted",moment="{moment}"}}'
+        for moment, tenth in (("before", "0.7"), ("foreseen", "0.7"), ("after", "0.1")):
+            series = f'ponder_difficulty_bucket{{{who}model="scripted",moment="{moment}",le="{tenth}"}}'
             assert await count(served, series) == 1
         await served.chat(ponder={"strategy": "best_of_n", "n": 2, "verifier": {"number": 42}})
         await served.chat(ponder={"strategy": "best_of_n", "n": 2, "verifier": {"number": 7}})
         series = 'ponder_outcomes_total{adapter="",bin="4",model="scripted",outcome="%s",source="rule"}'
         assert [await count(served, series % outcome) for outcome in ("right", "wrong")] == [1, 1]
+        foreseen = 'ponder_outcomes_foreseen_total{adapter="",bin="4",model="scripted",source="rule"}'
+        assert await count(served, foreseen) == pytest.approx(2 * 0.65)  # of the two that were judged so many were to be wrong
         assert await count(served, "ponder_agreement_count") > 0

@@ -124,7 +124,7 @@ async def test_what_is_replayed_is_what_was_served(tmp_path: Path, tools: Tools,
     replayed = await replay(uncached, strategy, params, tools)
     assert replayed.is_right == ("42" in result.chosen[0].candidate.text)
     assert replayed.stop_reason == outcome.stop_reason
-    assert (replayed.tokens, replayed.flops) == (meter.generated_tokens, meter.total_flops + meter.flops_saved)
+    assert (replayed.tokens, replayed.flops) == (meter.generated_tokens, meter.total_flops + meter.saved["cache"])
 
 
 WRONG = "1 + 1 = 2\n20 / 3 = 5\nand 5 + 1 = 6\nso it is 6"

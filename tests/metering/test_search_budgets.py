@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
 
 from app.admission import Admission
 from app.asks import Ask, Caller, Limits
@@ -54,7 +53,7 @@ class Run:
     def __init__(self, tools: Tools, *, speed: float = 0.0, slots: int = 8) -> None:
         self.engine = ScriptedEngine(story, seconds_per_token=speed, max_branches=slots)
         self.admission = Admission(num_slots=slots, max_branches=100, max_branches_per_key=100)
-        metrics = Metrics(CollectorRegistry())
+        metrics = Metrics()
         self.service = Service(
             self.engine,
             limits=Limits(64, 100_000, Budget(100_000, None, 600)),

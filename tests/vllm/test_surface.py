@@ -3,7 +3,6 @@
 import json
 import re
 
-import httpx
 import openai
 import pytest
 
@@ -252,25 +251,3 @@ def test_text_completions(client: openai.OpenAI) -> None:
     streamed = client.completions.create(model=MODEL, prompt="One, two, three,", max_tokens=6, temperature=0, stream=True)
     text = "".join(chunk.choices[0].text for chunk in streamed if chunk.choices)
     assert one.choices[0].text == "One, two, three," + text
-
-
-async def test_metrics_show_ours_and_the_engines(http: httpx.AsyncClient, client: openai.OpenAI) -> None:
-    """Both on one page, and the tokens of both agree to the token."""
-
-    def total(page: str, name: str, **labels: str) -> float:
-        lines = [line for line in page.splitlines() if line.startswith(name + "{")]
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(label in line for label in wanted))
-
-    before = (await http.get("/metrics")).text
-    for strategy in ("direct", "best_of_n", "self_consistency"):
-        client.chat.completions.create(model=MODEL, messages=SUM, max_tokens=32, extra_body={"ponder": {"strategy": strategy}})
-    after = (await http.get("/metrics")).text
-
-    def grown(name: str, **labels: str) -> float:
-        return total(after, name, **labels) - total(before, name, **labels)
-
-    assert grown("ponder_requests_total", outcome="completed") == 3
-    assert grown("ponder_tokens_total", kind="decoded") == grown("vllm:generation_tokens_total") > 0
-    assert grown("ponder_flops_total", kind="decode") > 0
-    assert grown("ponder_flops_saved_total") > 0

@@ -1,0 +1,111 @@
+"""What traces cost: processor time for each branch of the orchestration, by the share of requests that is traced."""
+
+import asyncio
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
+from typing import Any
+
+import uvloop
+
+from app.settings import Settings
+from app.tracing.otel import OtelTracer
+from app.tracing.spans import Tracer
+from benchmarks.orchestration import drive
+from benchmarks.report import Table
+
+BRANCHES_PER_S = 5000
+DEFAULT_RATIO: float = Settings.model_fields["trace_sample_ratio"].default
+NUM_BRANCHES = 640
+NUM_PASSED = 20_000
+STRATEGIES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("direct", {}),
+    ("self_consistency", {"n": 16, "confidence": 1.0}),
+)
+
+
+class _Sink(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def _serve(port: Connection) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Sink)
+    port.send(server.server_port)
+    server.serve_forever()
+
+
+@contextmanager
+def collector() -> Iterator[str]:
+    """A process that takes spans and throws them away: what it costs is not the server's."""
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(there,), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{here.recv()}"
+    finally:
+        process.terminate()
+        process.join()
+
+
+def run(*, is_quick: bool) -> Table:
+    """Processor time, the exporting thread's included; the least of several rounds in which both take turns."""
+    with collector() as url:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_measure(url, rounds=10 if is_quick else 100))
+
+
+async def _measure(url: str, rounds: int) -> Table:
+    table = Table("tracing", f"What traces cost on the scripted engine, and of a core at {BRANCHES_PER_S:,} branches a second")
+    for strategy, parameters in STRATEGIES:
+        off = traced = 1.0
+        for _ in range(rounds):
+            off = min(off, await _cost(strategy, parameters, Tracer()))
+            traced = min(traced, await _cost(strategy, parameters, OtelTracer(url, 1.0, model="scripted", version="0")))
+        passed = _passing(OtelTracer(url, 0.0, model="scripted", version="0"), parameters.get("n", 1))
+        default = DEFAULT_RATIO * (traced - off) + (1 - DEFAULT_RATIO) * passed
+        for name, extra in (("none", passed), (f"{DEFAULT_RATIO:.1%} (default)", default), ("all", traced - off)):
+            table.rows.append(
+                {
+                    "strategy": strategy,
+                    "requests traced": name,
+                    "us/branch without": round(1e6 * off),
+                    "us/branch more": round(1e6 * extra, 2),
+                    "of a core": f"{100 * extra * BRANCHES_PER_S:.2f} %",
+                    "of the throughput": f"{100 * extra / (off + extra):.2f} %",
+                }
+            )
+    return table
+
+
+async def _cost(strategy: str, parameters: dict[str, Any], tracer: Tracer) -> float:
+    """Seconds for each branch, until its spans are sent: so few that none is dropped."""
+    start = time.process_time()
+    drawn, _ = await drive(strategy, parameters, NUM_BRANCHES, tracer)
+    await tracer.close()
+    return (time.process_time() - start) / drawn
+
+
+def _passing(tracer: Tracer, num_branches: int) -> float:
+    """The same for a request that is not traced: it goes through the same calls, too short to be seen beside the rest."""
+    start = time.process_time()
+    for _ in range(NUM_PASSED):
+        with (
+            tracer.request({}) as request, request.child("difficulty"), request.child("strategy") as strategy,
+            strategy.child("wave") as wave,
+        ):  # fmt: skip
+            for _ in range(num_branches):
+                with wave.child("branch") as span:
+                    _ = span.is_recording, span.is_recording
+    return (time.process_time() - start) / NUM_PASSED / num_branches

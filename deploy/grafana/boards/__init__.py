@@ -1,0 +1,1 @@
+"""The dashboards, one module each; `kit` has what they are made of."""

@@ -1,0 +1,135 @@
+"""What each adapter does, and what is done with it."""
+
+from boards.kit import (
+    ADAPTER,
+    BOTH,
+    FLOP,
+    FLOPS,
+    Board,
+    Row,
+    adapters,
+    courses,
+    figure,
+    lines,
+    named,
+    quantile,
+    rate,
+    strategies,
+)
+
+SECONDS = "ponder_adapter_request_seconds"
+LOADS = "ponder_adapter_load_seconds"
+ANSWERED = f'{BOTH}, outcome="completed"'
+STATES = {"2": ("serving", "green"), "1": ("inactive", "text"), "0": ("lost", "red")}
+
+
+def state(name: str) -> str:
+    """1 for the adapters in that state."""
+    return f'ponder_adapter_state{{{ADAPTER}, state="{name}"}}'
+
+
+def events(metric: str) -> str:
+    """How often something happened to each adapter, in each step of the graph."""
+    return f"sum by (adapter) (increase({metric}{{{ADAPTER}}}[$__rate_interval]))"
+
+
+NOW = Row(
+    title="Now",
+    panels=(
+        figure("Serving", "short", "Adapters that answer.", f"sum({state('serving')})"),
+        figure("Inactive", "short", "Adapters that are kept and answer nobody.", f"sum({state('inactive')})"),
+        figure(
+            "Lost", "short", "Adapters whose version is gone from disk or does not fit: they answer 410. An alert watches them.",
+            f"sum({state('lost')})", limits=((1, "red"),),
+        ),
+        figure("Slots taken", "short", "Each takes a slot.", f"sum(ponder_adapter_versions_live{{{ADAPTER}}})"),
+        figure(
+            "Swaps", "short", "Switches of a name to a version, in the time that is shown.",
+            f"sum(increase(ponder_adapter_swaps_total{{{ADAPTER}}}[$__range]))", decimals=0,
+        ),
+        figure(
+            "Failures", "short", "Versions that the engine would not load, in the time that is shown.",
+            f"sum(increase(ponder_adapter_failures_total{{{ADAPTER}}}[$__range]))", limits=((1, "red"),), decimals=0,
+        ),
+    ),
+)  # fmt: skip
+
+LIFE = Row(
+    title="Life",
+    panels=(
+        courses(
+            "State", "What each adapter is: serving, inactive (kept, and answering nobody), or lost (its version is gone).",
+            (
+                f"max by (adapter) (2 * {state('serving')} or {state('inactive')} or 0 * {state('lost')})",
+                "{{adapter}}",
+            ),
+            words=STATES,
+        ),
+        lines(
+            "Versions in the engine", "short", "Two of one name during a swap: the old one stays until nobody runs on it.",
+            (f"sum by (adapter) (ponder_adapter_versions_live{{{ADAPTER}}})", "{{adapter}}"), width=12, stacked=True,
+        ),
+        lines(
+            "Swaps by adapter", "short",
+            "Switches of a name to another version.", (events("ponder_adapter_swaps_total"), "{{adapter}}"), bars=True,
+        ),
+        lines(
+            "Evictions by adapter", "short",
+            "Idle versions that left the engine to make room. Many of them: more adapters are in use than PONDER_ADAPTER_SLOTS.",
+            (events("ponder_adapter_evictions_total"), "{{adapter}}"), bars=True,
+        ),
+        lines(
+            "Failures by adapter", "short", "Versions that the engine would not load; `other` are names that never served.",
+            (events("ponder_adapter_failures_total"), "{{adapter}}"), bars=True,
+        ),
+        lines(
+            "Load time, p95", "s", "Time to load a version into the engine, of the last hour.",
+            (quantile(0.95, LOADS, ADAPTER, "adapter", "1h"), "{{adapter}}"), width=12,
+        ),
+        lines(
+            "Leases", "short", "Requests that run on the adapter now; a version that is replaced waits for its own.",
+            (f"sum by (adapter) (ponder_adapter_leases{{{ADAPTER}}})", "{{adapter}}"), width=12, stacked=True,
+        ),
+    ),
+)  # fmt: skip
+
+EACH = Row(
+    title="Each adapter's work, and the base model's",
+    panels=(
+        lines(
+            "Requests", "reqps", "Requests that ended per second.",
+            (named(rate("ponder_requests_total", BOTH, "adapter")), "{{adapter}}"), stacked=True,
+        ),
+        lines(
+            "Duration, p95", "s", "95 of 100 requests took no longer. Points are exemplars: single requests, with their traces.",
+            (named(quantile(0.95, SECONDS, ADAPTER, "adapter")), "{{adapter}}"), exemplars=True,
+        ),
+        lines(
+            "Duration, median", "s", "Half of the requests took no longer.",
+            (named(quantile(0.5, SECONDS, ADAPTER, "adapter")), "{{adapter}}"), exemplars=True,
+        ),
+        lines(
+            "Tokens decoded", "cps", "Tokens per second that each writes.",
+            (named(rate("ponder_tokens_total", f'{BOTH}, kind="decoded"', "adapter")), "{{adapter}}"), stacked=True,
+        ),
+        lines(
+            "FLOPs", FLOPS, "FLOPs per second that each takes, its own layers counted.",
+            (named(rate("ponder_flops_total", BOTH, "adapter")), "{{adapter}}"), stacked=True,
+        ),
+        lines(
+            "FLOPs per answer", FLOP, "What was spent on all requests, over those that were answered.",
+            (
+                named(f"{rate('ponder_flops_total', BOTH, 'adapter')} / {rate('ponder_requests_total', ANSWERED, 'adapter')}"),
+                "{{adapter}}",
+            ),
+        ),
+    ),
+)  # fmt: skip
+
+BOARD = Board(
+    uid="ponder-adapters",
+    title="ponder: adapters",
+    description="State, swaps, leases, latency, tokens and FLOPs of each adapter.",
+    rows=(NOW, LIFE, EACH),
+    variables=(adapters(), strategies()),
+)

@@ -1,0 +1,166 @@
+"""What thinking costs, and what is saved of it."""
+
+from boards.kit import BOTH, FLOP, FLOPS, SHARE, STRATEGY, Board, Row, clouds, figure, lines, mean, named, quantile, rate
+
+SPENT = "ponder_flops_total"
+SAVED = "ponder_flops_saved_total"
+BEST_OF_16 = "ponder_flops_best_of_16_total"
+ANSWERED = f'{BOTH}, outcome="completed"'
+ALL = f"({rate(SPENT)} + {rate(SAVED)})"
+CACHE = f'{BOTH}, by="cache"'
+EARLY = f'{BOTH}, by="early_stopping"'
+
+NOW = Row(
+    title="Now",
+    panels=(
+        figure("FLOPs per second", FLOPS, "Computed for requests that ended: prefill, decoding and verifiers.", rate(SPENT)),
+        figure(
+            "Utilisation", SHARE,
+            "FLOPs per second of the last five minutes against what a matrix product reached when the engine started. "
+            "Decoding is bound by "
+            "memory, so that a few branches at a time reach a few percent. All strategies and adapters.",
+            "avg(instance:ponder_engine:utilisation_rate5m)", decimals=1,
+        ),
+        figure(
+            "FLOPs per answer", FLOP, "What was spent on all requests, over those that were answered.",
+            f"{rate(SPENT)} / {rate('ponder_requests_total', ANSWERED)}",
+        ),
+        figure(
+            "Against best-of-16", SHARE, "Spent, as a share of what sixteen whole answers to each question would have taken.",
+            f"{rate(SPENT)} / {rate(BEST_OF_16)}", limits=((0.5, "yellow"), (1, "red")), decimals=0,
+        ),
+        figure(
+            "Saved by the cache", SHARE, "FLOPs that the prefix cache made unnecessary, of all that would have been needed.",
+            f"{rate(SAVED, CACHE)} / {ALL}", decimals=1,
+        ),
+        figure(
+            "Saved by stopping early", SHARE,
+            "FLOPs that were not needed because the answer was settled, of all that would have been. An estimate: the "
+            "rest of each plan.",
+            f"{rate(SAVED, EARLY)} / {ALL}", decimals=1,
+        ),
+    ),
+)  # fmt: skip
+
+SPENDING = Row(
+    title="Where FLOPs go",
+    panels=(
+        lines(
+            "FLOPs by phase", FLOPS,
+            "Reading prompts, writing answers, and having verifiers look at them. Booked when a request ends.",
+            (rate(SPENT, by="kind"), "{{kind}}"), stacked=True,
+        ),
+        lines(
+            "FLOPs by strategy", FLOPS, "Who spends it.", (rate(SPENT, by="strategy"), "{{strategy}}"), stacked=True,
+        ),
+        lines(
+            "FLOPs by adapter", FLOPS, "Who spends it, the base model beside its adapters.",
+            (named(rate(SPENT, by="adapter")), "{{adapter}}"), stacked=True,
+        ),
+        lines(
+            "Utilisation by replica", SHARE,
+            "FLOPs per second over five minutes, as a share of the peak that was measured at the start.",
+            ("instance:ponder_engine:utilisation_rate5m", "{{instance}}"), width=12,
+        ),
+        lines(
+            "FLOPs per second and peak", FLOPS,
+            "What all replicas compute, and what they could: the speed of one large matrix product in the model's number format.",
+            ("sum(rate(ponder_flops_total[$__rate_interval]))", "computed"),
+            ("sum(ponder_engine_peak_flops_per_second)", "peak"), width=12, colours={"peak": "text"},
+        ),
+    ),
+)  # fmt: skip
+
+ANSWERS = Row(
+    title="What an answer costs",
+    panels=(
+        lines(
+            "FLOPs per answer by strategy", FLOP, "What a strategy spent on all of its requests, over those that were answered.",
+            (f"{rate(SPENT, by='strategy')} / {rate('ponder_requests_total', ANSWERED, 'strategy')}", "{{strategy}}"),
+        ),
+        lines(
+            "Against best-of-16 by strategy", SHARE,
+            "Spent, as a share of what sixteen whole answers of the same length would have taken for the same "
+            "questions. Above the line, a "
+            "fixed best-of-16 would be cheaper.",
+            (f"{rate(SPENT, by='strategy')} / {rate(BEST_OF_16, by='strategy')}", "{{strategy}}"), limits=((1, "red"),),
+        ),
+        clouds("FLOPs of a request", FLOP, "How many requests took how much.", "ponder_request_flops", STRATEGY),
+        lines(
+            "Saved", SHARE,
+            "Of the FLOPs that would have been needed, those that were not: found in the prefix cache, or left of a plan whose "
+            "answer was settled (estimated).",
+            (f"{rate(SAVED, by='by')} / ignoring (by) group_left () {ALL}", "{{by}}"), stacked=True, top=1,
+        ),
+        lines(
+            "Spent, and a fixed best-of-16", FLOPS, "What was spent, and what sixteen whole answers each would have taken.",
+            (rate(SPENT), "spent"), (rate(BEST_OF_16), "best-of-16"), colours={"spent": "green", "best-of-16": "text"},
+        ),
+        lines(
+            "Saved by strategy", FLOPS,
+            "FLOPs per second that were not needed, by the prefix cache and by stopping early together.",
+            (rate(SAVED, by="strategy"), "{{strategy}}"), stacked=True,
+        ),
+    ),
+)  # fmt: skip
+
+WORK = Row(
+    title="Work",
+    panels=(
+        lines(
+            "Tokens by kind", "cps",
+            "Tokens per second: prefilled, found in the cache, decoded. `verified` are those of verifiers, and among "
+            "the others too.",
+            (rate("ponder_tokens_total", by="kind"), "{{kind}}"),
+        ),
+        lines(
+            "Candidates per request", "short", "Mean number of branches that a request drew.",
+            (mean("ponder_candidates", STRATEGY, "strategy"), "{{strategy}}"),
+        ),
+        lines(
+            "Branches", "cps", "Branches drawn per second, and those cancelled before their end since nobody needed them any more.",
+            (rate("ponder_branches_total", by="state"), "{{state}}"), colours={"drawn": "green", "cancelled": "orange"},
+        ),
+        lines(
+            "Tree size", "short", "Mean number of nodes in the search tree of a request.",
+            (mean("ponder_tree_nodes", STRATEGY, "strategy"), "{{strategy}}"),
+        ),
+        lines(
+            "Tree depth", "short", "Mean number of steps from the prompt to the deepest node.",
+            (mean("ponder_tree_depth", STRATEGY, "strategy"), "{{strategy}}"),
+        ),
+        lines(
+            "FLOPs of a request, p95", FLOP, "95 of 100 requests took no more.",
+            (quantile(0.95, "ponder_request_flops", STRATEGY, "strategy"), "{{strategy}}"), exemplars=True,
+        ),
+    ),
+)  # fmt: skip
+
+ENERGY = Row(
+    title="Energy (where measured)",
+    collapsed=True,
+    panels=(
+        lines(
+            "Power", "watt", "What the machine's own meters say (RAPL, NVML), the whole of the package or card, whoever uses it.",
+            ("sum by (source) (rate(ponder_energy_joules_total[$__rate_interval]))", "{{source}}"), stacked=True,
+        ),
+        lines(
+            "Energy per answer by strategy", "joule", "The same energy, shared out among requests by the FLOPs that they took.",
+            (
+                f"{rate('ponder_request_energy_joules_total', by='strategy')} / {rate('ponder_requests_total', ANSWERED, 'strategy')}",
+                "{{strategy}}",
+            ),
+        ),
+        lines(
+            "Power by strategy", "watt", "Energy of requests per second, by what they asked for.",
+            (rate("ponder_request_energy_joules_total", by="strategy"), "{{strategy}}"), stacked=True,
+        ),
+    ),
+)  # fmt: skip
+
+BOARD = Board(
+    uid="ponder-compute",
+    title="ponder: compute",
+    description="FLOPs by phase, strategy and adapter, per answer, saved, and against a fixed best-of-16.",
+    rows=(NOW, SPENDING, ANSWERS, WORK, ENERGY),
+)

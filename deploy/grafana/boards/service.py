@@ -1,0 +1,134 @@
+"""What callers notice: traffic, errors, latency, and how full the engine is."""
+
+from boards.kit import SHARE, STRATEGY, Board, Row, clouds, figure, lines, mean, quantile, rate
+
+SECONDS = "ponder_request_seconds"
+FIRST_TOKEN = "ponder_time_to_first_token_seconds"  # noqa: S105 - a metric's name
+TOTAL = f'{STRATEGY}, phase="total"'
+
+NOW = Row(
+    title="Now",
+    panels=(
+        figure(
+            "Engine", "none", "Whether the engine of every replica lives; a dead one ends its process.", "min(ponder_engine_up)",
+            words={"1": ("up", "green"), "0": ("dead", "red")},
+        ),
+        figure("Requests", "reqps", "Requests that ended per second, however they ended.", rate("ponder_requests_total")),
+        figure(
+            "Failed", SHARE,
+            "Share of the requests of the last five minutes that the server failed: errors and a dead engine. All "
+            "strategies; an alert watches it.",
+            "max(job:ponder_requests_failed:ratio_rate5m)", limits=((0.01, "orange"), (0.05, "red")), decimals=1,
+        ),
+        figure(
+            "Duration, p95", "s", "95 of 100 requests took no longer than this.", quantile(0.95, SECONDS, TOTAL),
+            limits=((30, "orange"), (120, "red")),
+        ),
+        figure(
+            "First token, p95", "s",
+            "95 of 100 began before this: direct answers that are streamed, since others are whole before they are told.",
+            quantile(0.95, FIRST_TOKEN, STRATEGY), limits=((10, "orange"), (60, "red")),
+        ),
+        figure(
+            "Load", SHARE, "Branches admitted, as a share of the most that are; at 100 % requests are refused with 503.",
+            "max(ponder_load_ratio)", limits=((0.7, "orange"), (0.95, "red")), decimals=0,
+        ),
+    ),
+)  # fmt: skip
+
+TRAFFIC = Row(
+    title="Traffic",
+    panels=(
+        lines(
+            "Requests by strategy", "reqps", "Requests that ended per second. `auto` counts as what it chose.",
+            (rate("ponder_requests_total", by="strategy"), "{{strategy}}"), stacked=True,
+        ),
+        lines(
+            "Requests by outcome", "reqps",
+            "`refused` and `cancelled` are the caller's doing; `failed` and `engine_dead` the server's.",
+            (rate("ponder_requests_total", by="outcome"), "{{outcome}}"), stacked=True,
+            colours={"completed": "green", "cancelled": "blue", "refused": "yellow", "failed": "red", "engine_dead": "dark-red"},
+        ),
+        lines(
+            "Rejections by reason", "reqps",
+            "Turned away before they ran. `overload` and `adapter_slots`: the server was full; `quota`: one key had "
+            "too much in work; "
+            "`adapter`: it could not be served.",
+            ("sum by (reason) (rate(ponder_rejections_total[$__rate_interval]))", "{{reason}}"), stacked=True,
+        ),
+    ),
+)  # fmt: skip
+
+LATENCY = Row(
+    title="Latency",
+    panels=(
+        lines(
+            "Duration by strategy, p95", "s",
+            "From the request's arrival to its end. Points are exemplars: single requests, with their traces.",
+            (quantile(0.95, SECONDS, TOTAL, "strategy"), "{{strategy}}"), exemplars=True,
+        ),
+        lines(
+            "Duration by strategy, median", "s", "Half of the requests took no longer.",
+            (quantile(0.5, SECONDS, TOTAL, "strategy"), "{{strategy}}"), exemplars=True,
+        ),
+        clouds("Durations", "s", "How many requests took how long.", SECONDS, TOTAL),
+        lines(
+            "Where the time goes", "s",
+            "Mean seconds in each phase, of the requests that went through it: choosing a plan, rendering the prompt, "
+            "waiting for an adapter, "
+            "the search, and within that waiting for a slot (`queue`), which grows first when the server is too small.",
+            (mean(SECONDS, f'{STRATEGY}, phase!~"total|first_token"', "phase"), "{{phase}}"),
+        ),
+        lines(
+            "Duration by phase, p95", "s", "Of those requests that went through the phase.",
+            (quantile(0.95, SECONDS, STRATEGY, "phase"), "{{phase}}"), exemplars=True,
+        ),
+        lines(
+            "First token by strategy", "s",
+            "95 of 100, and half, of the streamed answers began before this; others are whole before they are told.",
+            (quantile(0.95, FIRST_TOKEN, STRATEGY, "strategy"), "{{strategy}} p95"),
+            (quantile(0.5, FIRST_TOKEN, STRATEGY, "strategy"), "{{strategy}} p50"), exemplars=True,
+        ),
+    ),
+)  # fmt: skip
+
+ENGINE = Row(
+    title="Engine",
+    panels=(
+        lines(
+            "Requests in work", "short", "Requests that were admitted and have not ended; each has many branches.",
+            ("sum(ponder_requests_in_flight)", "in flight"),
+        ),
+        lines(
+            "Branches", "short", "Those that hold a slot of the engine, those that wait for one, and how many slots there are.",
+            ("sum(ponder_branches_running)", "running"), ("sum(ponder_branches_waiting)", "waiting"),
+            ("sum(ponder_branch_slots)", "slots"), colours={"running": "green", "waiting": "orange", "slots": "text"},
+        ),
+        lines(
+            "Load by replica", SHARE, "Branches admitted, running or waiting, as a share of the most that are.",
+            ("ponder_load_ratio", "{{instance}}"), top=1, limits=((0.7, "orange"), (0.95, "red")),
+        ),
+        lines(
+            "KV cache", SHARE, "Share of the blocks in use. When it is full, vLLM throws branches back and computes them again.",
+            ("instance:vllm_kv_cache_usage:max", "{{instance}}"), top=1, limits=((0.8, "orange"), (0.95, "red")),
+        ),
+        lines(
+            "vLLM's queue", "short", "Sequences as vLLM counts them. Ponder hands out slots itself, so that few wait here.",
+            ("sum(vllm:num_requests_running)", "running"), ("sum(vllm:num_requests_waiting)", "waiting"),
+            colours={"running": "green", "waiting": "orange"},
+        ),
+        lines(
+            "Prefix cache hits", SHARE,
+            "Share of the prompt tokens that vLLM found computed: branches of one request share their prompt.",
+            (f"{rate('vllm:prefix_cache_hits_total', '')} / {rate('vllm:prefix_cache_queries_total', '')}", "hits"),
+            top=1,
+        ),
+    ),
+)  # fmt: skip
+
+BOARD = Board(
+    uid="ponder-service",
+    title="ponder: service",
+    description="Traffic, errors, latency by phase and strategy, and how full the engine is.",
+    rows=(NOW, TRAFFIC, LATENCY, ENGINE),
+)

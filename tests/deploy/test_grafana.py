@@ -1,0 +1,128 @@
+"""The dashboards: what is committed is what the code writes, Grafana's own models read it, and every panel says what it shows."""
+
+import json
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from tests.dashboards import DASHBOARDS, chosen, metrics, panels, queries, rules
+from tests.tools import ROOT, tool
+
+FOLDER = ROOT / "deploy" / "grafana"
+
+each_board = pytest.mark.parametrize(
+    "board", [json.loads(path.read_text()) for path in DASHBOARDS], ids=lambda board: board["uid"]
+)
+
+
+def test_what_is_committed_is_what_the_code_writes() -> None:
+    done = subprocess.run([sys.executable, FOLDER / "generate.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_there_are_four_and_they_find_each_other() -> None:
+    boards = [json.loads(path.read_text()) for path in DASHBOARDS]
+    assert [board["uid"] for board in boards] == ["ponder-adapters", "ponder-compute", "ponder-routing", "ponder-service"]
+    for board in boards:
+        (link,) = board["links"]
+        assert link["tags"] == board["tags"]
+        assert link["includeVars"]
+        assert link["keepTime"]
+
+
+@each_board
+def test_grafanas_models_read_it_and_lose_nothing(board: dict) -> None:
+    """What they do not know, a misspelt field or one in the wrong place, would be gone when they write it again."""
+
+    def without_nothing(one: dict) -> dict:
+        return {
+            key: value for key, value in one.items() if (key, value) != ("custom", {})
+        }  # they add it where it may be left out
+
+    register_default_plugins()
+    again = json.dumps(Dashboard.from_json(board), cls=JSONEncoder)
+    assert json.loads(again, object_hook=without_nothing) == board
+
+
+@each_board
+def test_every_panel_says_what_it_shows(board: dict) -> None:
+    """A title, a sentence that explains it, a unit, and queries whose series have names."""
+    titles = [panel["title"] for panel in panels(board)]
+    assert len(titles) == len(set(titles))
+    for panel in panels(board):
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        assert panel["targets"], panel["title"]
+        assert panel["datasource"]["uid"] == "${datasource}"
+        for target in panel["targets"]:
+            assert target["expr"]
+            assert target["legendFormat"]
+            assert target["datasource"]["uid"] == "${datasource}"
+
+
+@each_board
+def test_panels_are_numbered_and_lie_beside_each_other(board: dict) -> None:
+    everything = [*board["panels"], *(one for row in board["panels"] for one in row.get("panels", ()))]
+    assert len({panel["id"] for panel in everything}) == len(everything)
+    places = [panel["gridPos"] for panel in everything]
+    assert all(place["x"] >= 0 and place["x"] + place["w"] <= 24 for place in places)
+    for one, other in combinations(places, 2):
+        assert (
+            one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+            or one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+        ), (one, other)  # fmt: skip
+
+
+@each_board
+def test_latencies_have_exemplars(board: dict) -> None:
+    """From a point of the graph to the trace of the request."""
+    for panel in panels(board):
+        for target in panel["targets"]:
+            if panel["type"] == "timeseries" and "request_seconds_bucket" in target["expr"]:
+                assert target["exemplar"], panel["title"]
+
+
+@each_board
+def test_variables_offer_all(board: dict) -> None:
+    variables = {variable["name"]: variable for variable in board["templating"]["list"]}
+    assert set(variables) == {"datasource", "strategy", "adapter"}
+    assert all(variables[name]["includeAll"] and variables[name]["allValue"] == ".*" for name in ("strategy", "adapter"))
+
+
+def test_prometheus_can_parse_every_query(tmp_path: Path) -> None:
+    """As rules of a file that promtool checks."""
+    made = [{"record": f"query_{number}", "expr": chosen(query.expr)} for number, query in enumerate(queries())]
+    file = tmp_path / "queries.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": made}]}))
+    done = subprocess.run([tool("promtool"), "check", "rules", file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_recorded_series_that_are_read_are_recorded() -> None:
+    read = {
+        name for expr in (*(query.expr for query in queries()), *(rule["expr"] for rule in rules())) for name in metrics(expr)
+    }
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    assert {name for name in read if name.count(":") == 2} <= recorded
+
+
+def test_what_a_query_reads_is_found() -> None:
+    expr = 'sum by (job, le) (rate(a_total{b="c_d"}[$__rate_interval])) / on (job) group_left () (vllm:e > 0) or f:g_h:rate5m'
+    assert metrics(expr) == {"a_total", "vllm:e", "f:g_h:rate5m"}
+
+
+def test_what_is_provisioned_fits_together() -> None:
+    """The first choice of data source is the one there is, and it knows how often is scraped."""
+    (source,) = yaml.safe_load((FOLDER / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["global"]["scrape_interval"]
+    assert source["jsonData"]["timeInterval"] == scraped
+    for path in DASHBOARDS:
+        variables = json.loads(path.read_text())["templating"]["list"]
+        assert variables[0]["current"]["value"] == source["uid"]

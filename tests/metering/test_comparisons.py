@@ -1,0 +1,40 @@
+"""What an answer would have cost otherwise."""
+
+import pytest
+
+from app.metering.comparisons import Usual
+from app.metering.flops import Architecture
+from strategies.base import Candidate, Result, Scored, StopReason
+
+MODEL = Architecture(
+    num_layers=2, hidden_size=8, num_heads=2, num_kv_heads=1, head_dim=4, intermediate_size=16, vocab_size=32
+)  # fmt: skip
+
+
+def result(*lengths: int, finish: str = "stop") -> Result:
+    """Of answers of these lengths."""
+    answers = tuple(Scored(Candidate(i, "", tuple(range(length)), finish)) for i, length in enumerate(lengths))
+    return Result(answers[:1], answers, StopReason.SETTLED)
+
+
+def test_best_of_16_is_one_prefill_and_sixteen_answers_of_the_usual_length() -> None:
+    """Whatever of them this request has drawn."""
+    usual = Usual.of(MODEL, 10, result(4, 6))
+    prefill, decode = MODEL.branch_cost(10, 0, 5)
+    assert usual.best_of() == prefill + 16 * decode
+
+
+def test_answers_that_were_cut_off_tell_no_length_where_others_do() -> None:
+    """They tell it where there are no others; nothing drawn is no length at all."""
+    cut = Scored(Candidate(2, "", (1,), "abort"))
+    whole = result(6)
+    assert Usual.of(MODEL, 10, Result(whole.chosen, (*whole.candidates, cut), StopReason.SETTLED)).tokens == 6
+    assert Usual.of(MODEL, 10, result(3, finish="abort")).tokens == 3
+    assert Usual.of(MODEL, 10, Result((), (), StopReason.TOKENS)).tokens == 0
+
+
+@pytest.mark.parametrize(("planned", "generated", "left"), [(80, 20, 60), (80, 80, 0), (80, 90, 0)])
+def test_what_was_left_of_a_plan_is_priced_at_the_mean_of_what_was_drawn(planned: int, generated: int, left: int) -> None:
+    """Nothing is left where more was drawn than planned."""
+    usual = Usual.of(MODEL, 10, result(5))
+    assert usual.rest_of(planned, generated) == left * MODEL.branch_cost(10, 0, 5)[1] // 5
