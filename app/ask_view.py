@@ -49,7 +49,7 @@ class Search:
         ponder = event.get("ponder", {})
         if "nodes" in ponder:
             self.take_nodes(ponder["nodes"])
-        elif ponder:
+        elif "stop_reason" in ponder:  # the first chunk tells the plan alone
             self.account = ponder
         for choice in event.get("choices", ()):
             self.answer += choice["delta"].get("content") or ""

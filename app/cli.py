@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import socket
 import sys
 
 import typer
@@ -42,6 +43,19 @@ def serve(context: typer.Context) -> None:
     sys.exit(status)
 
 
+class _Server(uvicorn.Server):
+    """Says where to look once there is something to see."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Announce the page, at the port that was really taken."""
+        await super().startup(sockets)
+        app = self.config.app
+        if self.started and hasattr(app, "state") and app.state.settings.playground:
+            port = self.servers[0].sockets[0].getsockname()[1]
+            host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(self.config.host, self.config.host)  # noqa: S104 - compared, not bound
+            logger.info("the playground is at http://%s:%d/playground", host, port)
+
+
 def _serve(settings: Settings) -> int:
     """Run until told to stop; 1 when the engine died."""
     from app.main import create_app  # noqa: PLC0415 - vLLM reads the environment that `build_engine` prepares
@@ -55,7 +69,7 @@ def _serve(settings: Settings) -> int:
 
     server_of: list[uvicorn.Server] = []
     asgi = create_app(settings, engine, on_engine_death=end, is_draining=lambda: bool(server_of) and server_of[0].should_exit)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             asgi,
             host=settings.host,

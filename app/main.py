@@ -17,7 +17,7 @@ from adapters.registry import Registry
 from adapters.store import Store
 from adapters.weights import BaseModel
 from app.admission import Admission
-from app.api import adapters, chat, errors, feedback, models, ops, policies, traces
+from app.api import adapters, chat, errors, feedback, models, ops, playground, policies, traces
 from app.api.access import Access
 from app.api.middleware import BodyLimit, RequestId
 from app.asks import Limits
@@ -76,6 +76,9 @@ def create_app(
     app.state.is_draining = is_draining
     for router in (chat.router, models.router, traces.router, feedback.router, adapters.router, policies.router, ops.router):
         app.include_router(router)
+    if settings.playground:
+        app.state.playground = playground.packaged()
+        app.include_router(playground.router)
     errors.install(app)
     upload = settings.max_adapter_bytes + settings.max_body_bytes  # the form around the files
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger={"/v1/adapters": upload})

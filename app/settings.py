@@ -92,6 +92,7 @@ class Settings(BaseSettings):
     max_branches_per_key: int = Field(256, ge=1, description="branches in work for one API key; more are refused with 429")
     max_traces: int = Field(256, ge=0, description="traces of requests that are kept in memory for `/v1/traces/{id}`")
     max_trace_chars: int = Field(33_554_432, ge=0, description="characters that all kept traces may have together")
+    playground: bool = Field(True, description="serve the web page at `/playground`")
     priorities: bool = Field(True, description="let narrow requests overtake wide ones, and keep slots for them")
 
     adapter_slots: int = Field(

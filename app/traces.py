@@ -4,6 +4,7 @@ A trace is there from the moment its request is admitted, so that a search can b
 and the prompt only where the operator keeps feedback. Knows no HTTP.
 """
 
+import itertools
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
@@ -104,6 +105,11 @@ class Traces:
             return self._kept[key, trace_id]
         except KeyError:
             raise UnknownTrace(f"There is no trace `{trace_id}`, or not any more.", parameter="id") from None
+
+    def of(self, key: str, most: int) -> list[Trace]:
+        """The last traces that the key made, the newest first."""
+        own = (trace for (owner, _), trace in reversed(self._kept.items()) if owner == key)
+        return list(itertools.islice(own, most))
 
     def _make_room(self) -> None:
         num_chars = sum(trace.num_chars for trace in self._kept.values())

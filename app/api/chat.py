@@ -203,6 +203,8 @@ class _Stream:
         for index in range(self._session.ask.num_choices * len(self._session.tasks)):
             if (opening := self._shape.opening(index)) is not None:
                 yield self._chunk(opening)
+        if self._session.ask.shows_nodes:
+            yield event({**self._envelope, "choices": [], "ponder": replies.intent(self._session)})
         try:
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(self._run())

@@ -150,9 +150,9 @@ def usage(session: Session, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def account(session: Session, outcome: Outcome) -> dict[str, Any]:
-    """The `ponder` object: what was done, why, and what it cost."""
-    meter, plan = session.meter, session.plan
+def intent(session: Session) -> dict[str, Any]:
+    """What is known before anything is generated: what will be done, and why."""
+    plan = session.plan
     return {
         "strategy": session.strategy.name,
         "plan": {
@@ -160,9 +160,17 @@ def account(session: Session, outcome: Outcome) -> dict[str, Any]:
             "why": plan.why,
             "calibrated": plan.is_calibrated,
         },
+        "difficulty": _difficulty(plan),
+    }
+
+
+def account(session: Session, outcome: Outcome) -> dict[str, Any]:
+    """The `ponder` object: what was done, why, and what it cost."""
+    meter = session.meter
+    return {
+        **intent(session),
         "adapter": session.lease and session.lease.version.id,
         "parts": {name: lease.version.id for name, lease in session.parts.items()},
-        "difficulty": _difficulty(plan),
         "answer_kind": session.tasks[0].kind.value,
         "stop_reason": outcome.stop_reason.value,
         "notes": [note for result in outcome.results for note in result.notes],

@@ -1,8 +1,8 @@
-"""`/v1/traces/{id}`: the whole tree of one of the caller's own requests, finished or running."""
+"""`/v1/traces`: the caller's own requests, finished or running, and the whole tree of each."""
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 
 from app.api import replies
 from app.api.access import caller
@@ -11,6 +11,30 @@ from app.asks import Caller
 from app.service import Service
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (401, 404)})
+
+
+@router.get("/v1/traces", responses={400: RESPONSES[400]})
+async def list_traces(
+    request: Request, who: Annotated[Caller, Depends(caller)], limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> dict[str, Any]:
+    """The last ones, the newest first, without their nodes; `flops` are those of the whole request, once it is finished."""
+    service: Service = request.app.state.service
+    return {
+        "object": "list",
+        "data": [
+            {
+                "id": trace.id,
+                "object": "ponder.trace",
+                "created": int(trace.created),
+                "model": trace.model,
+                "strategy": trace.strategy,
+                "status": trace.status,
+                "num_nodes": len(trace.nodes),
+                "flops": None if trace.account is None else trace.account["flops"]["total"],
+            }
+            for trace in service.traces.of(who.key, limit)
+        ],
+    }
 
 
 @router.get("/v1/traces/{trace_id}")

@@ -1,0 +1,149 @@
+"""`/playground`: a web page that speaks this API, from files of the package alone; and what its controls are made of.
+
+The page holds no data and needs no key, what it asks for does. It may load nothing from elsewhere, run no inline script, and make no HTML
+of a text: whatever a model writes stays text.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from app.errors import NotFound
+from app.routing.effort import Effort
+from app.routing.planner import AUTO
+from strategies.base import AnswerKind
+from strategies.registry import STRATEGIES, VERIFIERS
+
+FOLDER = Path(__file__).parent.parent / "playground"
+
+MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+    ".json": "application/json",
+}
+"""What is served: files of these kinds, and no others that may lie in the folder."""
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",  # it is asked each time whether the copy still holds, which the ETag answers
+}
+
+router = APIRouter()
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One that is served."""
+
+    content: bytes
+    media_type: str
+    etag: str
+
+
+def packaged(folder: Path = FOLDER) -> dict[str, File]:
+    """The page's files by their paths beneath it, read once: no path of a client's ever reaches the disk."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in MEDIA_TYPES and path.is_file():
+            content = path.read_bytes()
+            etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+            found[path.relative_to(folder).as_posix()] = File(content, MEDIA_TYPES[path.suffix], etag)
+    return found
+
+
+@router.get("/", include_in_schema=False)
+async def home() -> RedirectResponse:
+    """Whoever opens the server in a browser wants to see something."""
+    return RedirectResponse("playground")
+
+
+@router.api_route("/playground", methods=["GET", "HEAD"], include_in_schema=False)
+async def page(request: Request) -> Response:
+    """The page."""
+    return _served(request, "index.html")
+
+
+@router.get("/playground/options")
+async def options() -> dict[str, Any]:
+    """What may be chosen, in words and as JSON schemas: strategies with their parameters, verifiers, efforts, kinds of answer."""
+    return {
+        "strategies": [
+            {
+                "name": AUTO,
+                "summary": "Chooses by the question, the effort and, where there is one, a calibrated policy.",
+                "parameters": [],
+            },
+            *(
+                {
+                    "name": strategy.name,
+                    "summary": strategy.summary,
+                    "parameters": _parameters(strategy.Params.model_json_schema()),
+                }
+                for strategy in STRATEGIES
+            ),
+        ],
+        "verifiers": [{"name": verifier.name, "summary": verifier.summary} for verifier in VERIFIERS],
+        "efforts": [effort.value for effort in Effort],
+        "answer_kinds": [kind.value for kind in AnswerKind],
+    }
+
+
+@router.api_route("/playground/{path:path}", methods=["GET", "HEAD"], include_in_schema=False)
+async def file(request: Request, path: str) -> Response:
+    """One of the files beneath it."""
+    return _served(request, path)
+
+
+def _served(request: Request, path: str) -> Response:
+    files: dict[str, File] = request.app.state.playground
+    if path not in files:
+        raise NotFound(f"There is no file `{path}` here.")
+    one = files[path]
+    headers = {**HEADERS, "ETag": one.etag}
+    known = request.headers.get("if-none-match", "")
+    if one.etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
+        return Response(status_code=304, headers=headers)
+    return Response(one.content, media_type=one.media_type, headers=headers)
+
+
+def _parameters(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each with its schema, references resolved one level deep: that is as far as a form goes."""
+    defined = schema.get("$defs", {})
+    return [
+        {
+            "name": name,
+            "description": field.get("description", ""),
+            "default": field.get("default"),
+            "schema": _resolved(
+                {key: value for key, value in field.items() if key not in ("title", "description", "default")}, defined
+            ),
+        }
+        for name, field in schema["properties"].items()
+    ]
+
+
+def _resolved(schema: dict[str, Any], defined: dict[str, Any]) -> dict[str, Any]:
+    """Of objects only what they are is told: they are written as JSON."""
+    if "$ref" in schema:
+        target = defined[schema["$ref"].rpartition("/")[2]]
+        return (
+            {"type": "object", "description": target.get("description", "")} if target.get("type") == "object" else dict(target)
+        )
+    if "anyOf" in schema:
+        return {"anyOf": [_resolved(one, defined) for one in schema["anyOf"]]}
+    return schema

@@ -1,0 +1,42 @@
+"""The newcomer's first minute: the page in a real browser, before real vLLM with the embedded model and its adapter."""
+
+import os
+import shutil
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+pytestmark = pytest.mark.vllm
+
+
+def test_the_example_grows_a_tree(server) -> None:
+    """Nothing is typed: one button, steps that come while it runs, a winner, and an account in FLOPs."""
+    path = shutil.which("chromium")
+    if path is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no chromium: run `make tools`")
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=path, args=["--no-sandbox"]) as browser:
+        page = browser.new_page()
+        page.set_default_timeout(120_000)
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text))
+        page.on("request", lambda sent: None if sent.url.startswith(server.url + "/") else faults.append(sent.url))
+        page.goto(f"{server.url}/playground")
+        page.wait_for_selector("html[data-ready]")
+        assert page.input_value("#model") == "reasoning"
+        page.evaluate(
+            "() => { window.counts = []; const count = () => document.querySelectorAll('[role=treeitem]').length;"
+            " new MutationObserver(() => { if (!document.querySelector('#cancel').hidden) counts.push(count()); })"
+            ".observe(document.querySelector('#tree'), { childList: true, subtree: true }); }"
+        )
+        page.click("#send")
+        expect(page.locator("#cost")).to_be_visible(timeout=120_000)
+        counts = page.evaluate("counts")
+        expect(page.locator("[role=treeitem].chosen")).to_have_count(1)
+        assert counts == sorted(counts)
+        assert len(set(counts)) > 2
+        assert page.locator("[role=treeitem].best").count() > 1
+        expect(page.locator("#cost")).to_contain_text("GFLOP")
+        expect(page.locator("#plan .gauge").first).to_contain_text("%")
+        assert faults == []
+    assert f"{server.url}/playground" in server.log.read_text()
