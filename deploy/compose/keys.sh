@@ -17,6 +17,8 @@ secret ponder_api_keys "${PONDER_API_KEYS:-}"
 secret ponder_admin_keys "${PONDER_ADMIN_KEYS:-}"
 secret grafana_admin_password "${GRAFANA_ADMIN_PASSWORD:-}"
 chmod 0444 grafana_admin_password # Grafana is in no group with the others, and may read nothing else
-keep ponder_admin_key "$(cut -d, -f1 ponder_admin_keys | tr -d ' ')" # one of them, for the scraper
+
+first=$(tr ',' '\n' <ponder_admin_keys | tr -d ' \t' | grep -m1 .) || { echo "PONDER_ADMIN_KEYS has no key in it" >&2 && exit 1; }
+keep ponder_admin_key "$first" # for the scraper
 
 echo "Your API key: docker compose exec prometheus cat /run/secrets/ponder_api_keys"

@@ -52,6 +52,19 @@ def test_what_is_given_takes_their_place(run: Run, tmp_path: Path) -> None:
     assert read(tmp_path) == dict(zip(FILES, ("a,b", "c, d", "c", "e f"), strict=True))
 
 
+@pytest.mark.parametrize("given", [",foo", " , foo ,bar", "foo,"])
+def test_the_scrapers_key_is_the_first_that_is_one(run: Run, tmp_path: Path, given: str) -> None:
+    """The server passes over empty ones too."""
+    run(PONDER_ADMIN_KEYS=given)
+    assert read(tmp_path)["ponder_admin_key"] == "foo"
+
+
+def test_without_any_key_nothing_starts(run: Run) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refusal:
+        run(PONDER_ADMIN_KEYS=" , ")
+    assert "PONDER_ADMIN_KEYS has no key in it" in refusal.value.stderr
+
+
 def test_nobody_else_may_read_them(run: Run, tmp_path: Path) -> None:
     """Prometheus owns them, the server is of their group; Grafana reads its password alone."""
     run()

@@ -2,24 +2,21 @@
 
 from boards.kit import (
     ADAPTER,
-    BOTH,
     FLOP,
     FLOPS,
     Board,
     Row,
-    adapters,
+    answers,
     courses,
     figure,
     lines,
     named,
     quantile,
     rate,
-    strategies,
 )
 
 SECONDS = "ponder_adapter_request_seconds"
 LOADS = "ponder_adapter_load_seconds"
-ANSWERED = f'{BOTH}, outcome="completed"'
 STATES = {"2": ("serving", "green"), "1": ("inactive", "text"), "0": ("lost", "red")}
 
 
@@ -98,7 +95,7 @@ EACH = Row(
     panels=(
         lines(
             "Requests", "reqps", "Requests that ended per second.",
-            (named(rate("ponder_requests_total", BOTH, "adapter")), "{{adapter}}"), stacked=True,
+            (named(rate("ponder_requests_total", ADAPTER, "adapter")), "{{adapter}}"), stacked=True,
         ),
         lines(
             "Duration, p95", "s", "95 of 100 requests took no longer. Points are exemplars: single requests, with their traces.",
@@ -110,16 +107,16 @@ EACH = Row(
         ),
         lines(
             "Tokens decoded", "cps", "Tokens per second that each writes.",
-            (named(rate("ponder_tokens_total", f'{BOTH}, kind="decoded"', "adapter")), "{{adapter}}"), stacked=True,
+            (named(rate("ponder_tokens_total", f'{ADAPTER}, kind="decoded"', "adapter")), "{{adapter}}"), stacked=True,
         ),
         lines(
             "FLOPs", FLOPS, "FLOPs per second that each takes, its own layers counted.",
-            (named(rate("ponder_flops_total", BOTH, "adapter")), "{{adapter}}"), stacked=True,
+            (named(rate("ponder_flops_total", ADAPTER, "adapter")), "{{adapter}}"), stacked=True,
         ),
         lines(
             "FLOPs per answer", FLOP, "What was spent on all requests, over those that were answered.",
             (
-                named(f"{rate('ponder_flops_total', BOTH, 'adapter')} / {rate('ponder_requests_total', ANSWERED, 'adapter')}"),
+                named(f"{rate('ponder_flops_total', ADAPTER, 'adapter')} / {answers(ADAPTER, 'adapter')}"),
                 "{{adapter}}",
             ),
         ),
@@ -131,5 +128,5 @@ BOARD = Board(
     title="ponder: adapters",
     description="State, swaps, leases, latency, tokens and FLOPs of each adapter.",
     rows=(NOW, LIFE, EACH),
-    variables=(adapters(), strategies()),
+    filters=("adapter",),
 )

@@ -1,11 +1,26 @@
 """What thinking costs, and what is saved of it."""
 
-from boards.kit import BOTH, FLOP, FLOPS, SHARE, STRATEGY, Board, Row, clouds, figure, lines, mean, named, quantile, rate
+from boards.kit import (
+    BOTH,
+    FLOP,
+    FLOPS,
+    SHARE,
+    STRATEGY,
+    Board,
+    Row,
+    answers,
+    clouds,
+    figure,
+    lines,
+    mean,
+    named,
+    quantile,
+    rate,
+)
 
 SPENT = "ponder_flops_total"
 SAVED = "ponder_flops_saved_total"
 BEST_OF_16 = "ponder_flops_best_of_16_total"
-ANSWERED = f'{BOTH}, outcome="completed"'
 ALL = f"({rate(SPENT)} + {rate(SAVED)})"
 CACHE = f'{BOTH}, by="cache"'
 EARLY = f'{BOTH}, by="early_stopping"'
@@ -18,12 +33,12 @@ NOW = Row(
             "Utilisation", SHARE,
             "FLOPs per second of the last five minutes against what a matrix product reached when the engine started. "
             "Decoding is bound by "
-            "memory, so that a few branches at a time reach a few percent. All strategies and adapters.",
+            "memory, so that a few branches at a time reach a few percent.",
             "avg(instance:ponder_engine:utilisation_rate5m)", decimals=1,
         ),
         figure(
             "FLOPs per answer", FLOP, "What was spent on all requests, over those that were answered.",
-            f"{rate(SPENT)} / {rate('ponder_requests_total', ANSWERED)}",
+            f"{rate(SPENT)} / {answers()}",
         ),
         figure(
             "Against best-of-16", SHARE, "Spent, as a share of what sixteen whole answers to each question would have taken.",
@@ -76,7 +91,7 @@ ANSWERS = Row(
     panels=(
         lines(
             "FLOPs per answer by strategy", FLOP, "What a strategy spent on all of its requests, over those that were answered.",
-            (f"{rate(SPENT, by='strategy')} / {rate('ponder_requests_total', ANSWERED, 'strategy')}", "{{strategy}}"),
+            (f"{rate(SPENT, by='strategy')} / {answers(by='strategy')}", "{{strategy}}"),
         ),
         lines(
             "Against best-of-16 by strategy", SHARE,
@@ -147,7 +162,7 @@ ENERGY = Row(
         lines(
             "Energy per answer by strategy", "joule", "The same energy, shared out among requests by the FLOPs that they took.",
             (
-                f"{rate('ponder_request_energy_joules_total', by='strategy')} / {rate('ponder_requests_total', ANSWERED, 'strategy')}",
+                f"{rate('ponder_request_energy_joules_total', by='strategy')} / {answers(by='strategy')}",
                 "{{strategy}}",
             ),
         ),

@@ -1,7 +1,7 @@
 """What the dashboards are made of: a few kinds of panel, which all look alike, and rows of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, statetimeline, timeseries
@@ -10,7 +10,8 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import heatmap as heatmaps
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
+from boards.variables import FILTERS, SOURCE, source
+
 TAG = "ponder"
 
 FLOP = "si:FLOP"  # Grafana writes GFLOP, TFLOP, … before it
@@ -45,7 +46,7 @@ class Board:
     title: str
     description: str
     rows: Sequence[Row]
-    variables: Sequence[Any] = field(default_factory=lambda: (strategies(), adapters()))
+    filters: Sequence[str] = ("strategy", "adapter")
 
     def build(self) -> models.Dashboard:
         """As Grafana wants it: every panel numbered and in its place."""
@@ -60,14 +61,14 @@ class Board:
             .refresh("30s")
             .tooltip(models.DashboardCursorSync.CROSSHAIR)
             .link(_others())
-            .with_variable(_source())
+            .with_variable(source())
         )
-        for variable in self.variables:
-            board.with_variable(variable)
+        for name in self.filters:
+            board.with_variable(FILTERS[name]())
         number = 0
         for row in self.rows:
             header = dashboard.Row(row.title).id(number := number + 1).collapsed(row.collapsed)
-            numbered = [panel.id(number := number + 1) for panel in row.panels]
+            numbered = [_unfiltered(panel, self.filters).id(number := number + 1) for panel in row.panels]
             if row.collapsed:
                 for panel in numbered:
                     header.with_panel(panel)
@@ -81,6 +82,11 @@ class Board:
 def rate(metric: str, labels: str = BOTH, by: str = "") -> str:
     """The rate of a counter, summed, by these labels."""
     return f"sum{f' by ({by})' if by else ''} (rate({metric}{{{labels}}}[$__rate_interval]))"
+
+
+def answers(labels: str = BOTH, by: str = "") -> str:
+    """The rate of the requests that were answered."""
+    return rate("ponder_requests_total", f'{labels}, outcome="completed"', by)
 
 
 def quantile(share: float, histogram: str, labels: str, by: str = "", window: str = "$__rate_interval") -> str:
@@ -140,15 +146,12 @@ def figure(
     *,
     width: int = 4,
     limits: Limits = (),
-    words: dict[str, tuple[str, str]] | None = None,
     decimals: int | None = None,
 ) -> stat.Panel:
-    """The last value, large, with its course behind it; `words` say a value in a word and a colour."""
+    """The last value, large, with its course behind it."""
     panel = _dressed(stat.Panel(), title, unit, description, [(query, title)], width=width, height=4)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"])).thresholds(_thresholds(limits))
     panel.color_scheme(_colour("thresholds")).graph_mode(shapes.BigValueGraphMode.AREA).no_value("none yet")
-    if words:
-        panel.mappings([_mapping(words)])
     if decimals is not None:
         panel.decimals(decimals)
     return panel
@@ -174,26 +177,12 @@ def courses(title: str, description: str, *queries: tuple[str, str], words: dict
     return panel.color_scheme(_colour("thresholds")).thresholds(_thresholds(()))
 
 
-def strategies() -> dashboard.QueryVariable:
-    """The variable of that name: one strategy, some, or all."""
-    return _choice("strategy", "Strategy", "label_values(ponder_requests_total, strategy)")
-
-
-def adapters() -> dashboard.QueryVariable:
-    """The variable of that name; all of them are the base model too, whose adapter is called nothing."""
-    return _choice("adapter", "Adapter", "label_values(ponder_adapter_state, adapter)")
-
-
-def _choice(name: str, label: str, query: str) -> dashboard.QueryVariable:
-    everything = models.VariableOption(selected=True, text="All", value="$__all")
-    variable = dashboard.QueryVariable(name).label(label).datasource(SOURCE).query({"query": query, "refId": name})
-    variable.include_all(True).all_value(".*").multi(True).current(everything)
-    return variable.refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(models.VariableSort.ALPHABETICAL_ASC)
-
-
-def _source() -> dashboard.DatasourceVariable:
-    current = models.VariableOption(selected=True, text="Prometheus", value="prometheus")
-    return dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus").current(current)
+def _unfiltered(panel: P, filters: Sequence[str]) -> P:
+    """The panel, which says what a choice does not touch: histograms have no adapter, the engine knows no strategies."""
+    built = panel.build()
+    names = {"strategy": "strategies", "adapter": "adapters"}
+    ignored = [names[name] for name in filters if not all(f"${name}" in target.expr for target in built.targets)]
+    return panel.description(f"{built.description} All {' and '.join(ignored)}.") if ignored else panel
 
 
 def _others() -> dashboard.DashboardLink:

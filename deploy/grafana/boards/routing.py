@@ -14,6 +14,7 @@ WRONG = f'{KNOWN}, outcome="wrong"'
 OWN_DRIFT = f"job_model_adapter:ponder_difficulty:drift6h{{{ADAPTER}}}"
 JUDGED_DRIFT = f"job_model_adapter_source:ponder_outcomes:drift1d{{{ADAPTER}}}"
 A_LOT = ((0.05, "orange"), (0.1, "red"))
+ALERTS = ((-0.1, "red"), (0.1, "red"))
 
 NOW = Row(
     title="Now",
@@ -80,8 +81,8 @@ PLANNING = Row(
     title="Plans",
     panels=(
         lines(
-            "Plans by bin", "reqps", "Bin 1 is easiest, 5 hardest; in bin 0 nothing was measured.",
-            (rate(PLANS, STRATEGY, "bin"), "bin {{bin}}"), stacked=True,
+            "Plans by bin and strategy", "reqps", "Bin 1 is easiest, 5 hardest; in bin 0 nothing was measured.",
+            (rate(PLANS, STRATEGY, "bin, strategy"), "bin {{bin}}: {{strategy}}"), stacked=True,
         ),
         lines(
             "Plans by effort", "reqps", "How much the caller asked for; `medium` who said nothing.",
@@ -116,16 +117,14 @@ FITTING = Row(
         lines(
             "Drift by its own look", SHARE,
             "Mean difficulty after a look at the answers less what the prompts foresaw, of six hours. Above zero plans "
-            "are too small; beyond 10 "
-            "points, of 200 requests, an alert fires.",
-            (named(OWN_DRIFT), "{{model}}, {{adapter}}"), has_signs=True, limits=((0.1, "red"),),
+            "are too small, below too large; an alert fires beyond 10 points either way, of 200 requests.",
+            (named(OWN_DRIFT), "{{model}}, {{adapter}}"), has_signs=True, limits=ALERTS,
         ),
         lines(
             "Drift as judged", SHARE,
             "Share of wrong answers less what was foreseen, of a day's answers that were judged, by a rule or by "
-            "callers. Callers complain more "
-            "often than they praise.",
-            (named(JUDGED_DRIFT), "{{model}}, {{adapter}}, {{source}}"), has_signs=True, limits=((0.1, "red"),),
+            "callers. Callers complain more often than they praise. An alert fires beyond 10 points either way, of 200 answers.",
+            (named(JUDGED_DRIFT), "{{model}}, {{adapter}}, {{source}}"), has_signs=True, limits=ALERTS,
         ),
         lines(
             "Agreement by bin", SHARE,

@@ -5,19 +5,21 @@ from boards.kit import SHARE, STRATEGY, Board, Row, clouds, figure, lines, mean,
 SECONDS = "ponder_request_seconds"
 FIRST_TOKEN = "ponder_time_to_first_token_seconds"  # noqa: S105 - a metric's name
 TOTAL = f'{STRATEGY}, phase="total"'
+PARTS = f'{STRATEGY}, phase!~"total|first_token"'
+BY_PHASE = f"job_strategy_phase:ponder_request_seconds:p95_rate5m{{{PARTS}}}"
 
 NOW = Row(
     title="Now",
     panels=(
         figure(
-            "Engine", "none", "Whether the engine of every replica lives; a dead one ends its process.", "min(ponder_engine_up)",
-            words={"1": ("up", "green"), "0": ("dead", "red")},
+            "Up for", "s", "Since the replica that was started last began to serve. An alert tells of starts.",
+            "time() - max(ponder_start_time_seconds)", decimals=0,
         ),
-        figure("Requests", "reqps", "Requests that ended per second, however they ended.", rate("ponder_requests_total")),
+        figure("Requests", "reqps", "Requests that ended per second, however they ended.", rate("ponder_requests_total", STRATEGY)),
         figure(
             "Failed", SHARE,
-            "Share of the requests of the last five minutes that the server failed: errors and a dead engine. All "
-            "strategies; an alert watches it.",
+            "Share of the requests of the last five minutes that the server failed: errors and a dead engine. An "
+            "alert watches it.",
             "max(job:ponder_requests_failed:ratio_rate5m)", limits=((0.01, "orange"), (0.05, "red")), decimals=1,
         ),
         figure(
@@ -41,12 +43,12 @@ TRAFFIC = Row(
     panels=(
         lines(
             "Requests by strategy", "reqps", "Requests that ended per second. `auto` counts as what it chose.",
-            (rate("ponder_requests_total", by="strategy"), "{{strategy}}"), stacked=True,
+            (rate("ponder_requests_total", STRATEGY, "strategy"), "{{strategy}}"), stacked=True,
         ),
         lines(
             "Requests by outcome", "reqps",
             "`refused` and `cancelled` are the caller's doing; `failed` and `engine_dead` the server's.",
-            (rate("ponder_requests_total", by="outcome"), "{{outcome}}"), stacked=True,
+            (rate("ponder_requests_total", STRATEGY, "outcome"), "{{outcome}}"), stacked=True,
             colours={"completed": "green", "cancelled": "blue", "refused": "yellow", "failed": "red", "engine_dead": "dark-red"},
         ),
         lines(
@@ -77,17 +79,22 @@ LATENCY = Row(
             "Mean seconds in each phase, of the requests that went through it: choosing a plan, rendering the prompt, "
             "waiting for an adapter, "
             "the search, and within that waiting for a slot (`queue`), which grows first when the server is too small.",
-            (mean(SECONDS, f'{STRATEGY}, phase!~"total|first_token"', "phase"), "{{phase}}"),
+            (mean(SECONDS, PARTS, "phase"), "{{phase}}"),
         ),
         lines(
-            "Duration by phase, p95", "s", "Of those requests that went through the phase.",
-            (quantile(0.95, SECONDS, STRATEGY, "phase"), "{{phase}}"), exemplars=True,
+            "Duration by phase, median", "s", "Half of the requests that went through the phase took no longer in it.",
+            (quantile(0.5, SECONDS, STRATEGY, "phase"), "{{phase}}"), exemplars=True,
         ),
         lines(
             "First token by strategy", "s",
             "95 of 100, and half, of the streamed answers began before this; others are whole before they are told.",
             (quantile(0.95, FIRST_TOKEN, STRATEGY, "strategy"), "{{strategy}} p95"),
             (quantile(0.5, FIRST_TOKEN, STRATEGY, "strategy"), "{{strategy}} p50"), exemplars=True,
+        ),
+        lines(
+            "Duration by strategy and phase, p95", "s",
+            "95 of 100 requests of the strategy that went through the phase took no longer in it, of five minutes.",
+            (f"max by (strategy, phase) ({BY_PHASE})", "{{strategy}}: {{phase}}"), width=24,
         ),
     ),
 )  # fmt: skip
@@ -123,12 +130,24 @@ ENGINE = Row(
             (f"{rate('vllm:prefix_cache_hits_total', '')} / {rate('vllm:prefix_cache_queries_total', '')}", "hits"),
             top=1,
         ),
+        lines(
+            "Servers", "short",
+            "Those that Prometheus looks for, those that answered its last scrape, and those whose engine lives. A dead "
+            "engine ends its process.",
+            ('count(up{job="ponder"})', "known"), ('sum(up{job="ponder"})', "answering"), ("sum(ponder_engine_up)", "engine up"),
+            width=12, colours={"known": "text", "answering": "green", "engine up": "blue"},
+        ),
+        lines(
+            "Restarts", "short", "How often each server was started anew in the fifteen minutes before. An alert tells of it.",
+            ("changes(ponder_start_time_seconds[15m])", "{{instance}}"), width=12,
+        ),
     ),
 )  # fmt: skip
 
 BOARD = Board(
     uid="ponder-service",
     title="ponder: service",
-    description="Traffic, errors, latency by phase and strategy, and how full the engine is.",
+    description="Traffic, errors, latency by strategy and phase, and how full the engine is.",
     rows=(NOW, TRAFFIC, LATENCY, ENGINE),
+    filters=("strategy",),
 )
