@@ -1,24 +1,17 @@
-"""What the tests of deployment share: the programs that read it, and what the application knows of itself."""
+"""What the tests of deployment share: what an overlay renders to, and what the application knows of itself."""
 
-import os
-import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from fastapi.testclient import TestClient
 
-from app.admission import Admission
-from app.metering.metrics import Metrics
+from app.engine.scripted import ScriptedEngine, cycle
+from app.main import create_app
 from app.settings import Settings
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def root() -> Path:
-    return ROOT
+from tests.rendered import FLEETS, FOLDERS, Documents, Render, of_kind
+from tests.tools import ROOT, tool
 
 
 @pytest.fixture(scope="session")
@@ -28,12 +21,13 @@ def variables() -> set[str]:
 
 
 @pytest.fixture(scope="session")
-def exported() -> set[str]:
-    """The gauges of a server that has just started."""
-    metrics = Metrics()
-    metrics.watch(Admission(num_slots=1, max_branches=1, max_branches_per_key=1))
-    text = metrics.page.render().decode()
-    return {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE") and line.endswith("gauge")}
+def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The gauges on the page of a server that has just started."""
+    folder = tmp_path_factory.mktemp("server")
+    settings = Settings(adapter_dir=folder / "adapters", policy_dir=folder / "policies", shipped_adapters=False)
+    with TestClient(create_app(settings, ScriptedEngine(cycle(["42"])))) as client:
+        lines = client.get("/metrics").text.splitlines()
+    return {line.split()[2] for line in lines if line.startswith("# TYPE ponder_") and line.endswith(" gauge")}
 
 
 def _has_new_kustomize(kubectl: str) -> bool:
@@ -43,17 +37,41 @@ def _has_new_kustomize(kubectl: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def render() -> Callable[[str], list[dict]]:
+def render() -> Render:
     """The documents that `kubectl kustomize` makes of a folder in deploy/kubernetes."""
-    candidates = [str(ROOT / ".tools/bin/kubectl"), shutil.which("kubectl")]
-    kubectl = next((path for path in candidates if path and Path(path).exists() and _has_new_kustomize(path)), None)
-    if kubectl is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no kubectl of 1.24 or later: `make tools`")
+    kubectl = tool("kubectl", is_good=_has_new_kustomize)
 
-    def rendered(folder: str) -> list[dict]:
+    def rendered(folder: str | Path) -> Documents:
         run = subprocess.run([kubectl, "kustomize", ROOT / "deploy/kubernetes" / folder], capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
         assert not run.stderr, "deprecated fields are warned of there"
         return list(yaml.safe_load_all(run.stdout))
 
     return rendered
+
+
+@pytest.fixture(params=FOLDERS)
+def documents(request: pytest.FixtureRequest, render: Render) -> Documents:
+    return render(request.param)
+
+
+@pytest.fixture(params=FLEETS)
+def fleet(request: pytest.FixtureRequest, render: Render) -> Documents:
+    return render(request.param)
+
+
+@pytest.fixture(scope="session")
+def example() -> dict:
+    """The secret that an operator fills in."""
+    return yaml.safe_load((ROOT / "deploy/kubernetes/secret.example.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def pod(documents: Documents) -> dict:
+    return of_kind(documents, "Deployment")["spec"]["template"]["spec"]
+
+
+@pytest.fixture
+def container(pod: dict) -> dict:
+    (only,) = pod["containers"]
+    return only

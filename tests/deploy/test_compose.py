@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from app.settings import Settings
+from tests.tools import ROOT
 
 KEPT_BY_SERVER = {"/home/ponder/.cache", "/home/ponder/adapters", "/home/ponder/policies"}
 LASTING = ("ponder", "ponder-gpu", "prometheus", "grafana")
@@ -21,8 +22,8 @@ SECONDS = {"s": 1, "m": 60}
 
 
 @pytest.fixture(scope="module")
-def compose(root: Path) -> dict:
-    return yaml.safe_load((root / "docker-compose.yml").read_text(encoding="utf-8"))
+def compose() -> dict:
+    return yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +32,8 @@ def services(compose: dict) -> dict[str, dict]:
 
 
 @pytest.fixture(scope="module")
-def dockerfile(root: Path) -> str:
-    return (root / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+def dockerfile() -> str:
+    return (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
 
 
 def test_it_is_a_compose_file(compose: dict) -> None:
@@ -42,21 +43,21 @@ def test_it_is_a_compose_file(compose: dict) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "server"), [([], "ponder"), (["--profile", "gpu"], "ponder-gpu")])
-def test_compose_starts_one_of_the_two_servers(root: Path, arguments: list[str], server: str) -> None:
+def test_compose_starts_one_of_the_two_servers(arguments: list[str], server: str) -> None:
     """Docker Compose's own word, where it is installed; it needs no engine for that."""
     program = shutil.which("docker-compose")
     if program is None:
         pytest.skip("no docker-compose")
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     run = subprocess.run(
-        [program, *arguments, "config", "--services"], cwd=root, env=environment, capture_output=True, text=True
+        [program, *arguments, "config", "--services"], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert set(run.stdout.split()) == {"keys", server, "prometheus", "grafana"}, run.stderr
 
 
-def test_the_cpu_is_what_is_there_without_a_profile(root: Path, services: dict[str, dict]) -> None:
+def test_the_cpu_is_what_is_there_without_a_profile(services: dict[str, dict]) -> None:
     """A profile on the command line takes the place of the one in .env, so that the two never start together."""
-    lines = (root / ".env").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / ".env").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line and not line.startswith("#")] == ["COMPOSE_PROFILES=cpu"], "and no secrets"
     assert [services[name].get("profiles") for name in LASTING] == [["cpu"], ["gpu"], None, None]
 
@@ -147,13 +148,13 @@ def test_images_are_pinned(services: dict[str, dict]) -> None:
         assert re.search(r":v?\d+\.\d+\.\d+$", services[name]["image"])
 
 
-def test_what_is_mounted_is_there(root: Path, services: dict[str, dict]) -> None:
+def test_what_is_mounted_is_there(services: dict[str, dict]) -> None:
     """In the repository, and read-only."""
     mounts = [mount for service in services.values() for mount in service["volumes"] if mount.startswith(".")]
     assert len(mounts) == 4
     for mount in mounts:
         path, _, mode = mount.split(":")
-        assert (root / path).exists(), path
+        assert (ROOT / path).exists(), path
         assert mode == "ro"
 
 

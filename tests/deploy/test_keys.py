@@ -9,17 +9,18 @@ import pytest
 
 from app import settings as settings_module
 from app.settings import read_settings
+from tests.tools import ROOT
 
 FILES = ("ponder_api_keys", "ponder_admin_keys", "ponder_admin_key", "grafana_admin_password")
 Run = Callable[..., str]
 
 
 @pytest.fixture
-def run(root: Path, tmp_path: Path) -> Run:
+def run(tmp_path: Path) -> Run:
     """`run(VARIABLE=value)` in the folder of the secrets; what it says."""
 
     def ran(**environment: str) -> str:
-        command = ["sh", root / "deploy/compose/keys.sh"]
+        command = ["sh", ROOT / "deploy/compose/keys.sh"]
         given = {"PATH": "/usr/bin:/bin", **environment}
         return subprocess.run(command, cwd=tmp_path, env=given, check=True, capture_output=True, text=True).stdout
 
