@@ -1,6 +1,7 @@
 """The dashboards: what is committed is what the code writes, Grafana's own models read it, and every panel says what it shows."""
 
 import json
+import re
 import subprocess
 import sys
 from itertools import combinations
@@ -91,9 +92,35 @@ def test_latencies_have_exemplars(board: dict) -> None:
 
 @each_board
 def test_variables_offer_all(board: dict) -> None:
-    variables = {variable["name"]: variable for variable in board["templating"]["list"]}
-    assert set(variables) == {"datasource", "strategy", "adapter"}
-    assert all(variables[name]["includeAll"] and variables[name]["allValue"] == ".*" for name in ("strategy", "adapter"))
+    source, *choices = board["templating"]["list"]
+    assert source["name"] == "datasource"
+    assert {choice["name"] for choice in choices} <= {"strategy", "adapter"}
+    assert all(choice["includeAll"] and choice["allValue"] == ".*" for choice in choices)
+
+
+@each_board
+def test_a_choice_holds_for_every_panel_that_does_not_say_otherwise(board: dict) -> None:
+    """And no panel asks for one that its board does not offer."""
+    offered = {variable["name"] for variable in board["templating"]["list"][1:]}
+    for panel in panels(board):
+        *_, last = panel["description"].removesuffix(".").split(". ")
+        for name, many in {"strategy": "strategies", "adapter": "adapters"}.items():
+            uses = [f"${name}" in target["expr"] for target in panel["targets"]]
+            says = last.startswith("All ") and many in last.split()
+            assert says == (name in offered and not all(uses)), (panel["title"], name)
+            assert name in offered or not any(uses), panel["title"]
+
+
+@pytest.mark.parametrize(
+    ("title", "alert"), [("Drift by its own look", "PonderDifficultyDrift"), ("Drift as judged", "PonderOutcomeDrift")]
+)
+def test_drift_is_drawn_with_both_limits_of_its_alert(title: str, alert: str) -> None:
+    (expr,) = [rule["expr"] for rule in rules() if rule.get("alert") == alert]
+    limits = {float(limit) for limit in re.findall(r"[<>] (-?[\d.]+)", expr)}
+    boards = [json.loads(path.read_text()) for path in DASHBOARDS]
+    (panel,) = [panel for board in boards for panel in panels(board) if panel["title"] == title]
+    assert limits == {-0.1, 0.1}
+    assert {step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]} == {None, *limits}
 
 
 def test_prometheus_can_parse_every_query(tmp_path: Path) -> None:
@@ -103,14 +130,6 @@ def test_prometheus_can_parse_every_query(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": made}]}))
     done = subprocess.run([tool("promtool"), "check", "rules", file], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_recorded_series_that_are_read_are_recorded() -> None:
-    read = {
-        name for expr in (*(query.expr for query in queries()), *(rule["expr"] for rule in rules())) for name in metrics(expr)
-    }
-    recorded = {rule["record"] for rule in rules() if "record" in rule}
-    assert {name for name in read if name.count(":") == 2} <= recorded
 
 
 def test_what_a_query_reads_is_found() -> None:

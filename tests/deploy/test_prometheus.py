@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from strategies.registry import STRATEGIES
+from tests.conftest import Serve
+from tests.dashboards import metrics, queries
 from tests.tools import ROOT, tool
 
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -21,9 +24,9 @@ ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 RECORDED = [rule["record"] for rule in RULES if "record" in rule]
 
 
-def promtool(*arguments: str | Path) -> str:
+def promtool(*arguments: str | Path, given: str | None = None) -> str:
     """What it says; the test fails with it when it finds a fault."""
-    done = subprocess.run([tool("promtool"), *arguments], capture_output=True, text=True)
+    done = subprocess.run([tool("promtool"), *arguments], input=given, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -72,3 +75,22 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(alert: dict) -> None:
 def test_recorded_series_are_named_by_level_metric_and_operation() -> None:
     assert [name for name in RECORDED if name.count(":") != 2] == []
     assert len(set(RECORDED)) == len(RECORDED)
+
+
+def test_what_is_recorded_is_read_and_what_is_read_is_recorded() -> None:
+    """By a panel, an alert, or another rule."""
+    read = {
+        name for expr in (*(query.expr for query in queries()), *(rule["expr"] for rule in RULES)) for name in metrics(expr)
+    }
+    assert {name for name in read if name.count(":") == 2} == set(RECORDED)
+
+
+@pytest.mark.anyio
+async def test_promtool_finds_no_fault_in_the_page_of_metrics(serve: Serve) -> None:
+    """After a request by each strategy."""
+    async with serve() as served:
+        for strategy in STRATEGIES.names():
+            reply = await served.chat(ponder={"strategy": strategy}, max_tokens=16)
+            assert reply.status_code == 200, reply.text
+        page = (await served.client.get("/metrics")).text
+    assert promtool("check", "metrics", given=page) == ""
