@@ -163,7 +163,7 @@ class Registry:
             message = "A name has 1 to 64 of the characters A-Z, a-z, 0-9, `.`, `_` and `-`, and does not begin with a dot."
             raise AdapterRefused(message, parameter="name")
         if name in self._reserved:
-            raise AdapterRefused(f"`{name}` is the name of the base model.", parameter="name")
+            raise AdapterRefused(f"`{name}` is taken: by the base model, or by the server itself.", parameter="name")
 
     async def activate(self, name: str, pin: str) -> Version:
         """Let the name stand for one of its versions."""

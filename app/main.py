@@ -19,11 +19,12 @@ from adapters.weights import BaseModel
 from app.admission import Admission
 from app.api import adapters, chat, errors, feedback, models, ops, playground, policies, traces
 from app.api.access import Access
-from app.api.middleware import BodyLimit, RequestId
+from app.api.middleware import BodyLimit, LocalHost, RequestId
 from app.asks import Limits
 from app.engine.base import Engine
 from app.engine.reward_model import RewardModel
 from app.feedback import Feedback
+from app.metering.adapter_metrics import OTHER
 from app.metering.energy import Energy, find_counters
 from app.metering.meter import Budget
 from app.metering.metrics import Metrics
@@ -82,6 +83,8 @@ def create_app(
     errors.install(app)
     upload = settings.max_adapter_bytes + settings.max_body_bytes  # the form around the files
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger={"/v1/adapters": upload})
+    if not settings.api_keys:
+        app.add_middleware(LocalHost, host=settings.host)
     app.add_middleware(RequestId)
     app.openapi = lambda: _openapi(app, is_locked=bool(settings.api_keys))  # type: ignore[method-assign] # FastAPI's own way to change the document
     return app
@@ -172,7 +175,7 @@ def _registry(settings: Settings, engine: Engine, metrics: Metrics) -> Registry:
         engine,
         slots=card.adapter_slots,
         max_wait=settings.adapter_wait_seconds,
-        reserved=frozenset({card.name}),
+        reserved=frozenset({card.name, OTHER}),
         observer=metrics.adapters,
     )
     metrics.adapters.watch(registry)

@@ -11,7 +11,7 @@ from app.admission import Admission, Ticket
 from app.asks import Ask, Caller, Outcome
 from app.engine.base import Engine, Prompt
 from app.errors import InvalidRequest
-from app.metering.comparisons import EARLY, Usual
+from app.metering.comparisons import compare
 from app.metering.handle import MeteredModel, first_leaf
 from app.metering.meter import Meter
 from app.metering.request_series import Labels
@@ -71,23 +71,14 @@ class Session:
         lengths = [len(candidate.token_ids) for candidate in candidates if candidate.is_complete]
         self.pace.observe(self.ticket.width, self.meter.generated_tokens, self.meter.seconds["search"], lengths)
         outcome = Outcome(results, _worst([result.stop_reason for result in results]))
-        self._compare(results)
+        base = self.engine.card.architecture
+        model = base if self.lease is None else base.with_lora(self.lease.version.parameters)
+        # A rule has no plan but to go on while that is worth it, so that none of it is ever left.
+        compare(self.meter, model, self.tasks, results, None if self.plan.rule else self.strategy.forecast)
         if self.span.is_recording:
             self.span.set(of_outcome(outcome))
         self.on_outcome(self, outcome)
         return outcome
-
-    def _compare(self, results: tuple[Result, ...]) -> None:
-        """What it would have cost otherwise, on the meter."""
-        base = self.engine.card.architecture
-        model = base if self.lease is None else base.with_lora(self.lease.version.parameters)
-        for task, result in zip(self.tasks, results, strict=True):
-            usual = Usual.of(model, len(task.prefix), result)
-            self.meter.best_of += usual.best_of()
-            if result.stop_reason in EARLY:
-                planned = self.strategy.forecast(task, usual.tokens).tokens
-                generated = self.meter.generated_tokens // len(results)
-                self.meter.saved["early_stopping"] += usual.rest_of(planned, generated)
 
     async def _run(self, number: int, emit: Callable[[int, Delta | Progress], None]) -> Result:
         def watch(event: Delta | Progress) -> None:

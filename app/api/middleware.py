@@ -1,5 +1,6 @@
-"""What happens to every request: an id, a limit on its body, a line in the log. Plain ASGI: nothing is buffered."""
+"""What happens to every request: an id, a line in the log, a limit on its body, a look at whom it asks for. Plain ASGI: no buffers."""
 
+import ipaddress
 import logging
 import re
 import time
@@ -11,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import response_to
-from app.errors import TooLarge
+from app.errors import Forbidden, TooLarge
 
 logger = logging.getLogger("ponder.access")
 
@@ -47,6 +48,32 @@ class RequestId:
                 "%s %s %s %.0f ms", scope["method"], scope["path"].encode("unicode_escape").decode(), status or "-",
                 (time.monotonic() - start) * 1000, extra={"request_id": request_id},
             )  # fmt: skip
+
+
+class LocalHost:
+    """Refuses what is not addressed to this machine by one of its own names.
+
+    For servers without keys, which trust whoever reaches the loopback interface: a page elsewhere whose name is made to point there (DNS
+    rebinding) reaches it through a browser on this machine, and passes for a page of this server.
+    """
+
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        self._app = app
+        self._names = {"localhost", host.lower()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self._is_ours(Headers(scope=scope).get("host", "localhost")):
+            response = response_to(Forbidden("Without API keys this server answers to the names of its own machine only."))
+            await response(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _is_ours(self, host: str) -> bool:
+        name = host.lower().rpartition(":")[0] if re.search(r":\d+$", host) else host.lower()
+        try:
+            return name in self._names or ipaddress.ip_address(name.strip("[]")).is_loopback
+        except ValueError:
+            return name.endswith(".localhost")
 
 
 class BodyLimit:

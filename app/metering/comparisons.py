@@ -3,10 +3,13 @@
 Both are estimates from the answers that the request drew: what was never drawn is taken to be as long as what was.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.metering.flops import Architecture
-from strategies.base import Result, StopReason
+from app.metering.meter import Meter
+from strategies.base import Result, StopReason, Task
+from strategies.strategy import Forecast
 
 FIXED_N = 16
 """Blind sampling, as it is usually done."""
@@ -39,3 +42,22 @@ class Usual:
         """FLOPs of the tokens that a plan had before it and that nobody generated."""
         _, decode = self.architecture.branch_cost(self.prompt_tokens, 0, self.tokens)
         return max(planned - generated, 0) * decode // max(self.tokens, 1)
+
+
+def compare(
+    meter: Meter,
+    model: Architecture,
+    tasks: Sequence[Task],
+    results: Sequence[Result],
+    forecast: Callable[[Task, int], Forecast] | None,
+) -> None:
+    """Put both on the meter of a request that is answered; `forecast`: of its plan, None where nothing was planned that could be left."""
+    for task, result in zip(tasks, results, strict=True):
+        usual = Usual.of(model, len(task.prefix), result)
+        meter.best_of += usual.best_of()
+        if forecast is not None and result.stop_reason in EARLY:
+            planned = forecast(task, usual.tokens).tokens
+            allowed = planned if meter.budget.tokens is None else min(planned, meter.budget.tokens // len(results))
+            left = usual.rest_of(allowed, meter.generated_tokens // len(results))
+            most = None if meter.budget.flops is None else meter.budget.flops - meter.total_flops
+            meter.saved["early_stopping"] += left if most is None else min(left, most)

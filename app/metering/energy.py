@@ -1,12 +1,14 @@
 """Joules, where the machine counts them: of processor packages by RAPL, of NVIDIA's GPUs by NVML. Elsewhere there are none.
 
-The counters are the machine's, whoever uses it. What they gained while requests ran is shared among these by the FLOPs that they were
-booked with; what they gained while none ran is nobody's.
+The counters are the machine's, whoever uses it. What they gain between two readings is shared among the requests by the FLOPs that they
+did in the meantime, as far as their meters know: branches are booked when they end. What is gained while none runs is nobody's.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -67,27 +69,35 @@ def find_counters(rapl: Path = RAPL) -> list[EnergyCounter]:
     """Those of this machine that may be read."""
     found: list[EnergyCounter] = []
     for folder in sorted(rapl.glob("intel-rapl:*")):
-        if folder.name.count(":") == 1:  # the others are parts of packages
-            try:
+        try:
+            # Others are parts of packages, or (psys) the whole platform with all of them in it.
+            if (folder / "name").read_text().startswith("package-"):
                 found.append(Rapl(folder))
-            except (OSError, ValueError) as error:
-                logger.info("the energy of %s is not counted: %s", folder.name, error)
+        except (OSError, ValueError) as error:
+            logger.info("the energy of %s is not counted: %s", folder.name, error)
     return found + _gpus()
 
 
 def _gpus() -> list[EnergyCounter]:
     """The GPUs of this machine; none without NVIDIA's library, or where they count nothing."""
+    found: list[EnergyCounter] = []
     try:
         import pynvml  # noqa: PLC0415 - comes with vLLM's CUDA build only
 
         pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        return [Nvml(lambda handle=handle: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) for handle in handles]  # type: ignore[misc]
+        num_gpus = pynvml.nvmlDeviceGetCount()
     except ImportError:
         return []
     except Exception as error:  # noqa: BLE001 - NVML has an error for everything
         logger.info("the energy of GPUs is not counted: %s", error)
         return []
+    for index in range(num_gpus):
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            found.append(Nvml(partial(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)))
+        except Exception as error:  # noqa: BLE001 - as above
+            logger.info("the energy of GPU %d is not counted: %s", index, error)
+    return found
 
 
 class Energy:
@@ -106,7 +116,7 @@ class Energy:
         self._shared = metrics.page.counter(
             "request_energy_joules_total", "Energy counted while requests ran, by their share of the FLOPs.", Labels._fields
         )  # fmt: skip
-        self._booked: Mapping[Labels, int] = {}
+        self._done: Counter[Labels] = Counter()
         self._pending = 0.0
 
     async def run(self) -> None:
@@ -124,14 +134,13 @@ class Energy:
         """Book what each counter gained since the last time."""
         for counter, joules in zip(self._counters, gained, strict=True):
             self._total.labels(counter.source).inc(joules)
-        booked = self._metrics.flops()
-        done = {labels: flops - self._booked.get(labels, 0) for labels, flops in booked.items()}
-        self._booked = booked
+        done = self._metrics.flops()
+        news = {labels: flops - self._done[labels] for labels, flops in done.items() if flops > self._done[labels]}
+        self._done = done
         self._pending += sum(gained)
-        if total := sum(flops for flops in done.values() if flops > 0):
-            for labels, flops in done.items():
-                if flops > 0:
-                    self._shared.labels(*labels).inc(self._pending * flops / total)
-        # FLOPs are booked when a request ends: until then what it burns waits for it.
+        total = sum(news.values())
+        for labels, flops in news.items():
+            self._shared.labels(*labels).inc(self._pending * flops / total)
+        # A branch is booked when it ends: until then what it burns waits for it.
         if total or not self._metrics.num_in_flight:
             self._pending = 0.0

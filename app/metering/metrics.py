@@ -5,6 +5,7 @@ Reads meters, measures nothing.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from adapters.errors import AdapterError, NoSlot
 from app.admission import Admission
 from app.engine.base import Engine
 from app.errors import Busy, Disconnected, EngineDead, PonderError, QuotaExceeded
-from app.metering.adapter_metrics import AdapterMetrics
+from app.metering.adapter_metrics import OTHER, AdapterMetrics
 from app.metering.drift import DriftMetrics, Seen
 from app.metering.meter import Meter
 from app.metering.request_series import Labels, RequestSeries
@@ -45,7 +46,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.page = Page()
-        self._num_in_flight = 0
+        self._running: dict[Meter, Labels] = {}
         self._series = RequestSeries(self.page)
         self._rejections = self.page.counter("rejections_total", "Requests refused before they ran.", ["reason"])
         self._plans = self.page.counter(
@@ -58,7 +59,7 @@ class Metrics:
         )  # fmt: skip
         self.drift = DriftMetrics(self.page)
         self.adapters = AdapterMetrics(self.page, self.forget_adapter)
-        self.page.gauge("requests_in_flight", "Requests admitted and not ended.", lambda: self._num_in_flight)
+        self.page.gauge("requests_in_flight", "Requests admitted and not ended.", lambda: len(self._running))
         for reason in REASONS:
             self._rejections.labels(reason)  # 0 is a value, too: rates begin with it
 
@@ -76,6 +77,8 @@ class Metrics:
         self._series.begin(card.name)
         for strategy in STRATEGIES.names():
             self._fallbacks.labels(strategy, card.name)
+        started = time.time()
+        self.page.gauge("start_time_seconds", "When the server began to serve, in seconds since 1970.", lambda: started)
         self.page.gauge("engine_up", "1 while the engine lives.", lambda: engine.failure is None)
         self.page.gauge(
             "build_info", "What serves; always 1.", lambda: [((version, card.description, card.name), 1)],
@@ -102,7 +105,8 @@ class Metrics:
     @contextmanager
     def request(self, labels: Labels, planned: Planned, meter: Meter, trace: Trace) -> Iterator[None]:
         """Count one request, everything on its meter and the tree that it grew, however it ends."""
-        self._num_in_flight += 1
+        labels = labels._replace(adapter=self.adapters.label(labels.adapter))
+        self._running[meter] = labels
         self._plans.labels(labels.strategy, labels.model, str(planned.bin), planned.effort, planned.source).inc()
         outcome = "cancelled"
         try:
@@ -120,12 +124,10 @@ class Metrics:
             outcome = "failed"
             raise
         finally:
-            self._num_in_flight -= 1
-            seconds = time.monotonic() - meter.started
-            self._series.book(self._bounded(labels), meter, trace, outcome, seconds)
-
-    def _bounded(self, labels: Labels) -> Labels:
-        return labels._replace(adapter=self.adapters.label(labels.adapter))
+            del self._running[meter]
+            if labels.adapter != self.adapters.label(labels.adapter):  # it has gone in the meantime
+                labels = labels._replace(adapter=OTHER)
+            self._series.book(labels, meter, trace, outcome, time.monotonic() - meter.started)
 
     def forget_adapter(self, name: str) -> None:
         """Drop the series of a name that is no longer served."""
@@ -148,8 +150,11 @@ class Metrics:
     @property
     def num_in_flight(self) -> int:
         """Requests admitted and not ended."""
-        return self._num_in_flight
+        return len(self._running)
 
-    def flops(self) -> dict[Labels, int]:
-        """FLOPs booked so far, by the labels of requests."""
-        return self._series.flops()
+    def flops(self) -> Counter[Labels]:
+        """FLOPs done so far, by the labels of requests; those that run are in it with what they have spent."""
+        done = Counter(self._series.flops())
+        for meter, labels in self._running.items():
+            done[labels] += meter.total_flops
+        return done

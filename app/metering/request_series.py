@@ -157,5 +157,5 @@ class RequestSeries:
         self._spreads = {labels: one for labels, one in self._spreads.items() if labels.adapter != name}
 
     def flops(self) -> dict[Labels, int]:
-        """FLOPs booked so far."""
+        """FLOPs of requests that have ended."""
         return {labels: int(sum(one.value for one in account.flops.values())) for labels, account in self._accounts.items()}

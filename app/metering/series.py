@@ -1,7 +1,7 @@
 """Counters, histograms and gauges, and the page on which Prometheus reads them.
 
-The page is ours because of its length: with two hundred adapters and every strategy it has some thirty thousand lines, for which
-prometheus_client, which puts each line together anew, takes a quarter of a second. Here a series knows its lines but for the
+The page is ours because of its length: with a hundred adapters and every strategy it has some forty thousand lines, for which
+prometheus_client, which puts each line together anew, takes a third of a second. Here a series knows its lines but for the
 numbers. All of it lives on the event loop: there are no locks.
 
 Formats: Prometheus' text format 0.0.4, and OpenMetrics 1.0, which has exemplars.

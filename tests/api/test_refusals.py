@@ -171,6 +171,24 @@ async def test_keys_are_required_when_there_are_any(serve) -> None:
     assert right.status_code == metrics_by_root.status_code == health.status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("host", "is_ours"),
+    [
+        ("localhost:8000", True), ("127.0.0.1", True), ("127.1.2.3:1", True), ("[::1]:8000", True), ("ponder.localhost", True),
+        ("evil.example:8000", False), ("127.0.0.1.evil.example", False), ("10.0.0.1:8000", False), ("[::2]", False), ("", False),
+    ],
+)  # fmt: skip
+async def test_without_keys_the_server_answers_to_its_own_names_only(serve, host: str, is_ours: bool) -> None:
+    """A page elsewhere may have a name that points here, and would be taken for a page of this server."""
+    async with serve() as served:
+        for path in ("/v1/traces", "/metrics", "/playground"):
+            response = await served.client.get(path, headers={"Host": host, "Sec-Fetch-Site": "same-origin"})
+            assert response.status_code == (200 if is_ours else 403)
+    async with serve(api_keys=("alice",)) as served:
+        response = await served.client.get("/v1/models", headers={"Host": host, "Authorization": "Bearer alice"})
+    assert response.status_code == 200
+
+
 async def test_a_full_server_says_when_to_come_back(serve) -> None:
     """503 when everybody's branches fill it, 429 when one key's do; both with Retry-After."""
     slow = {"seconds_per_token": 0.05, "max_branches": 4, "max_waiting_branches": 4}

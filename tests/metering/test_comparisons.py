@@ -2,9 +2,11 @@
 
 import pytest
 
-from app.metering.comparisons import Usual
+from app.metering.comparisons import Usual, compare
 from app.metering.flops import Architecture
-from strategies.base import Candidate, Result, Scored, StopReason
+from app.metering.meter import Budget, Meter
+from strategies.base import AnswerKind, Candidate, Result, Scored, StopReason, Task
+from strategies.strategy import Forecast
 
 MODEL = Architecture(
     num_layers=2, hidden_size=8, num_heads=2, num_kv_heads=1, head_dim=4, intermediate_size=16, vocab_size=32
@@ -38,3 +40,23 @@ def test_what_was_left_of_a_plan_is_priced_at_the_mean_of_what_was_drawn(planned
     """Nothing is left where more was drawn than planned."""
     usual = Usual.of(MODEL, 10, result(5))
     assert usual.rest_of(planned, generated) == left * MODEL.branch_cost(10, 0, 5)[1] // 5
+
+
+@pytest.mark.parametrize(
+    ("budget", "left"), [(Budget(), 60), (Budget(tokens=50), 30), (Budget(tokens=20), 0), (Budget(flops=0), 0)]
+)  # fmt: skip
+def test_nothing_is_saved_that_the_budget_would_not_have_allowed(budget: Budget, left: int) -> None:
+    """Of 16 answers of 5 tokens, after four."""
+    meter = Meter(MODEL, budget)
+    meter.tokens["decoded"] = 20
+    task = Task(question="", prefix=tuple(range(10)), kind=AnswerKind.MATH)
+    compare(meter, MODEL, [task], [result(5, 5, 5, 5)], lambda _task, tokens: Forecast(16, 16 * tokens))
+    assert meter.saved["early_stopping"] == left * MODEL.branch_cost(10, 0, 5)[1] // 5
+    assert meter.best_of == Usual(MODEL, 10, 5).best_of()
+
+
+def test_a_rule_that_goes_on_while_it_pays_leaves_nothing() -> None:
+    """It planned no more than it did."""
+    meter = Meter(MODEL, Budget())
+    compare(meter, MODEL, [Task(question="", prefix=(1,), kind=AnswerKind.MATH)], [result(5)], None)
+    assert not meter.saved["early_stopping"]

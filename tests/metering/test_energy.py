@@ -26,10 +26,11 @@ class Fixed:
         return 0.0
 
 
-def package(root: Path, name: str, microjoules: int, most: int = 1000) -> Path:
-    """A folder as Linux shows a processor package."""
+def package(root: Path, name: str, microjoules: int, most: int = 1000, zone: str = "package-0") -> Path:
+    """A folder as Linux shows a processor package, or another zone."""
     folder = root / name
     folder.mkdir(exist_ok=True)
+    (folder / "name").write_text(f"{zone}\n")
     (folder / "energy_uj").write_text(f"{microjoules}\n")
     (folder / "max_energy_range_uj").write_text(f"{most}\n")
     return folder
@@ -52,7 +53,8 @@ def joules(metrics: Metrics) -> dict[str, float]:
 def test_packages_are_found_and_their_parts_are_not_counted_twice(tmp_path) -> None:
     """What may not be read is left out."""
     package(tmp_path, "intel-rapl:0", 10)
-    package(tmp_path, "intel-rapl:0:0", 5)
+    package(tmp_path, "intel-rapl:0:0", 5, zone="core")
+    package(tmp_path, "intel-rapl:2", 20, zone="psys")
     package(tmp_path, "intel-rapl:1", 10)
     (tmp_path / "intel-rapl:1" / "energy_uj").unlink()
     assert [counter.source for counter in find_counters(tmp_path)] == ["rapl"]
@@ -100,6 +102,19 @@ def test_a_long_request_gets_what_it_burnt_before_it_was_booked_and_an_idle_serv
         meter.flops["decode"] = 10
     energy.take([1.0])
     assert joules(metrics) == {"mcts": pytest.approx(8.0)}
+
+
+def test_a_long_search_beside_short_requests_gets_its_share() -> None:
+    """Each reading is shared by what was done since the last, not by who happened to end."""
+    metrics = Metrics()
+    energy = Energy([Fixed()], metrics)
+    meter = Meter(MODEL, Budget())
+    with metrics.request(Labels("mcts", "m"), Planned("caller", 0, "low"), meter, Trace("id", "m", "mcts")):
+        for _ in range(3):
+            meter.flops["decode"] += 90
+            spend(metrics, "direct", 10)
+            energy.take([10.0])
+    assert joules(metrics) == {"mcts": pytest.approx(27.0), "direct": pytest.approx(3.0)}
 
 
 @pytest.mark.anyio
