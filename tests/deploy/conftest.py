@@ -25,8 +25,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """The gauges on the page of a server that has just started."""
     folder = tmp_path_factory.mktemp("server")
     settings = Settings(adapter_dir=folder / "adapters", policy_dir=folder / "policies", shipped_adapters=False)
-    with TestClient(create_app(settings, ScriptedEngine(cycle(["42"])))) as client:
-        lines = client.get("/metrics").text.splitlines()
+    app = create_app(settings, ScriptedEngine(cycle(["42"])))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        lines = client.get("/metrics").raise_for_status().text.splitlines()
     return {line.split()[2] for line in lines if line.startswith("# TYPE ponder_") and line.endswith(" gauge")}
 
 

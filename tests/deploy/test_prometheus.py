@@ -94,3 +94,8 @@ async def test_promtool_finds_no_fault_in_the_page_of_metrics(serve: Serve) -> N
             assert reply.status_code == 200, reply.text
         page = (await served.client.get("/metrics")).text
     assert promtool("check", "metrics", given=page) == ""
+
+
+def test_what_alerts_read_of_the_server_itself_is_exported(exported: set[str]) -> None:
+    """Its gauges of the engine and the process, from the start on: an alert whose series is misspelt keeps quiet for ever."""
+    assert {"ponder_start_time_seconds", "ponder_engine_up", "ponder_branches_waiting", "ponder_branch_slots"} <= exported
