@@ -39,7 +39,7 @@ class Ask:
         question: the last user message.
         strategy: named by the caller: the first of body, header, model name and path; None leaves it to the policy.
         parameters: of that strategy, not validated yet.
-        joins: the caller's `traceparent` and `tracestate`, unchecked, for a tracer to read.
+        trace_context: the caller's `traceparent` and `tracestate`, unchecked, for a tracer to read.
         is_watched: the caller wants to see tokens and progress as they come; `shows_nodes`: and the tree too.
 
     """
@@ -63,7 +63,7 @@ class Ask:
     response_format: Mapping[str, Any] | None = None
     is_watched: bool = False
     shows_nodes: bool = False
-    joins: Mapping[str, str] = field(default_factory=dict)
+    trace_context: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_sampled(self) -> bool:

@@ -33,8 +33,8 @@ from app.routing.policy_file import PolicyFile
 from app.session import Session, client_faults
 from app.tool_calls import calls_as_json
 from app.traces import Trace, Traces
+from app.tracing.attributes import of_plan, request_span
 from app.tracing.spans import NO_SPAN, Span, Tracer
-from app.tracing.told import of_plan, traced
 from app.tracing.verifying import TracedVerifier
 from strategies.base import BUDGETS, AnswerKind, Candidate, StopReason, Task, Verifier
 from strategies.registry import STRATEGIES, AnyStrategy, Tools
@@ -125,7 +125,7 @@ class Service:
     async def open(self, ask: Ask, caller: Caller) -> AsyncIterator[Session]:
         """Plan, render and admit; everything is released when the block ends, however it ends."""
         meter = Meter(self.engine.card.architecture, ask.budget.capped(self._limits.budget))
-        with traced(self._tracer, ask, self.engine.card.name, meter) as span:
+        with request_span(self._tracer, ask, self.engine.card.name, meter) as span:
             async with self._admitted(ask, caller, meter, span) as session:
                 yield session
 

@@ -18,8 +18,8 @@ from app.metering.request_series import Labels
 from app.routing.pace import Pace
 from app.routing.policy import Plan
 from app.traces import Trace
+from app.tracing.attributes import of_outcome, of_result
 from app.tracing.spans import Span
-from app.tracing.told import of_outcome, of_result
 from strategies.base import BUDGETS, Candidate, Delta, Progress, Result, Scored, StopReason, Task, UnsupportedTask
 from strategies.choosing import leaf
 from strategies.registry import AnyStrategy

@@ -138,7 +138,7 @@ class Settings(BaseSettings):
         description="base URL of a collector of OpenTelemetry traces (OTLP over HTTP, often port 4318); needs the extra `trace`",
     )
     trace_sample_ratio: float = Field(
-        0.005,
+        0.001,
         ge=0,
         le=1,
         description="share of the requests that are traced whose callers do not say whether they trace theirs",

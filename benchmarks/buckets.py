@@ -3,13 +3,16 @@
 import asyncio
 import math
 import random
+import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from app.metering.request_series import CANDIDATES, FIRST_TOKEN_SECONDS, FLOPS, SECONDS
+import httpx
+
+from app.metering.request_series import CANDIDATES, DEPTH, FIRST_TOKEN_SECONDS, FLOPS, NODES, SECONDS
 from benchmarks import load, servers
 from benchmarks.report import Table
 from benchmarks.suite.families import FAMILIES
@@ -31,6 +34,8 @@ BOUNDS: Mapping[str, Sequence[float]] = {
     "first token, s": FIRST_TOKEN_SECONDS,
     "FLOPs": FLOPS,
     "candidates": CANDIDATES,
+    "nodes": NODES,
+    "depth": DEPTH,
 }
 
 
@@ -55,22 +60,37 @@ async def _measure(num_requests: int) -> dict[str, list[float]]:
     gate = asyncio.Semaphore(CONCURRENCY)
     with servers.ponder("--shipped-adapters", name="buckets") as server:
         await load.warm_up(server)
+        async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
 
-        async def one(number: int) -> None:
-            async with gate:
-                reply, seconds = await load.chat(
-                    server, model=("reasoning", servers.MODEL)[number % 2], ponder=dict(MIX[number % len(MIX)]),
-                    messages=[{"role": "user", "content": questions[number]}], max_tokens=256, seed=number,
-                )  # fmt: skip
-            account = reply["ponder"]
-            for phase, taken in account["seconds"].items():
-                seen["first token, s" if phase == "first_token" else f"{phase}, s"].append(taken)
-            seen["total, s"].append(seconds)
-            seen["FLOPs"].append(account["flops"]["total"])
-            seen["candidates"].append(account["branches"]["drawn"])
+            async def one(number: int) -> None:
+                body = {
+                    "model": ("reasoning", servers.MODEL)[number % 2], "ponder": MIX[number % len(MIX)], "stream": True,
+                    "messages": [{"role": "user", "content": questions[number]}], "max_tokens": 256, "seed": number,
+                }  # fmt: skip
+                async with gate:
+                    start = time.perf_counter()
+                    reply = await client.post("/v1/chat/completions", json=body, headers={"X-Request-Id": f"bucket-{number}"})
+                    seen["total, s"].append(time.perf_counter() - start)
+                reply.raise_for_status()
+                for name, value in _of((await client.get(f"/v1/traces/bucket-{number}")).json()):
+                    seen[name].append(value)
 
-        await asyncio.gather(*(one(number) for number in range(min(num_requests, len(questions)))))
+            await asyncio.gather(*(one(number) for number in range(min(num_requests, len(questions)))))
     return dict(seen)
+
+
+def _of(trace: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """What one request is counted with, by what it is."""
+    account = trace["ponder"]
+    for phase, taken in account["seconds"].items():
+        yield "first token, s" if phase == "first_token" else f"{phase}, s", taken
+    yield "FLOPs", account["flops"]["total"]
+    yield "candidates", account["branches"]["drawn"]
+    yield "nodes", len(trace["nodes"])
+    depths: dict[int, int] = {}
+    for node in trace["nodes"]:  # by id, and a parent's is smaller than its children's
+        depths[node["id"]] = 1 + depths.get(node["parent"], 0)
+    yield "depth", max(depths.values(), default=0)
 
 
 def _quantile(values: Sequence[float], quantile: float) -> float:

@@ -27,7 +27,7 @@ from strategies.registry import STRATEGIES
 
 router = APIRouter(responses=RESPONSES)
 
-JOINS = ("traceparent", "tracestate")
+TRACE_HEADERS = ("traceparent", "tracestate")
 """W3C's headers, by which a caller's trace goes on here."""
 
 StrategyHeader = Annotated[str | None, Header(alias="X-Ponder-Strategy", description="A strategy, or `auto`.")]
@@ -115,7 +115,7 @@ def _ask(request: Request, body: Sampling, header: str | None, path: str | None,
         response_format=response_format.model_dump(by_alias=True) if response_format else None,
         is_watched=body.stream,
         shows_nodes=options.show_nodes,
-        joins={name: value for name in JOINS if (value := request.headers.get(name))},
+        trace_context={name: value for name in TRACE_HEADERS if (value := request.headers.get(name))},
         **fields,
     )
 

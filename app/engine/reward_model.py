@@ -97,7 +97,7 @@ class RewardModel(Verifier):
         if not model.spend(tokens, flops):
             self._fail("was not asked, since the budget has no room for it")
 
-    async def _ask(self, task: Task, candidates: Sequence[Candidate], joins: Mapping[str, str]) -> list[float]:
+    async def _ask(self, task: Task, candidates: Sequence[Candidate], headers: Mapping[str, str]) -> list[float]:
         body = request_body(self._options, task, candidates)
         trying = AsyncRetrying(  # a new one each time: it keeps the state of its tries in itself
             retry=retry_if_exception_type(_Passing),
@@ -105,20 +105,20 @@ class RewardModel(Verifier):
             wait=wait_random_exponential(multiplier=FIRST_PAUSE_S, max=LONGEST_PAUSE_S),
             reraise=True,
         )
-        reply: bytes = await trying(self._try, body, joins)
+        reply: bytes = await trying(self._try, body, headers)
         try:
             return read_scores(self._options, reply, len(candidates))
         except UnusableReply as error:
             raise _Failed(str(error), "gave no usable scores") from None
 
-    async def _try(self, body: bytes, joins: Mapping[str, str]) -> bytes:
+    async def _try(self, body: bytes, headers: Mapping[str, str]) -> bytes:
         """The bytes of a reply with status 200."""
         if self._client.is_closed:
             raise _Failed("its client is closed")
         seconds = self._options.timeout_seconds
         try:
             async with asyncio.timeout(seconds):
-                async with self._client.stream("POST", self._options.address, content=body, headers=joins) as response:
+                async with self._client.stream("POST", self._options.address, content=body, headers=headers) as response:
                     self._check(response.status_code)
                     return await self._read(response)
         except TimeoutError:

@@ -17,8 +17,8 @@ from adapters.version import Version
 from app.admission import Admission, Ticket
 from app.engine.base import Branch, Engine, Output, Prompt
 from app.metering.meter import Grant, Meter, Purpose
+from app.tracing.branches import in_spans
 from app.tracing.spans import NO_SPAN, Span
-from app.tracing.told import of_candidate
 from strategies.base import Candidate, Cost, Delta, Inquiry, Step, StopReason
 
 HALT_GRACE_S = 1.0
@@ -141,9 +141,10 @@ class MeteredModel:
         with self.span.child("wave") as draw.span:
             if draw.span.is_recording:
                 draw.span.set({"ponder.wave.branches": n, "ponder.tokens.prefix": len(draw.prefix)})
+            branch = in_spans(draw.span, self._branch) if draw.span.is_recording else self._branch
             try:
                 async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(self._branch(draw, first_index + i)) for i in range(n)]
+                    tasks = [group.create_task(branch(draw, first_index + i)) for i in range(n)]
                     try:
                         yield self._arrivals(draw, tasks)
                     finally:
@@ -206,7 +207,7 @@ class MeteredModel:
     def _next_id(self) -> str:
         return f"{self._request_id}-{next(self._serial)}"
 
-    async def _arrivals(self, draw: _Draw, tasks: list[asyncio.Task[None]]) -> AsyncIterator[Candidate]:
+    async def _arrivals(self, draw: _Draw, tasks: list[asyncio.Task[Candidate | None]]) -> AsyncIterator[Candidate]:
         for _ in tasks:
             try:
                 # Around the wait alone: at a `yield` the time-out would strike whoever consumes the candidates.
@@ -224,7 +225,7 @@ class MeteredModel:
             if (candidate := draw.arrived.get_nowait()) is not None:
                 yield candidate
 
-    async def _end(self, draw: _Draw, tasks: list[asyncio.Task[None]]) -> None:
+    async def _end(self, draw: _Draw, tasks: list[asyncio.Task[Candidate | None]]) -> None:
         """End what still runs: the engine hands in what each branch had, so that it is counted."""
         running = [task for task in tasks if not task.done()]
         if not running:
@@ -238,19 +239,13 @@ class MeteredModel:
         for task in late:
             task.cancel()
 
-    async def _branch(self, draw: _Draw, index: int) -> None:
+    async def _branch(self, draw: _Draw, index: int) -> Candidate | None:
         branch_id = self._next_id()
         asyncio.current_task().set_name(branch_id)  # type: ignore[union-attr] # runs in a task of `sample`
-        candidate = None
-        with draw.span.child("branch") as span:
-            if span.is_recording:
-                span.set({"ponder.branch.index": index, "ponder.branch.id": branch_id})
-            grant = await self._meter.reserve(len(draw.prefix), draw.share, self._architecture)
-            if grant is not None:
-                candidate = await self._granted(draw, index, grant, branch_id)
-            if span.is_recording and candidate is not None:
-                span.set(of_candidate(candidate))
+        grant = await self._meter.reserve(len(draw.prefix), draw.share, self._architecture)
+        candidate = None if grant is None else await self._granted(draw, index, grant, branch_id)
         draw.arrived.put_nowait(candidate)
+        return candidate
 
     async def _granted(self, draw: _Draw, index: int, grant: Grant, branch_id: str) -> Candidate | None:
         run = _Run(index, draw.on_delta)

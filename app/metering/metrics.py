@@ -102,32 +102,23 @@ class Metrics:
             self._rejections.labels("adapter_slots" if isinstance(error, NoSlot) else "adapter").inc()
             raise
 
-    @contextmanager
-    def request(self, labels: Labels, planned: Planned, meter: Meter, trace: Trace) -> Iterator[None]:
-        """Count one request, everything on its meter and the tree that it grew, however it ends."""
+    def request(self, labels: Labels, planned: Planned, meter: Meter, trace: Trace) -> "_Counted":
+        """Count, when the block ends, one request: everything on its meter and the tree that it grew, however it ends."""
+        self._plans.labels(labels.strategy, labels.model, str(planned.bin), planned.effort, planned.source).inc()
+        return _Counted(self, labels, meter, trace)
+
+    def begin(self, labels: Labels, meter: Meter) -> Labels:
+        """A request runs from now on; what it is counted by."""
         labels = labels._replace(adapter=self.adapters.label(labels.adapter))
         self._running[meter] = labels
-        self._plans.labels(labels.strategy, labels.model, str(planned.bin), planned.effort, planned.source).inc()
-        outcome = "cancelled"
-        try:
-            yield
-            outcome = "completed"
-        except Disconnected:
-            raise
-        except EngineDead:
-            outcome = "engine_dead"
-            raise
-        except PonderError:
-            outcome = "refused"
-            raise
-        except Exception:
-            outcome = "failed"
-            raise
-        finally:
-            del self._running[meter]
-            if labels.adapter != self.adapters.label(labels.adapter):  # it has gone in the meantime
-                labels = labels._replace(adapter=OTHER)
-            self._series.book(labels, meter, trace, outcome, time.monotonic() - meter.started)
+        return labels
+
+    def end(self, labels: Labels, meter: Meter, trace: Trace, outcome: str) -> None:
+        """It has ended."""
+        del self._running[meter]
+        if labels.adapter != self.adapters.label(labels.adapter):  # it has gone in the meantime
+            labels = labels._replace(adapter=OTHER)
+        self._series.book(labels, meter, trace, outcome, time.monotonic() - meter.started)
 
     def forget_adapter(self, name: str) -> None:
         """Drop the series of a name that is no longer served."""
@@ -158,3 +149,27 @@ class Metrics:
         for meter, labels in self._running.items():
             done[labels] += meter.total_flops
         return done
+
+
+class _Counted:
+    """See `Metrics.request`; a class, since a generator costs as much as all that is counted."""
+
+    __slots__ = ("_labels", "_meter", "_metrics", "_trace")
+
+    def __init__(self, metrics: Metrics, labels: Labels, meter: Meter, trace: Trace) -> None:
+        self._metrics, self._labels, self._meter, self._trace = metrics, labels, meter, trace
+
+    def __enter__(self) -> None:
+        self._labels = self._metrics.begin(self._labels, self._meter)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._metrics.end(self._labels, self._meter, self._trace, "completed" if kind is None else _outcome(kind))
+
+
+def _outcome(error: type[BaseException]) -> str:
+    """How a request ended that was not answered."""
+    if not issubclass(error, Exception) or issubclass(error, Disconnected):
+        return "cancelled"
+    if issubclass(error, EngineDead):
+        return "engine_dead"
+    return "refused" if issubclass(error, PonderError) else "failed"

@@ -13,8 +13,10 @@ SECONDS = (
     *(step * 10.0**exponent for exponent in range(-4, 1) for step in (1, 2.5, 5)),
     7.5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600,
 )  # fmt: skip
-"""100 microseconds, which routing takes, to the 600 seconds that a request may take; finer where searches on processors lie. What is below
-was chosen as this was: `benchmarks.buckets` holds quantiles by bucket against those of the values."""
+"""100 microseconds, which routing takes, to the 600 seconds that a request may take; finer where searches on processors lie.
+
+What follows was chosen as this was: `benchmarks.buckets` holds quantiles by bucket against those of the values.
+"""
 
 FIRST_TOKEN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 FLOPS = tuple(step * 10.0**exponent for exponent in range(9, 16) for step in (1, 2, 5))
@@ -65,8 +67,8 @@ class _Families:
         self.first_token = histogram("time_to_first_token_seconds", "Until the first token of an answer.", FIRST_TOKEN_SECONDS)
         self.candidates = histogram("candidates", "Candidates drawn per request.", CANDIDATES)
         self.request_flops = histogram("request_flops", "FLOPs spent per request.", FLOPS)
-        self.nodes = histogram("tree_nodes", "Nodes of the search tree, per request.", NODES)
-        self.depth = histogram("tree_depth", "Steps from the prompt to the deepest node, per request.", DEPTH)
+        self.nodes = histogram("tree_nodes", "Nodes of the search tree, per request that grew one.", NODES)
+        self.depth = histogram("tree_depth", "Steps from the prompt to the deepest node, per request that grew a tree.", DEPTH)
         self.adapter_seconds = page.histogram(
             "adapter_request_seconds", "Duration of requests by the adapter that answers.", SECONDS, ["adapter"]
         )
@@ -122,8 +124,9 @@ class _Spreads:
             self._first_token.observe(first, told)
         self._candidates.observe(meter.branches["drawn"])
         self._flops.observe(meter.total_flops, told)
-        self._nodes.observe(len(trace.nodes))
-        self._depth.observe(trace.depth)
+        if (depth := trace.depth) > 1:
+            self._nodes.observe(len(trace.nodes))
+            self._depth.observe(depth)
 
 
 class RequestSeries:

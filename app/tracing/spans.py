@@ -4,7 +4,7 @@ Parents are passed on by hand and not by context variables: a stream's request b
 recorded every span is the same one, so that whoever makes attributes asks `is_recording` first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -32,6 +32,9 @@ class Span:
     def set(self, attributes: Attributes) -> None:
         """Tell more of it. Nothing of prompts and answers."""
 
+    def at_end(self, attributes: Callable[[], Attributes]) -> None:
+        """Tell what is known at its end only."""
+
     @property
     def headers(self) -> Mapping[str, str]:
         """What joins the spans of another server, which is asked on behalf of this work, to this trace."""
@@ -51,8 +54,8 @@ NO_SPAN = Span()
 class Tracer:
     """Begins the spans of requests; this one records none."""
 
-    def request(self, joins: Mapping[str, str]) -> Span:  # noqa: ARG002 - for those that record
-        """Of one request. `joins`: the W3C headers `traceparent` and `tracestate` as its caller sent them, whatever they hold."""
+    def request(self, trace_context: Mapping[str, str]) -> Span:  # noqa: ARG002 - for those that record
+        """Of one request. `trace_context`: the W3C headers `traceparent` and `tracestate` as its caller sent them, whatever they hold."""
         return NO_SPAN
 
     async def close(self) -> None:

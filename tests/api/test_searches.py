@@ -201,6 +201,7 @@ async def test_metrics_tell_the_size_of_trees(serve) -> None:
     async with serve(story) as served:
         await served.chat(ponder=SEARCH)
         text = (await served.client.get("/metrics")).text
-    labels = 'adapter="",model="scripted",strategy="beam_search"'
-    assert f'ponder_tree_depth_bucket{{{labels},le="3.0"}}' not in text
+    labels = 'model="scripted",strategy="beam_search"'
+    assert f'ponder_tree_depth_bucket{{{labels},le="2.0"}} 0.0' in text
+    assert f'ponder_tree_depth_bucket{{{labels},le="4.0"}} 1.0' in text
     assert f"ponder_tree_depth_sum{{{labels}}} 3.0" in text

@@ -1,33 +1,25 @@
 """What spans tell, by the names of OpenTelemetry's conventions for generative AI where they have one; nothing of prompts and answers."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 
 from app.asks import Ask, Outcome
 from app.metering.meter import Meter
 from app.routing.policy import Plan
-from app.tracing.spans import Span, Tracer, Value
+from app.tracing.spans import Attributes, Span, Tracer, Value
 from strategies.base import AnswerKind, Candidate, Result
 
-Told = dict[str, Value]
 
-
-@contextmanager
-def traced(tracer: Tracer, ask: Ask, model: str, meter: Meter) -> Iterator[Span]:
-    """The span of a request, however it ends; what it cost is told at the end."""
-    with tracer.request(ask.joins) as span:
-        if not span.is_recording:
-            yield span
-            return
+def request_span(tracer: Tracer, ask: Ask, model: str, meter: Meter) -> Span:
+    """The span of a request; what it cost is told at the end, however it ends."""
+    span = tracer.request(ask.trace_context)
+    if span.is_recording:
         span.set(_of_ask(ask, model))
-        try:
-            yield span
-        finally:
-            span.set(_of_meter(meter))
+        span.at_end(partial(_of_meter, meter))
+    return span
 
 
-def _of_ask(ask: Ask, model: str) -> Told:
-    told: Told = {
+def _of_ask(ask: Ask, model: str) -> Attributes:
+    told: dict[str, Value] = {
         "gen_ai.operation.name": "chat" if ask.is_chat else "text_completion",
         "gen_ai.provider.name": "ponder",
         "gen_ai.request.model": str(ask.adapter or model),
@@ -42,8 +34,8 @@ def _of_ask(ask: Ask, model: str) -> Told:
     return told
 
 
-def _of_meter(meter: Meter) -> Told:
-    told: Told = {
+def _of_meter(meter: Meter) -> Attributes:
+    told: dict[str, Value] = {
         "gen_ai.usage.output_tokens": meter.generated_tokens,
         "gen_ai.usage.cache_read.input_tokens": meter.prompt_cached or 0,
         "ponder.flops.total": meter.total_flops,
@@ -57,9 +49,9 @@ def _of_meter(meter: Meter) -> Told:
     return told
 
 
-def of_plan(plan: Plan, kind: AnswerKind) -> Told:
+def of_plan(plan: Plan, kind: AnswerKind) -> Attributes:
     """Who answers, and why."""
-    told: Told = {
+    told: dict[str, Value] = {
         "ponder.strategy": plan.strategy,
         "ponder.answer_kind": kind.value,
         "ponder.plan.why": plan.why,
@@ -70,7 +62,7 @@ def of_plan(plan: Plan, kind: AnswerKind) -> Told:
     return told
 
 
-def of_outcome(outcome: Outcome) -> Told:
+def of_outcome(outcome: Outcome) -> Attributes:
     """How a request was answered."""
     chosen = [scored.candidate for result in outcome.results for scored in result.chosen]
     return {
@@ -79,9 +71,9 @@ def of_outcome(outcome: Outcome) -> Told:
     }
 
 
-def of_result(result: Result) -> Told:
+def of_result(result: Result) -> Attributes:
     """How one run of a strategy went."""
-    told: Told = {
+    told: dict[str, Value] = {
         "ponder.stop_reason": result.stop_reason.value,
         "ponder.candidates": len(result.candidates),
         "ponder.nodes": len(result.nodes),
@@ -91,7 +83,7 @@ def of_result(result: Result) -> Told:
     return told
 
 
-def of_candidate(candidate: Candidate) -> Told:
+def of_candidate(candidate: Candidate) -> Attributes:
     """What a branch came to."""
     return {
         "gen_ai.usage.output_tokens": len(candidate.token_ids),
