@@ -3,7 +3,7 @@
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_open
@@ -21,6 +21,7 @@ def told(text: str) -> dict:
     return {(sample.name, frozenset(sample.labels.items())): sample.value for family in read(text) for sample in family.samples}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(NAMES, VALUES)))
 def test_the_page_says_what_prometheus_client_says(seen) -> None:
     """Whatever is counted, by whatever labels."""
