@@ -9,6 +9,7 @@ from app.api.access import caller
 from app.api.errors import RESPONSES
 from app.asks import Caller
 from app.service import Service
+from app.traces import Trace
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (401, 404)})
 
@@ -23,12 +24,7 @@ async def list_traces(
         "object": "list",
         "data": [
             {
-                "id": trace.id,
-                "object": "ponder.trace",
-                "created": int(trace.created),
-                "model": trace.model,
-                "strategy": trace.strategy,
-                "status": trace.status,
+                **_head(trace),
                 "num_nodes": len(trace.nodes),
                 "flops": None if trace.account is None else trace.account["flops"]["total"],
             }
@@ -43,12 +39,19 @@ async def get_trace(request: Request, trace_id: str, who: Annotated[Caller, Depe
     service: Service = request.app.state.service
     trace = service.traces.find(who.key, trace_id)
     return {
+        **_head(trace),
+        "nodes": [replies.node(number, node) for (number, _), node in sorted(trace.nodes.items())],
+        "ponder": trace.account,
+    }
+
+
+def _head(trace: Trace) -> dict[str, Any]:
+    """What the list and the whole have in common."""
+    return {
         "id": trace.id,
         "object": "ponder.trace",
         "created": int(trace.created),
         "model": trace.model,
         "strategy": trace.strategy,
         "status": trace.status,
-        "nodes": [replies.node(number, node) for (number, _), node in sorted(trace.nodes.items())],
-        "ponder": trace.account,
     }

@@ -1,8 +1,7 @@
 // Adapters and policies, for administrators: asked for when the panel is opened, with a key of its own where the server has one.
 
 import { call, keyOf, setKey } from "./api.js";
-import { $, el } from "./dom.js";
-import { problem } from "./traces.js";
+import { $, el, problem } from "./dom.js";
 
 const role = "admin";
 const body = () => $("admin").querySelector(".body");

@@ -30,7 +30,7 @@ export class Controls {
   choose(example, { focus = true } = {}) {
     $("question").value = example.question;
     $("strategy").value = example.strategy;
-    $("settings").querySelectorAll("#request input, #request select").forEach((input) => { input.value = ""; });
+    $("settings").querySelectorAll("#request input, #request select").forEach((input) => { input.value = ""; settle(input); });
     for (const [name, value] of Object.entries(example.request ?? {})) $(`request-${name}`).value = value;
     this.#showParameters(example.parameters);
     for (const [index, chip] of [...$("presets").children].entries()) chip.setAttribute("aria-pressed", String(EXAMPLES[index] === example));
@@ -49,7 +49,7 @@ export class Controls {
     return $("strategy").value;
   }
 
-  /** The body of the request; raises an error with a `field` for what cannot be read. */
+  /** The body of the request; raises an error with a `field` for what cannot be read, and tells it there. */
   body(messages) {
     const ponder = { show_nodes: true, strategy: this.strategy };
     const body = { model: $("model").value, messages, stream: true, stream_options: { include_usage: true }, ponder };
@@ -76,9 +76,10 @@ export class Controls {
 function field({ name, description, schema = {}, default: usual }, group, options, value) {
   const id = `${group}-${name}`;
   const input = control(schema, usual, options, { id, "data-name": name, "aria-describedby": `${id}-help` });
-  if (value !== undefined) input.value = input.dataset.kind === "text" ? written(value) : String(value);
+  if (value !== undefined) input.value = ["text", "object"].includes(input.dataset.kind) ? written(value) : String(value);
   const named = (schema.anyOf ?? []).flatMap((one) => one.enum ?? []);
   const list = input.hasAttribute("list") ? el("datalist", { id: `${id}-list` }, named.map((one) => el("option", { value: one }))) : null;
+  input.addEventListener("input", () => settle(input));
   return el("div", { class: "field" }, el("label", { for: id }, name.replace(/[._]/g, " ")), input, list, el("p", { id: `${id}-help`, class: "hint" }, description.replaceAll("`", "")));
 }
 
@@ -87,7 +88,7 @@ function control(schema, usual, options, properties) {
   const choices = options ?? kinds.flatMap((one) => one.enum ?? (one.const === undefined ? [] : [one.const]));
   const shown = usual === undefined || usual === null ? "the server decides" : written(usual);
   if (choices.length && kinds.some((one) => one.type === "object")) {
-    return el("input", { ...properties, list: `${properties.id}-list`, "data-kind": "text", placeholder: shown, autocomplete: "off", spellcheck: "false" });
+    return el("input", { ...properties, list: `${properties.id}-list`, "data-kind": "object", placeholder: shown, autocomplete: "off", spellcheck: "false" });
   }
   if (choices.length || kinds[0]?.type === "boolean") {
     const all = choices.length ? choices : [true, false];
@@ -95,7 +96,7 @@ function control(schema, usual, options, properties) {
   }
   const [kind] = kinds;
   if (kind?.type === "integer" || kind?.type === "number") {
-    return el("input", { ...properties, type: "number", "data-kind": "json", placeholder: shown, min: kind.minimum ?? kind.exclusiveMinimum, max: kind.maximum, step: kind.type === "integer" ? 1 : "any", inputmode: kind.type === "integer" ? "numeric" : "decimal" });
+    return el("input", { ...properties, type: "number", "data-kind": "number", placeholder: shown, min: kind.minimum ?? kind.exclusiveMinimum, max: kind.maximum, step: kind.type === "integer" ? 1 : "any", inputmode: kind.type === "integer" ? "numeric" : "decimal" });
   }
   return el("input", { ...properties, type: "text", "data-kind": "text", placeholder: shown, maxlength: kind?.maxLength && 2 * kind.maxLength, autocomplete: "off", spellcheck: "false" });
 }
@@ -103,22 +104,46 @@ function control(schema, usual, options, properties) {
 /** A text as it is typed: line breaks as \n, objects as JSON. */
 const written = (value) => (typeof value === "string" ? JSON.stringify(value).slice(1, -1).replaceAll('\\"', '"') : JSON.stringify(value));
 
-function read(input) {
-  const text = input.value;
-  if (input.dataset.kind === "json") return JSON.parse(text);
-  if (input.dataset.kind === "choice") return text;
-  if (text.trimStart().startsWith("{")) {
-    try {
-      return JSON.parse(text);
-    } catch {
-      throw Object.assign(new Error(`${input.dataset.name}: this is not JSON.`), { field: input });
-    }
+const typed = (text) => text.replaceAll("\\n", "\n").replaceAll("\\t", "\t");
+
+const READ = {
+  number: (input) => input.valueAsNumber,
+  json: (input) => JSON.parse(input.value), // true or false, of a select
+  choice: (input) => input.value,
+  text: (input) => typed(input.value),
+  object: (input) => (input.value.trimStart().startsWith("{") ? parsed(input) : typed(input.value)),
+};
+
+const read = (input) => READ[input.dataset.kind](input);
+
+function parsed(input) {
+  try {
+    return JSON.parse(input.value);
+  } catch {
+    throw mistake(input, "this is not JSON.");
   }
-  return text.replaceAll("\\n", "\n").replaceAll("\\t", "\t");
+}
+
+/** An error that is told at its field, until that is changed. */
+function mistake(input, told) {
+  settle(input);
+  const id = `${input.id}-mistake`;
+  input.after(el("p", { id, class: "mistake" }, told));
+  input.setAttribute("aria-invalid", "true");
+  input.setAttribute("aria-describedby", `${id} ${input.id}-help`);
+  return Object.assign(new Error(`${input.dataset.name}: ${told}`), { field: input });
+}
+
+function settle(input) {
+  $(`${input.id}-mistake`)?.remove();
+  input.removeAttribute("aria-invalid");
+  input.setAttribute("aria-describedby", `${input.id}-help`);
 }
 
 function put(target, input) {
-  if (input.validity.badInput) throw Object.assign(new Error(`${input.dataset.name}: this is not a number.`), { field: input });
+  settle(input);
+  if (input.validity.badInput) throw mistake(input, "this is not a number.");
+  if (!input.validity.valid) throw mistake(input, input.validationMessage);
   if (input.value === "") return;
   const [name, inner] = input.dataset.name.split(".");
   if (inner) (target[name] ??= {})[inner] = read(input);

@@ -1,6 +1,6 @@
 // The conversation: what was asked, what was answered, and what is asked next.
 
-import { $, el } from "./dom.js";
+import { $, attempt, el, problem } from "./dom.js";
 import { count, flops, plural, seconds } from "./format.js";
 import { render } from "./markdown.js";
 
@@ -17,6 +17,18 @@ export class Conversation {
     return [...answered.flatMap((run) => [{ role: "user", content: run.question }, { role: "assistant", content: run.answer }]), { role: "user", content: question }];
   }
 
+  /** Tell what stands in the way of a question, until the next is asked. */
+  complain(error) {
+    this.settle();
+    this.complaint = problem(error);
+    $("messages").append(this.complaint);
+    this.complaint.scrollIntoView({ block: "nearest" });
+  }
+
+  settle() {
+    this.complaint?.remove();
+  }
+
   clear() {
     this.turns = [];
     $("messages").replaceChildren(this.welcome);
@@ -28,6 +40,7 @@ export class Conversation {
     const body = el("div", { class: "said" });
     const foot = el("div", { class: "foot" });
     run.message = { body, foot };
+    this.settle();
     if (this.turns.length === 1) $("messages").replaceChildren();
     $("messages").append(
       el("article", { class: "user", "aria-label": "You" }, el("p", {}, run.question)),
@@ -38,10 +51,10 @@ export class Conversation {
 
   update(run) {
     const { body, foot } = run.message;
-    const parts = run.answer ? render(run.answer) : [];
+    const parts = run.answer ? attempt(() => render(run.answer), () => [run.answer]) : [];
     if (run.isRunning) parts.push(el("p", { class: "progress" }, el("span", { class: "pulse", "aria-hidden": "true" }), run.answer ? "writing" : run.progress || "reading the question"));
     if (run.state === "cancelled") parts.push(el("p", { class: "notice" }, "Cancelled. The server has ended every branch."));
-    if (run.error) parts.push(el("p", { class: "notice error", role: "alert" }, run.error));
+    if (run.error) parts.push(problem({ message: run.error }));
     if (!run.isRunning && !run.error && run.state === "completed" && !run.answer) parts.push(el("p", { class: "notice" }, "The answer is empty."));
     body.replaceChildren(...parts);
     foot.replaceChildren(...this.#foot(run));

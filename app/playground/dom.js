@@ -24,6 +24,19 @@ function fill(element, properties, children) {
   return element;
 }
 
+/** Draw one part; when that fails, so that it does not stop the others, `instead` gets the error. */
+export function attempt(draw, instead) {
+  try {
+    return draw();
+  } catch (error) {
+    console.error(error);
+    return instead(error);
+  }
+}
+
+/** What went wrong, for all to see. */
+export const problem = (error) => el("p", { class: "notice error", role: "alert" }, error.message);
+
 /** A list of names and values. */
 export function facts(pairs) {
   const shown = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");

@@ -4,7 +4,7 @@ import * as admin from "./admin.js";
 import { call, chat, keyOf, setKey } from "./api.js";
 import { Controls } from "./controls.js";
 import { Announcer, Conversation, summary } from "./conversation.js";
-import { $ } from "./dom.js";
+import { $, attempt, problem } from "./dom.js";
 import { line, plural } from "./format.js";
 import * as panels from "./panels.js";
 import { Run } from "./run.js";
@@ -15,13 +15,13 @@ let shown = null; // the run whose tree is on show
 let abort = null; // ends the request in work
 let frame = 0;
 
-const tree = new TreeView((id) => panels.show("node", shown?.nodes.has(id) ? panels.step(shown.nodes.get(id)) : null));
+const tree = new TreeView((key) => panels.show("node", shown?.nodes.has(key) ? () => panels.step(shown.nodes.get(key)) : null));
 const conversation = new Conversation(show);
 const announcer = new Announcer();
 const controls = new Controls(await call("playground/options").catch(failed));
 
 function failed(error) {
-  $("messages").replaceChildren(traces.problem(error));
+  $("messages").replaceChildren(problem(error));
   throw error;
 }
 
@@ -33,7 +33,7 @@ function show(run) {
   }
   shown = run;
   draw();
-  if (!run.isRunning && run.winner) tree.show(run.winner.id);
+  if (!run.isRunning && run.winner) tree.show(run.winner.key);
   if (matchMedia("(max-width: 60rem)").matches) $("search").scrollIntoView(); // below the conversation there
 }
 
@@ -41,7 +41,7 @@ function show(run) {
 function refresh(run) {
   cancelAnimationFrame(frame);
   frame = requestAnimationFrame(() => {
-    if (run.message) conversation.update(run);
+    if (run.message) attempt(() => conversation.update(run), () => null);
     if (run === shown) draw();
   });
 }
@@ -52,33 +52,36 @@ function draw() {
   $("tree").hidden = $("legend").hidden = !has;
   $("outline").hidden = run.nodes.size === 0;
   $("tree-empty").hidden = has;
-  const left = has ? tree.draw(run) : 0;
+  const left = has ? attempt(() => tree.draw(run), () => null) : 0;
   $("tree-box").classList.toggle("running", run.isRunning);
-  const told = [run.nodes.size ? plural(run.nodes.size, "step") : null, left ? `${left} of them not drawn` : null, run.question && `“${line(run.question, 48)}”`];
+  const told = [run.nodes.size ? plural(run.nodes.size, "step") : null, left === null ? "they cannot be drawn" : left ? `${left} of them not drawn` : null, run.question && `“${line(run.question, 48)}”`];
   $("tree-count").textContent = told.filter(Boolean).join(" · ");
-  panels.show("plan", run.plan ? panels.plan(run.plan) : null);
-  panels.show("cost", run.account ? panels.cost(run.account) : null);
-  if (tree.selected !== null && run.nodes.has(tree.selected)) panels.show("node", panels.step(run.nodes.get(tree.selected)));
+  panels.show("plan", run.plan && (() => panels.plan(run.plan)));
+  panels.show("cost", run.account && (() => panels.cost(run.account)));
+  if (tree.selected !== null && run.nodes.has(tree.selected)) panels.show("node", () => panels.step(run.nodes.get(tree.selected)));
   if ($("outline").open) outline();
 }
 
-const outline = () => $("outline-body").replaceChildren(panels.outline(shown, (id) => tree.select(id)));
+const outline = () => $("outline-body").replaceChildren(attempt(() => panels.outline(shown, (key) => tree.select(key)), problem));
 
 async function ask() {
   const question = $("question").value.trim();
-  if (!question || abort) return;
+  if (abort) return;
+  if (!question) {
+    $("question").value = "";
+    $("question").reportValidity();
+    return;
+  }
   const run = new Run(question, controls.strategy);
   run.model = $("model").value || "model";
   let body;
   try {
     body = controls.body(conversation.messages(question));
   } catch (error) {
-    $("settings").open = true;
-    error.field?.focus();
     announcer.say(error.message);
-    error.field?.setCustomValidity(error.message);
-    error.field?.reportValidity();
-    error.field?.addEventListener("input", () => error.field.setCustomValidity(""), { once: true });
+    if (!error.field) return conversation.complain(error);
+    $("settings").open = true;
+    error.field.focus();
     return;
   }
   conversation.add(run);
@@ -106,7 +109,7 @@ async function follow(run, body) {
     run.state = "completed";
     run.seconds = (performance.now() - run.started) / 1000;
     if (run.account) announcer.say(summary(run));
-    if (run === shown && run.winner) requestAnimationFrame(() => requestAnimationFrame(() => tree.show(run.winner?.id)));
+    if (run === shown && run.winner) requestAnimationFrame(() => requestAnimationFrame(() => tree.show(run.winner?.key)));
   } catch (error) {
     if (error.name === "AbortError") {
       run.state = "cancelled";
@@ -140,8 +143,10 @@ async function loadModels() {
   try {
     controls.setModels((await call("v1/models")).data);
     $("key-form").hidden = true;
+    conversation.settle();
   } catch (error) {
     announcer.say(error.message);
+    if (error.status !== 401 || keyOf("api")) conversation.complain(error);
     refused(error);
   }
 }

@@ -1,8 +1,11 @@
 // A model's words as Markdown, without HTML: marked only reads, and what it has read becomes elements one by one. What it takes for HTML is
-// shown as the text that it is, links lead to web pages only, and images are links.
+// shown as the text that it is, links lead to web pages only, and images are links. What is too much for that is shown as it was written.
 
 import { Marked } from "./vendor/marked/marked.esm.js";
 import { el } from "./dom.js";
+
+const LONGEST = 20_000; // characters: an answer is read anew with each frame in which it grows
+const DEEPEST = 24; // quotes in quotes, lists in lists
 
 const OPENS = /^$|[\s("'[{>:]$/;
 
@@ -50,7 +53,20 @@ const INLINES = {
 };
 
 /** Elements for a text. */
-export const render = (text) => blocks(marked.lexer(text));
+export function render(text) {
+  if (text.length <= LONGEST) {
+    try {
+      const tokens = marked.lexer(text);
+      if (depth(tokens) <= DEEPEST) return blocks(tokens);
+    } catch {
+      // Of what is nested thousands deep, marked's stack overflows.
+    }
+  }
+  return [el("p", { class: "plain" }, text)];
+}
+
+const inside = (token) => token.tokens ?? token.items ?? [];
+const depth = (tokens) => 1 + tokens.reduce((deepest, token) => Math.max(deepest, inside(token).length && depth(inside(token))), 0);
 
 const blocks = (tokens) => tokens.map((token) => (BLOCKS[token.type] ?? INLINES[token.type] ?? raw)(token)).filter((one) => one !== null);
 const inlines = (tokens) => tokens.map((token) => (INLINES[token.type] ?? raw)(token));

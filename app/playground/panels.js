@@ -1,13 +1,13 @@
 // What is told beside the tree: one step, the plan with its reason, what it all cost, and the tree as a list.
 
-import { $, el, facts } from "./dom.js";
+import { $, attempt, el, facts, problem } from "./dom.js";
 import { count, flops, plural, ratio, seconds, share, value } from "./format.js";
 import { MARKS, STATES, inWords } from "./run.js";
 
-/** Put content into a panel, or hide the panel. */
-export function show(id, content) {
-  $(id).hidden = content === null;
-  $(id).querySelector(".body").replaceChildren(...(content ?? []));
+/** Put into a panel what `make` makes, or hide the panel. */
+export function show(id, make) {
+  $(id).hidden = make === null;
+  $(id).querySelector(".body").replaceChildren(...(make ? attempt(make, (error) => [problem(error)]) : []));
 }
 
 /** All that is known of a step. */
@@ -25,6 +25,7 @@ export function step(node) {
       ["Time", `${seconds(node.seconds)}, begun after ${seconds(node.started)}`],
       ["Ended by", node.finish_reason],
       ["Number", `${node.id}${node.parent === null ? "" : `, after ${node.parent}`}`],
+      ["Prompt", node.prompt || null],
     ]),
   ];
 }
@@ -111,6 +112,6 @@ function against(spent) {
 export function outline(run, onSelect) {
   const list = (items) =>
     el("ul", {}, items.map(({ node, children }) =>
-      el("li", {}, el("button", { type: "button", class: "quiet", onclick: () => onSelect(node.id) }, inWords(node)), children.length ? list(children) : null)));
+      el("li", {}, el("button", { type: "button", class: "quiet", onclick: () => onSelect(node.key) }, inWords(node)), children.length ? list(children) : null)));
   return list(run.root.children);
 }

@@ -27,9 +27,12 @@ export class Run {
     }
   }
 
-  /** New nodes, and those that have changed. */
+  /** New nodes, and those that have changed. Their numbers begin anew with each prompt of a request: here each has a key of its own. */
   takeNodes(nodes) {
-    for (const node of nodes) this.nodes.set(node.id, node);
+    for (const node of nodes) {
+      const key = keyOf(node.prompt, node.id);
+      this.nodes.set(key, { ...node, key, above: node.parent === null ? null : keyOf(node.prompt, node.parent) });
+    }
   }
 
   get isRunning() {
@@ -45,24 +48,27 @@ export class Run {
     return Boolean(this.plan && "step_tokens" in this.plan.plan.parameters);
   }
 
-  /** Ids from the winner up to the prompt. */
+  /** Keys from the winners, of which each prompt has its own, up to the prompt. */
   get winningPath() {
     const path = new Set();
-    for (let node = this.winner; node && !path.has(node.id); node = this.nodes.get(node.parent)) path.add(node.id);
+    for (const winner of this.nodes.values()) {
+      if (winner.state !== "chosen") continue;
+      for (let node = winner; node && !path.has(node.key); node = this.nodes.get(node.above)) path.add(node.key);
+    }
     return path;
   }
 
-  /** The tree, as `{node, children}` beneath a root that stands for the prompt. What hangs on an unknown node hangs on the root. */
+  /** The tree, as `{node, children}` beneath a root that stands for the prompts. What hangs on an unknown node hangs on the root. */
   get root() {
-    const items = new Map([...this.nodes.values()].map((node) => [node.id, { node, children: [] }]));
+    const nodes = [...this.nodes.values()].sort((a, b) => a.prompt - b.prompt || a.id - b.id);
+    const items = new Map(nodes.map((node) => [node.key, { node, children: [] }]));
     const root = { node: null, children: [] };
-    for (const id of [...items.keys()].sort((a, b) => a - b)) {
-      const item = items.get(id);
-      (items.get(item.node.parent) ?? root).children.push(item);
-    }
+    for (const item of items.values()) (items.get(item.node.above) ?? root).children.push(item);
     return root;
   }
 }
+
+const keyOf = (prompt, id) => `${prompt}.${id}`;
 
 /** A node in words: what a screen reader says of it, and the list. */
 export function inWords(node) {

@@ -1,7 +1,7 @@
 // Past runs: the server keeps what its last requests did, this tab remembers what it asked.
 
 import { call } from "./api.js";
-import { $, el } from "./dom.js";
+import { $, el, problem } from "./dom.js";
 import { flops, plural } from "./format.js";
 
 const KEY = "ponder.questions";
@@ -52,5 +52,3 @@ function row(trace, question, onOpen, body) {
     el("time", { datetime: when.toISOString() }, when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })),
     el("span", { class: "hint" }, told.filter(Boolean).join(" · "))));
 }
-
-export const problem = (error) => el("p", { class: "notice error", role: "alert" }, error.message);

@@ -29,7 +29,7 @@ export class TreeView {
 
   clear() {
     this.items = new Map();
-    this.unfolded = new Set(); // ids of parents whose duplicates are shown one by one
+    this.unfolded = new Set(); // keys of parents whose duplicates are shown one by one
     this.selected = null;
     this.isFollowing = true;
     this.scale = 1;
@@ -56,7 +56,7 @@ export class TreeView {
     tree.each((at) => {
       if (!at.data.node) return;
       const target = { x: ROOT_WIDTH + (at.depth - 1) * this.column, y: at.x - top + ROW / 2 + 6 };
-      seen.add(at.data.node.id);
+      seen.add(at.data.node.key);
       this.#place(at, target, path);
     });
     for (const [id, item] of this.items) if (!seen.has(id)) this.#drop(id, item);
@@ -68,19 +68,19 @@ export class TreeView {
 
   #place(at, target, path) {
     const node = at.data.node;
-    let item = this.items.get(node.id);
+    let item = this.items.get(node.key);
     if (!item) {
-      const parent = this.items.get(at.parent.data.node?.id);
+      const parent = this.items.get(at.parent.data.node?.key);
       const from = parent ? { x: parent.x + 20, y: parent.y } : { x: this.origin.x, y: this.origin.y };
       item = { ...from, card: card(), edge: svg("path", { role: "none" }) };
-      item.card.addEventListener("click", () => this.select(node.id, { focus: true, unfold: true }));
-      this.items.set(node.id, item);
+      item.card.addEventListener("click", () => this.select(node.key, { focus: true, unfold: true }));
+      this.items.set(node.key, item);
       this.cards.append(item.card);
       this.edges.append(item.edge);
     }
     const siblings = at.parent.children;
-    Object.assign(item, { target, node, at, parent: at.parent.data.node?.id ?? null, from: { x: item.x, y: item.y } });
-    const isBest = path.has(node.id);
+    Object.assign(item, { target, node, at, parent: at.parent.data.node?.key ?? null, from: { x: item.x, y: item.y } });
+    const isBest = path.has(node.key);
     const isThinking = this.run.isRunning && node.state === "open" && !at.children;
     item.edge.setAttribute("class", isBest ? "best" : node.state);
     item.card.setAttribute("class", `card ${node.state}${isBest ? " best" : ""}${isThinking ? " thinking" : ""}`);
@@ -89,7 +89,7 @@ export class TreeView {
     item.card.setAttribute("aria-setsize", siblings.length);
     const { more } = at.data;
     item.card.setAttribute("aria-label", inWords(node) + (more ? `, and ${more} more that were said before: Enter shows them` : ""));
-    item.card.setAttribute("aria-selected", String(this.selected === node.id));
+    item.card.setAttribute("aria-selected", String(this.selected === node.key));
     if (item.told !== node || item.width !== this.column || item.more !== more) letter(item.card, node, this.column - GAP, more);
     Object.assign(item, { told: node, width: this.column, more });
   }
@@ -168,7 +168,7 @@ export class TreeView {
   /** One item takes part in the order of Tab: the selected one, else the winner, else the first. */
   #arrangeFocus() {
     const ids = [...this.items.keys()];
-    const active = [this.selected, this.run?.winner?.id, ids[0]].find((id) => this.items.has(id));
+    const active = [this.selected, this.run?.winner?.key, ids[0]].find((id) => this.items.has(id));
     for (const [id, item] of this.items) item.card.setAttribute("tabindex", id === active ? "0" : "-1");
   }
 
@@ -190,6 +190,6 @@ export class TreeView {
     if (!move) return;
     event.preventDefault();
     const next = move();
-    if (next) this.select(next.data.node.id, { focus: true, unfold: next === at });
+    if (next) this.select(next.data.node.key, { focus: true, unfold: next === at });
   }
 }

@@ -1,12 +1,10 @@
 """A real browser before a real server over the scripted engine."""
 
 import asyncio
-import os
-import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -14,9 +12,11 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from app.engine.base import Branch, Output
 from app.engine.scripted import Script, ScriptedEngine, cycle
 from app.main import create_app
 from app.settings import Settings
+from tests.tools import tool
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
@@ -37,6 +37,24 @@ def story(text: str, serial: int) -> str:
     return lines[min(said.count("\n"), 3)][serial % 3]
 
 
+class Stalling(ScriptedEngine):
+    """Its first wave answers at once; the steps after it do not end before they are halted."""
+
+    def generate(self, branch: Branch) -> AsyncIterator[Output]:
+        if len(branch.prefix) > len(branch.prompt.token_ids):
+            self._seconds_per_token = 30.0
+        return super().generate(branch)
+
+
+class Dying(ScriptedEngine):
+    """Its first wave answers at once; then it is dead."""
+
+    def generate(self, branch: Branch) -> AsyncIterator[Output]:
+        if len(branch.prefix) > len(branch.prompt.token_ids):
+            self.die()
+        return super().generate(branch)
+
+
 class Site:
     """A server in a thread of its own."""
 
@@ -49,11 +67,17 @@ Serve = Callable[..., AbstractContextManager[Site]]
 
 @pytest.fixture
 def site(tmp_path: Path) -> Serve:
-    """`with site(script, seconds_per_token=…, some_setting=…) as served`."""
+    """`with site(script, kind=…, seconds_per_token=…, some_setting=…) as served`."""
 
     @contextmanager
-    def served(script: Script | list[str] = story, *, seconds_per_token: float = 0.0, **settings: object) -> Iterator[Site]:
-        engine = ScriptedEngine(cycle(script) if isinstance(script, list) else script, seconds_per_token=seconds_per_token)
+    def served(
+        script: Script | list[str] = story,
+        *,
+        kind: type[ScriptedEngine] = ScriptedEngine,
+        seconds_per_token: float = 0.0,
+        **settings: object,
+    ) -> Iterator[Site]:
+        engine = kind(cycle(script) if isinstance(script, list) else script, seconds_per_token=seconds_per_token)
         usual = {"adapter_dir": tmp_path / "adapters", "policy_dir": tmp_path / "policies", "shipped_adapters": False}
         app = create_app(Settings(**{**usual, **settings}), engine)
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -73,9 +97,7 @@ def site(tmp_path: Path) -> Serve:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium. For one module at a time: playwright's loop runs in this thread, and other tests want to run theirs."""
-    path = shutil.which("chromium")
-    if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no chromium: run `make tools`")
+    path = tool("chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser

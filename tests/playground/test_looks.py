@@ -13,6 +13,8 @@ import pytest
 from PIL import Image, ImageChops
 from playwright.sync_api import Page, expect
 
+from tests.playground.conftest import Dying, Stalling
+
 STATES = Path(__file__).parent / "states"
 AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
 PHONE = {"width": 360, "height": 740}
@@ -44,6 +46,20 @@ def running(page: Page) -> None:
     expect(page.locator("#plan")).to_be_visible()
     expect(page.locator("#cancel")).to_be_visible()
     page.evaluate("scrollTo(0, 0)")
+
+
+def growing(page: Page) -> None:
+    running(page)
+    expect(page.locator("[role=treeitem]")).to_have_count(FIRST_WAVE)
+    expect(page.locator("[role=treeitem].thinking")).not_to_have_count(0)
+    page.wait_for_timeout(500)
+
+
+def failed(page: Page) -> None:
+    page.click("#send")
+    expect(page.locator("article.model [role=alert]")).to_contain_text("engine died")
+    expect(page.locator("[role=treeitem]")).not_to_have_count(0)
+    page.evaluate("scrollTo(0, 0); document.activeElement.blur()")
 
 
 def refused(page: Page) -> None:
@@ -81,17 +97,20 @@ def read_as_list(page: Page) -> None:
     page.click("#outline summary")
 
 
+FIRST_WAVE = 4
+"""Cards of it: eight steps, of which some say the same."""
 SLOW = {"seconds_per_token": 30.0}
 CASES: dict[str, tuple[Callable[[Page], None], dict, dict]] = {
     "start": (nothing, {}, {}),
     "start-dark": (nothing, {}, {"color_scheme": "dark"}),
     "start-phone": (nothing, {}, {"viewport": PHONE}),
-    "running": (running, SLOW, {}),
+    "running": (growing, {"kind": Stalling}, {}),
     "answered": (answered, {}, {}),
     "answered-dark": (answered, {}, {"color_scheme": "dark"}),
     "answered-phone": (answered, {}, {"viewport": PHONE, "has_touch": True}),
     "list": (read_as_list, {}, {}),
     "cancelled": (cancelled, SLOW, {}),
+    "failed": (failed, {"kind": Dying}, {}),
     "refused": (refused, {}, {}),
     "settings": (settings, {}, {}),
     "settings-phone": (settings, {}, {"viewport": PHONE}),

@@ -1,19 +1,16 @@
 """The newcomer's first minute: the page in a real browser, before real vLLM with the embedded model and its adapter."""
 
-import os
-import shutil
-
 import pytest
 from playwright.sync_api import expect, sync_playwright
+
+from tests.tools import tool
 
 pytestmark = pytest.mark.vllm
 
 
 def test_the_example_grows_a_tree(server) -> None:
     """Nothing is typed: one button, steps that come while it runs, a winner, and an account in FLOPs."""
-    path = shutil.which("chromium")
-    if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no chromium: run `make tools`")
+    path = tool("chromium")
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=path, args=["--no-sandbox"]) as browser:
         page = browser.new_page()
         page.set_default_timeout(120_000)
