@@ -142,7 +142,7 @@ class Service:
                     ask.id, name, strategy.name, bin=plan.bin, difficulty=plan.difficulty, adapter=labels.adapter,
                     otel_trace_id=span.trace_id,
                 )  # fmt: skip
-                planned = Planned(_source(ask, plan), plan.bin, ask.effort.value)
+                planned = Planned(_source(ask, plan), str(plan.bin), ask.effort.value)
                 with self.metrics.request(labels, planned, meter, trace), self.traces.recorded(caller.key, trace):
                     yield Session(
                         engine=self.engine, admission=self.admission, ask=ask, caller=caller, plan=plan,

@@ -41,7 +41,7 @@ BOUNDS: Mapping[str, Sequence[float]] = {
 
 def run(*, is_quick: bool) -> Table:
     """Mixed traffic on the embedded model and its adapter, eight requests at a time."""
-    seen = asyncio.run(_measure(len(MIX) * (2 if is_quick else 24)))
+    seen = asyncio.run(_measure(len(MIX) * (2 if is_quick else 12)))
     table = Table("buckets", f"Quantiles by bucket and by value, of {len(seen['total, s'])} requests of seven kinds")
     for name, values in seen.items():
         row: dict[str, Any] = {"what": name, "requests": len(values)}

@@ -64,5 +64,5 @@ def book(metrics: Metrics, labels: Labels, number: int, draw: random.Random) -> 
         meter.flops[kind] = 10**10
     meter.branches["drawn"] = 8
     bin_number = draw.randrange(6)
-    with metrics.request(labels, Planned("policy", bin_number, "medium"), meter, Trace(str(number), "m", labels.strategy)):
+    with metrics.request(labels, Planned("policy", str(bin_number), "medium"), meter, Trace(str(number), "m", labels.strategy)):
         metrics.show(labels, Seen(before=0.4, after=0.3, bin=bin_number, agreement=0.5, is_right=True))

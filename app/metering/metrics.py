@@ -32,12 +32,12 @@ class Planned:
 
     Attributes:
         source: `caller`, `policy` (calibrated) or `prior`.
-        bin: of the difficulty, 0 where nothing was measured.
+        bin: of the difficulty, "0" where nothing was measured.
 
     """
 
     source: str
-    bin: int
+    bin: str
     effort: str
 
 
@@ -104,19 +104,20 @@ class Metrics:
 
     def request(self, labels: Labels, planned: Planned, meter: Meter, trace: Trace) -> "_Counted":
         """Count, when the block ends, one request: everything on its meter and the tree that it grew, however it ends."""
-        self._plans.labels(labels.strategy, labels.model, str(planned.bin), planned.effort, planned.source).inc()
+        self._plans.labels(labels.strategy, labels.model, planned.bin, planned.effort, planned.source).inc()
         return _Counted(self, labels, meter, trace)
 
     def begin(self, labels: Labels, meter: Meter) -> Labels:
         """A request runs from now on; what it is counted by."""
-        labels = labels._replace(adapter=self.adapters.label(labels.adapter))
+        if labels.adapter:
+            labels = labels._replace(adapter=self.adapters.label(labels.adapter))
         self._running[meter] = labels
         return labels
 
     def end(self, labels: Labels, meter: Meter, trace: Trace, outcome: str) -> None:
         """It has ended."""
         del self._running[meter]
-        if labels.adapter != self.adapters.label(labels.adapter):  # it has gone in the meantime
+        if labels.adapter and labels.adapter != self.adapters.label(labels.adapter):  # it has gone in the meantime
             labels = labels._replace(adapter=OTHER)
         self._series.book(labels, meter, trace, outcome, time.monotonic() - meter.started)
 

@@ -40,7 +40,7 @@ def spend(metrics: Metrics, strategy: str, flops: int) -> None:
     """A request that costs so much."""
     meter = Meter(MODEL, Budget())
     meter.flops["decode"] = flops
-    with metrics.request(Labels(strategy, "m"), Planned("caller", 0, "low"), meter, Trace("id", "m", strategy)):
+    with metrics.request(Labels(strategy, "m"), Planned("caller", "0", "low"), meter, Trace("id", "m", strategy)):
         pass
 
 
@@ -96,7 +96,7 @@ def test_a_long_request_gets_what_it_burnt_before_it_was_booked_and_an_idle_serv
     energy = Energy([Fixed()], metrics)
     energy.take([50.0])  # nothing runs
     meter = Meter(MODEL, Budget())
-    with metrics.request(Labels("mcts", "m"), Planned("caller", 0, "low"), meter, Trace("id", "m", "mcts")):
+    with metrics.request(Labels("mcts", "m"), Planned("caller", "0", "low"), meter, Trace("id", "m", "mcts")):
         energy.take([3.0])
         energy.take([4.0])
         meter.flops["decode"] = 10
@@ -109,7 +109,7 @@ def test_a_long_search_beside_short_requests_gets_its_share() -> None:
     metrics = Metrics()
     energy = Energy([Fixed()], metrics)
     meter = Meter(MODEL, Budget())
-    with metrics.request(Labels("mcts", "m"), Planned("caller", 0, "low"), meter, Trace("id", "m", "mcts")):
+    with metrics.request(Labels("mcts", "m"), Planned("caller", "0", "low"), meter, Trace("id", "m", "mcts")):
         for _ in range(3):
             meter.flops["decode"] += 90
             spend(metrics, "direct", 10)
