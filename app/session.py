@@ -71,8 +71,7 @@ class Session:
         lengths = [len(candidate.token_ids) for candidate in candidates if candidate.is_complete]
         self.pace.observe(self.ticket.width, self.meter.generated_tokens, self.meter.seconds["search"], lengths)
         outcome = Outcome(results, _worst([result.stop_reason for result in results]))
-        base = self.engine.card.architecture
-        model = base if self.lease is None else base.with_lora(self.lease.version.parameters)
+        model = self.engine.card.architecture_with(None if self.lease is None else self.lease.version)
         # A rule has no plan but to go on while that is worth it, so that none of it is ever left.
         compare(self.meter, model, self.tasks, results, None if self.plan.rule else self.strategy.forecast)
         if self.span.is_recording:

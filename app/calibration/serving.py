@@ -43,14 +43,11 @@ async def serving(options: CalibrateOptions, engine_of: EngineOf) -> AsyncIterat
 
 
 def _how(options: CalibrateOptions, service: Service) -> How:
-    architecture, version = service.engine.card.architecture, None
-    if options.adapter is not None and service.adapters is not None:
-        found = service.adapters.find(Ref(ANSWERS))
-        architecture, version = architecture.with_lora(found.parameters), found.version
+    found = None if options.adapter is None or service.adapters is None else service.adapters.find(Ref(ANSWERS))
     return How(
         model=Path(options.model).name,
-        adapter=version,
-        architecture=asdict(architecture),
+        adapter=None if found is None else found.version,
+        architecture=asdict(service.engine.card.architecture_with(found)),
         samples=options.samples,
         temperature=options.temperature,
         max_tokens=options.max_tokens,

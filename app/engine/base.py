@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from adapters.ports import AdapterHost, EngineAdapter
+from adapters.version import Version
 from app.metering.flops import Architecture
 from strategies.base import TokenLogprob
 
@@ -31,6 +32,10 @@ class ModelCard:
     max_adapter_rank: int = 0
     end_tokens: frozenset[int] = frozenset()
     peak_flops: float | None = None
+
+    def architecture_with(self, version: Version | None) -> Architecture:
+        """What computes an answer: the model with that version of an adapter, or alone."""
+        return self.architecture if version is None else self.architecture.with_lora(version.parameters)
 
 
 @dataclass(frozen=True, slots=True)

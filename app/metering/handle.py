@@ -85,9 +85,8 @@ class MeteredModel:
         self._run_on(lease)
 
     def _run_on(self, lease: Lease | None) -> None:
-        base = self._engine.card.architecture
         self._adapter = None if lease is None else lease.adapter
-        self._architecture = base if lease is None else base.with_lora(lease.version.parameters)
+        self._architecture = self._engine.card.architecture_with(None if lease is None else lease.version)
         self._inquiry = None if lease is None else _inquiry(lease.version)
         salts = [self._caller_salt, lease and lease.cache_salt]
         self._cache_salt = ":".join(salt for salt in salts if salt) or None

@@ -59,7 +59,7 @@ class Metrics:
         )  # fmt: skip
         self.drift = DriftMetrics(self.page)
         self.adapters = AdapterMetrics(self.page, self.forget_adapter)
-        self.page.gauge("requests_in_flight", "Requests admitted and not ended.", lambda: len(self._running))
+        self.page.gauge("requests_in_flight", "Requests admitted and not ended.", lambda: self.num_in_flight)
         for reason in REASONS:
             self._rejections.labels(reason)  # 0 is a value, too: rates begin with it
 

@@ -54,13 +54,10 @@ class Planner:
         """Why a policy is not for what answers."""
         if file.model not in {self._card.name, self._base}:
             return f"it was made for the model {file.model[:100]}"
-        version, architecture = None, self._card.architecture
-        if adapter is not None and self._adapters is not None:
-            found = self._adapters.find(adapter)
-            version, architecture = found.version, architecture.with_lora(found.parameters)
-        if version != file.adapter:
+        found = None if adapter is None or self._adapters is None else self._adapters.find(adapter)
+        if (None if found is None else found.version) != file.adapter:
             return f"it was made for {'no adapter' if file.adapter is None else f'version {file.adapter[:8]} of the adapter'}"
-        if file.architecture != asdict(architecture):
+        if file.architecture != asdict(self._card.architecture_with(found)):
             return "it was made for another model of the same name"
         return None
 
