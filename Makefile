@@ -34,7 +34,7 @@ lint: env ## Format, lint, types, architecture, documents, Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m app.docs --check
+	$(BIN)/python -m scripts.generate_docs --check
 	$(BIN)/python deploy/grafana/generate.py --check
 	$(BIN)/hadolint Dockerfile
 
@@ -43,7 +43,7 @@ check: lint test ## Everything that must hold
 format: env ## Format, and write the dashboards and the generated parts of the documents
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(BIN)/python -m app.docs
+	$(BIN)/python -m scripts.generate_docs
 	$(BIN)/python deploy/grafana/generate.py
 
 adapters: env-bench ## Train again what is shipped for the embedded model; hours, goes on where it was stopped

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adapters.config import CONFIG_FILE, AdapterConfig, read_config
 from adapters.errors import AdapterRefused
-from adapters.notes import NOTES_FILE, Inquiry, Notes, read_notes
+from adapters.verifier_prompt import NOTES_FILE, Notes, VerifierPrompt, read_notes
 from adapters.weights import WEIGHTS_FILE, BaseModel, Weights, read_weights
 
 _WITH_NOTES = b"\xff" * 8
@@ -22,7 +22,7 @@ class Content:
     notes: Notes | None
 
     @property
-    def inquiry(self) -> Inquiry | None:
+    def inquiry(self) -> VerifierPrompt | None:
         """How it is asked for a verdict, None when it does not say."""
         return None if self.notes is None else self.notes.inquiry
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from adapters.errors import AdapterLost, UnknownAdapter
-from adapters.version import Version
+from adapters.version import AdapterVersion
 
 NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,64}")
 MIN_PREFIX = 8
@@ -12,14 +12,14 @@ MIN_PREFIX = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Ref:
+class AdapterRef:
     """A name, and the beginning of a version's hash where the caller pins one."""
 
     name: str
     pin: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> "Ref":
+    def parse(cls, text: str) -> "AdapterRef":
         """`name` or `name:sha8`; raises `UnknownAdapter` for anything else."""
         name, colon, pin = text.partition(":")
         if not NAME.fullmatch(name) or (colon and not re.fullmatch(rf"[0-9a-f]{{{MIN_PREFIX},64}}", pin)):
@@ -41,11 +41,11 @@ class Adapter:
     """
 
     name: str
-    versions: dict[str, Version] = field(default_factory=dict)
-    current: Version | None = None
+    versions: dict[str, AdapterVersion] = field(default_factory=dict)
+    current: AdapterVersion | None = None
     unusable: dict[str, str] = field(default_factory=dict)
 
-    def find(self, ref: Ref) -> Version:
+    def find(self, ref: AdapterRef) -> AdapterVersion:
         """The version that `ref` means; raises `UnknownAdapter`."""
         if ref.pin is None:
             if self.current is None:
@@ -56,7 +56,7 @@ class Adapter:
             raise UnknownAdapter(f"The adapter `{ref.name}` has no version {ref.pin}.", parameter="version")
         return found[0]
 
-    def usable(self, ref: Ref) -> Version:
+    def usable(self, ref: AdapterRef) -> AdapterVersion:
         """The same, or `AdapterLost`."""
         version = self.find(ref)
         if (why := self.unusable.get(version.version)) is not None:

@@ -13,19 +13,19 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from adapters.errors import AdapterConflict, AdapterError, AdapterFailed, AdapterLost, AdapterRefused, UnknownAdapter
-from adapters.intake import Fill
-from adapters.names import NAME, Adapter, Ref
+from adapters.names import NAME, Adapter, AdapterRef
 from adapters.ports import AdapterHost, Observer
 from adapters.residency import Lease, Residency, Resident
-from adapters.store import GONE, Store
-from adapters.version import Version
+from adapters.store import GONE, AdapterStore
+from adapters.upload import Fill
+from adapters.version import AdapterVersion
 
 logger = logging.getLogger("ponder.adapters")
 
 LOST_CHECK_S = 1.0
 
 
-class Registry:
+class AdapterRegistry:
     """All adapters of one server.
 
     Args:
@@ -40,7 +40,7 @@ class Registry:
 
     def __init__(
         self,
-        store: Store,
+        store: AdapterStore,
         host: AdapterHost,
         *,
         slots: int,
@@ -82,7 +82,7 @@ class Registry:
         served = [adapter for adapter in self.adapters() if adapter.current and adapter.current.version not in adapter.unusable]
         for adapter in served[: self._residency.slots]:
             try:
-                async with self.lease([Ref(adapter.name)]):
+                async with self.lease([AdapterRef(adapter.name)]):
                     pass
             except AdapterError as error:
                 logger.warning("adapter %s: %s", adapter.name, error)
@@ -110,29 +110,31 @@ class Registry:
         """Versions that the engine holds, by its own count."""
         return len(await self._host.loaded_adapters())
 
-    def resident(self, version: Version) -> Resident | None:
+    def resident(self, version: AdapterVersion) -> Resident | None:
         """The version in the engine, None when it is not there."""
         return self._residency.resident(version)
 
-    def find(self, ref: Ref) -> Version:
+    def find(self, ref: AdapterRef) -> AdapterVersion:
         """What `ref` stands for at this moment; raises `UnknownAdapter`."""
         return self.adapter(ref.name).find(ref)
 
-    def _version(self, ref: Ref) -> Version:
+    def _version(self, ref: AdapterRef) -> AdapterVersion:
         return self.adapter(ref.name).usable(ref)
 
-    def lease(self, refs: Sequence[Ref], *, patience: float | None = None) -> AbstractAsyncContextManager[tuple[Lease, ...]]:
+    def lease(
+        self, refs: Sequence[AdapterRef], *, patience: float | None = None
+    ) -> AbstractAsyncContextManager[tuple[Lease, ...]]:
         """Hold the versions of all `refs` for the length of the block; see `Residency.lease`."""
         return self._residency.lease(lambda: [self._version(ref) for ref in refs], patience=patience)
 
     async def add(
         self, name: str, fill: Fill, *, source: str, activate: bool = True, keeps_choice: bool = False
-    ) -> tuple[Version, bool]:
+    ) -> tuple[AdapterVersion, bool]:
         """Take a version in, say whether it is new, and let the name stand for it; all of that or nothing.
 
         Args:
             name: of the adapter.
-            fill: writes the files, see `Store.put`.
+            fill: writes the files, see `AdapterStore.put`.
             source: told in the manifest.
             activate: whether the name shall stand for it.
             keeps_choice: but not when the version is known and the name stands for another one.
@@ -165,21 +167,21 @@ class Registry:
         if name in self._reserved:
             raise AdapterRefused(f"`{name}` is taken: by the base model, or by the server itself.", parameter="name")
 
-    async def activate(self, name: str, pin: str) -> Version:
+    async def activate(self, name: str, pin: str) -> AdapterVersion:
         """Let the name stand for one of its versions."""
         async with self._lock(name):
             adapter = self.adapter(name)
-            version = adapter.usable(Ref(name, pin))
+            version = adapter.usable(AdapterRef(name, pin))
             await self._switch(adapter, version)
         return version
 
-    async def _switch(self, adapter: Adapter, version: Version) -> None:
+    async def _switch(self, adapter: Adapter, version: AdapterVersion) -> None:
         if adapter.current is version:
             self._residency.keep(version)
             return
         self._observer.served(adapter.name)
         try:
-            async with self.lease([Ref(adapter.name, version.version)]) as (lease,):
+            async with self.lease([AdapterRef(adapter.name, version.version)]) as (lease,):
                 await self._probe(version, lease)
                 await asyncio.to_thread(self._store.set_current, adapter.name, version)
                 old, adapter.current = adapter.current, version
@@ -192,7 +194,7 @@ class Registry:
         self._observer.swapped(adapter.name)
         logger.info("adapter %s is now %s", adapter.name, version.id)
 
-    async def _probe(self, version: Version, lease: Lease) -> None:
+    async def _probe(self, version: AdapterVersion, lease: Lease) -> None:
         try:
             await self._host.probe_adapter(lease.adapter)
         except AdapterFailed:
@@ -210,7 +212,7 @@ class Registry:
             self._residency.retire(old)
             self._observer.removed(name)
 
-    async def remove(self, ref: Ref) -> None:
+    async def remove(self, ref: AdapterRef) -> None:
         """Delete an adapter, or one version that it does not stand for. What runs on it runs to its end."""
         async with self._lock(ref.name):
             adapter = self.adapter(ref.name)
@@ -228,7 +230,7 @@ class Registry:
                 self._residency.retire(version)
             await asyncio.to_thread(self._store.remove, ref.name)
 
-    async def _drop(self, adapter: Adapter, version: Version) -> None:
+    async def _drop(self, adapter: Adapter, version: AdapterVersion) -> None:
         adapter.versions.pop(version.version, None)
         if not adapter.versions:
             self._adapters.pop(adapter.name, None)
@@ -239,14 +241,14 @@ class Registry:
         """One change of a name at a time; requests never take it."""
         return self._locks.setdefault(name, asyncio.Lock())
 
-    async def _locate(self, version: Version) -> Path:
+    async def _locate(self, version: AdapterVersion) -> Path:
         """Read the version once more before the engine does: what was changed or taken away is told as that, and never loaded."""
         if (why := await asyncio.to_thread(self._store.check, version)) is not None:
             self._lose(version, why)
             raise AdapterLost(f"The adapter version `{version.id}` is lost: {why}.", parameter="model")
         return self._store.path(version)
 
-    def _lose(self, version: Version, why: str) -> None:
+    def _lose(self, version: AdapterVersion, why: str) -> None:
         if (adapter := self._adapters.get(version.name)) and version.version in adapter.versions:
             logger.error("adapter version %s is lost: %s", version.id, why)
             adapter.unusable[version.version] = why

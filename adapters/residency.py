@@ -20,7 +20,7 @@ from pathlib import Path
 
 from adapters.errors import AdapterRefused, NoSlot
 from adapters.ports import AdapterHost, EngineAdapter, Observer
-from adapters.version import Version
+from adapters.version import AdapterVersion
 
 logger = logging.getLogger("ponder.adapters")
 
@@ -37,7 +37,7 @@ class State(StrEnum):
 class Resident:
     """A version in the engine. `is_retired`: leaves as soon as nobody runs on it."""
 
-    version: Version
+    version: AdapterVersion
     adapter: EngineAdapter
     state: State = State.LOADING
     leases: int = 0
@@ -52,7 +52,7 @@ class Lease:
     `cache_salt` separates its cached prefixes from those of every other version, also where the engine would not.
     """
 
-    version: Version
+    version: AdapterVersion
     adapter: EngineAdapter
 
     @property
@@ -65,7 +65,7 @@ class Lease:
 class _Turn:
     """Somebody who waits. `wanted` is asked again each time, so that a name means what it means when the turn comes."""
 
-    wanted: Callable[[], Sequence[Version]]
+    wanted: Callable[[], Sequence[AdapterVersion]]
     granted: asyncio.Future[list[Resident]]
     residents: list[Resident] = field(default_factory=list)
 
@@ -85,7 +85,7 @@ class Residency:
     def __init__(
         self,
         host: AdapterHost,
-        locate: Callable[[Version], Awaitable[Path]],
+        locate: Callable[[AdapterVersion], Awaitable[Path]],
         *,
         slots: int,
         max_wait: float,
@@ -117,13 +117,13 @@ class Residency:
         """What the engine holds, first come first."""
         return list(self._residents.values())
 
-    def resident(self, version: Version) -> Resident | None:
+    def resident(self, version: AdapterVersion) -> Resident | None:
         """The version in the engine, None when it is not there."""
         return self._residents.get(version.key)
 
     @asynccontextmanager
     async def lease(
-        self, wanted: Callable[[], Sequence[Version]], *, patience: float | None = None
+        self, wanted: Callable[[], Sequence[AdapterVersion]], *, patience: float | None = None
     ) -> AsyncIterator[tuple[Lease, ...]]:
         """Hold all `wanted` versions together, for the length of the block.
 
@@ -143,7 +143,7 @@ class Residency:
         finally:
             self._release(residents)
 
-    async def _acquire(self, wanted: Callable[[], Sequence[Version]], patience: float) -> list[Resident]:
+    async def _acquire(self, wanted: Callable[[], Sequence[AdapterVersion]], patience: float) -> list[Resident]:
         turn = _Turn(wanted, asyncio.get_running_loop().create_future())
         self._turns.append(turn)
         self._advance()
@@ -169,13 +169,13 @@ class Residency:
             self._leave_if_retired(resident)
         self._advance()
 
-    def retire(self, version: Version) -> None:
+    def retire(self, version: AdapterVersion) -> None:
         """Let the version leave the engine as soon as nobody runs on it."""
         if (resident := self.resident(version)) is not None:
             resident.is_retired = True
             self._leave_if_retired(resident)
 
-    def keep(self, version: Version) -> None:
+    def keep(self, version: AdapterVersion) -> None:
         """Take a retirement back."""
         if (resident := self.resident(version)) is not None:
             resident.is_retired = False
@@ -192,7 +192,7 @@ class Residency:
         if not self._is_running:
             return
         self._closing = None
-        first: list[Version] | None = None
+        first: list[AdapterVersion] | None = None
         for turn in tuple(self._turns):
             try:
                 versions = self._possible(turn)
@@ -209,7 +209,7 @@ class Residency:
                 first = versions
                 self._make_room(first)
 
-    def _possible(self, turn: _Turn) -> list[Version]:
+    def _possible(self, turn: _Turn) -> list[AdapterVersion]:
         versions = list(turn.wanted())
         if len({version.key for version in versions}) > self.slots:
             message = f"This needs {len(versions)} adapters at the same time, and there are {self.slots} slots."
@@ -230,7 +230,7 @@ class Residency:
         if not turn.granted.done():
             turn.granted.set_exception(error)
 
-    def _make_room(self, versions: list[Version]) -> None:
+    def _make_room(self, versions: list[AdapterVersion]) -> None:
         """Load what is missing of `versions` as far as slots are free, else free one; goes on when that has happened."""
         wanted = {version.key: version for version in versions}
         missing = [version for key, version in wanted.items() if key not in self._residents]
@@ -248,7 +248,7 @@ class Residency:
         elif others:
             self._closing = min(others, key=lambda one: (not one.is_retired, one.adapter.id))
 
-    def _load(self, version: Version) -> None:
+    def _load(self, version: AdapterVersion) -> None:
         serial = next(self._serial)
         adapter = EngineAdapter(f"{version.id}#{serial}", serial, "")
         resident = self._residents[version.key] = Resident(version, adapter)

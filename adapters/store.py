@@ -19,8 +19,8 @@ from adapters.config import CONFIG_FILE
 from adapters.content import digest, read_content
 from adapters.disk import clear, flush, staging
 from adapters.errors import AdapterRefused
-from adapters.notes import NOTES_FILE
-from adapters.version import Shelf, Version
+from adapters.verifier_prompt import NOTES_FILE
+from adapters.version import AdapterVersion, Shelf
 from adapters.weights import WEIGHTS_FILE, BaseModel, check_numbers
 
 MANIFEST_FILE = "manifest.json"
@@ -30,7 +30,7 @@ GONE = "its files are gone"
 CHANGED = "its files have been changed"
 
 
-class Store:
+class AdapterStore:
     """The folder of all adapters.
 
     Args:
@@ -66,11 +66,11 @@ class Store:
             shelves.append(Shelf(folder.name, versions, current if any(v.version == current for v in versions) else None))
         return shelves
 
-    def path(self, version: Version) -> Path:
+    def path(self, version: AdapterVersion) -> Path:
         """Where its files are."""
         return self._root / version.name / version.version
 
-    def is_intact(self, version: Version) -> bool:
+    def is_intact(self, version: AdapterVersion) -> bool:
         """Whether its files are there, by their sizes."""
         small = (CONFIG_FILE,) if version.inquiry is None else (CONFIG_FILE, NOTES_FILE)
         try:
@@ -79,7 +79,7 @@ class Store:
         except OSError:
             return False
 
-    def misfit(self, version: Version) -> str | None:
+    def misfit(self, version: AdapterVersion) -> str | None:
         """Why the version cannot be served, None when it can, as far as its headers tell."""
         try:
             content = read_content(self.path(version), self._base, self._max_rank)
@@ -92,7 +92,7 @@ class Store:
         # The manifest, which is what requests are served by, is not in the hash.
         return None if content.inquiry == version.inquiry else CHANGED
 
-    def check(self, version: Version) -> str | None:
+    def check(self, version: AdapterVersion) -> str | None:
         """The same for what is to be given to the engine: it is read whole, since its content must be what its name says."""
         try:
             if digest(self.path(version), has_notes=version.inquiry is not None) != version.version:
@@ -101,7 +101,7 @@ class Store:
             return GONE
         return self.misfit(version)
 
-    def put(self, name: str, fill: Callable[[Path], None], source: str) -> tuple[Version, bool]:
+    def put(self, name: str, fill: Callable[[Path], None], source: str) -> tuple[AdapterVersion, bool]:
         """Take in a version and say whether it is new; the same content twice is one version.
 
         Args:
@@ -130,7 +130,7 @@ class Store:
             flush(place.parent, self._root)
         return version, True
 
-    def _finish(self, folder: Path, name: str, source: str) -> Version:
+    def _finish(self, folder: Path, name: str, source: str) -> AdapterVersion:
         """Check what came, write what is served, and the manifest."""
         for file in (CONFIG_FILE, WEIGHTS_FILE):
             if not (folder / file).is_file():
@@ -138,7 +138,7 @@ class Store:
         content = read_content(folder, self._base, self._max_rank)
         check_numbers(folder / WEIGHTS_FILE, content.config.scale)
         content.write(folder)
-        version = Version(
+        version = AdapterVersion(
             name=name,
             version=digest(folder, has_notes=content.notes is not None),
             rank=content.config.r,
@@ -158,7 +158,7 @@ class Store:
         flush(*(folder / file for file in (CONFIG_FILE, WEIGHTS_FILE, NOTES_FILE, MANIFEST_FILE)), folder)
         return version
 
-    def set_current(self, name: str, version: Version | None) -> None:
+    def set_current(self, name: str, version: AdapterVersion | None) -> None:
         """What the name stands for from now on; None for nothing."""
         pointer = self._root / name / CURRENT_FILE
         if version is None:
@@ -173,7 +173,7 @@ class Store:
                 self._step("set")
         flush(pointer.parent)
 
-    def remove(self, name: str, version: Version | None = None) -> None:
+    def remove(self, name: str, version: AdapterVersion | None = None) -> None:
         """Remove one version, or all that there is under a name. Nothing of it is found again after the first step."""
         place = self._root / name if version is None else self.path(version)
         with suppress(FileNotFoundError):
@@ -194,10 +194,10 @@ class Store:
             self._step("staged")
             yield folder
 
-    def _read(self, folder: Path) -> Version | None:
+    def _read(self, folder: Path) -> AdapterVersion | None:
         """The manifest of a version, None where there is none that fits its place."""
         try:
-            version = Version.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+            version = AdapterVersion.model_validate_json((folder / MANIFEST_FILE).read_bytes())
         except (OSError, ValidationError):
             return None
         return version if (version.name, version.version) == (folder.parent.name, folder.name) else None

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pydantic import BaseModel as Model
 from pydantic import ConfigDict
 
-from adapters.notes import Inquiry
+from adapters.verifier_prompt import VerifierPrompt
 
 
-class Version(Model):
+class AdapterVersion(Model):
     """The manifest of one version.
 
     Attributes:
@@ -37,7 +37,7 @@ class Version(Model):
     size: int
     created: str
     source: str
-    inquiry: Inquiry | None = None
+    inquiry: VerifierPrompt | None = None
 
     @property
     def id(self) -> str:
@@ -55,5 +55,5 @@ class Shelf:
     """What is on disk under one name."""
 
     name: str
-    versions: tuple[Version, ...]
+    versions: tuple[AdapterVersion, ...]
     current: str | None

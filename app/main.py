@@ -12,29 +12,29 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from adapters import folder
-from adapters.registry import Registry
-from adapters.store import Store
+from adapters import preload as folder
+from adapters.registry import AdapterRegistry
+from adapters.store import AdapterStore
 from adapters.weights import BaseModel
 from app.admission import Admission
 from app.api import adapters, chat, errors, feedback, models, ops, playground, policies, traces
 from app.api.access import Access
 from app.api.middleware import BodyLimit, LocalHost, RequestId
-from app.asks import Limits
 from app.engine.base import Engine
-from app.engine.reward_model import RewardModel
-from app.feedback import Feedback
-from app.metering.adapter_metrics import OTHER
-from app.metering.energy import Energy, find_counters
 from app.metering.meter import Budget
-from app.metering.metrics import Metrics
+from app.request import Limits
+from app.reward_models.client import RewardModel
 from app.routing.policies import Policies
-from app.service import Service
+from app.search_traces import SearchTraces
+from app.serving.feedback import Feedback
+from app.serving.service import Service
 from app.settings import DEFAULT_MODEL, Settings
-from app.traces import Traces
-from app.tracing.spans import Tracer
-from strategies.answers import Equivalence
-from strategies.registry import Tools
+from app.telemetry.adapter_metrics import OTHER
+from app.telemetry.energy import Energy, find_counters
+from app.telemetry.metrics import Metrics
+from app.telemetry.spans import Tracer
+from strategies.answers.reading import Equivalence
+from strategies.registry import StrategyContext
 
 logger = logging.getLogger("ponder")
 
@@ -113,7 +113,7 @@ async def _tracing(settings: Settings, model: str) -> AsyncIterator[Tracer]:
     if settings.otlp_endpoint is None:
         yield Tracer()
         return
-    from app.tracing.otel import OtelTracer  # noqa: PLC0415 - comes with an extra
+    from app.telemetry.otel import OtelTracer  # noqa: PLC0415 - comes with an extra
 
     tracer = OtelTracer(str(settings.otlp_endpoint), settings.trace_sample_ratio, model=model, version=VERSION)
     try:
@@ -151,7 +151,9 @@ def _service(
         max_prompt_chars=settings.max_prompt_chars,
         budget=Budget(settings.max_request_tokens, settings.max_request_flops, settings.max_request_seconds),
     )
-    tools = Tools(equivalence=equivalence, vocab_size=engine.card.architecture.vocab_size, reward_models=reward_models)
+    tools = StrategyContext(
+        equivalence=equivalence, vocab_size=engine.card.architecture.vocab_size, reward_models=reward_models
+    )
     return Service(
         engine,
         limits=limits,
@@ -160,18 +162,18 @@ def _service(
         admission=admission,
         tools=tools,
         metrics=metrics,
-        traces=Traces(settings.max_traces, settings.max_trace_chars),
+        traces=SearchTraces(settings.max_traces, settings.max_trace_chars),
         feedback=Feedback(settings.feedback_path and settings.feedback_path.expanduser(), engine.card.name, metrics),
         adapters=_registry(settings, engine, metrics) if engine.card.adapter_slots else None,
         tracer=tracer,
     )
 
 
-def _registry(settings: Settings, engine: Engine, metrics: Metrics) -> Registry:
+def _registry(settings: Settings, engine: Engine, metrics: Metrics) -> AdapterRegistry:
     card = engine.card
     base = BaseModel(card.name, card.architecture.num_layers, card.architecture.linear_modules)
-    registry = Registry(
-        Store(settings.adapter_dir.expanduser(), base, max_rank=card.max_adapter_rank),
+    registry = AdapterRegistry(
+        AdapterStore(settings.adapter_dir.expanduser(), base, max_rank=card.max_adapter_rank),
         engine,
         slots=card.adapter_slots,
         max_wait=settings.adapter_wait_seconds,
@@ -183,7 +185,7 @@ def _registry(settings: Settings, engine: Engine, metrics: Metrics) -> Registry:
 
 
 @asynccontextmanager
-async def _adapters(settings: Settings, registry: Registry | None) -> AsyncIterator[None]:
+async def _adapters(settings: Settings, registry: AdapterRegistry | None) -> AsyncIterator[None]:
     """Serve the adapters of the store and those of the folder to preload, which is watched if the operator wants it."""
     if registry is None:
         yield

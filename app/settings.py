@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, Field, HttpUrl, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from app.engine.reward_options import RewardModelName, RewardModelOptions, plain_url
+from app.reward_models.options import RewardModelName, RewardModelOptions, plain_url
 
 DEFAULT_MODEL = "smollm2-135m"
 

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 
 from adapters.weights import BaseModel
-from app.engine.default_model import ensure_default_model
-from app.metering.flops import Architecture
+from app.engine.architecture import Architecture
+from app.engine.weights.default_model import ensure_default_model
 from app.settings import Settings
 from benchmarks import load, peft_folder, servers
 from benchmarks.report import Table

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from app.metering.request_series import CANDIDATES, DEPTH, FIRST_TOKEN_SECONDS, FLOPS, NODES, SECONDS
+from app.telemetry.request_metrics import CANDIDATES, DEPTH, FIRST_TOKEN_SECONDS, FLOPS, NODES, SECONDS
 from benchmarks import load, servers
 from benchmarks.report import Table
 from benchmarks.suite.families import FAMILIES

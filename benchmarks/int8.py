@@ -4,8 +4,8 @@ import asyncio
 import statistics
 from pathlib import Path
 
-from app.engine.default_model import ensure_default_model
-from app.engine.int8 import ensure_int8
+from app.engine.weights.default_model import ensure_default_model
+from app.engine.weights.int8 import ensure_int8
 from app.settings import Settings
 from benchmarks import load, servers
 from benchmarks.report import Table

@@ -9,18 +9,18 @@ from typing import Any
 import uvloop
 
 from app.admission import Admission
-from app.asks import Ask, Caller, Limits
 from app.engine.scripted import ScriptedEngine, cycle
-from app.feedback import Feedback
 from app.metering.meter import Budget
-from app.metering.metrics import Metrics
+from app.request import Caller, InferenceRequest, Limits
 from app.routing.policies import Policies
-from app.service import Service
-from app.traces import Traces
-from app.tracing.spans import Tracer
+from app.search_traces import SearchTraces
+from app.serving.feedback import Feedback
+from app.serving.service import Service
+from app.telemetry.metrics import Metrics
+from app.telemetry.spans import Tracer
 from benchmarks.report import Table
-from strategies.answers import Equivalence
-from strategies.registry import Tools
+from strategies.answers.reading import Equivalence
+from strategies.registry import StrategyContext
 
 REPLIES = ["It is 42.", "So 41.", "42", "The answer is 42.", "I say 40."]
 
@@ -70,9 +70,9 @@ async def drive(
         base="scripted",
         feedback=Feedback(None, "scripted", metrics),
         admission=Admission(num_slots=64, max_branches=10_000, max_branches_per_key=10_000),
-        tools=Tools(equivalence, 1000),
+        tools=StrategyContext(equivalence, 1000),
         metrics=metrics,
-        traces=Traces(256, 32_000_000),
+        traces=SearchTraces(256, 32_000_000),
         tracer=tracer,
     )
     drawn = 0
@@ -81,7 +81,7 @@ async def drive(
         nonlocal drawn
         for _ in range(max(num_branches // (8 * parameters.get("n", 1)), 1)):
             body = {"messages": [{"role": "user", "content": "What is 17 + 25?"}]}
-            ask = Ask(
+            ask = InferenceRequest(
                 id=str(number), bodies=(body,), is_chat=True, question="What is 17 + 25?", num_chars=16,
                 strategy=strategy, parameters=parameters,
             )  # fmt: skip

@@ -13,30 +13,30 @@ from pathlib import Path
 
 import numpy as np
 
-from app.calibration.command import POLICY, POOL, SEARCHES
-from app.calibration.fitting import Observed, fit
-from app.calibration.fixed import plans
-from app.calibration.judging import fixed_worth, policy_worth
-from app.calibration.making import Made, make
-from app.calibration.observing import ORDERS, observe
-from app.calibration.plots import picture
-from app.calibration.pool import Drawn, How, read_pool
-from app.calibration.pricing import bins_of, policy_of
-from app.calibration.questions import Question
-from app.calibration.report import Rows, by_bin, moments, regret
-from app.calibration.report import plans as plan_rows
-from app.calibration.searching import Searches
-from app.calibration.summary import Worth
+from app.lab.calibration.command import POLICY, POOL, SEARCHES
+from app.lab.calibration.evaluation import fixed_worth, policy_worth
+from app.lab.calibration.fitting import Observed, fit
+from app.lab.calibration.fixed_plans import plans
+from app.lab.calibration.observations import ORDERS, observe
+from app.lab.calibration.plots import picture
+from app.lab.calibration.policy_building import Made, make
+from app.lab.calibration.pool import Drawn, How, read_pool
+from app.lab.calibration.pricing import bins_of, policy_of
+from app.lab.calibration.questions import Question
+from app.lab.calibration.report import Rows, by_bin, moments, regret
+from app.lab.calibration.report import plans as plan_rows
+from app.lab.calibration.searches import Searches
+from app.lab.calibration.summary import Worth
+from app.lab.training.environment import counting
+from app.request import Effort
 from app.routing.calibrated import CalibratedPolicy
-from app.routing.effort import Effort
 from app.routing.policies import read_policy
 from app.routing.policy import Query
 from app.routing.policy_file import PolicyFile
-from app.training.surroundings import counting
 from benchmarks.report import Table
-from strategies.answers import Equivalence
-from strategies.base import AnswerKind
-from strategies.strategy import Tools
+from strategies.answers.reading import Equivalence
+from strategies.core.base import AnswerKind
+from strategies.core.strategy import StrategyContext
 
 RESULTS = Path(__file__).parent / "results" / "policy"
 TIMED = 5
@@ -112,8 +112,8 @@ async def _fixed(folder: Path, pool: Pool, equivalence: Equivalence) -> list[Wor
     return [*found, *searches.worths([one.key for one in pool.drawn], searches.names)]
 
 
-def _tools(how: How, equivalence: Equivalence) -> Tools:
-    return Tools(equivalence=equivalence, vocab_size=how.flops.vocab_size)
+def _tools(how: How, equivalence: Equivalence) -> StrategyContext:
+    return StrategyContext(equivalence=equivalence, vocab_size=how.flops.vocab_size)
 
 
 def _worth(file: PolicyFile, test: Pool, fixed: Sequence[Worth]) -> Made:

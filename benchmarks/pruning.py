@@ -14,8 +14,8 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from adapters.folder import SHIPPED
-from app.engine.default_model import ensure_default_model
+from adapters.preload import SHIPPED
+from app.engine.weights.default_model import ensure_default_model
 from app.settings import DEFAULT_MODEL, Settings
 from benchmarks import load, servers
 from benchmarks.quality.report import accuracy

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.docs import RESULTS, table
 from app.engine.hardware import plan_cpu
+from scripts.generate_docs import RESULTS, table
 
 
 @dataclass

@@ -6,8 +6,8 @@ from typing import Any
 
 from benchmarks import load, servers
 from benchmarks.report import Table
-from strategies.answers import read_answer
-from strategies.base import AnswerKind
+from strategies.answers.reading import read_answer
+from strategies.core.base import AnswerKind
 
 N = 8
 TOKENS = 64

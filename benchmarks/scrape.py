@@ -3,12 +3,12 @@
 import random
 import time
 
-from app.metering.drift import Seen
-from app.metering.flops import Architecture
+from app.engine.architecture import Architecture
 from app.metering.meter import Budget, Meter
-from app.metering.metrics import Metrics, Planned
-from app.metering.request_series import Labels
-from app.traces import Trace
+from app.search_traces import SearchTrace
+from app.telemetry.drift import Seen
+from app.telemetry.metrics import Metrics, Planned
+from app.telemetry.request_metrics import Labels
 from benchmarks.report import Table
 from strategies.registry import STRATEGIES
 
@@ -64,5 +64,7 @@ def book(metrics: Metrics, labels: Labels, number: int, draw: random.Random) -> 
         meter.flops[kind] = 10**10
     meter.branches["drawn"] = 8
     bin_number = draw.randrange(6)
-    with metrics.request(labels, Planned("policy", str(bin_number), "medium"), meter, Trace(str(number), "m", labels.strategy)):
+    with metrics.request(
+        labels, Planned("policy", str(bin_number), "medium"), meter, SearchTrace(str(number), "m", labels.strategy)
+    ):
         metrics.show(labels, Seen(before=0.4, after=0.3, bin=bin_number, agreement=0.5, is_right=True))

@@ -12,9 +12,9 @@ import psutil
 
 from adapters.training.errors import MachineRefused
 from app.engine import hardware
-from app.engine.default_model import ensure_default_model
+from app.engine.weights.default_model import ensure_default_model
+from app.lab.training.server import free_port, running
 from app.settings import Settings
-from app.training.server import free_port, running
 
 MODEL = "smollm2-135m"
 KV_GIB = 2

@@ -12,13 +12,13 @@ from typing import Any
 
 import uvloop
 
-from app.asks import Ask
 from app.engine.scripted import SMALL
 from app.metering.meter import Budget, Meter
+from app.request import InferenceRequest
 from app.settings import Settings
-from app.tracing.attributes import request_span
-from app.tracing.otel import OtelTracer
-from app.tracing.spans import Tracer
+from app.telemetry.otel import OtelTracer
+from app.telemetry.span_attributes import request_span
+from app.telemetry.spans import Tracer
 from benchmarks.orchestration import drive
 from benchmarks.report import Table
 
@@ -103,7 +103,7 @@ async def _cost(strategy: str, parameters: dict[str, Any], tracer: Tracer) -> fl
 
 def _passing(tracer: Tracer, num_branches: int) -> float:
     """The same for a request that is not traced: it goes through the same calls, too short to be seen beside the rest."""
-    ask, meter = Ask(id="", bodies=(), is_chat=True, question="", num_chars=0), Meter(SMALL, Budget())
+    ask, meter = InferenceRequest(id="", bodies=(), is_chat=True, question="", num_chars=0), Meter(SMALL, Budget())
     start = time.process_time()
     for _ in range(NUM_PASSED):
         with (

@@ -23,11 +23,11 @@ from adapters.training.data import read_questions
 from adapters.training.distilling import write_lines
 from adapters.training.recipe import Job, Recipe
 from adapters.training.run import fine_tune
-from adapters.training.tally import Tally
 from adapters.training.trainers import Progress
+from adapters.training.work import Tally
+from app.lab.training.commands import base_folder, dtype
+from app.lab.training.environment import surroundings
 from app.settings import DEFAULT_MODEL
-from app.training.commands import base_folder, dtype
-from app.training.surroundings import surroundings
 from benchmarks.quality.stats import wilson
 from benchmarks.report import Table
 from benchmarks.training_looks import num_right

@@ -16,10 +16,10 @@ import torch
 from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM
 
-from app.asks import Ask, Caller
 from app.engine.build import build_engine
 from app.main import running
-from app.service import Service
+from app.request import Caller, InferenceRequest
+from app.serving.service import Service
 from app.settings import Settings
 from benchmarks.suite import questions
 from benchmarks.suite.families import FAMILIES
@@ -75,7 +75,7 @@ async def _ask(folder: Path, asked: Sequence[Example]) -> int:
 
 async def _is_right(service: Service, one: Example) -> bool:
     body = {"messages": [{"role": "user", "content": one.prompt}], "temperature": 0.0, "max_tokens": MAX_TOKENS}
-    ask = Ask(
+    ask = InferenceRequest(
         id="look", bodies=(body,), is_chat=True, question=one.prompt, num_chars=len(one.prompt), strategy="direct",
         temperature=0.0,
     )  # fmt: skip

@@ -9,8 +9,8 @@ from typing import Any
 
 import uvloop
 
-from app.metering.metrics import Metrics
-from app.tracing.otel import OtelTracer
+from app.telemetry.metrics import Metrics
+from app.telemetry.otel import OtelTracer
 from benchmarks.orchestration import drive
 from benchmarks.report import Table
 from benchmarks.tracing import BRANCHES_PER_S, DEFAULT_RATIO, collector

@@ -1,20 +1,20 @@
 """Answers once, and draws more answers that vote with it for as long as a rule finds that more are worth their price.
 
-The first answer is the most likely one, at temperature 0: what `direct` would say, but for lines that are false (`strategies.chains`); the
-others are written so too. The rule comes with the plan: a policy that was calibrated weighs what the next wave is expected to bring
-against its FLOPs; without one it goes on until the vote is settled.
+The first answer is the most likely one, at temperature 0: what `direct` would say, but for lines that are false
+(`strategies.checking.chains`); the others are written so too. The rule comes with the plan: a policy that was calibrated weighs
+what the next wave is expected to bring against its FLOPs; without one it goes on until the vote is settled.
 """
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from strategies.base import AnswerKind, Emit, Model, Progress, Result, StopReason, Task, UnsupportedTask
-from strategies.chains import Writer
-from strategies.evidence import evidence
-from strategies.rule import Rule, Settled
-from strategies.strategy import Forecast, Params, Strategy, check_choices, ended
-from strategies.vote import vote
+from strategies.checking.chain_vote import vote
+from strategies.checking.chains import Writer
+from strategies.checking.evidence import evidence
+from strategies.core.base import AnswerKind, Emit, Model, Progress, Result, StopReason, Task, UnsupportedTask
+from strategies.core.stopping_rule import BetaRule, StoppingRule
+from strategies.core.strategy import Forecast, Params, Strategy, check_choices, ended
 
 
 class AdaptiveParams(Params):
@@ -60,7 +60,7 @@ class Adaptive(Strategy[AdaptiveParams]):
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
         """Write, look, ask the rule."""
         params = self.params
-        rule: Rule = self.tools.rule or Settled()
+        rule: StoppingRule = self.context.rule or BetaRule()
         has_checks = params.check == "equations"
         writer = Writer(
             task, model, emit, most=params.n, first=0.0 if params.first == "greedy" else None, has_checks=has_checks
@@ -69,7 +69,7 @@ class Adaptive(Strategy[AdaptiveParams]):
         while True:
             before = writer.num_attempts
             await writer.write(answers, params.attempts)
-            seen = await vote(task, writer, self.tools.equivalence)
+            seen = await vote(task, writer, self.context.equivalence)
             if model.stopped is not None or writer.num_attempts == before:
                 break  # the budget is spent, or there was no room for anything
             emit(Progress(seen.line()))

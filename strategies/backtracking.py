@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from strategies.base import Emit, Model, Result, StopReason, Task
-from strategies.chains import Writer
-from strategies.strategy import Forecast, Params, Strategy, check_choices, ended
-from strategies.vote import vote
+from strategies.checking.chain_vote import vote
+from strategies.checking.chains import Writer
+from strategies.core.base import Emit, Model, Result, StopReason, Task
+from strategies.core.strategy import Forecast, Params, Strategy, check_choices, ended
 
 
 class BacktrackingParams(Params):
@@ -22,7 +22,7 @@ class BacktrackingParams(Params):
 
 
 class Backtracking(Strategy[BacktrackingParams]):
-    """See the module, and `strategies.chains`."""
+    """See the module, and `strategies.checking.chains`."""
 
     name = "backtracking"
     summary = "Checks every line as it is written; puts wrong results right, or goes back to before the line."
@@ -46,4 +46,4 @@ class Backtracking(Strategy[BacktrackingParams]):
         first = 0.0 if self.params.first == "greedy" else None
         writer = Writer(task, model, emit, most=self.params.n, first=first)
         await writer.write(self.params.n, self.params.attempts)
-        return (await vote(task, writer, self.tools.equivalence)).result(writer, ended(model, StopReason.COMPLETED))
+        return (await vote(task, writer, self.context.equivalence)).result(writer, ended(model, StopReason.COMPLETED))

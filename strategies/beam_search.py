@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from strategies.base import Result, StopReason, Task
-from strategies.node import Node
-from strategies.stepwise import StepParams, Stepwise, by_kind, check_split
-from strategies.strategy import Forecast, check_choices
-from strategies.tree import Tree
+from strategies.core.base import Result, StopReason, Task
+from strategies.core.strategy import Forecast, check_choices
+from strategies.search.node import Node
+from strategies.search.stepwise import StepParams, Stepwise, by_kind, check_split
+from strategies.search.tree import Tree
 from strategies.verifiers import num_calls
 
 Aggregation = Literal["last", "min", "product", "model"]
@@ -75,7 +75,7 @@ class BeamSearch(Stepwise[BeamSearchParams]):
             tree.attach(children)
             groups = [survivors for group in sets if (survivors := self._survivors(tree, group, keep))]
             tree.tell([node for group in groups for node in group], children)
-        return await tree.result(self.tools, StopReason.COMPLETED, by=by_kind(tree.task))
+        return await tree.result(self.context, StopReason.COMPLETED, by=by_kind(tree.task))
 
     def _survivors(self, tree: Tree, children: Sequence[Node], keep: int) -> list[Node]:
         distinct = tree.drop_duplicates(children)

@@ -4,20 +4,20 @@ from typing import Annotated
 
 from pydantic import Field
 
-from strategies.base import (
+from strategies.core.base import (
     Candidate,
     Emit,
     Model,
     Progress,
     Result,
-    Scored,
+    ScoredCandidate,
     StopReason,
     Task,
 )
-from strategies.choosing import By, choose, leaf, opening_words
-from strategies.judge import Judge
-from strategies.strategy import Forecast, Params, Strategy, check_choices, ended, in_order
+from strategies.core.strategy import Forecast, Params, Strategy, check_choices, ended, in_order
+from strategies.search.scorer import Scorer
 from strategies.verifiers import AnyVerifier, adapters_of, build_for, num_calls
+from strategies.voting.selection import By, choose, leaf, opening_words
 
 
 class BestOfNParams(Params):
@@ -54,7 +54,7 @@ class BestOfN(Strategy[BestOfNParams]):
     def check(self, task: Task) -> None:
         """Refuse a majority among answers that cannot be compared, and more choices than candidates."""
         check_choices(self.name, task, self.params.n, "n")
-        build_for(self.params.verifier, task, self.tools)
+        build_for(self.params.verifier, task, self.context)
 
     def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - as all strategies
         """N answers, judged at once."""
@@ -63,8 +63,8 @@ class BestOfN(Strategy[BestOfNParams]):
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
         """Draw all, score all, return the best distinct ones in order. An exact verifier is asked at once, and ends it."""
-        verifier = build_for(self.params.verifier, task, self.tools)
-        judge = Judge(verifier, task, model)
+        verifier = build_for(self.params.verifier, task, self.context)
+        judge = Scorer(verifier, task, model)
         drawn: list[Candidate] = []
         scores: dict[int, float] = {}
         is_proven = False
@@ -72,7 +72,7 @@ class BestOfN(Strategy[BestOfNParams]):
             async for candidate in in_order(samples) if verifier.is_exact else samples:
                 drawn.append(candidate)
                 words = opening_words(task.read(candidate))
-                emit(Progress(f"Candidate {len(drawn)} of {self.params.n}: {words}", (leaf(Scored(candidate)),)))
+                emit(Progress(f"Candidate {len(drawn)} of {self.params.n}: {words}", (leaf(ScoredCandidate(candidate)),)))
                 if verifier.is_exact:
                     [scores[candidate.index]] = await judge.score([candidate])
                     if is_proven := judge.has_proven(candidate, scores[candidate.index]):
@@ -80,6 +80,6 @@ class BestOfN(Strategy[BestOfNParams]):
         drawn.sort(key=lambda candidate: candidate.index)
         if not verifier.is_exact:
             scores = dict(zip((one.index for one in drawn), await judge.score(drawn), strict=True))
-        chosen, scored = await choose(task, drawn, scores, self.tools.equivalence, self.params.select)
+        chosen, scored = await choose(task, drawn, scores, self.context.equivalence, self.params.select)
         stop = StopReason.VERIFIED if is_proven else ended(model)
         return Result(chosen, scored, stop, notes=tuple(judge.notes))

@@ -1,7 +1,7 @@
 """One answer, as the model gives it; several independent ones when the caller wants several."""
 
-from strategies.base import Emit, Model, Result, Scored, Task
-from strategies.strategy import Forecast, Params, Strategy, ended
+from strategies.core.base import Emit, Model, Result, ScoredCandidate, Task
+from strategies.core.strategy import Forecast, Params, Strategy, ended
 
 
 class Direct(Strategy[Params]):
@@ -23,5 +23,5 @@ class Direct(Strategy[Params]):
         """Draw and return all of them, by index."""
         async with model.sample(task.prefix, task.num_choices, num_logprobs=task.num_logprobs, on_delta=emit) as samples:
             drawn = [candidate async for candidate in samples]
-        scored = tuple(Scored(candidate) for candidate in sorted(drawn, key=lambda one: one.index))
+        scored = tuple(ScoredCandidate(candidate) for candidate in sorted(drawn, key=lambda one: one.index))
         return Result(scored, scored, ended(model))

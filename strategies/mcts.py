@@ -9,12 +9,12 @@ k - workers, so that the tree depends on the samples alone while the engine is n
 import asyncio
 from collections import deque
 
-from strategies.base import AnswerKind, Result, StopReason, Task, UnsupportedTask
-from strategies.mcts_run import MctsParams, MctsRun
-from strategies.node import Node
-from strategies.stepwise import Stepwise
-from strategies.strategy import Forecast, check_choices
-from strategies.tree import Tree
+from strategies.core.base import AnswerKind, Result, StopReason, Task, UnsupportedTask
+from strategies.core.strategy import Forecast, check_choices
+from strategies.search.mcts_run import MctsParams, MctsRun
+from strategies.search.node import Node
+from strategies.search.stepwise import Stepwise
+from strategies.search.tree import Tree
 from strategies.verifiers import num_calls
 
 MAX_NODES = 8192
@@ -56,7 +56,7 @@ class Mcts(Stepwise[MctsParams]):
 
     async def search(self, tree: Tree) -> Result:
         """Keep the workers busy until nothing is left to select, to spend or to decide."""
-        run = MctsRun(self.params, tree, self.tools)
+        run = MctsRun(self.params, tree, self.context)
         under_way: deque[tuple[Node, asyncio.Task[tuple[list[Node], list[Node]]]]] = deque()
         num_left = self.params.iterations
         is_settled = False

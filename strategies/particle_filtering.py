@@ -11,13 +11,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from strategies.base import Result, StopReason, Task
-from strategies.choosing import By
-from strategies.node import Node
-from strategies.stepwise import StepParams, Stepwise
-from strategies.strategy import Forecast, check_choices
-from strategies.tree import Tree
+from strategies.core.base import Result, StopReason, Task
+from strategies.core.strategy import Forecast, check_choices
+from strategies.search.node import Node
+from strategies.search.stepwise import StepParams, Stepwise
+from strategies.search.tree import Tree
 from strategies.verifiers import num_calls
+from strategies.voting.selection import By
 
 EPSILON = 1e-7
 """Verdicts are kept this far from 0 and 1, as its_hub does."""
@@ -67,7 +67,7 @@ class ParticleFiltering(Stepwise[ParticleFilteringParams]):
                 break
             tree.tell([node for node in particles if node.is_open], children)
             particles = chance.choices(particles, [math.exp(_log_weight(node)) for node in particles], k=self.params.n)
-        return await tree.result(self.tools, StopReason.COMPLETED, by=self.params.select)
+        return await tree.result(self.context, StopReason.COMPLETED, by=self.params.select)
 
 
 def _log_weight(node: Node) -> float:

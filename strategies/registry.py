@@ -6,19 +6,19 @@ from strategies.adaptive import Adaptive
 from strategies.backtracking import Backtracking
 from strategies.beam_search import BeamSearch
 from strategies.best_of_n import BestOfN
+from strategies.core.registry import Registry
+from strategies.core.strategy import Strategy, StrategyContext
 from strategies.direct import Direct
 from strategies.mcts import Mcts
-from strategies.named import Named
 from strategies.particle_filtering import ParticleFiltering
 from strategies.self_consistency import SelfConsistency
 from strategies.sequential_revision import SequentialRevision
-from strategies.strategy import Strategy, Tools
 from strategies.tree_of_thoughts import TreeOfThoughts
 from strategies.verifiers import CHOICES, VERIFIERS
 
 AnyStrategy = Strategy[Any]
 
-STRATEGIES: Named[type[AnyStrategy]] = Named(
+STRATEGIES: Registry[type[AnyStrategy]] = Registry(
     "strategy",
     (
         Direct,
@@ -34,4 +34,4 @@ STRATEGIES: Named[type[AnyStrategy]] = Named(
     ),
 )
 
-__all__ = ["CHOICES", "STRATEGIES", "VERIFIERS", "AnyStrategy", "Tools"]
+__all__ = ["CHOICES", "STRATEGIES", "VERIFIERS", "AnyStrategy", "StrategyContext"]

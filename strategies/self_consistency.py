@@ -1,6 +1,6 @@
 """Votes over sampled answers, and stops as soon as more samples would not change the winner.
 
-The stopping rule is Adaptive-Consistency's (`strategies.stopping`), applied after every candidate in index order: the outcome
+The stopping rule is Adaptive-Consistency's (`strategies.voting.stopping`), applied after every candidate in index order: the outcome
 is that of drawing one by one, though they are drawn together. With confidence weights (CISC, Taubenfeld et al. 2025:
 w_i = exp(c_i/T), normalised over the samples of the question) the vote is weighted; it stops when the plain counts are settled
 and the weighted leader is their leader too, since the posterior is one of counts. A veto takes the vote from candidates that write false
@@ -13,24 +13,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from strategies.ballot import Ballot, Group, mean_logprob
-from strategies.base import (
+from strategies.core.base import (
     AnswerKind,
     Candidate,
     Emit,
     Model,
     Progress,
     Result,
-    Scored,
+    ScoredCandidate,
     StopReason,
     Task,
     UnsupportedTask,
 )
-from strategies.choosing import leaf
-from strategies.stopping import is_settled, waves
-from strategies.strategy import Forecast, Params, Strategy, check_choices, ended, in_order
+from strategies.core.strategy import Forecast, Params, Strategy, check_choices, ended, in_order
 from strategies.verifiers import Verifier, build
 from strategies.verifiers.equations import is_refuted
+from strategies.voting.count import AnswerGroup, VoteCount, mean_logprob
+from strategies.voting.selection import leaf
+from strategies.voting.stopping import is_settled, waves
 
 
 class SelfConsistencyParams(Params):
@@ -88,7 +88,7 @@ class SelfConsistency(Strategy[SelfConsistencyParams]):
             async with model.sample(task.prefix, size, first_index=len(poll.drawn), num_logprobs=poll.num_logprobs) as samples:
                 async for candidate in in_order(samples, len(poll.drawn)):
                     await poll.count(candidate)
-                    emit(Progress(poll.line(), (leaf(Scored(candidate, poll.answer(candidate))),)))
+                    emit(Progress(poll.line(), (leaf(ScoredCandidate(candidate, poll.answer(candidate))),)))
                     if poll.is_settled:
                         break
             if poll.is_settled or model.stopped is not None:
@@ -103,9 +103,9 @@ class _Poll:
         self._params = strategy.params
         self._task = task
         self._model = model
-        self._ballot = Ballot(task, strategy.tools.equivalence)
+        self._ballot = VoteCount(task, strategy.context.equivalence)
         weights = strategy.params.weights
-        self._verifier: Verifier | None = None if weights == "none" else build(weights, strategy.tools)
+        self._verifier: Verifier | None = None if weights == "none" else build(weights, strategy.context)
         needs = (0, task.num_logprobs, self._verifier.num_logprobs if self._verifier else None)
         self.num_logprobs = max(need for need in needs if need is not None)
         self.drawn: list[Candidate] = []
@@ -131,7 +131,7 @@ class _Poll:
             for index, confidence in self._confidence.items()
         }
 
-    def _ranked(self) -> list[Group]:
+    def _ranked(self) -> list[AnswerGroup]:
         return self._ballot.ranked(self._weights())
 
     def _agrees(self) -> bool:
@@ -153,7 +153,7 @@ class _Poll:
         ranked = self._ranked()
         votes = sum(len(group.members) for group in ranked)
         shares = {member.index: len(group.members) / votes for group in ranked for member in group.members}
-        scored = {c.index: Scored(c, self._ballot.answers[c.index], shares.get(c.index)) for c in self.drawn}
+        scored = {c.index: ScoredCandidate(c, self._ballot.answers[c.index], shares.get(c.index)) for c in self.drawn}
         if ranked:
             chosen = tuple(scored[group.best.index] for group in ranked)
         else:  # nothing can be read from any of them: the most likely one, whole rather than cut

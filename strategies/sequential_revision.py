@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from strategies.base import (
+from strategies.core.base import (
     Candidate,
     Emit,
     Model,
@@ -22,10 +22,10 @@ from strategies.base import (
     Task,
     TraceNode,
 )
-from strategies.choosing import By, choose
-from strategies.judge import Judge
-from strategies.strategy import Forecast, Params, Strategy, check_choices, ended
+from strategies.core.strategy import Forecast, Params, Strategy, check_choices, ended
+from strategies.search.scorer import Scorer
 from strategies.verifiers import AnyVerifier, adapters_of, build_for, num_calls
+from strategies.voting.selection import By, choose
 
 
 class SequentialRevisionParams(Params):
@@ -55,7 +55,7 @@ class _Run:
 
     task: Task
     model: Model
-    judge: Judge
+    judge: Scorer
     chains: list[list[Candidate]]
     scores: dict[int, float] = field(default_factory=dict)
     proven: int | None = None
@@ -79,7 +79,7 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
     def check(self, task: Task) -> None:
         """As `best_of_n`."""
         check_choices(self.name, task, self.params.chains * self.params.attempts, "attempts")
-        build_for(self.params.verifier, task, self.tools)
+        build_for(self.params.verifier, task, self.context)
 
     def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - as all strategies
         """Every attempt a whole answer, one after the other."""
@@ -88,7 +88,7 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
         """One attempt of every chain at a time; the drafts are as many samples of the prompt."""
-        judge = Judge(build_for(self.params.verifier, task, self.tools), task, model)
+        judge = Scorer(build_for(self.params.verifier, task, self.context), task, model)
         run = _Run(task, model, judge, [[] for _ in range(self.params.chains)])
         for number in range(self.params.attempts):
             drawn = await (self._revisions(run, number) if number else self._drafts(run))
@@ -99,7 +99,7 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
         attempts = run.attempts
         if not judge.is_exact:
             run.scores = dict(zip((one.index for one in attempts), await judge.score(attempts), strict=True))
-        chosen, scored = await choose(task, attempts, run.scores, self.tools.equivalence, self.params.select)
+        chosen, scored = await choose(task, attempts, run.scores, self.context.equivalence, self.params.select)
         stop = StopReason.VERIFIED if run.proven is not None else ended(model)
         winners = {one.candidate.index for one in chosen}
         read = {one.candidate.index: one.answer for one in scored}
@@ -137,7 +137,7 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
         ask = task.follow_up(self.params.prompt)
         prefix = task.prefix
         for attempt in previous:
-            prefix = (*prefix, *task.said(attempt)[len(task.prefix) :], *ask)
+            prefix = (*prefix, *task.prefix_with(attempt)[len(task.prefix) :], *ask)
         return prefix
 
     async def _judge(self, run: _Run, drawn: Sequence[Candidate]) -> None:

@@ -10,12 +10,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from strategies import thoughts
-from strategies.base import NodeState, Result, StopReason, Task, UnsupportedTask
-from strategies.node import Node
-from strategies.stepwise import StepParams, Stepwise
-from strategies.strategy import Forecast, check_choices
-from strategies.tree import Tree
+from strategies.core.base import NodeState, Result, StopReason, Task, UnsupportedTask
+from strategies.core.strategy import Forecast, check_choices
+from strategies.search import thoughts
+from strategies.search.node import Node
+from strategies.search.stepwise import StepParams, Stepwise
+from strategies.search.tree import Tree
 from strategies.verifiers import StepVerifier, num_calls
 
 Prompt = Annotated[str, Field(min_length=1, max_length=4000)]
@@ -97,7 +97,7 @@ class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
         await (self._breadth_first(tree) if self.params.search == "bfs" else self._depth_first(tree, tree.root))
         await tree.complete(self.params.samples)
         scores = {node.id: node.value or 0.0 for node in tree.nodes}
-        return await tree.result(self.tools, StopReason.COMPLETED, by="score", scores=scores)
+        return await tree.result(self.context, StopReason.COMPLETED, by="score", scores=scores)
 
     async def _breadth_first(self, tree: Tree) -> None:
         states = [tree.root]

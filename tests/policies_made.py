@@ -5,11 +5,11 @@ from dataclasses import asdict
 import numpy as np
 
 from app.engine.scripted import SMALL
-from app.routing.effort import Effort
+from app.request import Effort
 from app.routing.estimators import Estimator
 from app.routing.features import EVIDENCE, NUM_BUCKETS, NUMBERS
 from app.routing.policy_file import Bin, Gain, PolicyFile, Stage
-from strategies.base import AnswerKind
+from strategies.core.base import AnswerKind
 
 PROMPT = NUM_BUCKETS + len(NUMBERS)
 

@@ -8,7 +8,7 @@ from typing import Any
 from adapters.training.data import Question, digest
 from adapters.training.distilling import Judge, verdicts
 from adapters.training.sampling import Answer, Samples
-from adapters.training.verdicts import Labelled
+from adapters.training.verifier_training import Labelled
 
 SEPARATOR = "\n"
 """Ends a step, as in the server's searches."""

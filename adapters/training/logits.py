@@ -19,8 +19,8 @@ from adapters.training.checks import WORK_FOLDER, begin, check_space
 from adapters.training.errors import RecipeRefused
 from adapters.training.recipe import Job
 from adapters.training.run import GIVEN, Origin, Surroundings, arguments, finish, head, read_data, tell_left_out
-from adapters.training.tally import Costs, work_of
 from adapters.training.trainers import Metered
+from adapters.training.work import Costs, work_of
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", TRLExperimentalWarning)  # that it may change is what the locks are for

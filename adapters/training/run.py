@@ -18,8 +18,8 @@ from adapters.training.checks import WORK_FOLDER, begin, check_space, check_star
 from adapters.training.data import Encoded, digest, encode, read_chats
 from adapters.training.export import save
 from adapters.training.recipe import Job
-from adapters.training.tally import Costs, Meter, Tally
 from adapters.training.trainers import NUM_KEPT, FineTuner, Report, Reporter, newest_checkpoint
+from adapters.training.work import Costs, Meter, Tally
 from adapters.weights import digest_of
 
 SCORES = {

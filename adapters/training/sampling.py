@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from adapters.concurrency import each
 from adapters.disk import append_line, whole_lines
-from adapters.together import each
 from adapters.training.errors import DataRefused, TeacherGone, Unanswerable
 
 

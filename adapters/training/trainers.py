@@ -17,7 +17,7 @@ from trl import SFTTrainer
 
 from adapters.training.data import IGNORED
 from adapters.training.errors import MachineRefused
-from adapters.training.tally import TALLY_FILE, Meter, Tally
+from adapters.training.work import TALLY_FILE, Meter, Tally
 
 ROWS_TOGETHER = 256
 """Logits that are computed at once."""

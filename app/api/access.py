@@ -9,8 +9,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from app.asks import Caller
 from app.errors import Forbidden, Unauthorized
+from app.request import Caller
 
 ANONYMOUS = Caller("anonymous")
 

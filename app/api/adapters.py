@@ -1,6 +1,6 @@
 """`/v1/adapters`: take in, list, switch and delete LoRA adapters while they are served; and vLLM's two routes for the same.
 
-All of it needs a key for administration. Nothing that is sent is executed; see `adapters.intake` for what is taken of it.
+All of it needs a key for administration. Nothing that is sent is executed; see `adapters.upload` for what is taken of it.
 """
 
 from contextlib import AsyncExitStack
@@ -13,18 +13,18 @@ from starlette.datastructures import FormData, UploadFile
 
 from adapters.config import CONFIG_FILE
 from adapters.errors import AdapterRefused
-from adapters.intake import MAX_ENTRIES, Fill, from_archive, from_files, from_folder
-from adapters.names import Adapter, Ref
-from adapters.notes import NOTES_FILE
-from adapters.registry import Registry
-from adapters.version import Version
+from adapters.names import Adapter, AdapterRef
+from adapters.registry import AdapterRegistry
+from adapters.upload import MAX_ENTRIES, Fill, from_archive, from_files, from_folder
+from adapters.verifier_prompt import NOTES_FILE
+from adapters.version import AdapterVersion
 from adapters.weights import WEIGHTS_FILE
 from app.api.access import changer
 from app.api.errors import RESPONSES
 from app.api.messages import Body
 from app.errors import Forbidden, InvalidRequest, NotFound
-from app.metering.adapter_metrics import state_of
 from app.settings import Settings
+from app.telemetry.adapter_metrics import state_of
 
 router = APIRouter(
     dependencies=[Depends(changer)], responses={status: RESPONSES[status] for status in (400, 401, 403, 404, 409, 410, 503)}
@@ -127,7 +127,7 @@ async def push(request: Request, response: Response) -> dict[str, Any]:
 async def show(request: Request, name: str) -> dict[str, Any]:
     """One adapter, or one version of it as `name:sha8`."""
     registry = _registry(request)
-    ref = Ref.parse(name)
+    ref = AdapterRef.parse(name)
     adapter = registry.adapter(ref.name)
     return _shown(registry, adapter) if ref.pin is None else _version(registry, adapter, adapter.find(ref))
 
@@ -135,7 +135,7 @@ async def show(request: Request, name: str) -> dict[str, Any]:
 @router.delete("/v1/adapters/{name}")
 async def delete(request: Request, name: str) -> dict[str, Any]:
     """Delete an adapter, or one version of it as `name:sha8`. Requests that run on it run to their end."""
-    await _registry(request).remove(Ref.parse(name))
+    await _registry(request).remove(AdapterRef.parse(name))
     return {"id": name, "object": "adapter", "deleted": True}
 
 
@@ -170,8 +170,8 @@ async def unload_lora_adapter(request: Request, body: UnloadBody) -> Response:
     return Response(f"Success: LoRA adapter '{body.lora_name}' removed successfully.", media_type="text/plain")
 
 
-def _registry(request: Request) -> Registry:
-    registry: Registry | None = request.app.state.service.adapters
+def _registry(request: Request) -> AdapterRegistry:
+    registry: AdapterRegistry | None = request.app.state.service.adapters
     if registry is None:
         raise NotFound("This server holds no adapters: it was started with PONDER_ADAPTER_SLOTS=0.")
     return registry
@@ -214,7 +214,7 @@ def _upload(form: FormData, max_bytes: int) -> tuple[str, Fill, str, bool]:
     return texts.get("name", ""), fill, source, texts.get("activate", "true") == "true"
 
 
-def _shown(registry: Registry, adapter: Adapter) -> dict[str, Any]:
+def _shown(registry: AdapterRegistry, adapter: Adapter) -> dict[str, Any]:
     return {
         "id": adapter.name,
         "object": "adapter",
@@ -224,7 +224,7 @@ def _shown(registry: Registry, adapter: Adapter) -> dict[str, Any]:
     }
 
 
-def _version(registry: Registry, adapter: Adapter, version: Version) -> dict[str, Any]:
+def _version(registry: AdapterRegistry, adapter: Adapter, version: AdapterVersion) -> dict[str, Any]:
     resident = registry.resident(version)
     return {
         **version.model_dump(mode="json"),

@@ -14,15 +14,14 @@ from app.api.errors import RESPONSES, body_of
 from app.api.replies import ChatShape, ChoiceState, CompletionShape, Shape
 from app.api.schemas import ChatRequest, CompletionRequest, PonderOptions, Sampling
 from app.api.sse import DONE, KEEP_ALIVE, EventStream, event, while_connected
-from app.asks import Ask, Caller, Outcome
 from app.errors import InvalidRequest, NotFound
-from app.metering.handle import first_leaf
 from app.metering.meter import Budget
-from app.routing.effort import effort_of
+from app.request import Caller, InferenceRequest, Outcome, effort_of
 from app.routing.planner import AUTO
-from app.service import Service
-from app.session import Session
-from strategies.base import Delta, Progress, TraceNode
+from app.serving.metered_model import first_leaf
+from app.serving.service import Service
+from app.serving.session import Session
+from strategies.core.base import Delta, Progress, TraceNode
 from strategies.registry import STRATEGIES
 
 router = APIRouter(responses=RESPONSES)
@@ -77,7 +76,7 @@ async def completions(request: Request, body: CompletionRequest, who: Who, heade
     return await _respond(request, ask, body, who, CompletionShape(echo=body.echo))
 
 
-def _chat_ask(request: Request, body: ChatRequest, header: str | None, path: str | None) -> Ask:
+def _chat_ask(request: Request, body: ChatRequest, header: str | None, path: str | None) -> InferenceRequest:
     return _ask(
         request,
         body,
@@ -92,7 +91,7 @@ def _chat_ask(request: Request, body: ChatRequest, header: str | None, path: str
     )
 
 
-def _ask(request: Request, body: Sampling, header: str | None, path: str | None, **fields: Any) -> Ask:
+def _ask(request: Request, body: Sampling, header: str | None, path: str | None, **fields: Any) -> InferenceRequest:
     """The strategy is the first named of body, header, model name and path."""
     service: Service = request.app.state.service
     adapter, in_model = service.resolve(body.model)
@@ -101,7 +100,7 @@ def _ask(request: Request, body: Sampling, header: str | None, path: str | None,
         raise InvalidRequest(f"There is no strategy `{header}`.", parameter="X-Ponder-Strategy")
     budget = options.budget
     response_format = body.response_format
-    return Ask(
+    return InferenceRequest(
         id=request.state.request_id,
         adapter=adapter,
         strategy=options.strategy or header or in_model or path,
@@ -120,7 +119,7 @@ def _ask(request: Request, body: Sampling, header: str | None, path: str | None,
     )
 
 
-async def _respond(request: Request, ask: Ask, body: Sampling, who: Caller, shape: Shape) -> Response:
+async def _respond(request: Request, ask: InferenceRequest, body: Sampling, who: Caller, shape: Shape) -> Response:
     service: Service = request.app.state.service
     if body.ponder is not None and body.ponder.dry_run:
         return Response(orjson.dumps(replies.preview(await service.preview(ask))), media_type="application/json")
@@ -132,7 +131,7 @@ async def _respond(request: Request, ask: Ask, body: Sampling, who: Caller, shap
     return await while_connected(request.receive, _whole(service, ask, who, shape))
 
 
-async def _whole(service: Service, ask: Ask, who: Caller, shape: Shape) -> Response:
+async def _whole(service: Service, ask: InferenceRequest, who: Caller, shape: Shape) -> Response:
     async with service.open(ask, who) as session:
         outcome = await session.run(lambda _number, _event: None)
         choices = [

@@ -8,8 +8,8 @@ from pydantic import Field
 from app.api.access import caller
 from app.api.errors import RESPONSES
 from app.api.messages import Body
-from app.asks import Caller
-from app.service import Service
+from app.request import Caller
+from app.serving.service import Service
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (400, 401, 404)})
 

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Depends, Request
 
 from app.api.access import caller
 from app.api.errors import RESPONSES
-from app.asks import Caller
+from app.request import Caller
 from app.routing.planner import AUTO
-from app.service import Service
+from app.serving.service import Service
 from strategies.registry import STRATEGIES
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (401, 404)})

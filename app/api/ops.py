@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse
 
 from app.api.access import administrator
 from app.api.errors import RESPONSES
-from app.metering.series import OPENMETRICS, TEXT
+from app.telemetry.registry import OPENMETRICS, TEXT
 
 router = APIRouter()
 

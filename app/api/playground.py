@@ -13,9 +13,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from app.errors import NotFound
-from app.routing.effort import Effort
+from app.request import Effort
 from app.routing.planner import AUTO
-from strategies.base import AnswerKind
+from strategies.core.base import AnswerKind
 from strategies.registry import STRATEGIES, VERIFIERS
 
 FOLDER = Path(__file__).parent.parent / "playground"

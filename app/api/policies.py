@@ -10,7 +10,7 @@ from app.api.errors import RESPONSES
 from app.api.messages import Body
 from app.routing.policies import Policies, Shelf, parse_policy
 from app.routing.policy_file import PolicyFile
-from app.service import Service
+from app.serving.service import Service
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (400, 401, 403, 404)})
 

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.asks import Outcome, Preview
 from app.engine.base import Prompt, ReplyParser
+from app.request import Outcome
 from app.routing.policy import Plan
-from app.session import Session
-from strategies.base import Candidate, Delta, TokenLogprob, TraceNode
+from app.serving.preview import Preview
+from app.serving.session import Session
+from strategies.core.base import Candidate, Delta, TokenLogprob, TraceNode
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """What clients may send. Everything accepted is honoured, everything else is refused by name.
 
 The OpenAI fields and vLLM's sampling extensions are passed to the engine as they are; `ponder` is ours. Limits that an operator
-sets are checked in `app.service`; those here keep any single field from being absurd.
+sets are checked in `app.serving.service`; those here keep any single field from being absurd.
 """
 
 import json
@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.api.messages import Body, Message, NamedToolChoice, ResponseFormat, Tool
-from app.routing.effort import Effort
-from strategies.base import AnswerKind
+from app.request import Effort
+from strategies.core.base import AnswerKind
 from strategies.registry import STRATEGIES
 
 MAX_SCHEMA_CHARS = 65_536

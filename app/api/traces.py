@@ -7,9 +7,9 @@ from fastapi import APIRouter, Depends, Query, Request
 from app.api import replies
 from app.api.access import caller
 from app.api.errors import RESPONSES
-from app.asks import Caller
-from app.service import Service
-from app.traces import Trace
+from app.request import Caller
+from app.search_traces import SearchTrace
+from app.serving.service import Service
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (401, 404)})
 
@@ -45,7 +45,7 @@ async def get_trace(request: Request, trace_id: str, who: Annotated[Caller, Depe
     }
 
 
-def _head(trace: Trace) -> dict[str, Any]:
+def _head(trace: SearchTrace) -> dict[str, Any]:
     """What the list and the whole have in common."""
     return {
         "id": trace.id,

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from adapters.ports import AdapterHost, EngineAdapter
-from adapters.version import Version
-from app.metering.flops import Architecture
-from strategies.base import TokenLogprob
+from adapters.version import AdapterVersion
+from app.engine.architecture import Architecture
+from strategies.core.base import TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class ModelCard:
     end_tokens: frozenset[int] = frozenset()
     peak_flops: float | None = None
 
-    def architecture_with(self, version: Version | None) -> Architecture:
+    def architecture_with(self, version: AdapterVersion | None) -> Architecture:
         """What computes an answer: the model with that version of an adapter, or alone."""
         return self.architecture if version is None else self.architecture.with_lora(version.parameters)
 

@@ -4,9 +4,10 @@ import logging
 import os
 from pathlib import Path
 
-from app.engine import hardware, int8
+from app.engine import hardware
 from app.engine.base import Engine
-from app.engine.default_model import ensure_default_model
+from app.engine.weights import int8
+from app.engine.weights.default_model import ensure_default_model
 from app.settings import DEFAULT_MODEL, Settings
 
 logger = logging.getLogger("ponder")
@@ -42,7 +43,7 @@ def build_engine(settings: Settings) -> Engine:
         quantization = None  # the folder says it itself
 
     logger.info("loading vLLM and %s", settings.name)
-    from app.engine.vllm_engine import EngineOptions, VllmEngine  # noqa: PLC0415 - reads the environment on import
+    from app.engine.vllm.engine import EngineOptions, VllmEngine  # noqa: PLC0415 - reads the environment on import
 
     return VllmEngine(
         EngineOptions(

@@ -6,10 +6,10 @@ Both are estimates from the answers that the request drew: what was never drawn 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from app.metering.flops import Architecture
+from app.engine.architecture import Architecture
 from app.metering.meter import Meter
-from strategies.base import Result, StopReason, Task
-from strategies.strategy import Forecast
+from strategies.core.base import Result, StopReason, Task
+from strategies.core.strategy import Forecast
 
 FIXED_N = 16
 """Blind sampling, as it is usually done."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from app.metering.flops import Architecture
-from strategies.base import StopReason
+from app.engine.architecture import Architecture
+from strategies.core.base import StopReason
 
 FAIR_SHARE_FLOOR = 128
 """Tokens below which a short budget is not divided further: fewer, whole answers are worth more than many stumps."""

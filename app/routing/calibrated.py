@@ -3,11 +3,11 @@
 from bisect import bisect_right
 from dataclasses import replace
 
-from app.routing.effort import Effort
+from app.request import Effort
 from app.routing.features import of_prompt
 from app.routing.policy import BUSY_LOAD, Expected, Plan, Query
 from app.routing.policy_file import Bin, PolicyFile, auto_label
-from app.routing.rule import PricedRule
+from app.routing.stopping_rule import ValueOfComputationRule
 
 HIGHEST_RISE = 8.0
 """Times the price at full load; it begins to rise at `BUSY_LOAD`."""
@@ -44,7 +44,7 @@ class CalibratedPolicy:
         )  # fmt: skip
         if strategy == "direct":
             return replace(plan, temperature=0.0)
-        rule = PricedRule(file, difficulty, file.prices[query.effort] * rise)
+        rule = ValueOfComputationRule(file, difficulty, file.prices[query.effort] * rise)
         params = {"n": file.stages[-1].answers, "attempts": file.attempts}
         return replace(plan, params=params, rule=rule, temperature=file.temperature)
 

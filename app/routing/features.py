@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.rule import Evidence
+from strategies.core.stopping_rule import Evidence
 
 NUM_BUCKETS = 1024
 """Of hashed words and pairs of words."""

@@ -2,16 +2,16 @@
 
 from dataclasses import asdict, replace
 
-from adapters.names import Ref
-from adapters.registry import Registry
-from app.asks import Ask
+from adapters.names import AdapterRef
+from adapters.registry import AdapterRegistry
 from app.engine.base import ModelCard
 from app.errors import InvalidRequest
+from app.request import InferenceRequest
 from app.routing.calibrated import CalibratedPolicy
 from app.routing.policies import Policies
 from app.routing.policy import Plan, PriorPolicy, Query
 from app.routing.policy_file import PolicyFile
-from strategies.base import AnswerKind
+from strategies.core.base import AnswerKind
 
 AUTO = "auto"
 
@@ -25,13 +25,13 @@ class Planner:
 
     """
 
-    def __init__(self, policies: Policies, card: ModelCard, base: str, adapters: Registry | None) -> None:
+    def __init__(self, policies: Policies, card: ModelCard, base: str, adapters: AdapterRegistry | None) -> None:
         self._policies = policies
         self._card = card
         self._base = base
         self._adapters = adapters
 
-    def plan(self, ask: Ask, kind: AnswerKind, load: float) -> Plan:
+    def plan(self, ask: InferenceRequest, kind: AnswerKind, load: float) -> Plan:
         """Raises `InvalidRequest` for parameters of no strategy. The difficulty is told whoever chose the plan."""
         query = Query(kind, ask.effort, ask.question, load)
         # several prompts have several difficulties, and token ids tell none
@@ -50,7 +50,7 @@ class Planner:
         known = policy.difficulty(query) if policy is not None else None
         return plan if known is None else replace(plan, difficulty=known[0], bin=known[1])
 
-    def misfit(self, adapter: Ref | None, file: PolicyFile) -> str | None:
+    def misfit(self, adapter: AdapterRef | None, file: PolicyFile) -> str | None:
         """Why a policy is not for what answers."""
         if file.model not in {self._card.name, self._base}:
             return f"it was made for the model {file.model[:100]}"
@@ -61,7 +61,7 @@ class Planner:
             return "it was made for another model of the same name"
         return None
 
-    def _calibrated(self, ask: Ask) -> tuple[CalibratedPolicy | None, str]:
+    def _calibrated(self, ask: InferenceRequest) -> tuple[CalibratedPolicy | None, str]:
         """The policy of what answers, or why there is none that holds."""
         policy = self._policies.find(ask.adapter.name if ask.adapter else self._card.name)
         if policy is None:
@@ -70,7 +70,7 @@ class Planner:
         return (policy, "") if misfit is None else (None, f"its policy is not used: {misfit}")
 
 
-def _auto(ask: Ask, query: Query, policy: CalibratedPolicy | None, why_not: str) -> Plan:
+def _auto(ask: InferenceRequest, query: Query, policy: CalibratedPolicy | None, why_not: str) -> Plan:
     plan = policy.plan(query) if policy is not None else None
     if plan is None:
         plan = PriorPolicy().plan(query)

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from app.routing.effort import Effort
+from app.request import Effort
 from app.routing.policy_file import Measured
-from app.routing.rule import PricedRule
-from strategies.base import AnswerKind
-from strategies.strategy import Forecast
+from app.routing.stopping_rule import ValueOfComputationRule
+from strategies.core.base import AnswerKind
+from strategies.core.strategy import Forecast
 
 BUSY_LOAD = 0.75
 """Share of the admitted branches above which effort is lowered by one step, before anybody is rejected."""
@@ -47,7 +47,7 @@ class Plan:
     is_calibrated: bool = False
     difficulty: float | None = None
     bin: int = 0
-    rule: PricedRule | None = None
+    rule: ValueOfComputationRule | None = None
     temperature: float | None = None
     alternatives: tuple[Measured, ...] = ()
     expected: Expected | None = None

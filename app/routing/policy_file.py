@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.routing.effort import Effort
+from app.request import Effort
 from app.routing.estimators import Estimator, Number
 from app.routing.features import EVIDENCE, NUM_BUCKETS, NUMBERS
-from strategies.base import AnswerKind
+from strategies.core.base import AnswerKind
 
 NUM_BINS = 5
 

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from app.docs import RESULTS
 from benchmarks.quality.runs import Run
 from benchmarks.quality.tasks import Task
+from scripts.generate_docs import RESULTS
 
 FOLDER = RESULTS / "quality"
 MAX_TEXT = 400

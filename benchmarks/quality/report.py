@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from app.docs import RESULTS
 from benchmarks.quality.records import FOLDER, Log, Record
 from benchmarks.quality.runs import RUNS, SEARCHES, Run
 from benchmarks.quality.stats import mcnemar, wilson
 from benchmarks.quality.tasks import NotInstalled, Task
 from benchmarks.report import Table
+from scripts.generate_docs import RESULTS
 
 BASELINE = "best_of_n"
 Answers = dict[str, list[Record]]

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters.scores import auroc
-from app.calibration.fixed import plans, replayed
-from app.calibration.pool import How, read_pool
-from app.calibration.questions import Question, Replayed
+from adapters.training.scores import auroc
+from app.lab.calibration.fixed_plans import plans, replayed
+from app.lab.calibration.pool import How, read_pool
+from app.lab.calibration.questions import Question, Replayed
 from benchmarks.quality.stats import wilson
 from benchmarks.report import Table
 from benchmarks.suite.families import FAMILIES
-from strategies.answers import Equivalence
-from strategies.strategy import Tools
+from strategies.answers.reading import Equivalence
+from strategies.core.strategy import StrategyContext
 
 ORDERS = 4
 """Of the samples, each for itself a run that could have been."""
@@ -41,7 +41,7 @@ def report(path: Path, name: str) -> None:
 
 async def _rows(how: How, questions: Sequence[Question]) -> list[dict[str, Any]]:
     equivalence = Equivalence()
-    tools = Tools(equivalence=equivalence, vocab_size=how.flops.vocab_size)
+    tools = StrategyContext(equivalence=equivalence, vocab_size=how.flops.vocab_size)
     bins = [one.drawn.bin for one in questions]
     rows = []
     try:

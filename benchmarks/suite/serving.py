@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from adapters.weights import digest_of
-from app.docs import RESULTS
-from app.training.server import preloaded
+from app.lab.training.server import preloaded
 from benchmarks import servers
+from scripts.generate_docs import RESULTS
 
 FOLDER = RESULTS / "suite"
 

@@ -1,21 +1,21 @@
-"""Scores for candidates, over the ports of `strategies.base`. Each is built from `Tools`, so that requests share no state.
+"""Scores for candidates, over the ports of `strategies.core.base`. Each is built from `StrategyContext`, so that requests share no state.
 
 Those without parameters are chosen by their name; the others by an object whose key is their name, as `{"regex": "yes|no"}`.
 """
 
 from typing import Literal
 
-from strategies.base import AnswerKind, Task, UnsupportedTask, Verifier
-from strategies.named import Named
-from strategies.strategy import Tools
+from strategies.core.base import AnswerKind, Task, UnsupportedTask, Verifier
+from strategies.core.registry import Registry
+from strategies.core.strategy import StrategyContext
 from strategies.verifiers.adapter import AdapterChoice
 from strategies.verifiers.arithmetic import ArithmeticChoice
 from strategies.verifiers.equations import Equations
+from strategies.verifiers.exact import NumberChoice, RegexChoice, SchemaChoice
 from strategies.verifiers.likelihood import Likelihood
 from strategies.verifiers.majority import Majority
 from strategies.verifiers.p_true import PTrue
 from strategies.verifiers.reward_model import RewardModelChoice
-from strategies.verifiers.rules import NumberChoice, RegexChoice, SchemaChoice
 from strategies.verifiers.self_certainty import SelfCertainty
 
 VerifierClass = type[Majority] | type[Likelihood] | type[SelfCertainty] | type[PTrue] | type[Equations]
@@ -29,8 +29,8 @@ ChoiceClass = (
 )
 Choice = AdapterChoice | RewardModelChoice | RegexChoice | SchemaChoice | NumberChoice | ArithmeticChoice
 
-VERIFIERS: Named[VerifierClass] = Named("verifier", (Majority, Likelihood, SelfCertainty, PTrue, Equations))
-CHOICES: Named[ChoiceClass] = Named(
+VERIFIERS: Registry[VerifierClass] = Registry("verifier", (Majority, Likelihood, SelfCertainty, PTrue, Equations))
+CHOICES: Registry[ChoiceClass] = Registry(
     "verifier", (AdapterChoice, RewardModelChoice, RegexChoice, SchemaChoice, NumberChoice, ArithmeticChoice)
 )
 
@@ -39,17 +39,17 @@ StepVerifier = Literal["likelihood", "self_certainty", "p_true", "equations"] | 
 """Those that can judge an answer that is not finished; a majority cannot."""
 
 
-def build(choice: str | Choice, tools: Tools) -> Verifier:
+def build(choice: str | Choice, context: StrategyContext) -> Verifier:
     """The verifier; raises `UnsupportedTask` when its rule is broken or this server has none of that name."""
-    return tools.watched(VERIFIERS[choice](tools) if isinstance(choice, str) else choice.build(tools))
+    return context.watched(VERIFIERS[choice](context) if isinstance(choice, str) else choice.build(context))
 
 
-def build_for(choice: str | Choice | None, task: Task, tools: Tools) -> Verifier:
+def build_for(choice: str | Choice | None, task: Task, context: StrategyContext) -> Verifier:
     """The verifier of whole answers; by default a majority where they can be compared, else likelihood."""
     if choice == Majority.name and task.kind is AnswerKind.OPEN:
         message = 'majority needs answers that can be compared: set "answer" to their kind, or choose another verifier'
         raise UnsupportedTask(message, parameter="verifier")
-    return build(choice or (Likelihood.name if task.kind is AnswerKind.OPEN else Majority.name), tools)
+    return build(choice or (Likelihood.name if task.kind is AnswerKind.OPEN else Majority.name), context)
 
 
 def adapters_of(choice: object) -> tuple[str, ...]:

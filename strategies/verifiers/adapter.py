@@ -6,11 +6,11 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from strategies.base import Candidate, Inquiry, Model, Task, Verifier, VerifierFailed
-from strategies.strategy import Params, Tools
-from strategies.verifiers.asking import ask
+from strategies.core.base import Candidate, Model, Task, Verifier, VerifierFailed, VerifierPrompt
+from strategies.core.strategy import Params, StrategyContext
+from strategies.verifiers.yes_no import ask
 
-DEFAULT = Inquiry("\nIs this answer correct (Yes or No)?", " Yes", " No")
+DEFAULT = VerifierPrompt("\nIs this answer correct (Yes or No)?", " Yes", " No")
 """For adapters that do not say how they were taught."""
 
 _PLACEHOLDER = re.compile(r"\{(question|answer|step)\}")
@@ -33,7 +33,7 @@ class AdapterChoice(Params):
         """To be leased for the run."""
         return (self.adapter,)
 
-    def build(self, tools: Tools) -> Verifier:  # noqa: ARG002 - as all choices
+    def build(self, context: StrategyContext) -> Verifier:  # noqa: ARG002 - as all choices
         """The verifier of that name."""
         return AdapterVerifier(self.adapter)
 
@@ -60,6 +60,6 @@ class AdapterVerifier(Verifier):
 def _prompt(task: Task, candidate: Candidate, template: str) -> tuple[int, ...]:
     """What follows the answer, or a prompt of its own around question, answer and step. Text is put in, never interpreted."""
     if "{answer}" not in template:
-        return (*task.said(candidate), *task.encode(template))
+        return (*task.prefix_with(candidate), *task.encode(template))
     parts = {"question": task.question, "answer": candidate.text, "step": candidate.last_step or candidate.text}
     return task.encode(_PLACEHOLDER.sub(lambda match: parts[match[1]], template))

@@ -1,6 +1,6 @@
 """Whether an answer makes a target from given numbers, as in the game of 24: by one expression, or by equations one after another.
 
-Equations are read as in `strategies.equations`, and:
+Equations are read as in `strategies.answers.equations`, and:
 - A fraction is a division: a result like 8/3 cannot be taken up by a later equation, only within one expression.
 - One with a side that cannot be read ("24 // 7 = 3") refutes nothing, but where it comes last, nothing is proven.
 - "left: 12 5 3" claims what is left after the equations before it.
@@ -16,11 +16,11 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from strategies.answers import NUM_CHARS_READ, last_boxed
-from strategies.base import Candidate, Model, Task, Verifier
-from strategies.equations import Statement, lines, normalised, statements, trim
-from strategies.expressions import NUMBER, Expression, exact, parse
-from strategies.strategy import Params, Tools
+from strategies.answers.equations import Statement, lines, normalised, statements, trim
+from strategies.answers.expressions import NUMBER, Expression, exact, parse
+from strategies.answers.reading import NUM_CHARS_READ, last_boxed
+from strategies.core.base import Candidate, Model, Task, Verifier
+from strategies.core.strategy import Params, StrategyContext
 
 STARTED = 0.1
 PROGRESS = 0.8
@@ -50,7 +50,7 @@ class ArithmeticChoice(Params):
 
     arithmetic: ArithmeticRule
 
-    def build(self, tools: Tools) -> Verifier:  # noqa: ARG002 - as all choices
+    def build(self, context: StrategyContext) -> Verifier:  # noqa: ARG002 - as all choices
         """Any such rule can be judged by."""
         return ArithmeticVerifier(self.arithmetic)
 

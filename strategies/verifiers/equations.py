@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-from strategies.answers import NUM_CHARS_READ
-from strategies.ballot import mean_probability
-from strategies.base import Candidate, Model, Task, Verifier
-from strategies.equations import Statement, lines, normalised, statements
-from strategies.expressions import Expression
-from strategies.strategy import Tools
+from strategies.answers.equations import Statement, lines, normalised, statements
+from strategies.answers.expressions import Expression
+from strategies.answers.reading import NUM_CHARS_READ
+from strategies.core.base import Candidate, Model, Task, Verifier
+from strategies.core.strategy import StrategyContext
+from strategies.voting.count import mean_probability
 
 REFUTED = 0.1
 """The most that an answer with a false equation gets, and what one without has at least taken from 1."""
@@ -47,7 +47,7 @@ class Equations(Verifier):
     summary = "Whether the equations that the answer writes are true, ties by likelihood; no model is asked."
     num_logprobs: int | None = 0
 
-    def __init__(self, tools: Tools | None = None) -> None:
+    def __init__(self, context: StrategyContext | None = None) -> None:
         """It needs no tools."""
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002

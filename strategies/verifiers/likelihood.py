@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from strategies.ballot import mean_probability
-from strategies.base import Candidate, Model, Task, Verifier
-from strategies.strategy import Tools
+from strategies.core.base import Candidate, Model, Task, Verifier
+from strategies.core.strategy import StrategyContext
+from strategies.voting.count import mean_probability
 
 
 class Likelihood(Verifier):
@@ -14,7 +14,7 @@ class Likelihood(Verifier):
     summary = "Mean log-probability of the tokens."
     num_logprobs: int | None = 0
 
-    def __init__(self, tools: Tools | None = None) -> None:
+    def __init__(self, context: StrategyContext | None = None) -> None:
         """It needs no tools."""
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from strategies.ballot import count, mean_probability
-from strategies.base import Candidate, Model, Task, Verifier
-from strategies.strategy import Tools
+from strategies.core.base import Candidate, Model, Task, Verifier
+from strategies.core.strategy import StrategyContext
+from strategies.voting.count import count, mean_probability
 
 
 class Majority(Verifier):
@@ -14,8 +14,8 @@ class Majority(Verifier):
     summary = "Votes for the candidate's answer, ties by likelihood; needs comparable answers."
     num_logprobs: int | None = 0
 
-    def __init__(self, tools: Tools) -> None:
-        self._equivalence = tools.equivalence
+    def __init__(self, context: StrategyContext) -> None:
+        self._equivalence = context.equivalence
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
         """In [0, 1]; a candidate without a readable answer has no votes."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from strategies.base import Candidate, Model, Task, Verifier
-from strategies.strategy import Tools
-from strategies.verifiers.asking import ask
+from strategies.core.base import Candidate, Model, Task, Verifier
+from strategies.core.strategy import StrategyContext
+from strategies.verifiers.yes_no import ask
 
 QUESTION = "Is the proposed answer true or false?\n (A) True\n (B) False\nAnswer with A or B."
 
@@ -18,11 +18,11 @@ class PTrue(Verifier):
     name = "p_true"
     summary = "The model's own word: the probability of A, asked whether its answer is (A) true or (B) false."
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, context: StrategyContext) -> None:
         """It needs no tools."""
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:
         """In [0, 1]; all candidates are judged together."""
         question = task.follow_up(QUESTION)
         yes, no = task.encode("A")[0], task.encode("B")[0]
-        return await ask(model, candidates, lambda candidate: (*task.said(candidate), *question), yes, no)
+        return await ask(model, candidates, lambda candidate: (*task.prefix_with(candidate), *question), yes, no)

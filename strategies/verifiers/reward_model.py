@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from strategies.base import UnsupportedTask, Verifier
-from strategies.strategy import Params, Tools
+from strategies.core.base import UnsupportedTask, Verifier
+from strategies.core.strategy import Params, StrategyContext
 
 
 class RewardModelChoice(Params):
@@ -18,10 +18,10 @@ class RewardModelChoice(Params):
 
     reward_model: Annotated[str, Field(min_length=1, max_length=64, description="as in `PONDER_REWARD_MODELS`")]
 
-    def build(self, tools: Tools) -> Verifier:
+    def build(self, context: StrategyContext) -> Verifier:
         """The client that `app` made for it."""
-        if self.reward_model not in tools.reward_models:
-            known = ", ".join(sorted(tools.reward_models)) or "none"
+        if self.reward_model not in context.reward_models:
+            known = ", ".join(sorted(context.reward_models)) or "none"
             message = f"this server knows no reward model named {self.reward_model}; there are: {known}"
             raise UnsupportedTask(message, parameter="verifier")
-        return tools.reward_models[self.reward_model]
+        return context.reward_models[self.reward_model]

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from strategies.base import Candidate, Model, Task, TokenLogprob, Verifier
-from strategies.strategy import Tools
+from strategies.core.base import Candidate, Model, Task, TokenLogprob, Verifier
+from strategies.core.strategy import StrategyContext
 
 TOP_K = 20
 
@@ -21,8 +21,8 @@ class SelfCertainty(Verifier):
     summary = "Mean distance of the predictions from uniform, from the 20 most probable tokens."
     num_logprobs: int | None = TOP_K
 
-    def __init__(self, tools: Tools) -> None:
-        self._vocab_size = tools.vocab_size
+    def __init__(self, context: StrategyContext) -> None:
+        self._vocab_size = context.vocab_size
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
         """In [0, 1]; 0 for a candidate without tokens."""

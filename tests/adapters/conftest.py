@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from adapters.errors import AdapterFailed
-from adapters.intake import from_trusted_folder
 from adapters.ports import EngineAdapter
-from adapters.registry import Registry
-from adapters.store import Store
+from adapters.registry import AdapterRegistry
+from adapters.store import AdapterStore
+from adapters.upload import from_trusted_folder
 from adapters.weights import BaseModel
 from app.engine.scripted import SMALL
-from benchmarks import peft_folder
+from tests import peft_folder
 
 BASE = BaseModel("scripted", SMALL.num_layers, SMALL.linear_modules)
 MAX_BYTES = 1 << 20
@@ -89,7 +89,7 @@ class Told:
 class World:
     """A registry with what it stands on."""
 
-    registry: Registry
+    registry: AdapterRegistry
     host: FakeHost
     told: Told
     root: Path
@@ -112,8 +112,8 @@ class World:
 def store(tmp_path: Path):
     """`store(**fields)`: a store in a folder that stays the same within a test."""
 
-    def of(**fields: object) -> Store:
-        return Store(tmp_path / "root", BASE, max_rank=16, **fields)
+    def of(**fields: object) -> AdapterStore:
+        return AdapterStore(tmp_path / "root", BASE, max_rank=16, **fields)
 
     return of
 
@@ -126,7 +126,9 @@ def world(tmp_path: Path, store):
     async def running(slots: int = 2, max_wait: float = 30) -> AsyncIterator[World]:
         host, told = FakeHost(slots), Told()
         host.gate.set()
-        registry = Registry(store(), host, slots=slots, max_wait=max_wait, observer=told, reserved=frozenset({"scripted"}))
+        registry = AdapterRegistry(
+            store(), host, slots=slots, max_wait=max_wait, observer=told, reserved=frozenset({"scripted"})
+        )
         async with registry.running():
             yield World(registry, host, told, tmp_path / "root", tmp_path / "source")
 

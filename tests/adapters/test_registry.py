@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from adapters import registry as registry_module
 from adapters.errors import AdapterConflict, AdapterFailed, AdapterLost, AdapterRefused, NoSlot, UnknownAdapter
-from adapters.names import Ref
+from adapters.names import AdapterRef
 from adapters.residency import State
 
 pytestmark = pytest.mark.anyio
 
-A, B, C = Ref("a"), Ref("b"), Ref("c")
+A, B, C = AdapterRef("a"), AdapterRef("b"), AdapterRef("c")
 
 
 async def settle() -> None:
@@ -76,7 +76,7 @@ async def test_a_version_can_be_pinned_and_rolled_back(world) -> None:
     """By the beginning of its hash; the whole name again in one call."""
     async with world(slots=3) as w:
         one, two = await w.add("a", 1), await w.add("a", 2)
-        async with w.registry.lease([Ref.parse(one.id)]) as (pinned,), w.registry.lease([A]) as (current,):
+        async with w.registry.lease([AdapterRef.parse(one.id)]) as (pinned,), w.registry.lease([A]) as (current,):
             assert (pinned.version, current.version) == (one, two)
         await w.registry.activate("a", one.version[:8])
         async with w.registry.lease([A]) as (back,):
@@ -141,7 +141,7 @@ async def test_when_every_slot_is_leased_a_request_waits_its_turn_and_then_is_to
         assert (await waiting).name == "a"
 
 
-async def _use(w, *refs: Ref, seconds: float = 0.0):
+async def _use(w, *refs: AdapterRef, seconds: float = 0.0):
     async with w.registry.lease(refs) as leases:
         await asyncio.sleep(seconds)
         return leases[0].version
@@ -254,8 +254,8 @@ async def test_one_version_can_be_deleted_but_not_the_one_that_is_served(world) 
     async with world() as w:
         one, two = await w.add("a", 1), await w.add("a", 2)
         with pytest.raises(AdapterConflict):
-            await w.registry.remove(Ref.parse(two.id))
-        await w.registry.remove(Ref.parse(one.id))
+            await w.registry.remove(AdapterRef.parse(two.id))
+        await w.registry.remove(AdapterRef.parse(one.id))
         assert list(w.registry.adapter("a").versions) == [two.version]
 
 
@@ -369,14 +369,14 @@ async def test_whatever_happens_the_engine_holds_what_is_leased_and_no_more_than
             try:
                 if move == "lease":
                     mine = await stack.enter_async_context(AsyncExitStack())
-                    (lease,) = await mine.enter_async_context(w.registry.lease([Ref(name)]))
+                    (lease,) = await mine.enter_async_context(w.registry.lease([AdapterRef(name)]))
                     held.append((mine, lease))
                 elif move == "swap":
                     await w.add(name, 10 * (1 + "abc".index(name)) + seed)
                 elif move == "end" and held:
                     await held.pop(seed % len(held))[0].aclose()
                 elif move == "cancel":
-                    task = asyncio.create_task(_use(w, Ref(name)))
+                    task = asyncio.create_task(_use(w, AdapterRef(name)))
                     await asyncio.sleep(0)
                     task.cancel()
                 elif move == "unload":

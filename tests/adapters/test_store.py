@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adapters.errors import AdapterRefused
-from adapters.intake import from_trusted_folder
+from adapters.upload import from_trusted_folder
 
 MAX = 1 << 20
 INQUIRY = {"template": "\nIs this answer correct (Yes or No)?", "yes": " Yes", "no": " No"}
@@ -191,13 +191,13 @@ def test_notes_put_beside_a_version_that_came_without_are_noticed(store, folder)
 
 def test_another_base_model_is_noticed(store, folder, tmp_path) -> None:
     """A version that was taken in for one model is not served on another."""
-    from adapters.store import Store
+    from adapters.store import AdapterStore
     from adapters.weights import BaseModel
 
     version, _ = put(store(), folder(rank=8))
-    other = Store(tmp_path / "root", BaseModel("other", 1, {"v_proj": (64, 32)}), max_rank=16)
+    other = AdapterStore(tmp_path / "root", BaseModel("other", 1, {"v_proj": (64, 32)}), max_rank=16)
     assert "does not fit other" in other.check(version)
-    small = Store(tmp_path / "root", BaseModel("scripted", 2, {"v_proj": (64, 32)}), max_rank=4)
+    small = AdapterStore(tmp_path / "root", BaseModel("scripted", 2, {"v_proj": (64, 32)}), max_rank=4)
     assert "rank 8 is above 4" in small.check(version)
 
 
@@ -232,8 +232,8 @@ PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from adapters.intake import from_trusted_folder
-from adapters.store import Store
+from adapters.upload import from_trusted_folder
+from adapters.store import AdapterStore
 from adapters.weights import BaseModel
 from app.engine.scripted import SMALL
 
@@ -246,7 +246,7 @@ def on_step(step):
     left -= 1
 
 base = BaseModel("scripted", SMALL.num_layers, SMALL.linear_modules)
-store = Store(Path({store!r}), base, max_rank=16, on_step=on_step)
+store = AdapterStore(Path({store!r}), base, max_rank=16, on_step=on_step)
 first, second = (from_trusted_folder(Path(path), 1 << 20) for path in ({first!r}, {second!r}))
 one, _ = store.put("a", first, "test")
 store.set_current("a", one)

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from adapters import registry as registry_module
 from adapters.weights import BaseModel
-from app import adapters_cli
+from app.cli import adapters as adapters_cli
 from app.engine.scripted import SMALL
 from app.settings import DEFAULT_MODEL
-from benchmarks import peft_folder
+from tests import peft_folder
 
 pytestmark = pytest.mark.anyio
 
@@ -446,7 +446,7 @@ async def test_metrics_by_adapter_and_none_of_those_that_are_gone(serve, made) -
 
 async def test_more_adapters_than_labels_share_one(serve, made, monkeypatch) -> None:
     """Beyond the limit they are counted together."""
-    from app.metering import adapter_metrics
+    from app.telemetry import adapter_metrics
 
     monkeypatch.setattr(adapter_metrics, "MAX_LABELS", 2)
     async with serve() as served:
@@ -480,7 +480,7 @@ async def test_a_folder_is_preloaded_and_a_roll_back_survives_the_restart(serve,
 
 async def test_shipped_adapters_are_served_beside_those_of_the_operator(serve, made, tmp_path, monkeypatch) -> None:
     """A new release swaps in its own, never over a name that somebody else's adapter has."""
-    monkeypatch.setattr("adapters.folder.SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr("adapters.preload.SHIPPED", tmp_path / "shipped")
     shipped = tmp_path / "shipped" / DEFAULT_MODEL
     shutil.copytree(made(1), shipped / "reasoning")
     shutil.copytree(made(2), shipped / "verifier")

@@ -5,7 +5,7 @@ import pytest
 
 from adapters.weights import BaseModel
 from app.engine.scripted import SMALL
-from benchmarks import malformed, peft_folder
+from tests import malformed, peft_folder
 
 pytestmark = pytest.mark.anyio
 

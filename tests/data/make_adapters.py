@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from app.engine.default_model import ensure_default_model
+from app.engine.weights.default_model import ensure_default_model
 
 FOLDER = Path(__file__).parent / "adapters"
 ADAPTERS = {

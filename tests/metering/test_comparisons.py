@@ -2,11 +2,11 @@
 
 import pytest
 
+from app.engine.architecture import Architecture
 from app.metering.comparisons import Usual, compare
-from app.metering.flops import Architecture
 from app.metering.meter import Budget, Meter
-from strategies.base import AnswerKind, Candidate, Result, Scored, StopReason, Task
-from strategies.strategy import Forecast
+from strategies.core.base import AnswerKind, Candidate, Result, ScoredCandidate, StopReason, Task
+from strategies.core.strategy import Forecast
 
 MODEL = Architecture(
     num_layers=2, hidden_size=8, num_heads=2, num_kv_heads=1, head_dim=4, intermediate_size=16, vocab_size=32
@@ -15,7 +15,7 @@ MODEL = Architecture(
 
 def result(*lengths: int, finish: str = "stop") -> Result:
     """Of answers of these lengths."""
-    answers = tuple(Scored(Candidate(i, "", tuple(range(length)), finish)) for i, length in enumerate(lengths))
+    answers = tuple(ScoredCandidate(Candidate(i, "", tuple(range(length)), finish)) for i, length in enumerate(lengths))
     return Result(answers[:1], answers, StopReason.SETTLED)
 
 
@@ -28,7 +28,7 @@ def test_best_of_16_is_one_prefill_and_sixteen_answers_of_the_usual_length() -> 
 
 def test_answers_that_were_cut_off_tell_no_length_where_others_do() -> None:
     """They tell it where there are no others; nothing drawn is no length at all."""
-    cut = Scored(Candidate(2, "", (1,), "abort"))
+    cut = ScoredCandidate(Candidate(2, "", (1,), "abort"))
     whole = result(6)
     assert Usual.of(MODEL, 10, Result(whole.chosen, (*whole.candidates, cut), StopReason.SETTLED)).tokens == 6
     assert Usual.of(MODEL, 10, result(3, finish="abort")).tokens == 3

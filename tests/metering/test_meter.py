@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from app.admission import Admission
 from app.engine.scripted import SMALL, ScriptedEngine
 from app.errors import EngineDead
-from app.metering.handle import MeteredModel
 from app.metering.meter import FAIR_SHARE_FLOOR, Budget, Meter
-from strategies.base import StopReason
+from app.serving.metered_model import MeteredModel
+from strategies.core.base import StopReason
 
 pytestmark = pytest.mark.anyio
 

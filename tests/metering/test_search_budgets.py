@@ -9,17 +9,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.admission import Admission
-from app.asks import Ask, Caller, Limits
 from app.engine.scripted import ScriptedEngine
-from app.feedback import Feedback
 from app.metering.meter import Budget
-from app.metering.metrics import Metrics
+from app.request import Caller, InferenceRequest, Limits
 from app.routing.policies import Policies
-from app.service import Service
-from app.session import Session
-from app.traces import Traces
-from strategies.base import StopReason
-from strategies.registry import Tools
+from app.search_traces import SearchTraces
+from app.serving.feedback import Feedback
+from app.serving.service import Service
+from app.serving.session import Session
+from app.telemetry.metrics import Metrics
+from strategies.core.base import StopReason
+from strategies.registry import StrategyContext
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +50,7 @@ def story(text: str, serial: int) -> str:
 class Run:
     """One request through the service, and what is left of it."""
 
-    def __init__(self, tools: Tools, *, speed: float = 0.0, slots: int = 8) -> None:
+    def __init__(self, tools: StrategyContext, *, speed: float = 0.0, slots: int = 8) -> None:
         self.engine = ScriptedEngine(story, seconds_per_token=speed, max_branches=slots)
         self.admission = Admission(num_slots=slots, max_branches=100, max_branches_per_key=100)
         metrics = Metrics()
@@ -63,7 +63,7 @@ class Run:
             admission=self.admission,
             tools=tools,
             metrics=metrics,
-            traces=Traces(4, 1_000_000),
+            traces=SearchTraces(4, 1_000_000),
         )
         self.session: Session | None = None
 
@@ -72,7 +72,7 @@ class Run:
         if search["strategy"] != "sequential_revision":
             parameters |= {"separator": ";", "step_tokens": 9}
         body = {"messages": [{"role": "user", "content": "What is 17 + 25?"}]}
-        ask = Ask(
+        ask = InferenceRequest(
             id="x", bodies=(body,), is_chat=True, question="?", num_chars=16, kind="math", strategy=search["strategy"],
             parameters=parameters, budget=budget, seed=1,
         )  # fmt: skip
@@ -87,10 +87,10 @@ class Run:
 
 @pytest.fixture(scope="module")
 def tools():
-    from strategies.answers import Equivalence
+    from strategies.answers.reading import Equivalence
 
     equivalence = Equivalence()
-    yield Tools(equivalence, 1000)
+    yield StrategyContext(equivalence, 1000)
     equivalence.close()
 
 

@@ -6,7 +6,7 @@ from playwright.sync_api import Route, expect
 
 from adapters.weights import BaseModel
 from app.engine.scripted import SMALL
-from benchmarks import peft_folder
+from tests import peft_folder
 from tests.playground.conftest import until
 from tests.playground.visitor import ask, finished, steps
 from tests.policies_made import policy

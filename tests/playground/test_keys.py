@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from adapters.weights import BaseModel
 from app.engine.scripted import SMALL
-from benchmarks import peft_folder
+from tests import peft_folder
 from tests.playground.visitor import ask, finished
 from tests.policies_made import policy
 

@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from app.request import Effort
 from app.routing.calibrated import HIGHEST_RISE, CalibratedPolicy
-from app.routing.effort import Effort
 from app.routing.estimators import Estimator
 from app.routing.features import EVIDENCE, of_evidence, of_prompt
 from app.routing.policy import BUSY_LOAD, Query
 from app.routing.policy_file import Stage
-from app.routing.rule import PricedRule
-from strategies.base import AnswerKind, StopReason
-from strategies.rule import Evidence, Next
+from app.routing.stopping_rule import ValueOfComputationRule
+from strategies.core.base import AnswerKind, StopReason
+from strategies.core.stopping_rule import Decision, Evidence
 from tests.policies_made import PROMPT, constant, policy
 
 
@@ -38,7 +38,7 @@ def query(effort: Effort = Effort.MEDIUM, **fields: object) -> Query:
 
 def test_it_goes_on_while_what_is_expected_is_worth_its_price() -> None:
     """0.1 for ten thousand FLOPs: worth it at 1e-6 a FLOP, not at 1e-4."""
-    cheap, dear = PricedRule(policy(), 0.5, 1e-6), PricedRule(policy(), 0.5, 1e-4)
+    cheap, dear = ValueOfComputationRule(policy(), 0.5, 1e-6), ValueOfComputationRule(policy(), 0.5, 1e-4)
     assert cheap.next(seen()).answers == 2
     assert cheap.next(seen(answers=2, votes=(1, 1))).answers == 4
     assert cheap.next(seen(answers=4, votes=(2, 2))).answers is None
@@ -47,14 +47,14 @@ def test_it_goes_on_while_what_is_expected_is_worth_its_price() -> None:
 
 def test_a_stage_that_it_does_not_know_is_the_last() -> None:
     """Of a caller who wants several answers, for instance."""
-    assert PricedRule(policy(), 0.5, 1e-6).next(seen(answers=3)) == Next(None)
+    assert ValueOfComputationRule(policy(), 0.5, 1e-6).next(seen(answers=3)) == Decision(None)
 
 
 @pytest.mark.parametrize(("right", "reason"), [(0.97, StopReason.SETTLED), (0.5, StopReason.PRICED), (0.01, StopReason.PRICED)])
 def test_why_it_stops(right: float, reason: StopReason) -> None:
     """Settled where the answer is almost surely right; where it is hopeless, it is not worth it."""
-    rule = PricedRule(policy(right=right, gain=0.0), 0.5, 1e-6)
-    assert rule.next(seen()) == Next(None, reason)
+    rule = ValueOfComputationRule(policy(right=right, gain=0.0), 0.5, 1e-6)
+    assert rule.next(seen()) == Decision(None, reason)
     assert rule.after == pytest.approx(1 - right)
 
 

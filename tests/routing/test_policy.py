@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.routing.effort import Effort, effort_of
+from app.request import Effort, effort_of
 from app.routing.policy import BUSY_LOAD, PriorPolicy, Query
-from strategies.base import AnswerKind
+from strategies.core.base import AnswerKind
 from strategies.registry import STRATEGIES
 
 TABLE = {

@@ -6,15 +6,15 @@ import pytest
 
 from adapters.config import CONFIG_FILE, read_config
 from adapters.content import digest
-from adapters.folder import SHIPPED as ADAPTERS
+from adapters.preload import SHIPPED as ADAPTERS
 from adapters.weights import WEIGHTS_FILE
 from app.main import SHIPPED
+from app.request import Effort
 from app.routing.calibrated import CalibratedPolicy
-from app.routing.effort import Effort
 from app.routing.policies import read_policy
 from app.routing.policy import Query
 from app.settings import DEFAULT_MODEL
-from strategies.base import AnswerKind
+from strategies.core.base import AnswerKind
 
 SUMS = ("What is 3 + 4?", "Calculate 1 + 2 + 3.")
 STORY = (

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from strategies.answers import Equivalence
-from strategies.base import AnswerKind, Candidate, Delta, Step, StopReason, Task, TokenLogprob
-from strategies.strategy import Tools
+from strategies.answers.reading import Equivalence
+from strategies.core.base import AnswerKind, Candidate, Delta, Step, StopReason, Task, TokenLogprob
+from strategies.core.strategy import StrategyContext
 
 
 def candidate(index: int, text: str, *, finish: str = "stop", logprob: float | None = None) -> Candidate:
@@ -279,8 +279,8 @@ def task():
 
 
 @pytest.fixture
-def tools():
+def context():
     """Tools with an equivalence whose worker is closed at the end."""
     equivalence = Equivalence()
-    yield Tools(equivalence, vocab_size=1000)
+    yield StrategyContext(equivalence, vocab_size=1000)
     equivalence.close()

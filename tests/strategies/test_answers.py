@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.answers import Equivalence, number_of, read_answer
-from strategies.base import AnswerKind
+from strategies.answers.reading import Equivalence, number_of, read_answer
+from strategies.core.base import AnswerKind
 
 MATH, CHOICE, JSON, TEXT = AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.JSON, AnswerKind.TEXT
 

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from strategies.base import AnswerKind, Candidate, Task
-from strategies.expressions import Expression, parse
+from strategies.answers.expressions import Expression, parse
+from strategies.core.base import AnswerKind, Candidate, Task
 from strategies.verifiers.arithmetic import ArithmeticChoice
 
 pytestmark = pytest.mark.anyio
@@ -122,12 +122,12 @@ def test_what_is_no_expression(text) -> None:
 
 
 @pytest.fixture
-def score(says, task, tools):
+def score(says, task, context):
     """`score(text, finish=…, numbers=…, target=…, use_all=…)`: the verdict on one answer."""
 
     async def judge(text: str, finish: str = "stop", **rule: object) -> float:
         choice = ArithmeticChoice.model_validate({"arithmetic": {"numbers": [4, 8, 5, 3], "target": 24} | rule})
-        [verdict] = await choice.build(tools).score(task(), [says(0, text, finish=finish)], None)
+        [verdict] = await choice.build(context).score(task(), [says(0, text, finish=finish)], None)
         return verdict
 
     return judge

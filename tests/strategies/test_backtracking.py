@@ -3,24 +3,24 @@
 import pytest
 
 from strategies.backtracking import Backtracking, BacktrackingParams
-from strategies.base import NodeState, StopReason, silent
+from strategies.core.base import NodeState, StopReason, ignore_events
 
 from tests.strategies.conftest import TreeModel  # isort: skip
 
 pytestmark = pytest.mark.anyio
 
 
-def backtracking(tools, **params: object) -> Backtracking:
-    return Backtracking(BacktrackingParams(**params), tools)
+def backtracking(context, **params: object) -> Backtracking:
+    return Backtracking(BacktrackingParams(**params), context)
 
 
-async def test_only_the_false_line_is_written_again(asked, tools, words) -> None:
+async def test_only_the_false_line_is_written_again(asked, context, words) -> None:
     """Where the calculator does not know the result."""
     rests = iter(
         ["1 + 1 = 2\n20 / 3 = 5\n5 + 1 = 6\nso it is 6", "\n20 / 3 = 7\nit is 7", "\n2 + 2 = 4\n4 + 1 = 5\nso it is 5"]
     )
     model = TreeModel(words, lambda said, position: next(rests))
-    result = await backtracking(tools)(asked, model, silent)
+    result = await backtracking(context)(asked, model, ignore_events)
     [final] = result.chosen
     assert final.candidate.text == "1 + 1 = 2\n2 + 2 = 4\n4 + 1 = 5\nso it is 5"
     assert (final.answer, final.score, result.stop_reason) == ("5", 1.0, StopReason.COMPLETED)
@@ -32,14 +32,14 @@ async def test_only_the_false_line_is_written_again(asked, tools, words) -> None
     assert words.decode(final.candidate.token_ids) == final.candidate.text
 
 
-async def test_an_answer_without_a_false_line_costs_what_a_direct_one_does(asked, tools, words) -> None:
+async def test_an_answer_without_a_false_line_costs_what_a_direct_one_does(asked, context, words) -> None:
     model = TreeModel(words, lambda said, position: "1 + 1 = 2\nit is 2")
-    result = await backtracking(tools)(asked, model, silent)
+    result = await backtracking(context)(asked, model, ignore_events)
     assert model.num_drawn == 1
     assert result.chosen[0].score == 1.0
 
 
-async def test_a_line_that_fails_again_and_again_may_have_its_fault_before_it(asked, tools, words) -> None:
+async def test_a_line_that_fails_again_and_again_may_have_its_fault_before_it(asked, context, words) -> None:
     """After two failures at one place it goes back one line more."""
     seen = []
 
@@ -47,13 +47,13 @@ async def test_a_line_that_fails_again_and_again_may_have_its_fault_before_it(as
         seen.append(said)
         return "take 3\n20 / 3 = 8\nit is 8" if not said else "\n20 / 3 = 8\nit is 8"
 
-    result = await backtracking(tools, attempts=5)(asked, TreeModel(words, script), silent)
+    result = await backtracking(context, attempts=5)(asked, TreeModel(words, script), ignore_events)
     assert seen[:4] == ["", "take 3", "take 3", ""]
     assert result.chosen[0].answer == "8"  # something must be answered: the first attempt
 
 
-async def test_a_spent_budget_gives_what_there_is(asked, tools, words) -> None:
+async def test_a_spent_budget_gives_what_there_is(asked, context, words) -> None:
     model = TreeModel(words, lambda said, position: "1 + 1 = 3\nit is 3", tokens=4)
-    result = await backtracking(tools)(asked, model, silent)
+    result = await backtracking(context)(asked, model, ignore_events)
     assert result.stop_reason is StopReason.TOKENS
     assert len(result.chosen) == 1

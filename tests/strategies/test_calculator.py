@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strategies.calculator import corrected
+from strategies.checking.calculator import corrected
 from strategies.verifiers.equations import is_refuted
 
 LINES = {

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from strategies.ballot import mean_logprob
-from strategies.base import Candidate, StopReason, TokenLogprob, silent
-from strategies.chains import LONGEST_LINE, Chain, Writer
+from strategies.checking.chain_vote import vote
+from strategies.checking.chains import LONGEST_LINE, Chain, Writer
+from strategies.core.base import Candidate, StopReason, TokenLogprob, ignore_events
 from strategies.verifiers.equations import is_refuted
-from strategies.vote import vote
+from strategies.voting.count import mean_logprob
 
 from tests.strategies.conftest import TreeModel, Words  # isort: skip
 
@@ -50,7 +50,7 @@ async def test_whatever_is_written(
     model = TreeModel(words, script, shuffle=random.Random(seed), tokens=tokens)
     task = question()
     task = type(task)(question="?", prefix=words.encode("Q|"), kind=task.kind, encode=words.encode)
-    writer = Writer(task, model, silent, most=num, first=0.0)
+    writer = Writer(task, model, ignore_events, most=num, first=0.0)
     await writer.write(num, attempts)
     assert model.num_open == 0
     for chain in writer.chains:
@@ -89,16 +89,16 @@ def test_a_line_without_end_is_not_looked_at() -> None:
 async def test_what_a_grammar_holds_is_not_continued(question, words) -> None:
     task = question(is_constrained=True)
     model = TreeModel(words, lambda said, position: "1 + 1 = 3")
-    writer = Writer(task, model, silent, most=1, first=0.0)
+    writer = Writer(task, model, ignore_events, most=1, first=0.0)
     await writer.write(1, 6)
     assert model.num_drawn == 1
 
 
-async def test_of_what_the_budget_cut_there_is_what_there_is(question, words, tools) -> None:
+async def test_of_what_the_budget_cut_there_is_what_there_is(question, words, context) -> None:
     """Nothing whole has been written yet."""
     rests = iter(["1 + 1 = 2\n20 / 3 = 7\nit is 7", "\n2 + 2 = 4\n4 + 4 = 8\n8 + 8 = 16\nit is 16"])
     model = TreeModel(words, lambda said, position: next(rests), tokens=22)
-    writer = Writer(question(), model, silent, most=1, first=0.0)
+    writer = Writer(question(), model, ignore_events, most=1, first=0.0)
     await writer.write(1, 6)
     [chain] = writer.chains
     assert chain.is_true
@@ -106,14 +106,14 @@ async def test_of_what_the_budget_cut_there_is_what_there_is(question, words, to
     assert chain.answer.text.startswith("1 + 1 = 2\n2 + 2 = 4\n")
 
 
-async def test_an_answer_that_is_never_true_is_whole_all_the_same(question, words, tools) -> None:
+async def test_an_answer_that_is_never_true_is_whole_all_the_same(question, words, context) -> None:
     """The last attempt is written to its end, and has a vote where nobody else has one."""
     model = TreeModel(words, lambda said, position: "20 / 3 = 7\nit is 7")
-    writer = Writer(question(), model, silent, most=1, first=0.0)
+    writer = Writer(question(), model, ignore_events, most=1, first=0.0)
     await writer.write(1, 3)
     [chain] = writer.chains
     assert chain.answer.is_complete
-    counted = await vote(question(), writer, tools.equivalence)
+    counted = await vote(question(), writer, context.equivalence)
     assert [group.answer for group in counted.ranked] == ["7"]
 
 
@@ -157,7 +157,7 @@ async def test_a_result_that_is_wrong_is_computed_and_gone_on_with(question, wor
 
     model = TreeModel(words, script)
     task = question()
-    writer = Writer(task, model, silent, most=1, first=0.0)
+    writer = Writer(task, model, ignore_events, most=1, first=0.0)
     await writer.write(1, 6)
     [chain] = writer.chains
     assert seen == ["", "1 + 1 = 2\n2 + 2 = 4"]
@@ -171,7 +171,7 @@ async def test_what_is_wrong_with_a_right_result_is_written_again(question, word
     """From the beginning of its line, at the temperature of the request."""
     rests = iter(["1 + 1 = 3\nit is 3", " + 4 / 3 = 9\nit is 9", "1 + 1 = 2\nit is 2"])
     model = TreeModel(words, lambda said, position: next(rests))
-    writer = Writer(question(), model, silent, most=1, first=0.0)
+    writer = Writer(question(), model, ignore_events, most=1, first=0.0)
     await writer.write(1, 6)
     assert writer.chains[0].answer.text == "1 + 1 = 2\nit is 2"
     assert model.temperatures == [0.0, 0.0, None]
@@ -181,12 +181,12 @@ async def test_what_follows_a_right_result_is_read_with_it(question, words) -> N
     """Alone, "- 10 + 3 = 5" would be false, and "+ 4 = 9" would be nothing."""
     rests = iter(["4 + 4 = 9\nit is 9", " - 10 + 7 = 5\nit is 5", "unreachable"])
     model = TreeModel(words, lambda said, position: next(rests))
-    writer = Writer(question(), model, silent, most=1, first=0.0)
+    writer = Writer(question(), model, ignore_events, most=1, first=0.0)
     await writer.write(1, 6)
     assert writer.chains[0].is_sound
     assert writer.chains[0].answer.text == "4 + 4 = 8 - 10 + 7 = 5\nit is 5"
     rests = iter(["4 + 4 = 9\nit is 9", " + 4 = 9\nit is 9", "so it is 12"])
-    writer = Writer(question(), TreeModel(words, lambda said, position: next(rests)), silent, most=1, first=0.0)
+    writer = Writer(question(), TreeModel(words, lambda said, position: next(rests)), ignore_events, most=1, first=0.0)
     await writer.write(1, 6)
     assert "it is 9" not in writer.chains[0].nodes[1].text
 
@@ -202,7 +202,7 @@ async def test_answers_that_are_begun_together_do_not_disturb_each_other(questio
             for position in range(n):
                 yield self._cut(first + position, next(answers) if first < 3 else "\nit is 4", step)
 
-    writer = Writer(question(), Streaming(words, lambda *_: ""), silent, most=3, first=None)
+    writer = Writer(question(), Streaming(words, lambda *_: ""), ignore_events, most=3, first=None)
     await writer.write(3, 3)
     assert [chain.answer.text.rpartition(" ")[2] for chain in writer.chains] == ["4", "2", "2"]
     assert all(chain.is_sound for chain in writer.chains)
@@ -211,7 +211,7 @@ async def test_answers_that_are_begun_together_do_not_disturb_each_other(questio
 async def test_where_something_would_begin_anew_answers_are_drawn_whole(question, words) -> None:
     """As after a penalty, or where a stop string may lie across the seam."""
     model = TreeModel(words, lambda said, position: "2 + 2 = 5\nit is 5")
-    writer = Writer(question(is_seamless=False), model, silent, most=1, first=0.0)
+    writer = Writer(question(is_seamless=False), model, ignore_events, most=1, first=0.0)
     await writer.write(1, 6)
     assert writer.chains[0].answer.text == "2 + 2 = 5\nit is 5"
 
@@ -220,7 +220,7 @@ async def test_what_was_given_does_not_make_an_answer_likelier(question, words) 
     model = TreeModel(
         words, lambda said, position: "2 + 2 = 5\nit is 5" if not said else "\nit is 4", logprob=lambda _word: -1.0
     )
-    writer = Writer(question(), model, silent, most=1, first=0.0)
+    writer = Writer(question(), model, ignore_events, most=1, first=0.0)
     await writer.write(1, 6)
     answer = writer.chains[0].answer
     assert [entry.token for entry in answer.logprobs if entry.is_given] == [" 4"]

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strategies.base import silent
+from strategies.answers.equations import lines, normalised, statements
 from strategies.best_of_n import BestOfN, BestOfNParams
-from strategies.equations import lines, normalised, statements
+from strategies.core.base import ignore_events
 from strategies.verifiers import build
 from strategies.verifiers.equations import REFUTED, is_refuted
 
@@ -126,12 +126,12 @@ def test_a_long_text_takes_linear_time(piece: str, seconds) -> None:
     assert seconds(lambda: read(20_000)) < 30 * max(seconds(lambda: read(2_000)), 1e-4) + 0.05
 
 
-async def scores(says, make, task, tools, *candidates) -> list[float]:
-    return await build("equations", tools).score(task(), list(candidates), make())
+async def scores(says, make, task, context, *candidates) -> list[float]:
+    return await build("equations", context).score(task(), list(candidates), make())
 
 
 @pytest.mark.anyio
-async def test_two_classes_each_by_likelihood(says, make, task, tools) -> None:
+async def test_two_classes_each_by_likelihood(says, make, task, context) -> None:
     """The likeliest of what is refuted comes after the least likely of what is not."""
     candidates = [
         says(0, "1+1=3 #### 3", logprob=-0.1),
@@ -139,26 +139,26 @@ async def test_two_classes_each_by_likelihood(says, make, task, tools) -> None:
         says(2, "1+1=2 #### 2", logprob=-2.0),
         says(3, "it is 2", logprob=-0.1),
     ]
-    worst, bad, good, best = sorted(found := await scores(says, make, task, tools, *candidates))
+    worst, bad, good, best = sorted(found := await scores(says, make, task, context, *candidates))
     assert [found.index(score) for score in (worst, bad, good, best)] == [1, 0, 2, 3]
     assert bad <= REFUTED
     assert good >= 1 - REFUTED
 
 
 @pytest.mark.anyio
-async def test_a_number_that_was_cut_is_not_held_against_it(says, make, task, tools) -> None:
+async def test_a_number_that_was_cut_is_not_held_against_it(says, make, task, context) -> None:
     """An 8 at the end may become 830."""
     cut, stopped = await scores(
-        says, make, task, tools, says(0, "1+1=2\n700+130=8", finish="length"), says(1, "1+1=2\n700+130=8")
+        says, make, task, context, says(0, "1+1=2\n700+130=8", finish="length"), says(1, "1+1=2\n700+130=8")
     )
     assert cut >= 1 - REFUTED
     assert stopped <= REFUTED
 
 
 @pytest.mark.anyio
-async def test_a_vote_without_the_refuted(make, task, tools) -> None:
+async def test_a_vote_without_the_refuted(make, task, context) -> None:
     """Two who miscalculate alike lose against one who does not."""
     model = make("2+2=5\n#### 5", "2+2=5\n#### 5", "2+2=4\n#### 4")
-    strategy = BestOfN(BestOfNParams(n=3, verifier="equations", select="vote"), tools)
-    result = await strategy(task(), model, silent)
+    strategy = BestOfN(BestOfNParams(n=3, verifier="equations", select="vote"), context)
+    result = await strategy(task(), model, ignore_events)
     assert result.chosen[0].answer == "4"

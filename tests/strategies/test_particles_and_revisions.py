@@ -6,52 +6,52 @@ import random
 
 import pytest
 
-from strategies.base import AnswerKind, StopReason, silent
+from strategies.core.base import AnswerKind, StopReason, ignore_events
 from strategies.particle_filtering import ParticleFiltering, ParticleFilteringParams
 from strategies.sequential_revision import SequentialRevision, SequentialRevisionParams
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_particles_are_resampled_by_the_odds_of_their_verdicts(grow, question, tools) -> None:
+async def test_particles_are_resampled_by_the_odds_of_their_verdicts(grow, question, context) -> None:
     """A verdict of 0.9 weighs 9, one of 0.5 weighs 1: of many particles nine in ten continue the better step."""
     chances = {"good": math.log(0.9), "bad": math.log(0.5), "end": 0.0}
     model = grow(
         lambda said, i: ["good;", "bad;"][i % 2] if not said else "end",
         logprob=lambda word: chances[word.strip().removesuffix(";")],
     )
-    strategy = ParticleFiltering(ParticleFilteringParams(n=200, separator=";"), tools)
-    result = await strategy(question(AnswerKind.OPEN, seed=3), model, silent)
+    strategy = ParticleFiltering(ParticleFilteringParams(n=200, separator=";"), context)
+    result = await strategy(question(AnswerKind.OPEN, seed=3), model, ignore_events)
     ends = collections.Counter(node.parent % 2 for node in result.nodes if node.text == "end")
     assert ends[0] == pytest.approx(180, abs=12)
 
 
-async def test_particles_at_their_end_take_part_with_their_last_weight(grow, question, tools) -> None:
+async def test_particles_at_their_end_take_part_with_their_last_weight(grow, question, context) -> None:
     """A whole answer is drawn again and again while others still grow; it is not grown any further."""
     table = {"": ["a 1", "b;"], "b;": ["c;"], "b;c;": ["d 2"]}
-    strategy = ParticleFiltering(ParticleFilteringParams(n=2, separator=";"), tools)
-    result = await strategy(question(seed=1), grow(table), silent)
+    strategy = ParticleFiltering(ParticleFilteringParams(n=2, separator=";"), context)
+    result = await strategy(question(seed=1), grow(table), ignore_events)
     assert all(node.parent != 0 for node in result.nodes)
     assert result.stop_reason is StopReason.COMPLETED
 
 
-async def test_the_same_seed_resamples_the_same(grow, question, tools) -> None:
+async def test_the_same_seed_resamples_the_same(grow, question, context) -> None:
     """The caller's seed is the only chance in it."""
-    strategy = ParticleFiltering(ParticleFilteringParams(n=4, separator=";"), tools)
+    strategy = ParticleFiltering(ParticleFilteringParams(n=4, separator=";"), context)
 
     def script(said: str, position: int) -> str:
         return f"{random.Random(said + str(position)).choice('abc')};" if said.count(";") < 3 else "x 1"
 
-    first, second, other = [await strategy(question(seed=seed), grow(script), silent) for seed in (5, 5, 6)]
+    first, second, other = [await strategy(question(seed=seed), grow(script), ignore_events) for seed in (5, 5, 6)]
     assert first == second
     assert first.nodes != other.nodes
 
 
-def revision(tools, **params: object) -> SequentialRevision:
-    return SequentialRevision(SequentialRevisionParams.model_validate(params), tools)
+def revision(context, **params: object) -> SequentialRevision:
+    return SequentialRevision(SequentialRevisionParams.model_validate(params), context)
 
 
-async def test_a_revision_sees_the_attempts_before_it(grow, question, tools) -> None:
+async def test_a_revision_sees_the_attempts_before_it(grow, question, context) -> None:
     """As turns of one conversation, the latest `in_view` of them; chains see only their own."""
     seen: list[str] = []
 
@@ -59,7 +59,7 @@ async def test_a_revision_sees_the_attempts_before_it(grow, question, tools) -> 
         seen.append(said)
         return f" try {said.count('again') + 1}.{position}"
 
-    result = await revision(tools, chains=2, attempts=4, in_view=2, prompt="again")(question(), grow(script), silent)
+    result = await revision(context, chains=2, attempts=4, in_view=2, prompt="again")(question(), grow(script), ignore_events)
     turn = "\nuser: again\nassistant:"
     assert sorted(seen) == sorted(
         [
@@ -72,19 +72,21 @@ async def test_a_revision_sees_the_attempts_before_it(grow, question, tools) -> 
     assert [node.parent for node in result.nodes] == [None, None, 0, 1, 2, 3, 4, 5]
 
 
-async def test_all_attempts_are_candidates(grow, question, tools) -> None:
+async def test_all_attempts_are_candidates(grow, question, context) -> None:
     """A revision may spoil a right answer: the vote is among all of them."""
     answers = {"": " 42", "1": " 41", "2": " 42"}
     model = grow(lambda said, _i: answers[str(said.count("again") or "")])
-    result = await revision(tools, chains=1, attempts=3, prompt="again")(question(), model, silent)
+    result = await revision(context, chains=1, attempts=3, prompt="again")(question(), model, ignore_events)
     assert result.chosen[0].answer == "42"
     assert len(result.candidates) == 3
 
 
-async def test_a_rule_ends_it_at_the_first_right_attempt(grow, question, tools) -> None:
+async def test_a_rule_ends_it_at_the_first_right_attempt(grow, question, context) -> None:
     """Nothing is left to revise."""
     model = grow(lambda said, _i: [" 41", " 42", " 43"][said.count("again")])
-    result = await revision(tools, chains=2, attempts=3, prompt="again", verifier={"number": 42})(question(), model, silent)
+    result = await revision(context, chains=2, attempts=3, prompt="again", verifier={"number": 42})(
+        question(), model, ignore_events
+    )
     assert result.stop_reason is StopReason.VERIFIED
     assert len(result.candidates) == 4
     assert result.chosen[0].answer == "42"

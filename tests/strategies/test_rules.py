@@ -8,9 +8,9 @@ import time
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from strategies.answers import read_answer
-from strategies.base import AnswerKind, UnsupportedTask, VerifierFailed
-from strategies.verifiers.rules import NumberChoice, RegexChoice, SchemaChoice
+from strategies.answers.reading import read_answer
+from strategies.core.base import AnswerKind, UnsupportedTask, VerifierFailed
+from strategies.verifiers.exact import NumberChoice, RegexChoice, SchemaChoice
 
 pytestmark = pytest.mark.anyio
 
@@ -18,9 +18,9 @@ CHOICE = TypeAdapter(RegexChoice | SchemaChoice | NumberChoice)
 
 
 @pytest.fixture
-def build(tools):
+def build(context):
     """`build(rule)`: the verifier of a rule as a client writes it, in JSON."""
-    return lambda rule: CHOICE.validate_json(json.dumps(rule)).build(tools)
+    return lambda rule: CHOICE.validate_json(json.dumps(rule)).build(context)
 
 
 @pytest.fixture

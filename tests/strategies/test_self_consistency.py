@@ -4,33 +4,33 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from strategies.base import AnswerKind, Progress, Result, Scored, StopReason, UnsupportedTask, silent
+from strategies.core.base import AnswerKind, Progress, Result, ScoredCandidate, StopReason, UnsupportedTask, ignore_events
 from strategies.self_consistency import SelfConsistency, SelfConsistencyParams
-from strategies.stopping import is_settled
+from strategies.voting.stopping import is_settled
 
 pytestmark = pytest.mark.anyio
 
 
-def vote(tools, **params: object) -> SelfConsistency:
-    return SelfConsistency(SelfConsistencyParams(**params), tools)
+def vote(context, **params: object) -> SelfConsistency:
+    return SelfConsistency(SelfConsistencyParams(**params), context)
 
 
-async def test_the_golden_run(make, says, task, tools) -> None:
+async def test_the_golden_run(make, says, task, context) -> None:
     """Seven answers, the whole result written by hand: settled at the sixth, since one more cannot catch up with 4 to 1."""
     texts = ["It is 42.", "6 * 7 = 42", "I think 41", "no idea", "\\boxed{42}", "42", "41"]
     model = make(*(says(i, text, logprob=-0.1 * (i + 1)) for i, text in enumerate(texts)))
-    result = await vote(tools, n=7)(task(), model, silent)
+    result = await vote(context, n=7)(task(), model, ignore_events)
     drawn = model.candidates
     answers = ["42", "42", "41", None, "42", "42"]
     shares = [0.8, 0.8, 0.2, None, 0.8, 0.8]
-    scored = tuple(Scored(c, a, s) for c, a, s in zip(drawn, answers, shares, strict=False))
+    scored = tuple(ScoredCandidate(c, a, s) for c, a, s in zip(drawn, answers, shares, strict=False))
     assert result == Result(chosen=(scored[0],), candidates=scored, stop_reason=StopReason.SETTLED)
 
 
-async def test_progress_tells_candidate_answer_and_leader(make, task, tools) -> None:
+async def test_progress_tells_candidate_answer_and_leader(make, task, context) -> None:
     """In words that a person understands."""
     lines: list[str] = []
-    await vote(tools, n=3)(task(), make("42", "41", "42"), lambda event: lines.append(event.text))
+    await vote(context, n=3)(task(), make("42", "41", "42"), lambda event: lines.append(event.text))
     assert lines == [
         "Candidate 1 of 3: 42 (leading: 42, 1 of 1)",
         "Candidate 2 of 3: 41 (leading: 42, 1 of 2)",
@@ -46,7 +46,7 @@ async def test_progress_tells_candidate_answer_and_leader(make, task, tools) -> 
     confidence=st.sampled_from([0.8, 0.95, 1.0]),
 )
 async def test_stops_exactly_where_drawing_one_by_one_would(
-    answers: list[str], schedule: str, confidence: float, make, task, tools
+    answers: list[str], schedule: str, confidence: float, make, task, context
 ) -> None:
     """Drawn together, decided as if alone: the sequential Beta rule is the reference."""
     expected = len(answers)
@@ -56,74 +56,74 @@ async def test_stops_exactly_where_drawing_one_by_one_would(
         if is_settled(counts[0], counts[1], len(answers) - number, confidence):
             expected = number
             break
-    strategy = vote(tools, n=len(answers), schedule=schedule, confidence=confidence)
-    result = await strategy(task(), make(*answers), silent)
+    strategy = vote(context, n=len(answers), schedule=schedule, confidence=confidence)
+    result = await strategy(task(), make(*answers), ignore_events)
     assert len(result.candidates) == expected
     assert (result.stop_reason is StopReason.SETTLED) == (expected < len(answers))
 
 
-async def test_waves_draw_no_more_than_they_need(make, task, tools) -> None:
+async def test_waves_draw_no_more_than_they_need(make, task, context) -> None:
     """Four equal answers settle it after the first wave; at once draws all of them."""
     waves, parallel = make(*["42"] * 16), make(*["42"] * 16)
-    await vote(tools, n=16, schedule="waves")(task(), waves, silent)
-    await vote(tools, n=16, schedule="parallel")(task(), parallel, silent)
+    await vote(context, n=16, schedule="waves")(task(), waves, ignore_events)
+    await vote(context, n=16, schedule="parallel")(task(), parallel, ignore_events)
     assert (waves.num_drawn, parallel.num_drawn) == (4, 16)
 
 
-async def test_confident_votes_weigh_more(make, says, task, tools) -> None:
+async def test_confident_votes_weigh_more(make, says, task, context) -> None:
     """CISC: two sure votes beat three unsure ones at a low temperature, and do not at a high one."""
     votes = [("1", -3.0), ("2", -0.01), ("1", -3.0), ("2", -0.01), ("1", -3.0)]
     model = make(*(says(i, text, logprob=logprob) for i, (text, logprob) in enumerate(votes)))
-    sharp = await vote(tools, n=5, weights="likelihood", weight_temperature=0.1)(task(), model, silent)
+    sharp = await vote(context, n=5, weights="likelihood", weight_temperature=0.1)(task(), model, ignore_events)
     model.num_delivered = 0
-    flat = await vote(tools, n=5, weights="likelihood", weight_temperature=100)(task(), model, silent)
+    flat = await vote(context, n=5, weights="likelihood", weight_temperature=100)(task(), model, ignore_events)
     assert sharp.chosen[0].answer == "2"
     assert flat.chosen[0].answer == "1"
 
 
-async def test_a_tie_goes_to_the_likelier_answer(make, says, task, tools) -> None:
+async def test_a_tie_goes_to_the_likelier_answer(make, says, task, context) -> None:
     """Two votes each: the mean log-probability decides."""
     votes = [("1", -2.0), ("2", -0.5), ("1", -2.0), ("2", -0.5)]
     model = make(*(says(i, text, logprob=logprob) for i, (text, logprob) in enumerate(votes)))
-    result = await vote(tools, n=4)(task(), model, silent)
+    result = await vote(context, n=4)(task(), model, ignore_events)
     assert result.chosen[0].answer == "2"
 
 
-async def test_truncated_candidates_vote_only_when_nobody_finished(make, says, task, tools) -> None:
+async def test_truncated_candidates_vote_only_when_nobody_finished(make, says, task, context) -> None:
     """The last number of a chain that was cut is not its answer."""
     mixed = make(says(0, "first 5 then", finish="length"), says(1, "and 5", finish="length"), says(2, "42"))
     cut = make(*(says(i, f"so far {n}", finish="length") for i, n in enumerate([5, 7, 7])))
-    assert (await vote(tools, n=3)(task(), mixed, silent)).chosen[0].answer == "42"
-    assert (await vote(tools, n=3)(task(), cut, silent)).chosen[0].answer == "7"
+    assert (await vote(context, n=3)(task(), mixed, ignore_events)).chosen[0].answer == "42"
+    assert (await vote(context, n=3)(task(), cut, ignore_events)).chosen[0].answer == "7"
 
 
-async def test_a_veto_takes_the_vote_of_those_who_miscalculate(make, task, tools) -> None:
+async def test_a_veto_takes_the_vote_of_those_who_miscalculate(make, task, context) -> None:
     """They neither win nor settle anything, and vote only when nobody else has."""
     wrong, right = "1+1=3 #### 3", "1+1=2 #### 2"
     answers = [wrong] * 4 + [right] * 4
-    without = await vote(tools, n=8)(task(), make(*answers), silent)
-    vetoed = await vote(tools, n=8, veto="equations")(task(), make(*answers), silent)
-    alone = await vote(tools, n=4, veto="equations")(task(), make(*[wrong] * 4), silent)
+    without = await vote(context, n=8)(task(), make(*answers), ignore_events)
+    vetoed = await vote(context, n=8, veto="equations")(task(), make(*answers), ignore_events)
+    alone = await vote(context, n=4, veto="equations")(task(), make(*[wrong] * 4), ignore_events)
     assert (without.chosen[0].answer, len(without.candidates)) == ("3", 4)
     assert (vetoed.chosen[0].answer, len(vetoed.candidates)) == ("2", 7)  # 3 to 0 with one to come
     assert alone.chosen[0].answer == "3"
 
 
-async def test_a_vetoed_answer_is_rather_given_than_one_that_was_cut(make, says, task, tools) -> None:
+async def test_a_vetoed_answer_is_rather_given_than_one_that_was_cut(make, says, task, context) -> None:
     """Where nobody has a vote."""
     model = make(says(0, "5 then", finish="length"), says(1, "1+1=3 #### 3"), says(2, "so 5", finish="length"))
-    assert (await vote(tools, n=3, veto="equations")(task(), model, silent)).chosen[0].answer == "3"
+    assert (await vote(context, n=3, veto="equations")(task(), model, ignore_events)).chosen[0].answer == "3"
 
 
-async def test_nothing_readable_gives_the_likeliest_whole_text(make, says, task, tools) -> None:
+async def test_nothing_readable_gives_the_likeliest_whole_text(make, says, task, context) -> None:
     """Something must be answered."""
     model = make(says(0, "hm", logprob=-2.0), says(1, "well", logprob=-1.0), says(2, "er", logprob=-0.1, finish="length"))
-    result = await vote(tools, n=3)(task(), model, silent)
+    result = await vote(context, n=3)(task(), model, ignore_events)
     assert result.chosen[0].candidate.text == "well"
 
 
-async def test_open_questions_are_refused(task, tools) -> None:
+async def test_open_questions_are_refused(task, context) -> None:
     """There is nothing to vote on, and the parameter that would help is named."""
     with pytest.raises(UnsupportedTask) as refusal:
-        SelfConsistency(SelfConsistencyParams(), tools).check(task(AnswerKind.OPEN))
+        SelfConsistency(SelfConsistencyParams(), context).check(task(AnswerKind.OPEN))
     assert refusal.value.parameter == "answer"

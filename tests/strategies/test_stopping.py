@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strategies.stopping import is_settled, leader_posterior, waves
+from strategies.voting.stopping import is_settled, leader_posterior, waves
 
 COUNTS = st.integers(min_value=0, max_value=40)
 

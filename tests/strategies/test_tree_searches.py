@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from strategies.base import NodeState, Result, StopReason, silent
+from strategies.core.base import NodeState, Result, StopReason, ignore_events
 from strategies.registry import STRATEGIES
 
 pytestmark = pytest.mark.anyio
@@ -41,41 +41,41 @@ def story(said: str, position: int) -> str:
     return "".join(rest)
 
 
-def build(name: str, tools, **more: object):
+def build(name: str, context, **more: object):
     cls = STRATEGIES[name.split(maxsplit=1)[0]]
     stepwise = {"separator": ";"} if "separator" in cls.Params.model_fields else {}
-    return cls(cls.Params.model_validate({**stepwise, **SEARCHES[name], **more}), tools)
+    return cls(cls.Params.model_validate({**stepwise, **SEARCHES[name], **more}), context)
 
 
-async def run(name: str, task, model, tools, emit=silent) -> Result:
-    return await build(name, tools)(task, model, emit)
+async def run(name: str, task, model, context, emit=ignore_events) -> Result:
+    return await build(name, context)(task, model, emit)
 
 
 @ALL
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(seed=st.integers(0, 2**32))
-async def test_the_order_of_completion_changes_nothing(name: str, seed: int, grow, question, tools) -> None:
+async def test_the_order_of_completion_changes_nothing(name: str, seed: int, grow, question, context) -> None:
     """The whole tree is the same, node by node, whoever is ready first."""
-    usual = await run(name, question(seed=1), grow(story), tools)
-    other = await run(name, question(seed=1), grow(story, shuffle=random.Random(seed)), tools)
+    usual = await run(name, question(seed=1), grow(story), context)
+    other = await run(name, question(seed=1), grow(story, shuffle=random.Random(seed)), context)
     assert other == usual
     assert len(usual.nodes) > 4
 
 
 @ALL
-async def test_never_more_branches_than_its_width(name: str, grow, question, tools) -> None:
+async def test_never_more_branches_than_its_width(name: str, grow, question, context) -> None:
     """Admission counted on it; and nothing is left open."""
     model = grow(story)
-    strategy = build(name, tools)
-    await strategy(question(), model, silent)
+    strategy = build(name, context)
+    await strategy(question(), model, ignore_events)
     assert 0 < model.most_open <= strategy.width(1)
     assert model.num_open == 0
 
 
 @ALL
-async def test_the_tree_is_whole(name: str, grow, question, tools) -> None:
+async def test_the_tree_is_whole(name: str, grow, question, context) -> None:
     """Every parent is there and older; candidates are nodes; exactly the chosen are marked so."""
-    result = await run(name, question(), grow(story), tools)
+    result = await run(name, question(), grow(story), context)
     by_id = {node.id: node for node in result.nodes}
     assert len(by_id) == len(result.nodes)
     assert all(node.parent is None or (node.parent in by_id and node.parent < node.id) for node in result.nodes)
@@ -86,9 +86,9 @@ async def test_the_tree_is_whole(name: str, grow, question, tools) -> None:
 
 @ALL
 @pytest.mark.parametrize("tokens", [0, 1, 2, 5, 9, 14, 30])
-async def test_a_spent_budget_returns_the_best_so_far(name: str, tokens: int, grow, question, tools) -> None:
+async def test_a_spent_budget_returns_the_best_so_far(name: str, tokens: int, grow, question, context) -> None:
     """Also in the middle of a step, when no answer is whole yet; only with nothing at all is there no answer."""
-    result = await run(name, question(), grow(story, tokens=tokens), tools)
+    result = await run(name, question(), grow(story, tokens=tokens), context)
     assert len(result.chosen) == (1 if tokens else 0)
     if tokens < 10:
         assert result.stop_reason is StopReason.TOKENS
@@ -96,10 +96,10 @@ async def test_a_spent_budget_returns_the_best_so_far(name: str, tokens: int, gr
 
 @ALL
 @pytest.mark.parametrize("hang_after", [0, 1, 3])
-async def test_cancelled_from_outside_it_ends_its_branches(name: str, hang_after: int, grow, question, tools) -> None:
+async def test_cancelled_from_outside_it_ends_its_branches(name: str, hang_after: int, grow, question, context) -> None:
     """A disconnect in the middle leaves nothing behind."""
     model = grow(story, hang_after=hang_after)
-    running = asyncio.create_task(run(name, question(), model, tools))
+    running = asyncio.create_task(run(name, question(), model, context))
     for _ in range(200):
         await asyncio.sleep(0)
     assert model.num_open > 0
@@ -110,18 +110,18 @@ async def test_cancelled_from_outside_it_ends_its_branches(name: str, hang_after
 
 
 @pytest.mark.parametrize("name", [name for name in SEARCHES if "propose" not in name])  # which is refused instead
-async def test_a_grammar_is_never_entered_in_its_middle(name: str, grow, question, tools) -> None:
+async def test_a_grammar_is_never_entered_in_its_middle(name: str, grow, question, context) -> None:
     """Where the form of the answer is constrained from its first token on, a step is a whole answer."""
-    result = await run(name, question(is_constrained=True), grow(story), tools)
+    result = await run(name, question(is_constrained=True), grow(story), context)
     assert all(node.parent is None for node in result.nodes) or name == "sequential_revision"
     assert all(one.candidate.is_complete for one in result.candidates)
 
 
 @ALL
-async def test_it_tells_how_it_goes(name: str, grow, question, tools) -> None:
+async def test_it_tells_how_it_goes(name: str, grow, question, context) -> None:
     """In plain words, with the nodes that are new; at the end all nodes have been told as they are."""
     told: list[object] = []
-    result = await run(name, question(), grow(story), tools, told.append)
+    result = await run(name, question(), grow(story), context, told.append)
     assert sum(bool(event.text) for event in told) >= 2
     latest = {node.id: node for event in told for node in event.nodes}
     assert set(latest) == {node.id for node in result.nodes}
@@ -130,10 +130,10 @@ async def test_it_tells_how_it_goes(name: str, grow, question, tools) -> None:
 
 
 @ALL
-async def test_a_proven_answer_ends_the_search(name: str, grow, question, tools) -> None:
+async def test_a_proven_answer_ends_the_search(name: str, grow, question, context) -> None:
     """A rule that accepts an answer leaves nothing to look for."""
-    strategy = build(name, tools, verifier={"number": 42})
-    result = await strategy(question(), grow(story), silent)
+    strategy = build(name, context, verifier={"number": 42})
+    result = await strategy(question(), grow(story), ignore_events)
     if any(one.answer == "42" for one in result.candidates):
         assert result.chosen[0].answer == "42"
         assert result.stop_reason is StopReason.VERIFIED

@@ -14,10 +14,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from adapters.weights import BaseModel
-from app.engine.default_model import ensure_default_model
-from app.metering.flops import Architecture
-from benchmarks import malformed, servers, swaps
-from benchmarks.peft_folder import write
+from app.engine.architecture import Architecture
+from app.engine.weights.default_model import ensure_default_model
+from benchmarks import servers, swaps
+from tests import malformed
+from tests.peft_folder import write
 
 pytestmark = [pytest.mark.vllm, pytest.mark.anyio]
 
@@ -111,7 +112,7 @@ from app.engine import hardware
 os.environ.update(hardware.plan_cpu().environment(), VLLM_CPU_KVCACHE_SPACE="1", VLLM_LOGGING_LEVEL="ERROR", HF_HUB_OFFLINE="1")
 from adapters.ports import EngineAdapter
 from app.engine.base import Branch
-from app.engine.vllm_engine import EngineOptions, VllmEngine
+from app.engine.vllm.engine import EngineOptions, VllmEngine
 
 model, red, blue, place, huge = sys.argv[1:]
 

@@ -9,7 +9,7 @@ import pytest
 from adapters.training.recipe import Job, Recipe
 from adapters.training.run import Surroundings
 from adapters.training.trainers import Progress
-from app.training.surroundings import costs_of
+from app.lab.training.environment import costs_of
 
 CHATS = [
     {"messages": [{"role": "user", "content": f"{a} + {b}?"}, {"role": "assistant", "content": f"{a + b}"}]}
@@ -25,7 +25,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from app.engine.default_model import CHAT_TEMPLATE
+    from app.engine.weights.default_model import CHAT_TEMPLATE
 
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     vocabulary = {token: number for number, token in enumerate([*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())])}

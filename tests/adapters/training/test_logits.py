@@ -8,9 +8,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from adapters.training.card import read_card
+from adapters.training.compression import make_smaller
 from adapters.training.errors import PruningRefused, RecipeRefused
 from adapters.training.logits import distill_logits
-from adapters.training.smaller import make_smaller
 
 
 @pytest.fixture

@@ -81,15 +81,15 @@ def test_pruning_nothing_changes_nothing(model) -> None:
 
 def test_channels_that_do_nothing_go_first(model) -> None:
     """Different ones in every layer."""
-    silent = [[index, 3 + index, 10 + 2 * index, 23] for index in range(4)]
-    for layer, columns in zip(model.model.layers, silent, strict=True):
+    ignore_events = [[index, 3 + index, 10 + 2 * index, 23] for index in range(4)]
+    for layer, columns in zip(model.model.layers, ignore_events, strict=True):
         silence(layer.mlp.down_proj, columns)
     gates = [layer.mlp.gate_proj.weight.clone() for layer in model.model.layers]
     before = logits(model)
     pruned = prune(model, measure(model, [BATCH]), Plan(20, 3, 4))
     assert_same(logits(pruned), before)
     assert pruned.config.intermediate_size == 20
-    for layer, gate, columns in zip(pruned.model.layers, gates, silent, strict=True):
+    for layer, gate, columns in zip(pruned.model.layers, gates, ignore_events, strict=True):
         kept = [channel for channel in range(24) if channel not in columns]
         assert torch.equal(layer.mlp.gate_proj.weight, gate[kept])
         assert (layer.mlp.gate_proj.out_features, layer.mlp.down_proj.in_features) == (20, 20)
@@ -98,8 +98,8 @@ def test_channels_that_do_nothing_go_first(model) -> None:
 @pytest.mark.parametrize("name", ["llama", "llama with biases"])
 def test_head_groups_that_do_nothing_go_first(name) -> None:
     """A KV head goes with both query heads that share it, and the heads that stay keep their size."""
-    model, silent = built(name), [0, 1, 2, 1]
-    for layer, group in zip(model.model.layers, silent, strict=True):
+    model, ignore_events = built(name), [0, 1, 2, 1]
+    for layer, group in zip(model.model.layers, ignore_events, strict=True):
         silence(layer.self_attn.o_proj, slice(16 * group, 16 * (group + 1)))
     keys = [layer.self_attn.k_proj.weight.clone() for layer in model.model.layers]
     before = logits(model)
@@ -107,7 +107,7 @@ def test_head_groups_that_do_nothing_go_first(name) -> None:
     assert_same(logits(pruned), before)
     config = pruned.config
     assert (config.num_attention_heads, config.num_key_value_heads, config.head_dim) == (4, 2, 8)
-    for layer, key, group in zip(pruned.model.layers, keys, silent, strict=True):
+    for layer, key, group in zip(pruned.model.layers, keys, ignore_events, strict=True):
         kept = [row for row in range(24) if row // 8 != group]
         assert torch.equal(layer.self_attn.k_proj.weight, key[kept])
         assert layer.self_attn.q_proj.weight.shape == (32, 48)

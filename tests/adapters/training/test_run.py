@@ -74,7 +74,7 @@ KILLED = """
     from pathlib import Path
     from adapters.training.recipe import Job, Recipe
     from adapters.training.run import Surroundings, fine_tune
-    from app.training.surroundings import costs_of
+    from app.lab.training.environment import costs_of
 
     def report(step):
         if step.step == int(sys.argv[2]):

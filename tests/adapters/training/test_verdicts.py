@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.notes import NOTES_FILE, read_notes
-from adapters.scores import auroc
 from adapters.training.base import load_tokenizer
 from adapters.training.data import Question
 from adapters.training.errors import DataRefused
 from adapters.training.labelling import beginnings, held_out, outcomes, steps
 from adapters.training.sampling import Answer, Samples
-from adapters.training.verdicts import INQUIRY, Labelled, filled, train_verifier
+from adapters.training.scores import auroc
+from adapters.training.verifier_training import INQUIRY, Labelled, filled, train_verifier
+from adapters.verifier_prompt import NOTES_FILE, read_notes
 
 EASY = [Labelled(f"{a}?", "yes" * right, float(right), f"{a:x}") for a in range(8) for right in (True, False)]
 
@@ -31,7 +31,7 @@ def test_a_verifier_learns_and_says_how_it_is_to_be_asked(job, watcher):
 
 def test_the_server_asks_in_the_words_that_were_trained():
     """The same text in the strategy's own filling of templates."""
-    from strategies.base import Candidate, Task
+    from strategies.core.base import Candidate, Task
     from strategies.verifiers.adapter import _prompt
 
     question, answer = "What is {answer}?", "{question} 42"

@@ -1,0 +1,176 @@
+"""What comes in, from an upload, an archive or a folder: three files are copied, nothing else is ever written.
+
+Each function returns a `fill` for `AdapterStore.put`. Archives are read entry by entry, names are only compared, never used as paths, and
+sizes are counted while copying, since what an archive says of itself may be a lie. Blocking: runs in the store's thread.
+"""
+
+import os
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from adapters.config import CONFIG_FILE, MAX_CONFIG_BYTES
+from adapters.errors import AdapterRefused
+from adapters.verifier_prompt import MAX_NOTES_BYTES, NOTES_FILE
+from adapters.weights import WEIGHTS_FILE
+
+Fill = Callable[[Path], None]
+
+_SMALL = {CONFIG_FILE: MAX_CONFIG_BYTES, NOTES_FILE: MAX_NOTES_BYTES}
+"""File -> the most bytes that it may have; the weights' limit is the server's setting."""
+
+MAX_ENTRIES = 64
+"""Files in one upload or archive: a peft folder has some ten."""
+
+MAX_DIRECTORY_BYTES = 262_144
+"""Of a zip's own list of its files."""
+
+_COMPANIONS = re.compile(
+    r"README\.md|\.gitattributes|LICENSE|(?:tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|merges\.txt"
+    r"|chat_template\.jinja"
+)
+"""What peft and transformers save beside an adapter; taken notice of and left out."""
+
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
+
+
+def from_files(files: Iterable[tuple[str, BinaryIO]], max_bytes: int) -> Fill:
+    """Files by name, as an upload has them; folders in their names are cut off."""
+
+    def fill(folder: Path) -> None:
+        for number, (name, file) in enumerate(files):
+            if number >= MAX_ENTRIES:
+                raise AdapterRefused(f"There are more than {MAX_ENTRIES} files.", parameter="files")
+            _take(name, file, folder, max_bytes, "files")
+
+    return fill
+
+
+def from_archive(file: BinaryIO, max_bytes: int) -> Fill:
+    """A zip of an adapter's files, at its top or in one folder."""
+
+    def fill(folder: Path) -> None:
+        try:
+            _check_directory(file)
+            with zipfile.ZipFile(file) as archive:
+                entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+                if len(entries) > MAX_ENTRIES:
+                    raise _refused_archive(f"it has more than {MAX_ENTRIES} files")
+                for entry in entries:
+                    _check_entry(entry)
+                    with archive.open(entry) as content:
+                        _take(entry.filename, content, folder, max_bytes, "archive")  # type: ignore[arg-type] # reads as one
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
+            raise _refused_archive(f"it is not a readable zip file ({error})") from error
+
+    return fill
+
+
+def _check_directory(file: BinaryIO) -> None:
+    """Raise when the list of entries is too long to be read: `ZipFile` reads all of it before it can be asked how long it is."""
+    end = zipfile._EndRecData(file)  # type: ignore[attr-defined] # what ZipFile itself goes by
+    if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY_BYTES:  # type: ignore[attr-defined]
+        raise _refused_archive("it has too many files")
+
+
+def _check_entry(entry: zipfile.ZipInfo) -> None:
+    path = PurePosixPath(entry.filename)
+    if path.is_absolute() or ".." in path.parts or "\\" in entry.filename or ":" in entry.filename:
+        raise _refused_archive(f"`{entry.filename[:200]}` leads out of it")
+    if len(path.parts) > 2:
+        raise _refused_archive(f"`{entry.filename[:200]}` is nested deeper than one folder")
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG):
+        raise _refused_archive(f"`{entry.filename[:200]}` is a link or a special file")
+    if entry.flag_bits & 1:
+        raise _refused_archive(f"`{entry.filename[:200]}` is encrypted")
+
+
+def from_folder(import_root: Path, path: str, max_bytes: int) -> Fill:
+    """A folder beneath `import_root`, told by a relative or absolute path. No part of it below the root may be a link."""
+
+    def fill(into: Path) -> None:
+        root = import_root.expanduser().resolve()
+        if "\0" in path:
+            raise _refused_path("it holds a null character")
+        folder = Path(os.path.normpath(root / path))
+        if folder == root or root not in folder.parents:
+            raise _refused_path("it leads out of the import folder")
+        _copy_folder(root, folder, into, max_bytes)
+
+    return fill
+
+
+def from_trusted_folder(folder: Path, max_bytes: int) -> Fill:
+    """A folder that the operator named, by the same rules."""
+
+    def fill(into: Path) -> None:
+        place = folder.resolve()
+        _copy_folder(place.parent, place, into, max_bytes)
+
+    return fill
+
+
+def _copy_folder(root: Path, folder: Path, into: Path, max_bytes: int) -> None:
+    """Open each part without following links, so that nothing can be exchanged between a check and the use."""
+    descriptors = [os.open(root, os.O_RDONLY | os.O_DIRECTORY)]
+    try:
+        for part in folder.relative_to(root).parts:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+            descriptors.append(os.open(part, flags, dir_fd=descriptors[-1]))
+        names = set(os.listdir(descriptors[-1]))  # noqa: PTH208 - a descriptor, not a path
+        if WEIGHTS_FILE not in names and (pickles := sorted(name for name in names if name.endswith(_PICKLES))):
+            raise AdapterRefused(_is_pickle(pickles[0]), parameter="path")
+        for name in (CONFIG_FILE, WEIGHTS_FILE, *names & {NOTES_FILE}):
+            if name not in names:
+                raise AdapterRefused(f"There is no {name} in the folder.", parameter="path")
+            # Non-blocking: a named pipe would hold the thread for ever.
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=descriptors[-1])
+            with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise _refused_path(f"its {name} is not a regular file")
+                _take(name, file, into, max_bytes, "path")
+    except (OSError, ValueError) as error:
+        raise _refused_path("there is no such folder, it is not readable, or a link is in the way") from error
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _take(name: str, file: BinaryIO, into: Path, max_bytes: int, parameter: str) -> None:
+    """Copy one of the three files; leave out what belongs to an adapter's folder; refuse everything else."""
+    base = PurePosixPath(name).name
+    if base == WEIGHTS_FILE or base in _SMALL:
+        if (into / base).exists():
+            raise AdapterRefused(f"There are two files named {base}.", parameter=parameter)
+        _copy(file, into / base, _SMALL.get(base, max_bytes), parameter)
+    elif base.endswith(_PICKLES):
+        raise AdapterRefused(_is_pickle(base), parameter=parameter)
+    elif not _COMPANIONS.fullmatch(base):
+        raise AdapterRefused(f"`{base[:200]}` does not belong to an adapter.", parameter=parameter)
+
+
+def _copy(source: BinaryIO, target: Path, max_bytes: int, parameter: str) -> None:
+    left = max_bytes
+    with target.open("xb") as out:
+        while block := source.read(min(1 << 20, left + 1)):
+            left -= len(block)
+            if left < 0:
+                raise AdapterRefused(f"{target.name} is larger than {max_bytes} bytes.", parameter=parameter)
+            out.write(block)
+
+
+def _is_pickle(name: str) -> str:
+    return f"`{name[:200]}` may hold code: only safetensors weights are accepted."
+
+
+def _refused_archive(why: str) -> AdapterRefused:
+    return AdapterRefused(f"The archive is refused: {why}.", parameter="archive")
+
+
+def _refused_path(why: str) -> AdapterRefused:
+    return AdapterRefused(f"The path is refused: {why}.", parameter="path")

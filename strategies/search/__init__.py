@@ -1,0 +1,1 @@
+"""What searches over the steps of an answer share."""

@@ -1,0 +1,201 @@
+"""One Monte Carlo tree search in progress: which node is next, what it brings, and whether anybody can still win."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from strategies.core.base import AnswerKind, NodeState, Result, StopReason
+from strategies.core.strategy import StrategyContext
+from strategies.search.node import Node, step_likelihood
+from strategies.search.stepwise import StepParams, by_kind
+from strategies.search.tree import Tree
+from strategies.search.uct import priors, puct, uct
+from strategies.voting.count import VoteCount
+
+
+class MctsParams(StepParams):
+    """Parameters of `mcts`."""
+
+    iterations: Annotated[int, Field(ge=1, le=1024, description="nodes that are expanded")] = 16
+    expand: Annotated[int, Field(ge=1, le=64, description="next steps drawn of a node")] = 4
+    workers: Annotated[int, Field(ge=1, le=64, description="expansions under way at once")] = 4
+    selection: Annotated[Literal["uct", "puct"], Field(description="the rule by which a node is selected")] = "uct"
+    exploration: Annotated[float, Field(ge=0, le=100, description="weight of what was visited little")] = 1.4
+    value: Annotated[
+        Literal["verifier", "rollout", "agreement"],
+        Field(
+            description="of a step: the verifier's verdict on it; its mean verdict on answers completed from it; or the share of "
+            "those that agree with the majority of all"
+        ),
+    ] = "verifier"
+    rollouts: Annotated[int, Field(ge=1, le=16, description="answers completed from each step, to value it")] = 1
+    widening: Annotated[
+        float | None,
+        Field(ge=0, lt=1, description="progressive widening: a node of N visits may have expand * N^widening children"),
+    ] = None
+    final: Annotated[
+        Literal["vote", "value", "visits"],
+        Field(description="the answer: weighted vote, highest verdict, or most visited path"),
+    ] = "vote"
+
+
+class MctsRun:
+    """The statistics of one tree. Nothing in it depends on the order in which branches complete."""
+
+    def __init__(self, params: MctsParams, tree: Tree, context: StrategyContext) -> None:
+        self._params = params
+        self._tree = tree
+        self._tools = context
+        self._ballot = VoteCount(tree.task, context.equivalence)
+        self._weights: dict[int, float] = {}
+        self._leader = ""
+        self._answers: dict[Node, Counter[str | None]] = {tree.root: Counter()}
+        self._expansions: Counter[Node] = Counter()
+        self._under_way: Counter[Node] = Counter()
+
+    def select(self) -> Node | None:
+        """The node to expand next, marked as visited (virtual loss); None when the whole tree is grown.
+
+        Where all that may be expanded is under way already, as the root is in the beginning, such a node gets further children rather than
+        leave a worker idle.
+        """
+        found = self._find(self._tree.root) or min(
+            self._under_way, key=lambda node: (self._expansions[node], node.id), default=None
+        )
+        if found is not None:
+            self._expansions[found] += 1
+            self._under_way[found] += 1
+            for one in _upwards(found):
+                one.pending += 1
+        return found
+
+    def _find(self, node: Node) -> Node | None:
+        if self._may_expand(node):
+            return node
+        children = [child for child in node.children if child.is_open and not child.is_rollout]
+        urgency = dict(zip(children, self._urgencies(node, children), strict=True))
+        for child in sorted(children, key=lambda child: (-urgency[child], child.id)):
+            if (found := self._find(child)) is not None:
+                return found
+        # Where all is seen that there is, widening may go on although nothing adds to the visits any more.
+        return node if self._params.widening is not None and not node.pending else None
+
+    def _may_expand(self, node: Node) -> bool:
+        widening = self._params.widening
+        allowed = 1 if widening is None else max(int(node.visits**widening), 1)
+        return self._expansions[node] < allowed
+
+    def _urgencies(self, parent: Node, children: Sequence[Node]) -> list[float]:
+        weight, seen = self._params.exploration, parent.visits + parent.pending
+        means = [self._total(child) / max(child.visits + child.pending, 1) for child in children]
+        visits = [child.visits + child.pending for child in children]
+        if self._params.selection == "uct":
+            return [uct(mean, num, seen, weight) for mean, num in zip(means, visits, strict=True)]
+        shares = priors([step_likelihood(child) for child in children])
+        return [puct(mean, num, seen, weight, share) for mean, num, share in zip(means, visits, shares, strict=True)]
+
+    def _total(self, node: Node) -> float:
+        """Sum of the values that a node brought; agreement is with the majority of this moment."""
+        if self._params.value != "agreement":
+            return node.total
+        return self._answers[node][self._leader]
+
+    async def expand(self, node: Node, first: int, num_rollouts: int) -> tuple[list[Node], list[Node]]:
+        """The next steps of a node and the answers that were completed from them, scored; their ids begin with `first`."""
+        tree = self._tree
+        [children] = await tree.grow([(node, self._params.expand)], first=first)
+        distinct = tree.drop_duplicates(children)
+        wants = [(child, num_rollouts) for child in distinct if child.is_open and num_rollouts]
+        grown = await tree.grow(wants, first=first + self._params.expand, is_last=True)
+        rollouts = [rollout for group in grown for rollout in group]
+        for rollout in rollouts:
+            rollout.is_rollout = True
+        if self._params.value == "verifier":
+            await tree.score(distinct)
+        elif self._params.value == "rollout" or tree.judge.is_exact:  # a proof is worth having, whoever votes
+            await tree.score([*(child for child in distinct if child.path.is_complete), *rollouts])
+        return children, rollouts
+
+    async def back_up(self, node: Node, children: Sequence[Node], rollouts: Sequence[Node]) -> None:
+        """Make an expansion part of the tree, and every value that it brought a visit of all nodes above it."""
+        for one in _upwards(node):
+            one.pending -= 1
+        self._under_way -= Counter([node])
+        self._tree.drop_duplicates([*node.children, *children])
+        self._tree.attach(children)
+        self._tree.attach(rollouts)
+        for leaf in (*children, *rollouts):
+            self._answers[leaf] = Counter()
+            if leaf.path.is_complete:
+                await self._ballot.add(leaf.path)
+                self._weights[leaf.id] = 1.0 if self._params.value == "agreement" else leaf.verdict or 0.0
+            if self._brings_value(leaf) and leaf.state is not NodeState.DUPLICATE:
+                self._visit(leaf)
+        if ranked := self._ballot.ranked():
+            self._leader = ranked[0].answer
+        for child in children:
+            child.value = self._total(child) / child.visits if child.visits else None
+        self._tree.report(self._line(node), [*children, *rollouts])
+
+    def _brings_value(self, leaf: Node) -> bool:
+        """A step by itself only where it was judged itself; else what it led to."""
+        return leaf.verdict is not None if self._params.value != "agreement" else not leaf.is_open
+
+    def _visit(self, leaf: Node) -> None:
+        answer = self._ballot.answers.get(leaf.id)
+        for one in _upwards(leaf):
+            one.visits += 1
+            one.total += leaf.verdict or 0.0
+            self._answers[one][answer] += 1
+
+    def is_decided(self, num_left: int) -> bool:
+        """Whether nobody can overtake the leader in the iterations that are left."""
+        if not num_left:
+            return False
+        most = num_left * self._params.expand * (1 if self._params.value == "verifier" else self._params.rollouts)
+        if self._params.final == "visits":
+            counts = sorted((child.visits for child in self._tree.root.children), reverse=True)
+            return len(counts) > 1 and counts[0] - counts[1] > most
+        if self._params.final == "value" or self._tree.task.kind is AnswerKind.OPEN:
+            return max(self._weights.values(), default=0.0) >= 1.0
+        votes = [sum(self._weights[member.index] for member in group.members) for group in self._ballot.ranked(self._weights)]
+        return bool(votes) and votes[0] - (votes[1] if len(votes) > 1 else 0.0) > most
+
+    async def result(self, stop: StopReason) -> Result:
+        """By vote, by verdict, or what the most visited path leads to."""
+        final = self._params.final
+        scores = dict(self._weights)
+        if self._params.value == "agreement":
+            num_votes = sum(len(group.members) for group in self._ballot.groups)
+            scores = {one.index: len(group.members) / num_votes for group in self._ballot.groups for one in group.members}
+        scores |= {node.id: node.verdict or 0.0 for node in self._tree.nodes if node.id not in scores}
+        by = by_kind(self._tree.task) if final == "vote" else "score"
+        preferred = self._most_visited() if final == "visits" else ()
+        return await self._tree.result(self._tools, stop, by=by, scores=scores, preferred=preferred)
+
+    def _most_visited(self) -> set[int]:
+        """Whole answers beneath the deepest node of the most visited path that has any."""
+        path = [self._tree.root]
+        while children := [child for child in path[-1].children if not child.is_rollout and child.visits]:
+            path.append(max(children, key=lambda child: (child.visits, self._total(child) / child.visits, -child.id)))
+        return next((ids for node in reversed(path) if (ids := _finals_beneath(node))), set())
+
+    def _line(self, node: Node) -> str:
+        ranked = self._ballot.ranked(self._weights)
+        leading = f"; leading: {ranked[0].answer}, {len(ranked[0].members)} of {self._tree.num_finals}" if ranked else ""
+        return f"Expanded step {node.depth + 1}: {len(self._tree.nodes)} nodes{leading}"
+
+
+def _upwards(node: Node) -> Iterator[Node]:
+    """The node and all above it."""
+    one: Node | None = node
+    while one is not None:
+        yield one
+        one = one.parent
+
+
+def _finals_beneath(node: Node) -> set[int]:
+    found = {node.id} if node.path.is_complete else set()
+    return found.union(*(_finals_beneath(child) for child in node.children))

@@ -1,0 +1,69 @@
+"""What searches over steps have in common: their parameters, the tree and the judge."""
+
+from abc import abstractmethod
+from typing import Annotated, TypeVar
+
+from pydantic import Field
+
+from strategies.core.base import AnswerKind, Emit, Model, Result, Step, Task, UnsupportedTask, Verifier
+from strategies.core.strategy import Params, Strategy
+from strategies.search.scorer import Scorer
+from strategies.search.tree import Tree
+from strategies.verifiers import StepVerifier, adapters_of, build
+from strategies.voting.selection import By
+
+
+class StepParams(Params):
+    """Parameters of all searches over steps."""
+
+    verifier: Annotated[StepVerifier, Field(description="who judges steps and answers")] = "likelihood"
+    separator: Annotated[str, Field(min_length=1, max_length=32, description="the text that ends a step")] = "\n\n"
+    step_tokens: Annotated[int, Field(ge=1, le=4096, description="the most tokens of a step")] = 32
+    depth: Annotated[int, Field(ge=1, le=256, description="the most steps of an answer; the last one runs to its end")] = 32
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The one that judges."""
+        return adapters_of(self.verifier)
+
+
+P = TypeVar("P", bound=StepParams)
+
+
+class Stepwise(Strategy[P]):
+    """A search over the steps of an answer."""
+
+    is_stepwise = True
+
+    def check(self, task: Task) -> None:  # noqa: ARG002 - as all strategies
+        """Refuse what the verifier cannot do."""
+        self._verifier()
+
+    async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
+        """Search; whatever ends it, the best answer so far is returned."""
+        judge = Scorer(self._verifier(), task, model)
+        step = Step((self.params.separator,), self.params.step_tokens)
+        return await self.search(Tree(task, model, emit, judge, step=step, depth=self.params.depth))
+
+    def _verifier(self) -> Verifier:
+        return build(self.params.verifier or "likelihood", self.context)
+
+    @abstractmethod
+    async def search(self, tree: Tree) -> Result:
+        """Grow the tree and choose."""
+
+    def num_steps(self, answer_tokens: int) -> int:
+        """Steps of an answer of that length, when none ends before its limit."""
+        return min(-(-answer_tokens // self.params.step_tokens), self.params.depth)
+
+
+def by_kind(task: Task) -> By:
+    """A vote where answers can be compared."""
+    return "score" if task.kind is AnswerKind.OPEN else "vote"
+
+
+def check_split(name: str, whole: int, part: int) -> None:
+    """Raise unless `whole` is a multiple of `part`."""
+    if whole % part:
+        message = f"{name}: n must be a multiple of expand, but {whole} is none of {part}"
+        raise UnsupportedTask(message, parameter="expand")

@@ -1,0 +1,1 @@
+"""Votes over answers: counting, when to stop, and which answers are returned."""

@@ -1,0 +1,163 @@
+"""The arithmetic of FLOPs: by hand, by its properties, and against torch's own counter on the embedded model."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.engine.architecture import Architecture
+
+SMOLLM = {
+    "num_hidden_layers": 30, "hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3,
+    "intermediate_size": 1536, "vocab_size": 49152, "model_type": "llama",
+}  # fmt: skip
+QWEN_05 = {
+    "num_hidden_layers": 24, "hidden_size": 896, "num_attention_heads": 14, "num_key_value_heads": 2,
+    "intermediate_size": 4864, "vocab_size": 151936, "model_type": "qwen2", "sliding_window": 32768,
+    "use_sliding_window": False,
+}  # fmt: skip
+QWEN_15 = {**QWEN_05, "num_hidden_layers": 28, "hidden_size": 1536, "num_attention_heads": 12, "intermediate_size": 8960}
+LLAMA_1 = {
+    "num_hidden_layers": 16, "hidden_size": 2048, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
+    "intermediate_size": 8192, "vocab_size": 128256, "model_type": "llama",
+}  # fmt: skip
+MODEL = Architecture.from_config(SMOLLM)
+TOKENS = st.integers(min_value=1, max_value=5000)
+
+
+@pytest.mark.parametrize(
+    ("config", "gflop_per_token", "per_position"),
+    [(SMOLLM, 0.269, 69_120), (QWEN_05, 0.988, 86_016), (QWEN_15, 3.087, 172_032), (LLAMA_1, 2.471, 131_072)],
+    ids=["SmolLM2-135M", "Qwen2.5-0.5B", "Qwen2.5-1.5B", "Llama-3.2-1B"],
+)
+def test_known_models_cost_what_is_published(config: dict, gflop_per_token: float, per_position: int) -> None:
+    """Matrix products with the LM head for one token, and attention per position."""
+    model = Architecture.from_config(config)
+    assert (model.layers_per_token + model.head_per_row) / 1e9 == pytest.approx(gflop_per_token, abs=5e-4)
+    assert model.attention_per_position == per_position
+
+
+def test_a_tiny_model_by_hand() -> None:
+    """One layer, two heads sharing one key head: every product written out."""
+    tiny = Architecture(
+        num_layers=1, hidden_size=4, num_heads=2, num_kv_heads=1, head_dim=2, intermediate_size=8, vocab_size=10
+    )
+    assert tiny.layers_per_token == 2 * (4 * 4 + 2 * (4 * 2) + 4 * 4 + 3 * 4 * 8)  # q, k and v, o, gate-up-down
+    assert tiny.head_per_row == 2 * 4 * 10
+    assert tiny.attention_per_position == 2 * 2 * (2 * 2)  # scores and values, two heads of two
+    assert tiny.prefill(3) == 3 * tiny.layers_per_token + (1 + 2 + 3) * tiny.attention_per_position
+    # Three prompt tokens, three generated: one prefill with one row of logits, then passes at lengths 4 and 5.
+    prefill, decode = tiny.branch_cost(3, 0, 3)
+    assert prefill == tiny.prefill(3) + tiny.head_per_row
+    assert decode == 2 * (tiny.layers_per_token + tiny.head_per_row) + (4 + 5) * tiny.attention_per_position
+    with_lora = tiny.with_lora(2 * ((4 + 4) + (4 + 2)))  # rank 2 on q_proj (4 to 4) and v_proj (4 to 2)
+    assert with_lora.layers_per_token - tiny.layers_per_token == 2 * 2 * ((4 + 4) + (4 + 2))
+    assert with_lora.head_per_row == tiny.head_per_row
+
+
+def test_a_sliding_window_bounds_attention() -> None:
+    """Beyond the window each token attends to as many positions as the window has."""
+    model = Architecture.from_config({**SMOLLM, "sliding_window": 4})
+    pairs = (model.prefill(6) - 6 * model.layers_per_token) / model.attention_per_position
+    assert pairs == 1 + 2 + 3 + 4 + 4 + 4
+
+
+@given(TOKENS, TOKENS, TOKENS)
+def test_a_prefill_costs_the_same_in_chunks(first: int, second: int, before: int) -> None:
+    """However the engine splits it."""
+    assert MODEL.prefill(first, before) + MODEL.prefill(second, before + first) == MODEL.prefill(first + second, before)
+
+
+@given(TOKENS, st.integers(min_value=0, max_value=10**13))
+def test_what_is_affordable_is_exact(prompt: int, flops: int) -> None:
+    """That many tokens fit, one more does not."""
+    tokens = MODEL.affordable_tokens(prompt, flops)
+    assert tokens == 0 or sum(MODEL.branch_cost(prompt, 0, tokens)) <= flops
+    assert sum(MODEL.branch_cost(prompt, 0, tokens + 1)) > flops
+
+
+@given(TOKENS, TOKENS)
+def test_what_the_cache_saves_is_what_it_would_have_cost(cached: int, fresh: int) -> None:
+    """With and without the cache differ by what is reported as saved."""
+    prompt = cached + fresh
+    without, _ = MODEL.branch_cost(prompt, 0, 1)
+    with_cache, _ = MODEL.branch_cost(prompt, cached, 1)
+    assert without - with_cache == MODEL.saved(prompt, cached) > 0
+
+
+@pytest.mark.parametrize("config", [{}, {"num_attention_heads": 4}, {**SMOLLM, "num_experts": 8}])
+def test_what_cannot_be_counted_is_refused(config: dict) -> None:
+    """A wrong number would be worse than none."""
+    with pytest.raises(ValueError, match="counted"):
+        Architecture.from_config(config)
+
+
+@pytest.mark.vllm
+@pytest.mark.filterwarnings("ignore")
+def test_torch_counts_the_same_on_the_embedded_model() -> None:
+    """Within 1 % for a prefill, one after a cached prefix, and decode steps.
+
+    torch counts what eager attention computes, the full square of a prefill; a causal model needs the triangle, which is what we
+    count. So the expected value is ours plus the pairs above the diagonal. Decode has no such pairs: there it is ours as it stands.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoModelForCausalLM
+
+    from app.engine.weights.default_model import ensure_default_model
+
+    folder = ensure_default_model(Path("~/.cache/ponder").expanduser(), print)
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
+    ours = Architecture.from_config(model.config.to_dict())
+
+    def counted(num_tokens: int, cache: object) -> tuple[int, object]:
+        ids = torch.arange(num_tokens).unsqueeze(0) + 100
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            output = model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return counter.get_total_flops(), output.past_key_values
+
+    def above_diagonal(num_tokens: int) -> int:
+        return num_tokens * (num_tokens - 1) // 2 * ours.attention_per_position
+
+    total, cache = counted(96, None)
+    assert total == pytest.approx(ours.prefill(96) + above_diagonal(96) + ours.head_per_row, rel=0.01)
+    total, cache = counted(48, cache)
+    assert total == pytest.approx(ours.prefill(48, 96) + above_diagonal(48) + ours.head_per_row, rel=0.01)
+    decoded = 0
+    for _ in range(4):
+        step, cache = counted(1, cache)
+        decoded += step
+    _, decode = ours.branch_cost(144, 0, 5)
+    assert decoded == pytest.approx(decode, rel=0.01)
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize(("trains_all", "recomputes"), [(True, False), (False, False), (False, True)])
+def test_training_is_counted_as_torch_counts_it(trains_all, recomputes):
+    """Forward and backward of the real model, within 3 %: torch is spared gradients below the lowest weight that is trained."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoModelForCausalLM
+
+    from adapters.training.recipe import LINEAR
+    from app.engine.weights.default_model import ensure_default_model
+
+    folder = ensure_default_model(Path("~/.cache/ponder").expanduser(), print)
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
+    ours = Architecture.from_config(model.config.to_dict())
+    if not trains_all:
+        model = get_peft_model(model, LoraConfig(r=16, target_modules=list(LINEAR)))
+        ours = ours.with_lora(sum(one.numel() for one in model.parameters() if one.requires_grad))
+    if recomputes:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    tokens = 64
+    ids = torch.arange(tokens).unsqueeze(0) + 100
+    with FlopCounterMode(display=False) as counter:
+        model.train()(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    above_diagonal = (4 if recomputes else 3) * tokens * (tokens - 1) // 2 * ours.attention_per_position
+    pairs = tokens * (tokens + 1) // 2
+    counted = ours.training_pass(tokens, pairs, tokens, learns=True, trains_all=trains_all, recomputes=recomputes)
+    assert counter.get_total_flops() == pytest.approx(counted + above_diagonal, rel=0.03)

@@ -1,0 +1,102 @@
+"""`ponder calibrate` from questions to a policy that a server takes, and its report; it goes on where it was stopped."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from app.engine.scripted import ScriptedEngine
+from app.lab.calibration.command import POLICY, POOL, REPORT, SEARCHES, calibrate
+from app.lab.calibration.options import CalibrateOptions
+from app.lab.calibration.pool import PoolRefused, read_pool
+from app.routing.policies import read_policy
+
+NUM = 60
+
+
+class Sums:
+    """Is right about sums, now and then about ages, and never about riddles."""
+
+    def __init__(self) -> None:
+        self.engines: list[ScriptedEngine] = []
+
+    def __call__(self, _settings: object) -> ScriptedEngine:
+        self.engines.append(ScriptedEngine(self._answer))
+        return self.engines[-1]
+
+    @staticmethod
+    def _answer(prompt: str, serial: int) -> str:
+        first, second = map(int, re.findall(r"\d+", prompt)[:2])
+        wrong = "riddle" in prompt or ("old" in prompt and (serial + first) % 3 == 0)
+        return f"It is {first + second + wrong}"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    forms = ("What is {} + 5?", "Ann is {} and Tom is 5 years older: how old is he?", "A riddle of the king: take {}, add 5")
+    lines = [
+        {"messages": [{"role": "user", "content": forms[n % 3].format(n + 10)}], "answer": str(n + 15), "task": "t", "bin": 1}
+        for n in range(NUM)
+    ]
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def options(data: Path, **fields: object) -> CalibrateOptions:
+    usual = {"samples": 4, "mended": 3, "attempts": 2, "searches": ("beam_search n=2 expand=2",), "concurrency": 8}
+    return CalibrateOptions(data=data, out=data.parent / "out", **{**usual, **fields})
+
+
+def test_a_policy_and_its_report_are_made(data: Path) -> None:
+    sums, out = Sums(), data.parent / "out"
+    calibrate(options(data), sums)
+    policy = read_policy(out / POLICY)
+    assert policy.provenance["questions"] == NUM
+    assert [one.answers for one in policy.stages] == [1, 2, 4]
+    easy, *_, hard = (one.measured for one in policy.bins if one.measured)
+    by_plan = {one.plan: one for one in easy}
+    assert by_plan["direct"].accuracy > {one.plan: one for one in hard}["direct"].accuracy
+    assert {"self_consistency n=4", "backtracking n=1", "beam_search n=2 expand=2", "auto, high"} <= by_plan.keys()
+    page = (out / REPORT).read_text()
+    for part in ("<h2>Plans</h2>", "<h2>Regret</h2>", "<h2>Difficulty</h2>", "data:image/png;base64,", "self_consistency n=4"):
+        assert part in page
+    # nothing is drawn twice, and what is made of it is the same
+    first = policy.model_dump(exclude={"provenance"})
+    calibrate(options(data), sums)
+    assert not sums.engines[-1].branches
+    assert read_policy(out / POLICY).model_dump(exclude={"provenance"}) == first
+
+
+def test_it_goes_on_from_the_last_question(data: Path) -> None:
+    sums, out = Sums(), data.parent / "out"
+    calibrate(options(data), sums)
+    for name, kept in ((POOL, 41), (SEARCHES, 20)):  # the first line of the pool says how
+        lines = (out / name).read_text().splitlines(keepends=True)
+        (out / name).write_text("".join(lines[:kept]) + lines[kept][:30])
+    calibrate(options(data), sums)
+    asked = {tuple(branch.prompt.token_ids) for branch in sums.engines[-1].branches}
+    assert len(asked) <= NUM
+    assert len(read_pool(out / POOL)[1]) == NUM
+    assert len((out / SEARCHES).read_text().splitlines()) == NUM
+
+
+def test_a_dry_run_says_how_long_and_leaves_nothing(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    calibrate(options(data, dry_run=True), Sums())
+    assert f"{NUM} questions will take about 0 minutes" in " ".join(capsys.readouterr().err.split())
+    assert not (data.parent / "out").exists()
+
+
+@pytest.mark.parametrize("search", ["no_such n=2", "beam_search n=0", "beam_search n"])
+def test_what_nobody_could_run_is_refused_before_anything_is_asked(data: Path, search: str) -> None:
+    sums = Sums()
+    with pytest.raises(PoolRefused):
+        calibrate(options(data, searches=(search,)), sums)
+    assert not sums.engines
+
+
+def test_questions_that_nobody_can_judge_are_refused(data: Path) -> None:
+    data.write_text(json.dumps({"messages": [{"role": "user", "content": "How are you?"}]}) + "\n")
+    with pytest.raises(PoolRefused, match="what is right"):
+        calibrate(options(data), Sums())

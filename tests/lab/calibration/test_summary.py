@@ -1,0 +1,69 @@
+"""Numbers that tell what a policy is worth, against their definitions."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.training.scores import auroc
+from app.lab.calibration.summary import Worth, brier, calibration_error, cheapest, difference, error_by_chance, largest, oracle
+
+ESTIMATES = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=60)
+
+
+def worth(label: str, accuracy: list[float], flops: list[float]) -> Worth:
+    return Worth(label, np.array(accuracy), np.array(flops), np.ones(len(flops)))
+
+
+@given(pairs=ESTIMATES)
+def test_auroc_is_the_share_of_pairs_in_the_right_order(pairs: list[tuple[float, bool]]) -> None:
+    scores, truths = np.array([score for score, _ in pairs]), np.array([truth for _, truth in pairs])
+    above = [(high > low) + (high == low) / 2 for high in scores[truths] for low in scores[~truths]]
+    found = auroc(scores, truths)
+    assert math.isnan(found) if not above else found == pytest.approx(np.mean(above))
+
+
+@given(pairs=ESTIMATES)
+def test_errors_of_calibration_are_shares(pairs: list[tuple[float, bool]]) -> None:
+    scores, truths = np.array([score for score, _ in pairs]), np.array([truth for _, truth in pairs])
+    assert 0 <= calibration_error(scores, truths) <= 1
+    assert 0 <= brier(scores, truths) <= 1
+
+
+def test_who_says_what_is_true_makes_no_error() -> None:
+    truths = np.array([True] * 40 + [False] * 60)
+    assert calibration_error(truths.astype(float), truths) == 0
+    assert calibration_error(np.full(100, 0.4), truths[np.random.default_rng(0).permutation(100)]) < 0.4
+
+
+def test_the_oracle_takes_the_cheapest_plan_that_is_most_often_right() -> None:
+    direct, vote = worth("direct", [1.0, 0.0, 0.0], [1.0, 1.0, 1.0]), worth("vote", [1.0, 0.8, 0.0], [4.0, 4.0, 4.0])
+    best = oracle([direct, vote])
+    assert best.accuracy.tolist() == [1.0, 0.8, 0.0]
+    assert best.flops.tolist() == [1.0, 4.0, 1.0]
+    mean, low, high = difference(best, direct)
+    assert mean == pytest.approx(0.8 / 3)
+    assert low < mean < high
+    assert best.of(np.array([False, True, False])).mean == pytest.approx(0.8)
+
+
+def test_chance_makes_an_error_of_true_estimates() -> None:
+    """The smaller the more questions there are; none where nothing is left to chance."""
+    estimates = np.linspace(0.1, 0.9, 1000)
+    assert 0 < error_by_chance(estimates) < error_by_chance(estimates[::10])
+    assert error_by_chance(np.array([0.0, 1.0] * 50)) == 0
+
+
+def test_of_the_largest_plans_those_hardly_worse_count_as_well() -> None:
+    """A standard error of a hundred questions, half of them right, is 0.05."""
+    num = 100
+
+    def plan(label: str, right: int, flops: float, n: int) -> Worth:
+        accuracy = np.arange(num) < right
+        return Worth(label, accuracy.astype(float), np.full(num, flops), np.full(num, float(n)), n)
+
+    small, dear, cheap, bad = plan("a", 90, 1, 8), plan("b", 50, 9, 16), plan("c", 46, 6, 16), plan("d", 44, 3, 16)
+    assert largest([small, dear, cheap, bad]) is dear
+    assert cheapest([small, dear, cheap, bad]) is cheap
