@@ -81,11 +81,11 @@ async def drive(
         nonlocal drawn
         for _ in range(max(num_branches // (8 * parameters.get("n", 1)), 1)):
             body = {"messages": [{"role": "user", "content": "What is 17 + 25?"}]}
-            ask = InferenceRequest(
+            request = InferenceRequest(
                 id=str(number), bodies=(body,), is_chat=True, question="What is 17 + 25?", num_chars=16,
                 strategy=strategy, parameters=parameters,
             )  # fmt: skip
-            async with service.open(ask, Caller(str(number))) as session:
+            async with service.open(request, Caller(str(number))) as session:
                 await session.run(lambda _number, _event: None)
                 drawn += session.meter.branches["drawn"]
 

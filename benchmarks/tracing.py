@@ -103,12 +103,12 @@ async def _cost(strategy: str, parameters: dict[str, Any], tracer: Tracer) -> fl
 
 def _passing(tracer: Tracer, num_branches: int) -> float:
     """The same for a request that is not traced: it goes through the same calls, too short to be seen beside the rest."""
-    ask, meter = InferenceRequest(id="", bodies=(), is_chat=True, question="", num_chars=0), Meter(SMALL, Budget())
+    request, meter = InferenceRequest(id="", bodies=(), is_chat=True, question="", num_chars=0), Meter(SMALL, Budget())
     start = time.process_time()
     for _ in range(NUM_PASSED):
         with (
-            request_span(tracer, ask, "scripted", meter) as request, request.child("difficulty") as difficulty,
-            request.child("strategy") as strategy, strategy.child("wave") as wave,
+            request_span(tracer, request, "scripted", meter) as span, span.child("difficulty") as difficulty,
+            span.child("strategy") as strategy, strategy.child("wave") as wave,
         ):  # fmt: skip
-            _ = *(request.is_recording,) * 3, difficulty.is_recording, *(strategy.is_recording,) * 2, *(wave.is_recording,) * 2
+            _ = *(span.is_recording,) * 3, difficulty.is_recording, *(strategy.is_recording,) * 2, *(wave.is_recording,) * 2
     return (time.process_time() - start) / NUM_PASSED / num_branches

@@ -75,11 +75,11 @@ async def _ask(folder: Path, asked: Sequence[Example]) -> int:
 
 async def _is_right(service: Service, one: Example) -> bool:
     body = {"messages": [{"role": "user", "content": one.prompt}], "temperature": 0.0, "max_tokens": MAX_TOKENS}
-    ask = InferenceRequest(
+    request = InferenceRequest(
         id="look", bodies=(body,), is_chat=True, question=one.prompt, num_chars=len(one.prompt), strategy="direct",
         temperature=0.0,
     )  # fmt: skip
-    async with service.open(ask, Caller("training")) as session:
+    async with service.open(request, Caller("training")) as session:
         outcome = await session.run(lambda _number, _event: None)
     return FAMILIES[one.family].kind.is_right(outcome.results[0].chosen[0].candidate.text, one.answer)
 

@@ -41,29 +41,29 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/v1/chat/completions", responses=_CONTENT)
-async def chat_completions(request: Request, body: ChatRequest, who: Who, header: StrategyHeader = None) -> Response:
+async def chat_completions(http_request: Request, body: ChatRequest, who: Who, header: StrategyHeader = None) -> Response:
     """Answer a conversation."""
-    return await _respond(request, _chat_ask(request, body, header, None), body, who, ChatShape())
+    return await _respond(http_request, _chat_request(http_request, body, header, None), body, who, ChatShape())
 
 
 @router.post("/v1/{strategy}/chat/completions", responses=_CONTENT)
 async def chat_completions_by(
-    request: Request, strategy: str, body: ChatRequest, who: Who, header: StrategyHeader = None
+    http_request: Request, strategy: str, body: ChatRequest, who: Who, header: StrategyHeader = None
 ) -> Response:
     """The same, with the strategy in the path, for clients that offer only a base URL."""
     if strategy not in (AUTO, *STRATEGIES.names()):
         message = f"There is no strategy `{strategy}`; there are {', '.join((AUTO, *STRATEGIES.names()))}."
         raise NotFound(message, parameter="strategy")
-    return await _respond(request, _chat_ask(request, body, header, strategy), body, who, ChatShape())
+    return await _respond(http_request, _chat_request(http_request, body, header, strategy), body, who, ChatShape())
 
 
 @router.post("/v1/completions", responses=_CONTENT)
-async def completions(request: Request, body: CompletionRequest, who: Who, header: StrategyHeader = None) -> Response:
+async def completions(http_request: Request, body: CompletionRequest, who: Who, header: StrategyHeader = None) -> Response:
     """Continue one or several texts."""
     fields = body.for_engine()
     prompts = body.prompts
-    ask = _ask(
-        request,
+    request = _inference_request(
+        http_request,
         body,
         header,
         None,
@@ -73,12 +73,12 @@ async def completions(request: Request, body: CompletionRequest, who: Who, heade
         num_chars=sum(len(prompt) for prompt in prompts),
         num_logprobs=body.num_logprobs,
     )
-    return await _respond(request, ask, body, who, CompletionShape(echo=body.echo))
+    return await _respond(http_request, request, body, who, CompletionShape(echo=body.echo))
 
 
-def _chat_ask(request: Request, body: ChatRequest, header: str | None, path: str | None) -> InferenceRequest:
-    return _ask(
-        request,
+def _chat_request(http_request: Request, body: ChatRequest, header: str | None, path: str | None) -> InferenceRequest:
+    return _inference_request(
+        http_request,
         body,
         header,
         path,
@@ -91,9 +91,11 @@ def _chat_ask(request: Request, body: ChatRequest, header: str | None, path: str
     )
 
 
-def _ask(request: Request, body: Sampling, header: str | None, path: str | None, **fields: Any) -> InferenceRequest:
+def _inference_request(
+    http_request: Request, body: Sampling, header: str | None, path: str | None, **fields: Any
+) -> InferenceRequest:
     """The strategy is the first named of body, header, model name and path."""
-    service: Service = request.app.state.service
+    service: Service = http_request.app.state.service
     adapter, in_model = service.resolve(body.model)
     options = body.ponder or PonderOptions()
     if header is not None and header not in (AUTO, *STRATEGIES.names()):
@@ -101,7 +103,7 @@ def _ask(request: Request, body: Sampling, header: str | None, path: str | None,
     budget = options.budget
     response_format = body.response_format
     return InferenceRequest(
-        id=request.state.request_id,
+        id=http_request.state.request_id,
         adapter=adapter,
         strategy=options.strategy or header or in_model or path,
         parameters=options.parameters,
@@ -114,28 +116,28 @@ def _ask(request: Request, body: Sampling, header: str | None, path: str | None,
         response_format=response_format.model_dump(by_alias=True) if response_format else None,
         is_watched=body.stream,
         shows_nodes=options.show_nodes,
-        trace_context={name: value for name in TRACE_HEADERS if (value := request.headers.get(name))},
+        trace_context={name: value for name in TRACE_HEADERS if (value := http_request.headers.get(name))},
         **fields,
     )
 
 
-async def _respond(request: Request, ask: InferenceRequest, body: Sampling, who: Caller, shape: Shape) -> Response:
-    service: Service = request.app.state.service
+async def _respond(http_request: Request, request: InferenceRequest, body: Sampling, who: Caller, shape: Shape) -> Response:
+    service: Service = http_request.app.state.service
     if body.ponder is not None and body.ponder.dry_run:
-        return Response(orjson.dumps(replies.preview(await service.preview(ask))), media_type="application/json")
+        return Response(orjson.dumps(replies.preview(await service.preview(request))), media_type="application/json")
     if body.stream:
         async with AsyncExitStack() as stack:
-            session = await stack.enter_async_context(service.open(ask, who))
-            stream = _Stream(session, shape, has_usage=body.include_usage, silence=request.app.state.keep_alive)
+            session = await stack.enter_async_context(service.open(request, who))
+            stream = _Stream(session, shape, has_usage=body.include_usage, silence=http_request.app.state.keep_alive)
             return EventStream(stream.events(), replies.headers(session), stack.pop_all())
-    return await while_connected(request.receive, _whole(service, ask, who, shape))
+    return await while_connected(http_request.receive, _whole(service, request, who, shape))
 
 
-async def _whole(service: Service, ask: InferenceRequest, who: Caller, shape: Shape) -> Response:
-    async with service.open(ask, who) as session:
+async def _whole(service: Service, request: InferenceRequest, who: Caller, shape: Shape) -> Response:
+    async with service.open(request, who) as session:
         outcome = await session.run(lambda _number, _event: None)
         choices = [
-            shape.choice(session, number, number * ask.num_choices + rank, scored.candidate)
+            shape.choice(session, number, number * request.num_choices + rank, scored.candidate)
             for number, result in enumerate(outcome.results)
             for rank, scored in enumerate(result.chosen)
         ]
@@ -199,10 +201,10 @@ class _Stream:
 
     async def events(self) -> AsyncIterator[bytes]:
         """The whole stream. An error is its last event, since the status is sent, and is raised when that has been told."""
-        for index in range(self._session.ask.num_choices * len(self._session.tasks)):
+        for index in range(self._session.request.num_choices * len(self._session.tasks)):
             if (opening := self._shape.opening(index)) is not None:
                 yield self._chunk(opening)
-        if self._session.ask.shows_nodes:
+        if self._session.request.shows_nodes:
             yield event({**self._envelope, "choices": [], "ponder": replies.intent(self._session)})
         try:
             async with asyncio.TaskGroup() as group:
@@ -265,12 +267,12 @@ class _Stream:
         self._told_at = self._last_sent
         if text and (choice := self._shape.progress(text)) is not None:
             yield self._chunk(choice)
-        if nodes and self._session.ask.shows_nodes:
+        if nodes and self._session.request.shows_nodes:
             changed = [replies.node(number, node) for (number, _), node in nodes.items()]
             yield event({**self._envelope, "choices": [], "ponder": {"nodes": changed}})
 
     def _delta(self, number: int, rank: int, delta: Delta) -> dict[str, Any] | None:
-        index = number * self._session.ask.num_choices + rank
+        index = number * self._session.request.num_choices + rank
         if index not in self._choices:
             prompt = self._session.prompts[number]
             self._choices[index] = ChoiceState(self._session.engine.parser(prompt), prompt)
@@ -281,7 +283,7 @@ class _Stream:
         streamed = set(self._choices)
         for number, result in enumerate(outcome.results):
             for rank, scored in enumerate(result.chosen):
-                if number * self._session.ask.num_choices + rank not in streamed:
+                if number * self._session.request.num_choices + rank not in streamed:
                     whole = scored.candidate
                     delta = Delta(rank, whole.text, whole.token_ids, whole.logprobs, whole.finish_reason, whole.stop_reason)
                     if (choice := self._delta(number, rank, delta)) is not None:

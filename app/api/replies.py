@@ -61,7 +61,7 @@ class ChatShape:
         choice: dict[str, Any] = {
             "index": index,
             "message": {"role": "assistant", "refusal": None, **fields},
-            "logprobs": _chat_logprobs(candidate.logprobs, session.ask.num_logprobs),
+            "logprobs": _chat_logprobs(candidate.logprobs, session.request.num_logprobs),
             "finish_reason": _finish(
                 candidate.finish_reason, has_calls=bool(fields.get("tool_calls")) and not _names_tool(session)
             ),
@@ -76,7 +76,7 @@ class ChatShape:
         """Content, tool calls and log-probabilities as they come."""
         fields = state.parser.feed(delta.text, delta.token_ids, is_last=delta.finish_reason is not None)
         state.has_calls = state.has_calls or bool(fields and fields.get("tool_calls"))
-        logprobs = _chat_logprobs(delta.logprobs, session.ask.num_logprobs)
+        logprobs = _chat_logprobs(delta.logprobs, session.request.num_logprobs)
         if fields is None and logprobs is None and delta.finish_reason is None:
             return None
         finish = _finish(delta.finish_reason, has_calls=state.has_calls and not _names_tool(session))
@@ -103,7 +103,7 @@ class CompletionShape:
         return {
             "index": index,
             "text": text + candidate.text,
-            "logprobs": _completion_logprobs(candidate.logprobs, session.ask.num_logprobs, len(text)),
+            "logprobs": _completion_logprobs(candidate.logprobs, session.request.num_logprobs, len(text)),
             "finish_reason": _finish(candidate.finish_reason),
             "stop_reason": candidate.stop_reason,
         }
@@ -117,7 +117,7 @@ class CompletionShape:
         text = state.prompt.text + delta.text if self._echo and not state.num_chars else delta.text
         offset = state.num_chars + len(text) - len(delta.text)
         state.num_chars += len(text)
-        logprobs = _completion_logprobs(delta.logprobs, session.ask.num_logprobs, offset)
+        logprobs = _completion_logprobs(delta.logprobs, session.request.num_logprobs, offset)
         return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": _finish(delta.finish_reason)}
 
     def progress(self, text: str) -> dict[str, Any] | None:  # noqa: ARG002 - the protocol's signature
@@ -128,7 +128,7 @@ class CompletionShape:
 def envelope(shape: Shape, session: Session, *, is_chunk: bool) -> dict[str, Any]:
     """What every response and chunk begins with."""
     return {
-        "id": shape.id_prefix + session.ask.id,
+        "id": shape.id_prefix + session.request.id,
         "object": shape.chunk_object if is_chunk else shape.object,
         "created": int(time.time()),
         "model": session.model,
@@ -196,7 +196,7 @@ def account(session: Session, outcome: Outcome) -> dict[str, Any]:
             "best_of_16": meter.best_of,
         },
         "seconds": {phase: round(seconds, 6) for phase, seconds in meter.seconds.items()},
-        "trace_id": session.ask.id,
+        "trace_id": session.request.id,
     }
 
 
@@ -257,7 +257,7 @@ def preview(plan: Preview) -> dict[str, Any]:
 
 def headers(session: Session, outcome: Outcome | None = None) -> dict[str, str]:
     """`x-ponder-*`: what is known when the headers are sent; a stream's totals come in its last chunk."""
-    known = {"x-ponder-strategy": session.strategy.name, "x-ponder-trace-id": session.ask.id}
+    known = {"x-ponder-strategy": session.strategy.name, "x-ponder-trace-id": session.request.id}
     if session.lease is not None:
         known["x-ponder-adapter"] = session.lease.version.id
     if outcome is not None:
@@ -278,7 +278,7 @@ def _chunk_choice(
 
 def _names_tool(session: Session) -> bool:
     """OpenAI ends a choice with "stop", not "tool_calls", when the caller named the tool to call."""
-    return isinstance(session.ask.bodies[0].get("tool_choice"), dict)
+    return isinstance(session.request.bodies[0].get("tool_choice"), dict)
 
 
 def _finish(reason: str | None, *, has_calls: bool = False) -> str | None:

@@ -31,22 +31,22 @@ class Planner:
         self._base = base
         self._adapters = adapters
 
-    def plan(self, ask: InferenceRequest, kind: AnswerKind, load: float) -> Plan:
+    def plan(self, request: InferenceRequest, kind: AnswerKind, load: float) -> Plan:
         """Raises `InvalidRequest` for parameters of no strategy. The difficulty is told whoever chose the plan."""
-        query = Query(kind, ask.effort, ask.question, load)
+        query = Query(kind, request.effort, request.question, load)
         # several prompts have several difficulties, and token ids tell none
-        policy, why_not = self._calibrated(ask) if len(ask.bodies) == 1 and ask.question else (None, "")
-        if ask.strategy not in (None, AUTO):
-            plan = Plan(ask.strategy, dict(ask.parameters), why="named by the caller", is_calibrated=False)
-        elif ask.parameters:
-            name = next(iter(ask.parameters))
+        policy, why_not = self._calibrated(request) if len(request.bodies) == 1 and request.question else (None, "")
+        if request.strategy not in (None, AUTO):
+            plan = Plan(request.strategy, dict(request.parameters), why="named by the caller", is_calibrated=False)
+        elif request.parameters:
+            name = next(iter(request.parameters))
             raise InvalidRequest(f"`{name}` is a parameter of a strategy, but none is named.", parameter=f"ponder.{name}")
-        elif ask.temperature == 0:
+        elif request.temperature == 0:
             plan = Plan("direct", {}, why="temperature 0: every sample would be the same", is_calibrated=False)
-        elif ask.num_choices > 1:
+        elif request.num_choices > 1:
             plan = Plan("direct", {}, why="several answers are wanted, not one", is_calibrated=False)
         else:
-            return _auto(ask, query, policy, why_not)
+            return _auto(request, query, policy, why_not)
         known = policy.difficulty(query) if policy is not None else None
         return plan if known is None else replace(plan, difficulty=known[0], bin=known[1])
 
@@ -61,20 +61,20 @@ class Planner:
             return "it was made for another model of the same name"
         return None
 
-    def _calibrated(self, ask: InferenceRequest) -> tuple[CalibratedPolicy | None, str]:
+    def _calibrated(self, request: InferenceRequest) -> tuple[CalibratedPolicy | None, str]:
         """The policy of what answers, or why there is none that holds."""
-        policy = self._policies.find(ask.adapter.name if ask.adapter else self._card.name)
+        policy = self._policies.find(request.adapter.name if request.adapter else self._card.name)
         if policy is None:
             return None, ""
-        misfit = self.misfit(ask.adapter, policy.file)
+        misfit = self.misfit(request.adapter, policy.file)
         return (policy, "") if misfit is None else (None, f"its policy is not used: {misfit}")
 
 
-def _auto(ask: InferenceRequest, query: Query, policy: CalibratedPolicy | None, why_not: str) -> Plan:
+def _auto(request: InferenceRequest, query: Query, policy: CalibratedPolicy | None, why_not: str) -> Plan:
     plan = policy.plan(query) if policy is not None else None
     if plan is None:
         plan = PriorPolicy().plan(query)
         return replace(plan, why=f"{plan.why}; {why_not}") if why_not else plan
-    if ask.is_sampled:  # as the caller says, and so not quite what was measured
+    if request.is_sampled:  # as the caller says, and so not quite what was measured
         return replace(plan, params={**plan.params, **({"first": "sample"} if plan.rule else {})}, temperature=None)
     return plan

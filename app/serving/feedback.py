@@ -36,12 +36,12 @@ class Feedback:
         self._metrics = metrics
         self._lock = asyncio.Lock()
 
-    def remember(self, trace: SearchTrace, ask: InferenceRequest, kind: AnswerKind, chosen: ScoredCandidate) -> None:
+    def remember(self, trace: SearchTrace, request: InferenceRequest, kind: AnswerKind, chosen: ScoredCandidate) -> None:
         """Let the trace hold the question until somebody says whether the answer is right; only if it would be kept."""
-        if self._path is None or not ask.is_chat:
+        if self._path is None or not request.is_chat:
             return
         answer = chosen.answer if chosen.answer is not None else read_answer(kind, chosen.candidate.text)
-        messages = _plain(ask.bodies[0]["messages"])
+        messages = _plain(request.bodies[0]["messages"])
         if answer is not None and messages is not None:
             trace.num_chars += sum(len(turn["content"]) for turn in messages)
             trace.asked = {"messages": messages, "answer": answer, "kind": kind.value, "task": "feedback", "bin": trace.bin}

@@ -58,9 +58,9 @@ SEAMS = ("presence_penalty", "frequency_penalty", "min_tokens", "stop")
 """Fields of a request that begin anew where an answer is continued from its middle."""
 
 
-def _source(ask: InferenceRequest, plan: Plan) -> str:
+def _source(request: InferenceRequest, plan: Plan) -> str:
     """Who chose the plan."""
-    if ask.strategy not in (None, AUTO):
+    if request.strategy not in (None, AUTO):
         return "caller"
     return "policy" if plan.is_calibrated else "prior"
 
@@ -123,30 +123,30 @@ class Service:
         return ref
 
     @asynccontextmanager
-    async def open(self, ask: InferenceRequest, caller: Caller) -> AsyncIterator[Session]:
+    async def open(self, request: InferenceRequest, caller: Caller) -> AsyncIterator[Session]:
         """Plan, render and admit; everything is released when the block ends, however it ends."""
-        meter = Meter(self.engine.card.architecture, ask.budget.capped(self._limits.budget))
-        with request_span(self._tracer, ask, self.engine.card.name, meter) as span:
-            async with self._admitted(ask, caller, meter, span) as session:
+        meter = Meter(self.engine.card.architecture, request.budget.capped(self._limits.budget))
+        with request_span(self._tracer, request, self.engine.card.name, meter) as span:
+            async with self._admitted(request, caller, meter, span) as session:
                 yield session
 
     @asynccontextmanager
-    async def _admitted(self, ask: InferenceRequest, caller: Caller, meter: Meter, span: Span) -> AsyncIterator[Session]:
-        job = await self._prepare(ask, meter, span)
+    async def _admitted(self, request: InferenceRequest, caller: Caller, meter: Meter, span: Span) -> AsyncIterator[Session]:
+        job = await self._prepare(request, meter, span)
         strategy = job.strategy
-        labels = Labels(strategy.name, self.engine.card.name, ask.adapter.name if ask.adapter else "")
+        labels = Labels(strategy.name, self.engine.card.name, request.adapter.name if request.adapter else "")
         with self.metrics.refusals(), self.admission.admit(caller.key, job.width) as ticket:
-            async with self._leases(ask, strategy.params, meter) as (lease, parts):
-                name = str(ask.adapter or self.engine.card.name)
+            async with self._leases(request, strategy.params, meter) as (lease, parts):
+                name = str(request.adapter or self.engine.card.name)
                 plan = job.plan
                 trace = SearchTrace(
-                    ask.id, name, strategy.name, bin=plan.bin, difficulty=plan.difficulty, adapter=labels.adapter,
+                    request.id, name, strategy.name, bin=plan.bin, difficulty=plan.difficulty, adapter=labels.adapter,
                     otel_trace_id=span.trace_id,
                 )  # fmt: skip
-                planned = Planned(_source(ask, plan), str(plan.bin), ask.effort.value)
+                planned = Planned(_source(request, plan), str(plan.bin), request.effort.value)
                 with self.metrics.request(labels, planned, meter, trace), self.traces.recorded(caller.key, trace):
                     yield Session(
-                        engine=self.engine, admission=self.admission, ask=ask, caller=caller, plan=plan,
+                        engine=self.engine, admission=self.admission, request=request, caller=caller, plan=plan,
                         strategy=strategy, prompts=job.prompts, tasks=job.tasks, meter=meter, ticket=ticket, labels=labels,
                         serial=next(self._serial), lease=lease, parts=parts, trace=trace, span=span, pace=self._pace,
                         on_outcome=self._look_back,
@@ -166,12 +166,12 @@ class Service:
         self.metrics.show(session.labels, seen)
         if any(one.notes for one in outcome.results):  # strategies note what their verifiers could not do, and nothing else
             self.metrics.fall_back(session.labels)
-        self.feedback.remember(session.trace, session.ask, session.tasks[0].kind, result.chosen[0])
+        self.feedback.remember(session.trace, session.request, session.tasks[0].kind, result.chosen[0])
 
-    async def preview(self, ask: InferenceRequest) -> Preview:
+    async def preview(self, request: InferenceRequest) -> Preview:
         """What `open` would begin, and what it is expected to take; nothing is generated, and nothing admitted."""
-        meter = Meter(self.engine.card.architecture, ask.budget.capped(self._limits.budget))
-        job = await self._prepare(ask, meter, NO_SPAN)
+        meter = Meter(self.engine.card.architecture, request.budget.capped(self._limits.budget))
+        job = await self._prepare(request, meter, NO_SPAN)
         prompt_tokens = sum(len(prompt.token_ids) for prompt in job.prompts)
         answer_tokens = self._pace.answer_tokens(min(prompt.max_tokens for prompt in job.prompts))
         forecasts = [job.plan.usual(answer_tokens) or job.strategy.forecast(task, answer_tokens) for task in job.tasks]
@@ -182,33 +182,35 @@ class Service:
         model = self.engine.card.architecture
         prediction = self._pace.predict(forecast, job.width, prompt_tokens // len(job.prompts), answer_tokens, model)
         return Preview(
-            model=str(ask.adapter or self.engine.card.name), strategy=job.strategy.name,
+            model=str(request.adapter or self.engine.card.name), strategy=job.strategy.name,
             parameters=job.strategy.params.model_dump(mode="json"), why=job.plan.why, is_calibrated=job.plan.is_calibrated,
             difficulty=job.plan.difficulty, alternatives=job.plan.alternatives,
             kind=job.tasks[0].kind, prompt_tokens=prompt_tokens, branches=forecast.branches, rounds=forecast.rounds,
             prediction=prediction, budget=meter.budget,
         )  # fmt: skip
 
-    async def _prepare(self, ask: InferenceRequest, meter: Meter, span: Span) -> _Job:
+    async def _prepare(self, request: InferenceRequest, meter: Meter, span: Span) -> _Job:
         """Everything that can be refused for reasons of the request's own is refused here."""
-        if ask.num_chars > self._limits.max_prompt_chars:
+        if request.num_chars > self._limits.max_prompt_chars:
             raise InvalidRequest(
                 f"The prompt has more than {self._limits.max_prompt_chars} characters.",
-                parameter="messages" if ask.is_chat else "prompt",
+                parameter="messages" if request.is_chat else "prompt",
             )
         with meter.timed("route"), span.child("difficulty") as routed:
-            kind = ask.kind or detect_kind(ask.question, response_format=ask.response_format, has_tools=ask.has_tools)
-            plan = self._planner.plan(ask, kind, self.admission.load)
-            strategy = self._strategy(ask, plan, TracedVerifier if span.is_recording else self._tools.watched)
+            kind = request.kind or detect_kind(
+                request.question, response_format=request.response_format, has_tools=request.has_tools
+            )
+            plan = self._planner.plan(request, kind, self.admission.load)
+            strategy = self._strategy(request, plan, TracedVerifier if span.is_recording else self._tools.watched)
             if routed.is_recording:
                 routed.set(of_plan(plan, kind))
                 span.set({"ponder.strategy": plan.strategy})
         with meter.timed("render"):
-            prompts = await self._render(ask, plan, strategy)
+            prompts = await self._render(request, plan, strategy)
             if span.is_recording:
                 span.set({"gen_ai.usage.input_tokens": sum(len(prompt.token_ids) for prompt in prompts)})
-        tasks = tuple(self._task(ask, prompt, kind) for prompt in prompts)
-        width = strategy.width(ask.num_choices) * len(tasks)
+        tasks = tuple(self._task(request, prompt, kind) for prompt in prompts)
+        width = strategy.width(request.num_choices) * len(tasks)
         with client_faults():
             for task in tasks:
                 strategy.check(task)
@@ -216,21 +218,21 @@ class Service:
 
     @asynccontextmanager
     async def _leases(
-        self, ask: InferenceRequest, params: Params, meter: Meter
+        self, request: InferenceRequest, params: Params, meter: Meter
     ) -> AsyncIterator[tuple[Lease | None, Mapping[str, Lease]]]:
         """Hold the adapter that generates and those that the strategy uses, each at one version, for the length of the block."""
         try:
             parts = {name: self._adapter(name) for name in params.adapters}
         except UnknownAdapter as error:
             raise InvalidRequest(str(error), parameter="ponder") from error
-        refs = [*([ask.adapter] if ask.adapter else []), *parts.values()]
+        refs = [*([request.adapter] if request.adapter else []), *parts.values()]
         if self.adapters is None or not refs:
             yield None, {}
             return
         async with AsyncExitStack() as stack:
             with meter.timed("adapter"):
                 leases = await stack.enter_async_context(self.adapters.lease(refs, patience=meter.budget.seconds))
-            lease, others = (leases[0], leases[1:]) if ask.adapter else (None, leases)
+            lease, others = (leases[0], leases[1:]) if request.adapter else (None, leases)
             yield lease, dict(zip(parts, others, strict=True))
 
     def check_policy(self, name: str, file: PolicyFile) -> None:
@@ -246,7 +248,7 @@ class Service:
         if (misfit := self._planner.misfit(adapter, file)) is not None:
             raise InvalidRequest(f"This policy is not for `{name}`: {misfit}.", parameter="model")
 
-    def _strategy(self, ask: InferenceRequest, plan: Plan, watched: Callable[[Verifier], Verifier]) -> AnyStrategy:
+    def _strategy(self, request: InferenceRequest, plan: Plan, watched: Callable[[Verifier], Verifier]) -> AnyStrategy:
         spec = STRATEGIES[plan.strategy]
         try:
             params = spec.Params.model_validate(dict(plan.params))
@@ -255,17 +257,17 @@ class Service:
             named = itertools.takewhile(lambda part: part.isidentifier() and part.islower(), map(str, first["loc"]))
             where = ".".join(["ponder", *named])  # without the types that pydantic tried where a field may be one of several
             raise InvalidRequest(f"{spec.name}: {where}: {first['msg']}", parameter=where) from error
-        if spec.temperature is not None and ask.temperature == 0:
+        if spec.temperature is not None and request.temperature == 0:
             raise InvalidRequest(
                 f"{spec.name} compares samples, and at temperature 0 they are all the same.", parameter="temperature"
             )
         for field in ("presence_penalty", "frequency_penalty"):
-            if spec.is_stepwise and any(body.get(field) for body in ask.bodies):
+            if spec.is_stepwise and any(body.get(field) for body in request.bodies):
                 raise InvalidRequest(
                     f"{spec.name} grows an answer in steps, and {field} would begin anew with each.", parameter=field
                 )
         strategy = spec(params, replace(self._tools, rule=plan.rule, watched=watched))
-        if (width := strategy.width(ask.num_choices)) > self._limits.max_n:
+        if (width := strategy.width(request.num_choices)) > self._limits.max_n:
             fields = ("n", "workers", "breadth", "chains")
             field = next((f"ponder.{field}" for field in fields if field in spec.Params.model_fields), "n")
             raise InvalidRequest(
@@ -274,29 +276,29 @@ class Service:
             )
         return strategy
 
-    async def _render(self, ask: InferenceRequest, plan: Plan, spec: AnyStrategy) -> tuple[Prompt, ...]:
+    async def _render(self, request: InferenceRequest, plan: Plan, spec: AnyStrategy) -> tuple[Prompt, ...]:
         temperature = spec.temperature if plan.temperature is None else plan.temperature
         defaults = {} if temperature is None else {"temperature": temperature}
-        render = self.engine.render_chat if ask.is_chat else self.engine.render_completion
-        return tuple([await render({**defaults, **body}) for body in ask.bodies])
+        render = self.engine.render_chat if request.is_chat else self.engine.render_completion
+        return tuple([await render({**defaults, **body}) for body in request.bodies])
 
-    def _task(self, ask: InferenceRequest, prompt: Prompt, kind: AnswerKind) -> Task:
+    def _task(self, request: InferenceRequest, prompt: Prompt, kind: AnswerKind) -> Task:
         def read(candidate: Candidate) -> str:
             message = self.engine.parser(prompt).parse(candidate.text, candidate.token_ids)
             return calls_as_json(message) or message.get("content") or ""
 
         return Task(
-            question=ask.question,
+            question=request.question,
             prefix=prompt.token_ids,
             kind=kind,
-            num_choices=ask.num_choices,
-            num_logprobs=ask.num_logprobs,
+            num_choices=request.num_choices,
+            num_logprobs=request.num_logprobs,
             max_tokens=prompt.max_tokens,
-            seed=ask.seed,
+            seed=request.seed,
             end_tokens=self.engine.card.end_tokens,
             is_constrained=prompt.is_constrained,
-            is_seamless=not any(body.get(field) for body in ask.bodies for field in SEAMS),
-            read=read if ask.is_chat else lambda candidate: candidate.text,
+            is_seamless=not any(body.get(field) for body in request.bodies for field in SEAMS),
+            read=read if request.is_chat else lambda candidate: candidate.text,
             encode=self.engine.encode,
             follow_up=self.engine.follow_up,
         )

@@ -39,7 +39,7 @@ class Session:
 
     engine: Engine
     admission: Admission
-    ask: InferenceRequest
+    request: InferenceRequest
     caller: Caller
     plan: Plan
     strategy: AnyStrategy
@@ -59,7 +59,7 @@ class Session:
     @property
     def model(self) -> str:
         """What answers, by the name that was asked for, without the strategy."""
-        return str(self.ask.adapter or self.labels.model)
+        return str(self.request.adapter or self.labels.model)
 
     async def run(self, emit: Callable[[int, Delta | Progress], None]) -> Outcome:
         """Run the strategy on every prompt at once; `emit` gets the number of the prompt with each event."""
@@ -106,9 +106,9 @@ class Session:
             self.ticket,
             self.prompts[number],
             request_id=f"{self.serial}-{number}",
-            seed=self.ask.seed,
+            seed=self.request.seed,
             cache_salt=self.caller.cache_salt,
-            has_deltas=self.ask.is_watched,
+            has_deltas=self.request.is_watched,
             lease=self.lease,
             parts=self.parts,
             span=span,

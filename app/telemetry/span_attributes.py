@@ -9,28 +9,28 @@ from app.telemetry.spans import Attributes, Span, Tracer, Value
 from strategies.core.base import AnswerKind, Candidate, Result
 
 
-def request_span(tracer: Tracer, ask: InferenceRequest, model: str, meter: Meter) -> Span:
+def request_span(tracer: Tracer, request: InferenceRequest, model: str, meter: Meter) -> Span:
     """The span of a request; what it cost is told at the end, however it ends."""
-    span = tracer.request(ask.trace_context)
+    span = tracer.request(request.trace_context)
     if span.is_recording:
-        span.set(_of_ask(ask, model))
+        span.set(_of_request(request, model))
         span.at_end(partial(_of_meter, meter))
     return span
 
 
-def _of_ask(ask: InferenceRequest, model: str) -> Attributes:
+def _of_request(request: InferenceRequest, model: str) -> Attributes:
     told: dict[str, Value] = {
-        "gen_ai.operation.name": "chat" if ask.is_chat else "text_completion",
+        "gen_ai.operation.name": "chat" if request.is_chat else "text_completion",
         "gen_ai.provider.name": "ponder",
-        "gen_ai.request.model": str(ask.adapter or model),
-        "gen_ai.request.choice.count": ask.num_choices,
-        "gen_ai.request.stream": ask.is_watched,
-        "ponder.request.id": ask.id,
-        "ponder.request.prompts": len(ask.bodies),
-        "ponder.effort": ask.effort.value,
+        "gen_ai.request.model": str(request.adapter or model),
+        "gen_ai.request.choice.count": request.num_choices,
+        "gen_ai.request.stream": request.is_watched,
+        "ponder.request.id": request.id,
+        "ponder.request.prompts": len(request.bodies),
+        "ponder.effort": request.effort.value,
     }
-    if ask.temperature is not None:
-        told["gen_ai.request.temperature"] = ask.temperature
+    if request.temperature is not None:
+        told["gen_ai.request.temperature"] = request.temperature
     return told
 
 

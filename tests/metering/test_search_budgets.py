@@ -72,11 +72,11 @@ class Run:
         if search["strategy"] != "sequential_revision":
             parameters |= {"separator": ";", "step_tokens": 9}
         body = {"messages": [{"role": "user", "content": "What is 17 + 25?"}]}
-        ask = InferenceRequest(
+        request = InferenceRequest(
             id="x", bodies=(body,), is_chat=True, question="?", num_chars=16, kind="math", strategy=search["strategy"],
             parameters=parameters, budget=budget, seed=1,
         )  # fmt: skip
-        async with self.service.open(ask, Caller("key")) as self.session:
+        async with self.service.open(request, Caller("key")) as self.session:
             return await self.session.run(lambda _number, _event: None)
 
     def assert_nothing_is_left(self) -> None:

@@ -141,13 +141,13 @@ class Drawer:
         *,
         is_chat: bool,
     ) -> _Drawing:
-        ask = InferenceRequest(
+        request = InferenceRequest(
             id=f"calibrate-{question.key}", bodies=({**body, "temperature": temperature},), is_chat=is_chat,
             question=question.messages[-1].content, num_chars=sum(len(message.content) for message in question.messages),
             adapter=self._adapter, strategy=strategy, parameters=parameters, kind=kind_of(question), temperature=temperature,
             num_logprobs=0,
         )  # fmt: skip
-        async with self._service.open(ask, Caller("calibration")) as session:
+        async with self._service.open(request, Caller("calibration")) as session:
             outcome = await session.run(lambda _number, _event: None)
             [result], meter = outcome.results, session.meter
             if meter.stopped is not None:

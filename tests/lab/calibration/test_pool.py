@@ -115,10 +115,10 @@ async def test_what_is_replayed_is_what_was_served(
     """The same answers in the same order: the same choice, the same tokens, the same FLOPs."""
     async with serving(tmp_path, lambda prompt, serial: TEXTS[serial % 8]) as service:
         body = {"messages": [{"role": "user", "content": "17 + 25?"}]}
-        ask = InferenceRequest(
+        request = InferenceRequest(
             id="a", bodies=(body,), is_chat=True, question="17 + 25?", num_chars=8, strategy=strategy, parameters=params
         )
-        async with service.open(ask, Caller("someone")) as session:
+        async with service.open(request, Caller("someone")) as session:
             outcome = await session.run(lambda *_: None)
             [task], meter = session.tasks, session.meter
             [result] = outcome.results
@@ -163,10 +163,10 @@ async def test_what_is_mended_in_a_pool_is_what_is_mended_when_served(
     assert not any(one.later for one in found.samples)
     async with serving(tmp_path / "b", slips) as service:
         body = {"messages": [{"role": "user", "content": "2 + 2?"}]}
-        ask = InferenceRequest(
+        request = InferenceRequest(
             id="a", bodies=(body,), is_chat=True, question="2 + 2?", num_chars=6, strategy=strategy, parameters=params
         )
-        async with service.open(ask, Caller("someone")) as session:
+        async with service.open(request, Caller("someone")) as session:
             outcome = await session.run(lambda *_: None)
             meter = session.meter
     assert outcome.results[0].chosen[0].candidate.text == "1 + 1 = 2\n2 + 2 = 4\nso it is 4"
