@@ -6,6 +6,7 @@ from pydantic import Field
 
 from strategies.core.base import (
     Candidate,
+    Draw,
     Emit,
     Model,
     Progress,
@@ -68,7 +69,7 @@ class BestOfN(Strategy[BestOfNParams]):
         drawn: list[Candidate] = []
         scores: dict[int, float] = {}
         is_proven = False
-        async with model.sample(task.prefix, self.params.n, num_logprobs=judge.num_logprobs) as samples:
+        async with model.sample(Draw(task.prefix, self.params.n, num_logprobs=judge.num_logprobs)) as samples:
             async for candidate in in_order(samples) if verifier.is_exact else samples:
                 drawn.append(candidate)
                 words = opening_words(task.read(candidate))

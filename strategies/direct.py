@@ -1,6 +1,6 @@
 """One answer, as the model gives it; several independent ones when the caller wants several."""
 
-from strategies.core.base import Emit, Model, Result, ScoredCandidate, Task
+from strategies.core.base import Draw, Emit, Model, Result, ScoredCandidate, Task
 from strategies.core.strategy import Forecast, Params, Strategy, ended
 
 
@@ -21,7 +21,8 @@ class Direct(Strategy[Params]):
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
         """Draw and return all of them, by index."""
-        async with model.sample(task.prefix, task.num_choices, num_logprobs=task.num_logprobs, on_delta=emit) as samples:
+        draw = Draw(task.prefix, task.num_choices, num_logprobs=task.num_logprobs, on_delta=emit)
+        async with model.sample(draw) as samples:
             drawn = [candidate async for candidate in samples]
         scored = tuple(ScoredCandidate(candidate) for candidate in sorted(drawn, key=lambda one: one.index))
         return Result(scored, scored, ended(model))

@@ -16,6 +16,7 @@ from pydantic import Field
 from strategies.core.base import (
     AnswerKind,
     Candidate,
+    Draw,
     Emit,
     Model,
     Progress,
@@ -85,7 +86,8 @@ class SelfConsistency(Strategy[SelfConsistencyParams]):
         poll = _Poll(self, task, model)
         sizes = [self.params.n] if self.params.schedule == "parallel" else waves(self.params.n)
         for size in sizes:
-            async with model.sample(task.prefix, size, first_index=len(poll.drawn), num_logprobs=poll.num_logprobs) as samples:
+            draw = Draw(task.prefix, size, first_index=len(poll.drawn), num_logprobs=poll.num_logprobs)
+            async with model.sample(draw) as samples:
                 async for candidate in in_order(samples, len(poll.drawn)):
                     await poll.count(candidate)
                     emit(Progress(poll.line(), (leaf(ScoredCandidate(candidate, poll.answer(candidate))),)))

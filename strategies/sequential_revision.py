@@ -13,6 +13,7 @@ from pydantic import Field
 
 from strategies.core.base import (
     Candidate,
+    Draw,
     Emit,
     Model,
     NodeState,
@@ -109,7 +110,7 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
     async def _drafts(self, run: _Run) -> list[Candidate]:
         """One for each chain, all of the same prompt."""
         logprobs = run.judge.num_logprobs
-        async with run.model.sample(run.task.prefix, len(run.chains), num_logprobs=logprobs) as samples:
+        async with run.model.sample(Draw(run.task.prefix, len(run.chains), num_logprobs=logprobs)) as samples:
             drawn = sorted([candidate async for candidate in samples], key=lambda one: one.index)
         for draft in drawn:
             run.chains[draft.index].append(draft)
@@ -127,8 +128,8 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
         attempts = run.chains[chain]
         prefix = self._conversation(run.task, attempts[-self.params.in_view :])
         index, logprobs = number * len(run.chains) + chain, run.judge.num_logprobs
-        sample = run.model.sample(prefix, 1, first_index=index, num_logprobs=logprobs, max_tokens=run.task.max_tokens)
-        async with sample as samples:
+        draw = Draw(prefix, 1, first_index=index, num_logprobs=logprobs, max_tokens=run.task.max_tokens)
+        async with run.model.sample(draw) as samples:
             drawn = [candidate async for candidate in samples]
         attempts.extend(drawn)
         return drawn

@@ -19,15 +19,15 @@ from app.engine.base import Branch, Engine, Output, Prompt
 from app.metering.meter import Grant, Meter, Purpose
 from app.telemetry.branch_spans import in_spans
 from app.telemetry.spans import NO_SPAN, Span
-from strategies.core.base import Candidate, Cost, Delta, Step, StopReason, VerifierPrompt
+from strategies.core.base import Candidate, Cost, Delta, Draw, StopReason, VerifierPrompt
 
 HALT_GRACE_S = 1.0
 """How long a halted branch may take to hand in what it had, before it is cancelled and lost."""
 
 
 @dataclass(slots=True)
-class _Draw:
-    """One `sample` call: what its branches share. `limit` tokens end an answer, `cap` a step of it; `share` may be granted."""
+class _Wave:
+    """What the branches of one `sample` call share. `limit` tokens end an answer, `cap` a step of it; `share` may be granted."""
 
     prefix: tuple[int, ...]
     limit: int
@@ -36,8 +36,8 @@ class _Draw:
     separators: tuple[str, ...]
     num_logprobs: int | None
     on_delta: Callable[[Delta], None] | None
-    until: Callable[[str], bool] | None = None
-    temperature: float | None = None
+    until: Callable[[str], bool] | None
+    temperature: float | None
     span: Span = NO_SPAN
     arrived: asyncio.Queue[Candidate | None] = field(default_factory=asyncio.Queue)
     live: set[str] = field(default_factory=set)
@@ -121,55 +121,42 @@ class MeteredModel:
         return self._meter.stopped
 
     @asynccontextmanager
-    async def sample(
-        self,
-        prefix: Sequence[int],
-        n: int,
-        *,
-        first_index: int = 0,
-        num_logprobs: int | None = None,
-        step: Step | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        on_delta: Callable[[Delta], None] | None = None,
-    ) -> AsyncIterator[AsyncIterator[Candidate]]:
-        """Draw `n` continuations together; see `strategies.core.base.Model.sample`."""
-        draw = self._draw(tuple(prefix), n, step or Step(), num_logprobs=num_logprobs, max_tokens=max_tokens, on_delta=on_delta)
-        draw.temperature = temperature
-        n = n if draw.limit > 0 else 0
-        with self.span.child("wave") as draw.span:
-            if draw.span.is_recording:
-                draw.span.set({"ponder.wave.branches": n, "ponder.tokens.prefix": len(draw.prefix)})
-            branch = in_spans(draw.span, self._branch) if draw.span.is_recording else self._branch
+    async def sample(self, draw: Draw) -> AsyncIterator[AsyncIterator[Candidate]]:
+        """Draw continuations together; see `strategies.core.base.Model.sample`."""
+        wave = self._wave(draw)
+        n = draw.n if wave.limit > 0 else 0
+        with self.span.child("wave") as wave.span:
+            if wave.span.is_recording:
+                wave.span.set({"ponder.wave.branches": n, "ponder.tokens.prefix": len(wave.prefix)})
+            branch = in_spans(wave.span, self._branch) if wave.span.is_recording else self._branch
             try:
                 async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(branch(draw, first_index + i)) for i in range(n)]
+                    tasks = [group.create_task(branch(wave, draw.first_index + i)) for i in range(n)]
                     try:
-                        yield self._arrivals(draw, tasks)
+                        yield self._arrivals(wave, tasks)
                     finally:
-                        await self._end(draw, tasks)
+                        await self._end(wave, tasks)
             except BaseExceptionGroup as errors:
                 # Branches fail for one reason (a refused request, a dead engine): the first says it.
                 raise first_leaf(errors) from None
 
-    def _draw(
-        self,
-        prefix: tuple[int, ...],
-        n: int,
-        step: Step,
-        *,
-        num_logprobs: int | None,
-        max_tokens: int | None,
-        on_delta: Callable[[Delta], None] | None,
-    ) -> _Draw:
-        wanted = self._prompt.max_tokens - (len(prefix) - len(self._prompt.token_ids)) if max_tokens is None else max_tokens
+    def _wave(self, draw: Draw) -> _Wave:
+        prefix, step, wanted = draw.prefix, draw.step, draw.max_tokens
+        if wanted is None:
+            wanted = self._prompt.max_tokens - (len(prefix) - len(self._prompt.token_ids))
         limit = min(wanted, self._engine.card.max_model_len - len(prefix))
         cap = limit if step.max_tokens is None else min(step.max_tokens, limit)
-        separators = tuple(separator for separator in step.separators if separator not in self._prompt.stop)
-        share = self._meter.fair_share(cap, n)
-        return _Draw(
-            prefix, limit, cap, share, separators, num_logprobs, on_delta if self._has_deltas else None, step.until
-        )  # fmt: skip
+        return _Wave(
+            prefix=prefix,
+            limit=limit,
+            cap=cap,
+            share=self._meter.fair_share(cap, draw.n),
+            separators=tuple(separator for separator in step.separators if separator not in self._prompt.stop),
+            num_logprobs=draw.num_logprobs,
+            on_delta=draw.on_delta if self._has_deltas else None,
+            until=step.until,
+            temperature=draw.temperature,
+        )
 
     def spend(self, tokens: int, flops: int) -> bool:
         """Book what is computed elsewhere."""
@@ -206,12 +193,12 @@ class MeteredModel:
     def _next_id(self) -> str:
         return f"{self._request_id}-{next(self._serial)}"
 
-    async def _arrivals(self, draw: _Draw, tasks: list[asyncio.Task[Candidate | None]]) -> AsyncIterator[Candidate]:
+    async def _arrivals(self, wave: _Wave, tasks: list[asyncio.Task[Candidate | None]]) -> AsyncIterator[Candidate]:
         for _ in tasks:
             try:
                 # Around the wait alone: at a `yield` the time-out would strike whoever consumes the candidates.
                 async with asyncio.timeout_at(self._meter.deadline):
-                    candidate = await draw.arrived.get()
+                    candidate = await wave.arrived.get()
             except TimeoutError:
                 break
             if candidate is not None:
@@ -219,67 +206,67 @@ class MeteredModel:
         else:
             return
         await self._meter.expire()
-        await self._end(draw, tasks)
-        while not draw.arrived.empty():
-            if (candidate := draw.arrived.get_nowait()) is not None:
+        await self._end(wave, tasks)
+        while not wave.arrived.empty():
+            if (candidate := wave.arrived.get_nowait()) is not None:
                 yield candidate
 
-    async def _end(self, draw: _Draw, tasks: list[asyncio.Task[Candidate | None]]) -> None:
+    async def _end(self, wave: _Wave, tasks: list[asyncio.Task[Candidate | None]]) -> None:
         """End what still runs: the engine hands in what each branch had, so that it is counted."""
         running = [task for task in tasks if not task.done()]
         if not running:
             return
         self._meter.branches["cancelled"] += len(running)
         for task in running:
-            if task.get_name() not in draw.live:
+            if task.get_name() not in wave.live:
                 task.cancel()
-        await self._engine.halt(list(draw.live))
+        await self._engine.halt(list(wave.live))
         _, late = await asyncio.wait(running, timeout=HALT_GRACE_S)
         for task in late:
             task.cancel()
 
-    async def _branch(self, draw: _Draw, index: int) -> Candidate | None:
+    async def _branch(self, wave: _Wave, index: int) -> Candidate | None:
         branch_id = self._next_id()
         asyncio.current_task().set_name(branch_id)  # type: ignore[union-attr] # runs in a task of `sample`
-        grant = await self._meter.reserve(len(draw.prefix), draw.share, self._architecture)
-        candidate = None if grant is None else await self._granted(draw, index, grant, branch_id)
-        draw.arrived.put_nowait(candidate)
+        grant = await self._meter.reserve(len(wave.prefix), wave.share, self._architecture)
+        candidate = None if grant is None else await self._granted(wave, index, grant, branch_id)
+        wave.arrived.put_nowait(candidate)
         return candidate
 
-    async def _granted(self, draw: _Draw, index: int, grant: Grant, branch_id: str) -> Candidate | None:
-        run = _Run(index, draw.on_delta)
+    async def _granted(self, wave: _Wave, index: int, grant: Grant, branch_id: str) -> Candidate | None:
+        run = _Run(index, wave.on_delta)
         asked = time.monotonic()
         try:
             async with self._admission.slot(self._ticket):
                 self._meter.seconds.setdefault("queue", time.monotonic() - asked)
                 branch = Branch(
-                    id=branch_id, prompt=self._prompt, prefix=draw.prefix, max_tokens=grant.tokens,
+                    id=branch_id, prompt=self._prompt, prefix=wave.prefix, max_tokens=grant.tokens,
                     priority=self._ticket.priority, seed=None if self._seed is None else _wrapped(self._seed + index),
-                    num_logprobs=draw.num_logprobs, cache_salt=self._cache_salt,
-                    is_streamed=draw.on_delta is not None or draw.until is not None, adapter=self._adapter,
-                    separators=draw.separators, temperature=draw.temperature,
+                    num_logprobs=wave.num_logprobs, cache_salt=self._cache_salt,
+                    is_streamed=wave.on_delta is not None or wave.until is not None, adapter=self._adapter,
+                    separators=wave.separators, temperature=wave.temperature,
                 )  # fmt: skip
-                draw.live.add(branch_id)
+                wave.live.add(branch_id)
                 try:
                     async with aclosing(self._engine.generate(branch)) as outputs:  # type: ignore[type-var]
                         async for output in outputs:
                             run.add(output)
-                            if run.is_past(draw.until):
+                            if run.is_past(wave.until):
                                 await self._engine.halt([branch_id])
                 finally:
-                    draw.live.discard(branch_id)
+                    wave.live.discard(branch_id)
         finally:
             self._meter.branches["drawn"] += run.started
             # The first token comes with the end of the prefill: without one, the engine did no work worth booking.
             await self._meter.settle(grant, cached=run.cached_tokens, generated=run.num_generated, ran=run.num_generated > 0)
         if not run.started:
             return None
-        if run.finish_reason == "length" and grant.tokens < draw.cap:
+        if run.finish_reason == "length" and grant.tokens < wave.cap:
             self._meter.exhaust(grant)
         prefill, decode = grant.architecture.branch_cost(grant.prefix_tokens, run.cached_tokens, run.num_generated)
         started = asked - self._meter.started
         cost = Cost(run.cached_tokens, prefill + decode, started, time.monotonic() - asked)
-        return run.candidate(draw, is_capped=grant.tokens == draw.cap < draw.limit, cost=cost)
+        return run.candidate(wave, is_capped=grant.tokens == wave.cap < wave.limit, cost=cost)
 
 
 class _Run:
@@ -324,7 +311,7 @@ class _Run:
         self._is_past = until(self._text)
         return self._is_past
 
-    def candidate(self, draw: _Draw, *, is_capped: bool, cost: Cost) -> Candidate:
+    def candidate(self, wave: _Wave, *, is_capped: bool, cost: Cost) -> Candidate:
         """`is_capped`: what it was granted is what a step may have."""
         if len(self._outputs) == 1:
             [only] = self._outputs
@@ -335,7 +322,7 @@ class _Run:
             logprobs = tuple(itertools.chain.from_iterable(o.logprobs for o in self._outputs))
         last = self._outputs[-1]
         finish = last.finish_reason or "abort"
-        is_separated = finish == "stop" and last.stop_reason in draw.separators
+        is_separated = finish == "stop" and last.stop_reason in wave.separators
         if is_separated or (finish == "length" and is_capped) or (finish == "abort" and self._is_past):
             finish = "step"
         return Candidate(self._index, text, token_ids, finish, last.stop_reason, logprobs, cost=cost)

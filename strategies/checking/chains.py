@@ -16,6 +16,7 @@ from itertools import accumulate
 from strategies.checking.calculator import corrected
 from strategies.core.base import (
     Candidate,
+    Draw,
     Emit,
     Model,
     NodeState,
@@ -236,15 +237,16 @@ class Writer:
     def _draw(
         self, chain: Chain, attempt: int, num: int, temperature: float | None, *, is_whole: bool
     ) -> AbstractAsyncContextManager[AsyncIterator[Candidate]]:
-        return self._model.sample(
+        draw = Draw(
             (*self._task.prefix, *chain.said.token_ids),
             num,
             first_index=attempt * self._most + chain.number,
             num_logprobs=self._task.num_logprobs or 0,
             # those that are begun together share what is asked: nothing was said yet, and by the time one of them has, others write on
-            step=None if is_whole or not self._has_checks else Step(until=chain.is_astray if attempt else chain.is_false),
+            step=Step() if is_whole or not self._has_checks else Step(until=chain.is_astray if attempt else chain.is_false),
             temperature=temperature,
         )
+        return self._model.sample(draw)
 
     async def _take(self, chain: Chain, candidate: Candidate) -> None:
         await asyncio.to_thread(chain.look, candidate)

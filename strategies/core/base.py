@@ -115,6 +115,35 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Draw:
+    """What one call of `Model.sample` draws: how many continuations of which prefix, and where each of them ends.
+
+    Attributes:
+        prefix: token ids that every continuation begins after.
+        n: number of continuations. They are drawn together, so that the engine batches them.
+        first_index: index of the first continuation; the others are numbered after it. Each index has its own
+            seed when the request has one.
+        num_logprobs: number of alternatives per token whose log-probabilities are returned; 0: the sampled token's own log-probability
+            only; None: no log-probabilities.
+        step: where each continuation ends at the latest; by default only where the answer ends.
+        max_tokens: the most tokens that each continuation may have; by default what the answer may still have after the prefix, not
+            counting the prompt's tokens.
+        temperature: of this call; None for the request's temperature.
+        on_delta: called with every piece of text as it is generated.
+
+    """
+
+    prefix: tuple[int, ...]
+    n: int
+    first_index: int = 0
+    num_logprobs: int | None = None
+    step: Step = Step()
+    max_tokens: int | None = None
+    temperature: float | None = None
+    on_delta: Callable[[Delta], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One sampled answer or step, or as much of one as there was when its branch was ended.
 
@@ -281,28 +310,11 @@ def ignore_events(_event: Delta | Progress) -> None:
 class Model(Protocol):
     """What a strategy may ask of the model. Every call is metered and refuses to overspend."""
 
-    def sample(
-        self,
-        prefix: Sequence[int],
-        n: int,
-        *,
-        first_index: int = 0,
-        num_logprobs: int | None = None,
-        step: Step | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        on_delta: Callable[[Delta], None] | None = None,
-    ) -> AbstractAsyncContextManager[AsyncIterator[Candidate]]:
-        """Draw `n` continuations of `prefix` together; iterate over them as they complete.
+    def sample(self, draw: Draw) -> AbstractAsyncContextManager[AsyncIterator[Candidate]]:
+        """Draw the continuations together; iterate over them as they complete. Nothing is drawn where the context has no room.
 
-        With a `step` each ends with it at the latest. `max_tokens` is the most that each may generate; by default what the answer may
-        still have after the prefix, the prompt's own tokens not counted. Where the context has no room, nothing is drawn.
-
-        Candidates are numbered from `first_index`, and each index has its own seed when the request has one.
-        Leaving the context ends the branches that still run, and their tokens are counted. When the budget runs out
-        the iteration ends early: partial candidates (finish reason "abort") are delivered, then `stopped` says why.
-        `num_logprobs` asks for the log-probability of each token and that many alternatives (None: not even its own). `temperature`:
-        another than the request's.
+        Leaving the context ends the branches that still run, and their tokens are counted. When the budget runs out,
+        the iteration ends early: partial candidates (finish reason "abort") are delivered, then `stopped` gives the reason.
         """
         ...
 

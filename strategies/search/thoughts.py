@@ -12,7 +12,7 @@ import string
 from collections.abc import Sequence
 from dataclasses import replace
 
-from strategies.core.base import Candidate, Model, Task
+from strategies.core.base import Candidate, Draw, Model, Task
 from strategies.search.node import Node
 from strategies.search.tree import Tree
 
@@ -31,8 +31,8 @@ async def propose(tree: Tree, nodes: Sequence[Node], prompt: str, num: int, *, s
     ask = tree.task.follow_up(prompt.replace("{n}", str(num)))
 
     async def listed(node: Node, index: int) -> list[Candidate]:
-        sample = tree.model.sample((*tree.task.prefix_with(node.path), *ask), 1, first_index=index, max_tokens=num * max_tokens)
-        async with sample as samples:
+        draw = Draw((*tree.task.prefix_with(node.path), *ask), 1, first_index=index, max_tokens=num * max_tokens)
+        async with tree.model.sample(draw) as samples:
             return [candidate async for candidate in samples]
 
     async with asyncio.TaskGroup() as group:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from strategies.core.base import Candidate, Emit, Model, NodeState, Progress, Result, Step, StopReason, Task
+from strategies.core.base import Candidate, Draw, Emit, Model, NodeState, Progress, Result, Step, StopReason, Task
 from strategies.core.strategy import StrategyContext, ended
 from strategies.search.node import ROOT, Node
 from strategies.search.scorer import Scorer
@@ -178,10 +178,10 @@ class Tree:
         return self.judge.is_exact and node.verdict == 0
 
     async def _continue(self, node: Node, num: int, first: int, *, is_last: bool) -> list[Node]:
-        step = None if is_last or node.depth + 1 >= self._depth else self._step
+        step = Step() if is_last or node.depth + 1 >= self._depth else self._step
         prefix = (*self.task.prefix, *node.path.token_ids)
-        logprobs = self.judge.num_logprobs
-        async with self.model.sample(prefix, num, first_index=first, num_logprobs=logprobs, step=step) as samples:
+        draw = Draw(prefix, num, first_index=first, num_logprobs=self.judge.num_logprobs, step=step)
+        async with self.model.sample(draw) as samples:
             drawn = [candidate async for candidate in samples]
         drawn.sort(key=lambda candidate: candidate.index)
         return [self._child(node, one) for one in drawn]

@@ -12,7 +12,7 @@ from app.engine.scripted import SMALL, ScriptedEngine
 from app.errors import EngineDead
 from app.metering.meter import FAIR_SHARE_FLOOR, Budget, Meter
 from app.serving.metered_model import MeteredModel
-from strategies.core.base import StopReason
+from strategies.core.base import Draw, StopReason
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +32,7 @@ async def handle(reply="one two three four", budget=Budget(), *, speed=0.0, slot
 
 
 async def draw(model, prefix, n, **fields):
-    async with model.sample(prefix, n, **fields) as samples:
+    async with model.sample(Draw(prefix, n, **fields)) as samples:
         return [candidate async for candidate in samples]
 
 
@@ -115,7 +115,7 @@ async def test_a_deadline_never_strikes_whoever_consumes_the_candidates() -> Non
 
     async with handle(reply, Budget(seconds=0.1), speed=0.03) as (model, meter, _, prefix):
         seen = []
-        async with model.sample(prefix, 2) as samples:
+        async with model.sample(Draw(prefix, 2)) as samples:
             async for candidate in samples:
                 await asyncio.sleep(0.2)
                 seen.append(candidate.finish_reason)
@@ -138,7 +138,7 @@ async def test_leaving_early_ends_the_rest_and_counts_it() -> None:
         return "quick" if serial == 2 else "a b c d e f g h i j k l m n o p"
 
     async with handle(reply, speed=0.01) as (model, meter, _, prefix):
-        async with model.sample(prefix, 4) as samples:
+        async with model.sample(Draw(prefix, 4)) as samples:
             first = await anext(aiter(samples))
         assert first.index == 2
         assert meter.branches == {"drawn": 4, "cancelled": 3}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from strategies.answers.reading import Equivalence
-from strategies.core.base import AnswerKind, Candidate, Delta, Step, StopReason, Task, TokenLogprob
+from strategies.core.base import AnswerKind, Candidate, Delta, Draw, Step, StopReason, Task, TokenLogprob
 from strategies.core.strategy import StrategyContext
 
 
@@ -46,25 +46,14 @@ class FakeModel:
     temperatures: list[float | None] = field(default_factory=list)
 
     @asynccontextmanager
-    async def sample(
-        self,
-        prefix: Sequence[int],
-        n: int,
-        *,
-        first_index: int = 0,
-        num_logprobs: int | None = None,
-        step: Step | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        on_delta: Callable[[Delta], None] | None = None,
-    ) -> AsyncIterator[AsyncIterator[Candidate]]:
-        self.asked_logprobs.append(num_logprobs)
-        self.temperatures.append(temperature)
-        self.num_drawn += n
-        self.most_at_once = max(self.most_at_once, n)
+    async def sample(self, draw: Draw) -> AsyncIterator[AsyncIterator[Candidate]]:
+        self.asked_logprobs.append(draw.num_logprobs)
+        self.temperatures.append(draw.temperature)
+        self.num_drawn += draw.n
+        self.most_at_once = max(self.most_at_once, draw.n)
         self.num_open += 1
         try:
-            yield self._deliver(list(self.candidates[first_index : first_index + n]), on_delta)
+            yield self._deliver(list(self.candidates[draw.first_index : draw.first_index + draw.n]), draw.on_delta)
         finally:
             self.num_open -= 1
 
@@ -150,16 +139,14 @@ class TreeModel:
         return True
 
     @asynccontextmanager
-    async def sample(
-        self, prefix, n, *, first_index=0, num_logprobs=None, step=None, max_tokens=None, temperature=None, on_delta=None
-    ) -> AsyncIterator[AsyncIterator[Candidate]]:
-        self.temperatures.append(temperature)
-        self.num_open += n
+    async def sample(self, draw: Draw) -> AsyncIterator[AsyncIterator[Candidate]]:
+        self.temperatures.append(draw.temperature)
+        self.num_open += draw.n
         self.most_open = max(self.most_open, self.num_open)
         try:
-            yield self._deliver(self.words.decode(prefix), n, first_index, step or Step())
+            yield self._deliver(self.words.decode(draw.prefix), draw.n, draw.first_index, draw.step)
         finally:
-            self.num_open -= n
+            self.num_open -= draw.n
 
     async def _deliver(self, text: str, n: int, first: int, step: Step) -> AsyncIterator[Candidate]:
         said = text.partition("|")[2]

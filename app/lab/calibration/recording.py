@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 from app.lab.calibration.pool import How, Piece
 from strategies.checking.chains import Writer
-from strategies.core.base import Candidate, StopReason, TokenLogprob, VerifierPrompt
+from strategies.core.base import Candidate, Draw, StopReason, TokenLogprob, VerifierPrompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +59,20 @@ class Recorder:
         self.pieces: list[list[Later]] = [[] for _ in first]
 
     @asynccontextmanager
-    async def sample(
-        self, prefix: Sequence[int], n: int, *, first_index: int = 0, temperature: float | None = None, **_ignored: Any
-    ) -> AsyncIterator[AsyncIterator[Candidate]]:
+    async def sample(self, draw: Draw) -> AsyncIterator[AsyncIterator[Candidate]]:
         """Those of the first attempts, or one continuation; never cut, so that no rule of cutting is lasting."""
-        attempt, number = divmod(first_index, len(self._first))
+        attempt, number = divmod(draw.first_index, len(self._first))
 
         async def arrivals() -> AsyncIterator[Candidate]:
             if attempt == 0:
-                for index in range(first_index, first_index + n):
+                for index in range(draw.first_index, draw.first_index + draw.n):
                     yield replace(self._first[index], index=index)
                 return
             assert self.writer is not None
             [chain] = [one for one in self.writer.chains if one.number == number]
             said, given = chain.said, chain.given
             if (left := self._max_tokens - len(said.token_ids)) > 0:
-                new = replace(await self._go_on(prefix, left, temperature), index=first_index)
+                new = replace(await self._go_on(draw.prefix, left, draw.temperature), index=draw.first_index)
                 self.pieces[number].append(Later(said, given, new))
                 yield new
 

@@ -14,8 +14,7 @@ from app.lab.calibration.pool import Mended, Piece, Sample
 from app.lab.calibration.questions import Question, Replayed
 from strategies.core.base import (
     Candidate,
-    Delta,
-    Step,
+    Draw,
     StopReason,
     Task,
     UnsupportedTask,
@@ -87,27 +86,13 @@ class Replay:
         return piece.score if isinstance(piece, Sample) else None
 
     @asynccontextmanager
-    async def sample(
-        self,
-        prefix: Sequence[int],
-        n: int,
-        *,
-        first_index: int = 0,
-        num_logprobs: int | None = None,
-        step: Step | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        on_delta: Callable[[Delta], None] | None = None,  # noqa: ARG002 - nobody watches
-    ) -> AsyncIterator[AsyncIterator[Candidate]]:
+    async def sample(self, draw: Draw) -> AsyncIterator[AsyncIterator[Candidate]]:
         """The next `n` of the pool, or what was written after one; raises `UnsupportedTask` for what was not drawn."""
-        if (step is not None and (step.separators or step.max_tokens)) or max_tokens is not None or num_logprobs:
+        first_index, until = draw.first_index, draw.step.until
+        if draw.step.separators or draw.step.max_tokens or draw.max_tokens is not None or draw.num_logprobs:
             raise UnsupportedTask("a pool holds whole answers, with no log-probabilities but theirs", parameter="strategy")
-        pieces = (
-            self._later(prefix, first_index)
-            if first_index >= (self._chains or math.inf)
-            else self._first(prefix, n, temperature)
-        )
-        until = None if step is None else step.until
+        is_later = first_index >= (self._chains or math.inf)
+        pieces = self._later(draw.prefix, first_index) if is_later else self._first(draw)
         drawn = [self._deliver(piece, index, until) for index, piece in enumerate(pieces, first_index)]
         drawn.sort(key=lambda candidate: len(candidate.token_ids))  # as they end
         reached = 0
@@ -122,12 +107,13 @@ class Replay:
             yield arrivals()
         finally:
             for candidate in drawn:
-                self._charge(candidate.index, len(prefix), min(len(candidate.token_ids), reached))
+                self._charge(candidate.index, len(draw.prefix), min(len(candidate.token_ids), reached))
 
-    def _first(self, prefix: Sequence[int], n: int, temperature: float | None) -> list[Piece]:
-        if tuple(prefix) != self._question.drawn.prefix:
+    def _first(self, draw: Draw) -> list[Piece]:
+        n = draw.n
+        if draw.prefix != self._question.drawn.prefix:
             raise UnsupportedTask("a pool holds whole answers", parameter="strategy")
-        if temperature == 0:
+        if draw.temperature == 0:
             return [self._question.drawn.greedy] * n
         if n > len(self._left):
             raise UnsupportedTask(f"the pool has {len(self._question.drawn.samples)} samples", parameter="n")
