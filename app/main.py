@@ -33,7 +33,7 @@ from app.telemetry.adapter_metrics import OTHER
 from app.telemetry.energy import Energy, find_counters
 from app.telemetry.metrics import Metrics
 from app.telemetry.spans import Tracer
-from strategies.answers.reading import Equivalence
+from strategies.answers.equivalence import Equivalence
 from strategies.registry import StrategyContext
 
 logger = logging.getLogger("ponder")

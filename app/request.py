@@ -7,7 +7,8 @@ from typing import Any
 
 from adapters.names import AdapterRef
 from app.metering.meter import Budget
-from strategies.core.base import AnswerKind, Result, StopReason
+from strategies.core.results import Result
+from strategies.core.values import AnswerKind, StopReason
 
 
 class Effort(StrEnum):

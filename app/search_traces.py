@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.errors import Disconnected, UnknownTrace
-from strategies.core.base import TraceNode
+from strategies.core.results import TraceNode
 
 NODE_CHARS = 200
 """What a node takes besides its text."""

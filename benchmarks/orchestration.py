@@ -19,7 +19,7 @@ from app.serving.service import Service
 from app.telemetry.metrics import Metrics
 from app.telemetry.spans import Tracer
 from benchmarks.report import Table
-from strategies.answers.reading import Equivalence
+from strategies.answers.equivalence import Equivalence
 from strategies.registry import StrategyContext
 
 REPLIES = ["It is 42.", "So 41.", "42", "The answer is 42.", "I say 40."]

@@ -34,9 +34,9 @@ from app.routing.policies import read_policy
 from app.routing.policy import Query
 from app.routing.policy_file import PolicyFile
 from benchmarks.report import Table
-from strategies.answers.reading import Equivalence
-from strategies.core.base import AnswerKind
+from strategies.answers.equivalence import Equivalence
 from strategies.core.strategy import StrategyContext
+from strategies.core.values import AnswerKind
 
 RESULTS = Path(__file__).parent / "results" / "policy"
 TIMED = 5

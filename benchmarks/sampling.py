@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks import load, servers
 from benchmarks.report import Table
 from strategies.answers.reading import read_answer
-from strategies.core.base import AnswerKind
+from strategies.core.values import AnswerKind
 
 N = 8
 TOKENS = 64

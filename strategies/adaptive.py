@@ -12,9 +12,13 @@ from pydantic import Field
 from strategies.checking.chain_vote import vote
 from strategies.checking.chains import Writer
 from strategies.checking.evidence import evidence
-from strategies.core.base import AnswerKind, Emit, Model, Progress, Result, StopReason, Task, UnsupportedTask
-from strategies.core.stopping_rule import BetaRule, StoppingRule
+from strategies.core.errors import UnsupportedTask
+from strategies.core.ports import Emit, Model
+from strategies.core.results import Progress, Result
+from strategies.core.stopping_rule import StoppingRule
 from strategies.core.strategy import Forecast, Params, Strategy, check_choices, ended
+from strategies.core.values import AnswerKind, StopReason, Task
+from strategies.voting.stopping import BetaRule
 
 
 class AdaptiveParams(Params):

@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from strategies.core.base import Result, StopReason, Task
+from strategies.core.results import Result
 from strategies.core.strategy import Forecast, check_choices
+from strategies.core.values import StopReason, Task
 from strategies.search.node import Node
 from strategies.search.stepwise import StepParams, Stepwise, by_kind, check_split
 from strategies.search.tree import Tree

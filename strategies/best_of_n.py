@@ -4,18 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from strategies.core.base import (
-    Candidate,
-    Draw,
-    Emit,
-    Model,
-    Progress,
-    Result,
-    ScoredCandidate,
-    StopReason,
-    Task,
-)
+from strategies.core.ports import Emit, Model
+from strategies.core.results import Progress, Result
 from strategies.core.strategy import Forecast, Params, Strategy, check_choices, ended, in_order
+from strategies.core.values import Candidate, Draw, ScoredCandidate, StopReason, Task
 from strategies.search.scorer import Scorer
 from strategies.verifiers import AnyVerifier, adapters_of, build_for, num_calls
 from strategies.voting.selection import By, choose, leaf, opening_words

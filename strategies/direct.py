@@ -1,7 +1,9 @@
 """One answer, as the model gives it; several independent ones when the caller wants several."""
 
-from strategies.core.base import Draw, Emit, Model, Result, ScoredCandidate, Task
+from strategies.core.ports import Emit, Model
+from strategies.core.results import Result
 from strategies.core.strategy import Forecast, Params, Strategy, ended
+from strategies.core.values import Draw, ScoredCandidate, Task
 
 
 class Direct(Strategy[Params]):

@@ -9,8 +9,10 @@ k - workers, so that the tree depends on the samples alone while the engine is n
 import asyncio
 from collections import deque
 
-from strategies.core.base import AnswerKind, Result, StopReason, Task, UnsupportedTask
+from strategies.core.errors import UnsupportedTask
+from strategies.core.results import Result
 from strategies.core.strategy import Forecast, check_choices
+from strategies.core.values import AnswerKind, StopReason, Task
 from strategies.search.mcts_run import MctsParams, MctsRun
 from strategies.search.node import Node
 from strategies.search.stepwise import Stepwise

@@ -11,8 +11,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from strategies.core.base import Result, StopReason, Task
+from strategies.core.results import Result
 from strategies.core.strategy import Forecast, check_choices
+from strategies.core.values import StopReason, Task
 from strategies.search.node import Node
 from strategies.search.stepwise import StepParams, Stepwise
 from strategies.search.tree import Tree

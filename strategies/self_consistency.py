@@ -13,20 +13,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from strategies.core.base import (
-    AnswerKind,
-    Candidate,
-    Draw,
-    Emit,
-    Model,
-    Progress,
-    Result,
-    ScoredCandidate,
-    StopReason,
-    Task,
-    UnsupportedTask,
-)
+from strategies.core.errors import UnsupportedTask
+from strategies.core.ports import Emit, Model
+from strategies.core.results import Progress, Result
 from strategies.core.strategy import Forecast, Params, Strategy, check_choices, ended, in_order
+from strategies.core.values import AnswerKind, Candidate, Draw, ScoredCandidate, StopReason, Task
 from strategies.verifiers import Verifier, build
 from strategies.verifiers.equations import is_refuted
 from strategies.voting.count import AnswerGroup, VoteCount, mean_logprob

@@ -11,19 +11,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from strategies.core.base import (
-    Candidate,
-    Draw,
-    Emit,
-    Model,
-    NodeState,
-    Progress,
-    Result,
-    StopReason,
-    Task,
-    TraceNode,
-)
+from strategies.core.ports import Emit, Model
+from strategies.core.results import NodeState, Progress, Result, TraceNode
 from strategies.core.strategy import Forecast, Params, Strategy, check_choices, ended
+from strategies.core.values import Candidate, Draw, StopReason, Task
 from strategies.search.scorer import Scorer
 from strategies.verifiers import AnyVerifier, adapters_of, build_for, num_calls
 from strategies.voting.selection import By, choose

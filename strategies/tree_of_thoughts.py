@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from strategies.core.base import NodeState, Result, StopReason, Task, UnsupportedTask
+from strategies.core.errors import UnsupportedTask
+from strategies.core.results import NodeState, Result
 from strategies.core.strategy import Forecast, check_choices
+from strategies.core.values import StopReason, Task
 from strategies.search import thoughts
 from strategies.search.node import Node
 from strategies.search.stepwise import StepParams, Stepwise

@@ -9,7 +9,7 @@ from app.request import Effort
 from app.routing.estimators import Estimator
 from app.routing.features import EVIDENCE, NUM_BUCKETS, NUMBERS
 from app.routing.policy_file import Bin, Gain, PolicyFile, Stage
-from strategies.core.base import AnswerKind
+from strategies.core.values import AnswerKind
 
 PROMPT = NUM_BUCKETS + len(NUMBERS)
 

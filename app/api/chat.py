@@ -21,7 +21,8 @@ from app.routing.planner import AUTO
 from app.serving.metered_model import first_leaf
 from app.serving.service import Service
 from app.serving.session import Session
-from strategies.core.base import Delta, Progress, TraceNode
+from strategies.core.results import Progress, TraceNode
+from strategies.core.values import Delta
 from strategies.registry import STRATEGIES
 
 router = APIRouter(responses=RESPONSES)

@@ -15,7 +15,7 @@ from fastapi.responses import RedirectResponse
 from app.errors import NotFound
 from app.request import Effort
 from app.routing.planner import AUTO
-from strategies.core.base import AnswerKind
+from strategies.core.values import AnswerKind
 from strategies.registry import STRATEGIES, VERIFIERS
 
 FOLDER = Path(__file__).parent.parent / "playground"

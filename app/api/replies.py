@@ -10,7 +10,8 @@ from app.request import Outcome
 from app.routing.policy import Plan
 from app.serving.preview import Preview
 from app.serving.session import Session
-from strategies.core.base import Candidate, Delta, TokenLogprob, TraceNode
+from strategies.core.results import TraceNode
+from strategies.core.values import Candidate, Delta, TokenLogprob
 
 
 @dataclass(slots=True)

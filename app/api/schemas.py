@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from app.api.messages import Body, Message, NamedToolChoice, ResponseFormat, Tool
 from app.request import Effort
-from strategies.core.base import AnswerKind
+from strategies.core.values import AnswerKind
 from strategies.registry import STRATEGIES
 
 MAX_SCHEMA_CHARS = 65_536

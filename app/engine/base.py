@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from adapters.ports import AdapterHost, EngineAdapter
 from adapters.version import AdapterVersion
 from app.engine.architecture import Architecture
-from strategies.core.base import TokenLogprob
+from strategies.core.values import TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)

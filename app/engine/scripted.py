@@ -16,7 +16,7 @@ from app.engine.architecture import Architecture
 from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
 from app.engine.vllm.reply_parsers import PlainReply, ToolReply
 from app.errors import EngineDead, InvalidRequest
-from strategies.core.base import TokenLogprob
+from strategies.core.values import TokenLogprob
 
 SMALL = Architecture(
     num_layers=2, hidden_size=64, num_heads=4, num_kv_heads=2, head_dim=16, intermediate_size=128, vocab_size=1000

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from app.engine.architecture import Architecture
 from app.metering.meter import Meter
-from strategies.core.base import Result, StopReason, Task
+from strategies.core.results import Result
 from strategies.core.strategy import Forecast
+from strategies.core.values import StopReason, Task
 
 FIXED_N = 16
 """Blind sampling, as it is usually done."""

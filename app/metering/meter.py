@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from app.engine.architecture import Architecture
-from strategies.core.base import StopReason
+from strategies.core.values import StopReason
 
 FAIR_SHARE_FLOOR = 128
 """Tokens below which a short budget is not divided further: fewer, whole answers are worth more than many stumps."""

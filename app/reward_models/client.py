@@ -16,7 +16,9 @@ from app.reward_models.breaker import Breaker, Resting
 from app.reward_models.options import RewardModelOptions
 from app.reward_models.routes import UnusableReply, read_scores, request_body
 from app.telemetry.spans import span_of
-from strategies.core.base import Candidate, Model, Task, Verifier, VerifierFailed
+from strategies.core.errors import VerifierFailed
+from strategies.core.ports import Model, Verifier
+from strategies.core.values import Candidate, Task
 
 logger = logging.getLogger("ponder.reward")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from app.reward_models.options import PLACEHOLDER, RewardModelOptions
-from strategies.core.base import Candidate, Task
+from strategies.core.values import Candidate, Task
 
 ROUNDING = 1e-6
 """How far beyond [0, 1] a number may lie that was meant to be within: the server computes in 32 bits or fewer."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from strategies.core.base import AnswerKind
+from strategies.core.values import AnswerKind
 
 NUM_CHARS_SEEN = 2000
 """Characters looked at from either end of a long prompt; questions stand at the end, instructions at either."""

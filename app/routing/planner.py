@@ -11,7 +11,7 @@ from app.routing.calibrated import CalibratedPolicy
 from app.routing.policies import Policies
 from app.routing.policy import Plan, PriorPolicy, Query
 from app.routing.policy_file import PolicyFile
-from strategies.core.base import AnswerKind
+from strategies.core.values import AnswerKind
 
 AUTO = "auto"
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 from app.request import Effort
 from app.routing.policy_file import Measured
 from app.routing.stopping_rule import ValueOfComputationRule
-from strategies.core.base import AnswerKind
 from strategies.core.strategy import Forecast
+from strategies.core.values import AnswerKind
 
 BUSY_LOAD = 0.75
 """Share of the admitted branches above which effort is lowered by one step, before anybody is rejected."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.request import Effort
 from app.routing.estimators import Estimator, Number
 from app.routing.features import EVIDENCE, NUM_BUCKETS, NUMBERS
-from strategies.core.base import AnswerKind
+from strategies.core.values import AnswerKind
 
 NUM_BINS = 5
 

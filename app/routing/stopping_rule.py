@@ -8,8 +8,8 @@ import math
 
 from app.routing.features import Features, of_evidence
 from app.routing.policy_file import PolicyFile, Stage
-from strategies.core.base import StopReason
 from strategies.core.stopping_rule import Decision, Evidence
+from strategies.core.values import StopReason
 
 SURE = 0.9
 """Probability of being right above which a search that ends is called settled."""

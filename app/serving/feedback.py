@@ -13,7 +13,7 @@ from app.request import InferenceRequest
 from app.search_traces import SearchTrace
 from app.telemetry.metrics import Metrics
 from strategies.answers.reading import read_answer
-from strategies.core.base import AnswerKind, ScoredCandidate
+from strategies.core.values import AnswerKind, ScoredCandidate
 
 logger = logging.getLogger("ponder.feedback")
 

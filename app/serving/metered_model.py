@@ -19,7 +19,7 @@ from app.engine.base import Branch, Engine, Output, Prompt
 from app.metering.meter import Grant, Meter, Purpose
 from app.telemetry.branch_spans import in_spans
 from app.telemetry.spans import NO_SPAN, Span
-from strategies.core.base import Candidate, Cost, Delta, Draw, StopReason, VerifierPrompt
+from strategies.core.values import Candidate, Cost, Delta, Draw, StopReason, VerifierPrompt
 
 HALT_GRACE_S = 1.0
 """How long a halted branch may take to hand in what it had, before it is cancelled and lost."""
@@ -44,7 +44,7 @@ class _Wave:
 
 
 class MeteredModel:
-    """`strategies.core.base.Model` for one request.
+    """`strategies.core.ports.Model` for one request.
 
     Args:
         lease: on the adapter version that generates; None for the base model.
@@ -92,7 +92,7 @@ class MeteredModel:
         self._cache_salt = ":".join(salt for salt in salts if salt) or None
 
     def using(self, adapter: str) -> "MeteredModel":
-        """The same request's model with another of its adapters; see `strategies.core.base.Model.using`."""
+        """The same request's model with another of its adapters; see `strategies.core.ports.Model.using`."""
         other = copy.copy(self)
         other._run_on(self._parts[adapter])
         return other
@@ -122,7 +122,7 @@ class MeteredModel:
 
     @asynccontextmanager
     async def sample(self, draw: Draw) -> AsyncIterator[AsyncIterator[Candidate]]:
-        """Draw continuations together; see `strategies.core.base.Model.sample`."""
+        """Draw continuations together; see `strategies.core.ports.Model.sample`."""
         wave = self._wave(draw)
         n = draw.n if wave.limit > 0 else 0
         with self.span.child("wave") as wave.span:

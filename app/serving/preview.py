@@ -7,7 +7,7 @@ from typing import Any
 from app.metering.meter import Budget
 from app.routing.policy_file import Measured
 from app.routing.throughput import Prediction
-from strategies.core.base import AnswerKind
+from strategies.core.values import AnswerKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,9 @@ from app.telemetry.request_metrics import Labels
 from app.telemetry.span_attributes import of_plan, request_span
 from app.telemetry.spans import NO_SPAN, Span, Tracer
 from app.telemetry.verifier_spans import TracedVerifier
-from strategies.core.base import BUDGETS, AnswerKind, Candidate, StopReason, Task, Verifier
+from strategies.core.ports import Verifier
 from strategies.core.strategy import Forecast, Params
+from strategies.core.values import BUDGETS, AnswerKind, Candidate, StopReason, Task
 from strategies.registry import STRATEGIES, AnyStrategy, StrategyContext
 from strategies.verifiers import is_exact
 

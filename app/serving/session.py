@@ -20,7 +20,9 @@ from app.serving.metered_model import MeteredModel, first_leaf
 from app.telemetry.request_metrics import Labels
 from app.telemetry.span_attributes import of_outcome, of_result
 from app.telemetry.spans import Span
-from strategies.core.base import BUDGETS, Candidate, Delta, Progress, Result, ScoredCandidate, StopReason, Task, UnsupportedTask
+from strategies.core.errors import UnsupportedTask
+from strategies.core.results import Progress, Result
+from strategies.core.values import BUDGETS, Candidate, Delta, ScoredCandidate, StopReason, Task
 from strategies.registry import AnyStrategy
 from strategies.voting.selection import leaf
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from app.telemetry.span_attributes import of_candidate
 from app.telemetry.spans import Span
-from strategies.core.base import Candidate
+from strategies.core.values import Candidate
 
 Draw = TypeVar("Draw")
 Branch = Callable[[Draw, int], Coroutine[Any, Any, Candidate | None]]

@@ -6,7 +6,8 @@ from app.metering.meter import Meter
 from app.request import InferenceRequest, Outcome
 from app.routing.policy import Plan
 from app.telemetry.spans import Attributes, Span, Tracer, Value
-from strategies.core.base import AnswerKind, Candidate, Result
+from strategies.core.results import Result
+from strategies.core.values import AnswerKind, Candidate
 
 
 def request_span(tracer: Tracer, request: InferenceRequest, model: str, meter: Meter) -> Span:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from app.serving.metered_model import MeteredModel
 from app.telemetry.spans import span_of
-from strategies.core.base import Candidate, Model, Task, Verifier
+from strategies.core.ports import Model, Verifier
+from strategies.core.values import Candidate, Task
 
 
 class TracedVerifier(Verifier):

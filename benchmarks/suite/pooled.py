@@ -13,7 +13,7 @@ from app.lab.calibration.questions import Question, Replayed
 from benchmarks.quality.stats import wilson
 from benchmarks.report import Table
 from benchmarks.suite.families import FAMILIES
-from strategies.answers.reading import Equivalence
+from strategies.answers.equivalence import Equivalence
 from strategies.core.strategy import StrategyContext
 
 ORDERS = 4

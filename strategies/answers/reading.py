@@ -1,35 +1,20 @@
-"""Final answers: reading one from a candidate's text, and telling when two are the same.
+"""Reads the final answer of a candidate's text, in a canonical form. Reading takes time linear in the text and never fails."""
 
-Reading is linear in the text and never fails. Two plain numbers are compared exactly, right here; other mathematics is left to
-math-verify, in a process of its own that is killed when it takes too long, because what a model writes (and a client can make
-it write) may be a tower of exponents.
-"""
-
-import asyncio
 import json
-import multiprocessing
 import re
 import unicodedata
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from fractions import Fraction
-from typing import Any, TypeVar
-
-from pebble import ProcessExpired, ProcessPool
+from typing import Any
 
 from strategies.answers.equations import normalised, statements
-from strategies.core.base import AnswerKind
+from strategies.core.values import AnswerKind
 
 NUM_CHARS_READ = 20_000
 """Final answers stand at the end: no more of a text is looked at."""
 
 NUM_CHARS_STATED = 400
 MAX_DIGITS = 300
-VERIFY_TIMEOUT_S = 1.0
-NUM_CACHED = 10_000
-
-T = TypeVar("T")
 
 _NUMBER = re.compile(
     r"(?:(?<![\w.)])[-+])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|(?:(?<![\w.)])[-+])?\.\d+"
@@ -207,77 +192,3 @@ _READERS: dict[AnswerKind, Callable[[str], str | None]] = {
     AnswerKind.TOOLS: _read_json,
     AnswerKind.TEXT: _read_text,
 }
-
-
-class Equivalence:
-    """Tells whether two canonical answers are the same. Owns the worker process of math-verify, started when first needed."""
-
-    def __init__(self, timeout: float = VERIFY_TIMEOUT_S) -> None:
-        self._timeout = timeout
-        self._pool: ProcessPool | None = None
-        self._known: dict[tuple[str, str], bool] = {}
-        self._hopeless: set[str] = set()
-
-    async def same(self, kind: AnswerKind, a: str, b: str) -> bool:
-        """Symmetric; what cannot be decided in time is not the same."""
-        if a == b:
-            return True
-        if kind is not AnswerKind.MATH or (_is_number(a) and _is_number(b)) or not self._hopeless.isdisjoint((a, b)):
-            return False
-        key = (min(a, b), max(a, b))
-        if key not in self._known:
-            if len(self._known) >= NUM_CACHED:
-                self._known.clear()
-                self._hopeless.clear()
-            self._known[key] = await self._verify(*key)
-        return self._known[key]
-
-    async def _verify(self, a: str, b: str) -> bool:
-        try:
-            return await self.isolated(_are_equal, a, b)
-        except TimeoutError:
-            # One of the two is to blame. Neither is tried again: a vote among n towers costs n time-outs at most, not n squared.
-            self._hopeless.update((a, b))
-            return False
-
-    async def isolated(self, work: Callable[..., T], *args: Any) -> T:
-        """What `work` returns, computed in the worker process; raises `TimeoutError` when it takes too long or ends the process."""
-        if self._pool is None:
-            # spawn: the service has threads and an event loop, which a forked child must not inherit
-            self._pool = ProcessPool(
-                max_workers=1, context=multiprocessing.get_context("spawn"), initializer=_import_math_verify
-            )
-        future: Future[T] = self._pool.schedule(work, args=args, timeout=self._timeout)
-        try:
-            return await asyncio.wrap_future(future)
-        except (FutureTimeout, ProcessExpired) as error:
-            raise TimeoutError from error
-
-    def close(self) -> None:
-        """End the worker process."""
-        if self._pool is not None:
-            self._pool.stop()
-            self._pool.join()
-            self._pool = None
-
-
-def _is_number(text: str) -> bool:
-    return number_of(text) is not None
-
-
-def _import_math_verify() -> None:
-    """The import takes longer than any comparison: it must not count against the first one's time."""
-    import math_verify  # noqa: F401, PLC0415
-
-
-def _are_equal(a: str, b: str) -> bool:
-    """Runs in the worker. math-verify's own time-outs need signals of a main thread; the pool's kill does not."""
-    from math_verify import parse, verify  # noqa: PLC0415
-
-    try:
-        first, second = (parse(f"${text}$", parsing_timeout=None) for text in (a, b))
-        return bool(first and second) and bool(
-            verify(first, second, timeout_seconds=None) or verify(second, first, timeout_seconds=None)
-        )
-    except Exception:  # noqa: BLE001 - sympy raises anything on odd input; odd input equals nothing
-        return False

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from strategies.answers.reading import Equivalence
 from strategies.checking.chains import Chain, Writer
-from strategies.core.base import Candidate, Result, ScoredCandidate, StopReason, Task
+from strategies.core.ports import AnswerEquivalence
+from strategies.core.results import Result
+from strategies.core.values import Candidate, ScoredCandidate, StopReason, Task
 from strategies.voting.count import AnswerGroup, VoteCount, mean_logprob
 
 
@@ -54,7 +55,7 @@ class Vote:
         return Result(tuple(chosen), tuple(scored.values()), stop, nodes)
 
 
-async def vote(task: Task, writer: Writer, equivalence: Equivalence) -> Vote:
+async def vote(task: Task, writer: Writer, equivalence: AnswerEquivalence) -> Vote:
     """Count all votes anew: a wave may have given a vote to some that had none, or taken it from others."""
     ballot, chains = VoteCount(task, equivalence), writer.chains
     for chain in chains:

@@ -14,19 +14,9 @@ from dataclasses import replace
 from itertools import accumulate
 
 from strategies.checking.calculator import corrected
-from strategies.core.base import (
-    Candidate,
-    Draw,
-    Emit,
-    Model,
-    NodeState,
-    Progress,
-    ScoredCandidate,
-    Step,
-    Task,
-    TokenLogprob,
-    TraceNode,
-)
+from strategies.core.ports import Emit, Model
+from strategies.core.results import NodeState, Progress, TraceNode
+from strategies.core.values import Candidate, Draw, ScoredCandidate, Step, Task, TokenLogprob
 from strategies.verifiers.equations import is_refuted
 from strategies.voting.selection import opening_words
 

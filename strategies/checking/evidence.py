@@ -4,8 +4,8 @@ import math
 
 from strategies.checking.chain_vote import Vote
 from strategies.checking.chains import Writer
-from strategies.core.base import Candidate
 from strategies.core.stopping_rule import Evidence
+from strategies.core.values import Candidate
 from strategies.voting.count import mean_logprob
 
 WINDOW = 16

@@ -1,10 +1,9 @@
-"""The port through which a rule decides whether a search goes on, and the rule that holds where nothing was measured."""
+"""The port through which a rule decides whether a search goes on."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from strategies.core.base import StopReason
-from strategies.voting.stopping import leader_posterior
+from strategies.core.values import StopReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,17 +52,3 @@ class StoppingRule(Protocol):
     def next(self, evidence: Evidence) -> Decision:
         """Where to from here."""
         ...
-
-
-class BetaRule:
-    """Doubles until the leader's posterior is high enough (Adaptive-Consistency's Beta rule): where nothing was measured."""
-
-    def __init__(self, threshold: float = 0.95) -> None:
-        self._threshold = threshold
-
-    def next(self, evidence: Evidence) -> Decision:
-        """See `StoppingRule`."""
-        leader, runner_up, *_ = [*evidence.votes, 0, 0]
-        if leader and leader_posterior(leader, runner_up) >= self._threshold:
-            return Decision(None, StopReason.SETTLED)
-        return Decision(2 * evidence.answers)

@@ -7,9 +7,11 @@ from typing import ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from strategies.answers.reading import Equivalence
-from strategies.core.base import Candidate, Emit, Model, Result, StopReason, Task, UnsupportedTask, Verifier
+from strategies.core.errors import UnsupportedTask
+from strategies.core.ports import AnswerEquivalence, Emit, Model, Verifier
+from strategies.core.results import Result
 from strategies.core.stopping_rule import StoppingRule
+from strategies.core.values import Candidate, StopReason, Task
 
 
 class Params(BaseModel):
@@ -35,7 +37,7 @@ class StrategyContext:
 
     """
 
-    equivalence: Equivalence
+    equivalence: AnswerEquivalence
     vocab_size: int
     reward_models: Mapping[str, Verifier] = field(default_factory=dict)
     rule: StoppingRule | None = None

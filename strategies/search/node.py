@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from strategies.core.base import Candidate, NodeState, TraceNode
+from strategies.core.results import NodeState, TraceNode
+from strategies.core.values import Candidate
 from strategies.voting.count import mean_logprob
 
 ROOT = -1

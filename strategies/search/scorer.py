@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
-from strategies.core.base import Candidate, Model, Task, Verifier, VerifierFailed
+from strategies.core.errors import VerifierFailed
+from strategies.core.ports import Model, Verifier
+from strategies.core.values import Candidate, Task
 from strategies.verifiers.likelihood import Likelihood
 
 

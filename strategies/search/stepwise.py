@@ -5,8 +5,11 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field
 
-from strategies.core.base import AnswerKind, Emit, Model, Result, Step, Task, UnsupportedTask, Verifier
+from strategies.core.errors import UnsupportedTask
+from strategies.core.ports import Emit, Model, Verifier
+from strategies.core.results import Result
 from strategies.core.strategy import Params, Strategy
+from strategies.core.values import AnswerKind, Step, Task
 from strategies.search.scorer import Scorer
 from strategies.search.tree import Tree
 from strategies.verifiers import StepVerifier, adapters_of, build

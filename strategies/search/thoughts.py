@@ -12,7 +12,8 @@ import string
 from collections.abc import Sequence
 from dataclasses import replace
 
-from strategies.core.base import Candidate, Draw, Model, Task
+from strategies.core.ports import Model
+from strategies.core.values import Candidate, Draw, Task
 from strategies.search.node import Node
 from strategies.search.tree import Tree
 

@@ -1,13 +1,15 @@
-"""Scores for candidates, over the ports of `strategies.core.base`. Each is built from `StrategyContext`, so that requests share no state.
+"""Scores for candidates, over the ports of `strategies.core`. Each is built from `StrategyContext`, so that requests share no state.
 
 Those without parameters are chosen by their name; the others by an object whose key is their name, as `{"regex": "yes|no"}`.
 """
 
 from typing import Literal
 
-from strategies.core.base import AnswerKind, Task, UnsupportedTask, Verifier
+from strategies.core.errors import UnsupportedTask
+from strategies.core.ports import Verifier
 from strategies.core.registry import Registry
 from strategies.core.strategy import StrategyContext
+from strategies.core.values import AnswerKind, Task
 from strategies.verifiers.adapter import AdapterChoice
 from strategies.verifiers.arithmetic import ArithmeticChoice
 from strategies.verifiers.equations import Equations

@@ -6,8 +6,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from strategies.core.base import Candidate, Model, Task, Verifier, VerifierFailed, VerifierPrompt
+from strategies.core.errors import VerifierFailed
+from strategies.core.ports import Model, Verifier
 from strategies.core.strategy import Params, StrategyContext
+from strategies.core.values import Candidate, Task, VerifierPrompt
 from strategies.verifiers.yes_no import ask
 
 DEFAULT = VerifierPrompt("\nIs this answer correct (Yes or No)?", " Yes", " No")

@@ -19,8 +19,9 @@ from pydantic import Field
 from strategies.answers.equations import Statement, lines, normalised, statements, trim
 from strategies.answers.expressions import NUMBER, Expression, exact, parse
 from strategies.answers.reading import NUM_CHARS_READ, last_boxed
-from strategies.core.base import Candidate, Model, Task, Verifier
+from strategies.core.ports import Model, Verifier
 from strategies.core.strategy import Params, StrategyContext
+from strategies.core.values import Candidate, Task
 
 STARTED = 0.1
 PROGRESS = 0.8

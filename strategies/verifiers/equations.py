@@ -9,8 +9,9 @@ from itertools import pairwise
 from strategies.answers.equations import Statement, lines, normalised, statements
 from strategies.answers.expressions import Expression
 from strategies.answers.reading import NUM_CHARS_READ
-from strategies.core.base import Candidate, Model, Task, Verifier
+from strategies.core.ports import Model, Verifier
 from strategies.core.strategy import StrategyContext
+from strategies.core.values import Candidate, Task
 from strategies.voting.count import mean_probability
 
 REFUTED = 0.1

@@ -15,9 +15,11 @@ import re2
 from pydantic import Field
 
 from strategies.answers.expressions import exact
-from strategies.answers.reading import Equivalence, number_of, parse_json, read_answer
-from strategies.core.base import AnswerKind, Candidate, Model, Task, UnsupportedTask, Verifier, VerifierFailed
+from strategies.answers.reading import number_of, parse_json, read_answer
+from strategies.core.errors import UnsupportedTask, VerifierFailed
+from strategies.core.ports import AnswerEquivalence, Model, Verifier
 from strategies.core.strategy import Params, StrategyContext
+from strategies.core.values import AnswerKind, Candidate, Task
 
 UNKNOWN = 0.5
 """For an answer that is not complete: it may still become right."""
@@ -138,7 +140,7 @@ class SchemaVerifier(Verifier):
     name = "json_schema"
     is_exact = True
 
-    def __init__(self, schema: str, worker: Equivalence) -> None:
+    def __init__(self, schema: str, worker: AnswerEquivalence) -> None:
         self._schema = schema
         self._worker = worker
         self._is_hopeless = False

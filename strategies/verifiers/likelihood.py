@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from strategies.core.base import Candidate, Model, Task, Verifier
+from strategies.core.ports import Model, Verifier
 from strategies.core.strategy import StrategyContext
+from strategies.core.values import Candidate, Task
 from strategies.voting.count import mean_probability
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from strategies.core.base import Candidate, Model, Task, Verifier
+from strategies.core.ports import Model, Verifier
 from strategies.core.strategy import StrategyContext
+from strategies.core.values import Candidate, Task
 from strategies.verifiers.yes_no import ask
 
 QUESTION = "Is the proposed answer true or false?\n (A) True\n (B) False\nAnswer with A or B."

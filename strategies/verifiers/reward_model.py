@@ -4,7 +4,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from strategies.core.base import UnsupportedTask, Verifier
+from strategies.core.errors import UnsupportedTask
+from strategies.core.ports import Verifier
 from strategies.core.strategy import Params, StrategyContext
 
 

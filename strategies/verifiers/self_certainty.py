@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from strategies.core.base import Candidate, Model, Task, TokenLogprob, Verifier
+from strategies.core.ports import Model, Verifier
 from strategies.core.strategy import StrategyContext
+from strategies.core.values import Candidate, Task, TokenLogprob
 
 TOP_K = 20
 

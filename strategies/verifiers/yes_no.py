@@ -4,7 +4,8 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 
-from strategies.core.base import Candidate, Model
+from strategies.core.ports import Model
+from strategies.core.values import Candidate
 
 
 async def ask(

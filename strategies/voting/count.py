@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from strategies.answers.reading import Equivalence, read_answer
-from strategies.core.base import AnswerKind, Candidate, Task
+from strategies.answers.reading import read_answer
+from strategies.core.ports import AnswerEquivalence
+from strategies.core.values import AnswerKind, Candidate, Task
 
 
 def mean_logprob(candidate: Candidate, start: int = 0) -> float:
@@ -46,13 +47,13 @@ class AnswerGroup:
 
 
 class VoteCount:
-    """Groups candidates by answer, asking `Equivalence` whether two answers are the same.
+    """Groups candidates by answer, asking `AnswerEquivalence` whether two answers are the same.
 
     A truncated candidate has no vote: where a chain of thought was cut, its last number is not its answer. Nor has one that is vetoed.
     Only when nobody else voted do those set aside vote (`count_set_aside`), since something must be answered.
     """
 
-    def __init__(self, task: Task, equivalence: Equivalence) -> None:
+    def __init__(self, task: Task, equivalence: AnswerEquivalence) -> None:
         self._task = task
         self._equivalence = equivalence
         self._by_spelling: dict[str, AnswerGroup] = {}
@@ -108,7 +109,7 @@ class VoteCount:
         return leader, runner_up
 
 
-async def count(task: Task, candidates: Sequence[Candidate], equivalence: Equivalence) -> VoteCount:
+async def count(task: Task, candidates: Sequence[Candidate], equivalence: AnswerEquivalence) -> VoteCount:
     """The ballot of candidates that are all there already."""
     ballot = VoteCount(task, equivalence)
     for candidate in candidates:

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
-from strategies.answers.reading import Equivalence
-from strategies.core.base import Candidate, NodeState, Result, ScoredCandidate, Task, TraceNode
+from strategies.core.ports import AnswerEquivalence
+from strategies.core.results import NodeState, Result, TraceNode
+from strategies.core.values import Candidate, ScoredCandidate, Task
 from strategies.voting.count import VoteCount, count
 
 By = Literal["score", "vote"]
@@ -14,7 +15,7 @@ async def choose(
     task: Task,
     candidates: Sequence[Candidate],
     scores: Mapping[int, float],
-    equivalence: Equivalence,
+    equivalence: AnswerEquivalence,
     by: By,
     *,
     preferred: Collection[int] = (),

@@ -1,6 +1,9 @@
-"""When to stop sampling. Pure functions of counts."""
+"""When to stop sampling: functions of vote counts, and the stopping rule that holds where nothing was measured."""
 
 from math import comb
+
+from strategies.core.stopping_rule import Decision, Evidence
+from strategies.core.values import StopReason
 
 
 def leader_posterior(leader: int, runner_up: int) -> float:
@@ -32,3 +35,17 @@ def waves(total: int, first: int = 4) -> list[int]:
         sizes.append(size)
         drawn += size
     return sizes
+
+
+class BetaRule:
+    """Doubles until the leader's posterior is high enough (Adaptive-Consistency's Beta rule): where nothing was measured."""
+
+    def __init__(self, threshold: float = 0.95) -> None:
+        self._threshold = threshold
+
+    def next(self, evidence: Evidence) -> Decision:
+        """See `StoppingRule`."""
+        leader, runner_up, *_ = [*evidence.votes, 0, 0]
+        if leader and leader_posterior(leader, runner_up) >= self._threshold:
+            return Decision(None, StopReason.SETTLED)
+        return Decision(2 * evidence.answers)

@@ -5,8 +5,9 @@ import pytest
 from app.engine.architecture import Architecture
 from app.metering.comparisons import Usual, compare
 from app.metering.meter import Budget, Meter
-from strategies.core.base import AnswerKind, Candidate, Result, ScoredCandidate, StopReason, Task
+from strategies.core.results import Result
 from strategies.core.strategy import Forecast
+from strategies.core.values import AnswerKind, Candidate, ScoredCandidate, StopReason, Task
 
 MODEL = Architecture(
     num_layers=2, hidden_size=8, num_heads=2, num_kv_heads=1, head_dim=4, intermediate_size=16, vocab_size=32

@@ -12,7 +12,7 @@ from app.engine.scripted import SMALL, ScriptedEngine
 from app.errors import EngineDead
 from app.metering.meter import FAIR_SHARE_FLOOR, Budget, Meter
 from app.serving.metered_model import MeteredModel
-from strategies.core.base import Draw, StopReason
+from strategies.core.values import Draw, StopReason
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,7 @@ from app.serving.feedback import Feedback
 from app.serving.service import Service
 from app.serving.session import Session
 from app.telemetry.metrics import Metrics
-from strategies.core.base import StopReason
+from strategies.core.values import StopReason
 from strategies.registry import StrategyContext
 
 pytestmark = pytest.mark.anyio
@@ -87,7 +87,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def tools():
-    from strategies.answers.reading import Equivalence
+    from strategies.answers.equivalence import Equivalence
 
     equivalence = Equivalence()
     yield StrategyContext(equivalence, 1000)

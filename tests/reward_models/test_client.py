@@ -16,7 +16,8 @@ from app.reward_models import client as reward_model
 from app.reward_models.client import RewardModel
 from app.reward_models.options import RewardModelOptions
 from app.reward_models.routes import read_scores, request_body
-from strategies.core.base import AnswerKind, Candidate, Task, VerifierFailed
+from strategies.core.errors import VerifierFailed
+from strategies.core.values import AnswerKind, Candidate, Task
 
 pytestmark = pytest.mark.anyio
 

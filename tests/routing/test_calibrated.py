@@ -15,8 +15,8 @@ from app.routing.features import EVIDENCE, of_evidence, of_prompt
 from app.routing.policy import BUSY_LOAD, Query
 from app.routing.policy_file import Stage
 from app.routing.stopping_rule import ValueOfComputationRule
-from strategies.core.base import AnswerKind, StopReason
 from strategies.core.stopping_rule import Decision, Evidence
+from strategies.core.values import AnswerKind, StopReason
 from tests.policies_made import PROMPT, constant, policy
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.routing.kinds import detect_kind
-from strategies.core.base import AnswerKind
+from strategies.core.values import AnswerKind
 
 PROMPTS = {
     AnswerKind.MATH: [

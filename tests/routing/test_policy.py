@@ -4,7 +4,7 @@ import pytest
 
 from app.request import Effort, effort_of
 from app.routing.policy import BUSY_LOAD, PriorPolicy, Query
-from strategies.core.base import AnswerKind
+from strategies.core.values import AnswerKind
 from strategies.registry import STRATEGIES
 
 TABLE = {

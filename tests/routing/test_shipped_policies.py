@@ -14,7 +14,7 @@ from app.routing.calibrated import CalibratedPolicy
 from app.routing.policies import read_policy
 from app.routing.policy import Query
 from app.settings import DEFAULT_MODEL
-from strategies.core.base import AnswerKind
+from strategies.core.values import AnswerKind
 
 SUMS = ("What is 3 + 4?", "Calculate 1 + 2 + 3.")
 STORY = (

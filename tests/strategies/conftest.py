@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from strategies.answers.reading import Equivalence
-from strategies.core.base import AnswerKind, Candidate, Delta, Draw, Step, StopReason, Task, TokenLogprob
+from strategies.answers.equivalence import Equivalence
 from strategies.core.strategy import StrategyContext
+from strategies.core.values import AnswerKind, Candidate, Delta, Draw, Step, StopReason, Task, TokenLogprob
 
 
 def candidate(index: int, text: str, *, finish: str = "stop", logprob: float | None = None) -> Candidate:

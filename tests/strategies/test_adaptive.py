@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 
 from strategies.adaptive import Adaptive, AdaptiveParams
 from strategies.checking.evidence import lowest_window
-from strategies.core.base import AnswerKind, Candidate, StopReason, TokenLogprob, UnsupportedTask, ignore_events
-from strategies.core.stopping_rule import BetaRule, Decision, Evidence
+from strategies.core.errors import UnsupportedTask
+from strategies.core.ports import ignore_events
+from strategies.core.stopping_rule import Decision, Evidence
+from strategies.core.values import AnswerKind, Candidate, StopReason, TokenLogprob
+from strategies.voting.stopping import BetaRule
 
 from tests.strategies.conftest import TreeModel  # isort: skip
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.answers.reading import Equivalence, number_of, read_answer
-from strategies.core.base import AnswerKind
+from strategies.answers.equivalence import Equivalence
+from strategies.answers.reading import number_of, read_answer
+from strategies.core.values import AnswerKind
 
 MATH, CHOICE, JSON, TEXT = AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.JSON, AnswerKind.TEXT
 

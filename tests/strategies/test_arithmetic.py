@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from strategies.answers.expressions import Expression, parse
-from strategies.core.base import AnswerKind, Candidate, Task
+from strategies.core.values import AnswerKind, Candidate, Task
 from strategies.verifiers.arithmetic import ArithmeticChoice
 
 pytestmark = pytest.mark.anyio

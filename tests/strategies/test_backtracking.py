@@ -3,7 +3,9 @@
 import pytest
 
 from strategies.backtracking import Backtracking, BacktrackingParams
-from strategies.core.base import NodeState, StopReason, ignore_events
+from strategies.core.ports import ignore_events
+from strategies.core.results import NodeState
+from strategies.core.values import StopReason
 
 from tests.strategies.conftest import TreeModel  # isort: skip
 

@@ -4,7 +4,9 @@ import pytest
 
 from strategies.beam_search import BeamSearch, BeamSearchParams
 from strategies.best_of_n import BestOfN, BestOfNParams
-from strategies.core.base import AnswerKind, StopReason, UnsupportedTask, ignore_events
+from strategies.core.errors import UnsupportedTask
+from strategies.core.ports import ignore_events
+from strategies.core.values import AnswerKind, StopReason
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,9 @@ import math
 import pytest
 
 from strategies.best_of_n import BestOfN, BestOfNParams, opening_words
-from strategies.core.base import AnswerKind, Result, ScoredCandidate, StopReason, TokenLogprob, ignore_events
+from strategies.core.ports import ignore_events
+from strategies.core.results import Result
+from strategies.core.values import AnswerKind, ScoredCandidate, StopReason, TokenLogprob
 from strategies.verifiers import VERIFIERS
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from strategies.checking.chain_vote import vote
 from strategies.checking.chains import LONGEST_LINE, Chain, Writer
-from strategies.core.base import Candidate, StopReason, TokenLogprob, ignore_events
+from strategies.core.ports import ignore_events
+from strategies.core.values import Candidate, StopReason, TokenLogprob
 from strategies.verifiers.equations import is_refuted
 from strategies.voting.count import mean_logprob
 

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from strategies.core.base import AnswerKind, Progress, Result, StopReason, UnsupportedTask, ignore_events
+from strategies.core.errors import UnsupportedTask
+from strategies.core.ports import ignore_events
+from strategies.core.results import Progress, Result
+from strategies.core.values import AnswerKind, StopReason
 from strategies.registry import STRATEGIES, VERIFIERS
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from strategies.answers.equations import lines, normalised, statements
 from strategies.best_of_n import BestOfN, BestOfNParams
-from strategies.core.base import ignore_events
+from strategies.core.ports import ignore_events
 from strategies.verifiers import build
 from strategies.verifiers.equations import REFUTED, is_refuted
 

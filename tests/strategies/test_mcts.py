@@ -4,7 +4,9 @@ import math
 
 import pytest
 
-from strategies.core.base import AnswerKind, StopReason, UnsupportedTask, ignore_events
+from strategies.core.errors import UnsupportedTask
+from strategies.core.ports import ignore_events
+from strategies.core.values import AnswerKind, StopReason
 from strategies.mcts import Mcts
 from strategies.search.mcts_run import MctsParams
 from strategies.search.uct import priors, puct, uct

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from strategies.core.base import AnswerKind, StopReason, ignore_events
+from strategies.core.ports import ignore_events
+from strategies.core.values import AnswerKind, StopReason
 from strategies.particle_filtering import ParticleFiltering, ParticleFilteringParams
 from strategies.sequential_revision import SequentialRevision, SequentialRevisionParams
 

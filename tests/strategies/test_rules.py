@@ -9,7 +9,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from strategies.answers.reading import read_answer
-from strategies.core.base import AnswerKind, UnsupportedTask, VerifierFailed
+from strategies.core.errors import UnsupportedTask, VerifierFailed
+from strategies.core.values import AnswerKind
 from strategies.verifiers.exact import NumberChoice, RegexChoice, SchemaChoice
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from strategies.core.base import AnswerKind, Progress, Result, ScoredCandidate, StopReason, UnsupportedTask, ignore_events
+from strategies.core.errors import UnsupportedTask
+from strategies.core.ports import ignore_events
+from strategies.core.results import Progress, Result
+from strategies.core.values import AnswerKind, ScoredCandidate, StopReason
 from strategies.self_consistency import SelfConsistency, SelfConsistencyParams
 from strategies.voting.stopping import is_settled
 

@@ -4,7 +4,9 @@ import math
 
 import pytest
 
-from strategies.core.base import StopReason, UnsupportedTask, ignore_events
+from strategies.core.errors import UnsupportedTask
+from strategies.core.ports import ignore_events
+from strategies.core.values import StopReason
 from strategies.search.thoughts import VALUES, thoughts_of
 from strategies.tree_of_thoughts import TreeOfThoughts, TreeOfThoughtsParams
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from strategies.core.base import NodeState, Result, StopReason, ignore_events
+from strategies.core.ports import ignore_events
+from strategies.core.results import NodeState, Result
+from strategies.core.values import StopReason
 from strategies.registry import STRATEGIES
 
 pytestmark = pytest.mark.anyio

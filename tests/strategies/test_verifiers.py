@@ -7,17 +7,10 @@ from dataclasses import replace
 import pytest
 
 from strategies.best_of_n import BestOfN, BestOfNParams
-from strategies.core.base import (
-    AnswerKind,
-    Candidate,
-    StopReason,
-    UnsupportedTask,
-    Verifier,
-    VerifierFailed,
-    VerifierPrompt,
-    ignore_events,
-)
+from strategies.core.errors import UnsupportedTask, VerifierFailed
+from strategies.core.ports import Verifier, ignore_events
 from strategies.core.strategy import StrategyContext
+from strategies.core.values import AnswerKind, Candidate, StopReason, VerifierPrompt
 from strategies.search.scorer import Scorer
 from strategies.verifiers import CHOICES, VERIFIERS, AdapterChoice, RewardModelChoice, build
 from strategies.verifiers.p_true import QUESTION

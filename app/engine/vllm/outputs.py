@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.engine.base import Branch, Output
-from strategies.core.base import TokenLogprob
+from strategies.core.values import TokenLogprob
 
 
 def output_of(output: Any, prompt_tokens: int, cached_tokens: int, branch: Branch) -> Output:

@@ -28,9 +28,9 @@ from app.lab.calibration.service import ANSWERS, JUDGES, EngineOf, serving
 from app.lab.calibration.summary import Worth
 from app.lab.training.environment import counting, say
 from app.lab.training.grading import Judging
-from strategies.answers.reading import Equivalence
-from strategies.core.base import AnswerKind
+from strategies.answers.equivalence import Equivalence
 from strategies.core.strategy import StrategyContext
+from strategies.core.values import AnswerKind
 
 POOL, SEARCHES, POLICY, REPORT = "pool.jsonl", "searches.jsonl", "policy.json", "report.html"
 

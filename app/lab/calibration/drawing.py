@@ -17,7 +17,9 @@ from app.metering.meter import Meter
 from app.request import Caller, InferenceRequest
 from app.serving.service import Service
 from strategies.checking.chains import Writer
-from strategies.core.base import AnswerKind, Candidate, Result, ScoredCandidate, Task, ignore_events
+from strategies.core.ports import ignore_events
+from strategies.core.results import Result
+from strategies.core.values import AnswerKind, Candidate, ScoredCandidate, Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from app.request import Effort
 from app.routing.features import of_prompt
 from app.routing.policy_file import NUM_BINS, Bin, Gain, PolicyFile, Stage
 from app.routing.stopping_rule import ValueOfComputationRule
-from strategies.core.base import AnswerKind
+from strategies.core.values import AnswerKind
 
 WORTH = (0.3, 0.1, 0.05, 0.03, 0.02, 0.015, 0.01, 0.007, 0.005, 0.003, 0.002, 0.001, 0.0005)
 """Prices that are tried, as the accuracy that one more answer must bring."""

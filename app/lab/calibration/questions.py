@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from app.lab.calibration.pool import Drawn, How, Piece, Sample
 from app.lab.calibration.recording import candidate_of
-from strategies.core.base import AnswerKind, Candidate, StopReason, Task
+from strategies.core.values import AnswerKind, Candidate, StopReason, Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Self
 
 from app.lab.calibration.pool import How, Piece
 from strategies.checking.chains import Writer
-from strategies.core.base import Candidate, Draw, StopReason, TokenLogprob, VerifierPrompt
+from strategies.core.values import Candidate, Draw, StopReason, TokenLogprob, VerifierPrompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Later:
 
 
 class Recorder:
-    """`strategies.core.base.Model` for a `Writer`, whose indices tell which answer is gone on with.
+    """`strategies.core.ports.Model` for a `Writer`, whose indices tell which answer is gone on with.
 
     Args:
         first: whole answers, by number.

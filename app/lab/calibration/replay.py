@@ -12,17 +12,10 @@ from typing import Any, Self
 
 from app.lab.calibration.pool import Mended, Piece, Sample
 from app.lab.calibration.questions import Question, Replayed
-from strategies.core.base import (
-    Candidate,
-    Draw,
-    StopReason,
-    Task,
-    UnsupportedTask,
-    Verifier,
-    VerifierPrompt,
-    ignore_events,
-)
+from strategies.core.errors import UnsupportedTask
+from strategies.core.ports import Verifier, ignore_events
 from strategies.core.strategy import StrategyContext
+from strategies.core.values import Candidate, Draw, StopReason, Task, VerifierPrompt
 from strategies.registry import STRATEGIES
 
 JUDGE = "recorded"
@@ -47,7 +40,7 @@ async def replay(
 
 
 class Replay:
-    """`strategies.core.base.Model` over the samples of one question, in one of their orders.
+    """`strategies.core.ports.Model` over the samples of one question, in one of their orders.
 
     Args:
         chains: of a strategy that mends answers, how many; None for others.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from app.lab.calibration.questions import Question
 from app.lab.calibration.replay import Replay
 from strategies.adaptive import Adaptive, AdaptiveParams
-from strategies.core.base import ignore_events
+from strategies.core.ports import ignore_events
 from strategies.core.stopping_rule import Decision, Evidence
 from strategies.core.strategy import StrategyContext
 

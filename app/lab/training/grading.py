@@ -10,9 +10,12 @@ from adapters.training.errors import DataRefused
 from adapters.training.sampling import Answer
 from app.routing.kinds import detect_kind
 from strategies import verifiers
-from strategies.answers.reading import Equivalence, number_of, read_answer
-from strategies.core.base import AnswerKind, Candidate, Model, StrategyError, Task
+from strategies.answers.equivalence import Equivalence
+from strategies.answers.reading import number_of, read_answer
+from strategies.core.errors import StrategyError
+from strategies.core.ports import Model
 from strategies.core.strategy import StrategyContext
+from strategies.core.values import AnswerKind, Candidate, Task
 
 MARK = "####"
 """What stands before a final answer in the data sets that have one."""

@@ -31,7 +31,7 @@ def test_a_verifier_learns_and_says_how_it_is_to_be_asked(job, watcher):
 
 def test_the_server_asks_in_the_words_that_were_trained():
     """The same text in the strategy's own filling of templates."""
-    from strategies.core.base import Candidate, Task
+    from strategies.core.values import Candidate, Task
     from strategies.verifiers.adapter import _prompt
 
     question, answer = "What is {answer}?", "{question} 42"

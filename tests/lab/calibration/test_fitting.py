@@ -14,8 +14,8 @@ from app.lab.calibration.summary import Worth, calibration_error
 from app.lab.calibration.trajectories import Stage, ladder
 from app.request import Effort
 from app.routing.features import of_prompt
-from strategies.core.base import AnswerKind, StopReason
 from strategies.core.stopping_rule import Evidence
+from strategies.core.values import AnswerKind, StopReason
 
 WAVES = ladder(4)
 TOKENS = 20

@@ -18,9 +18,10 @@ from app.lab.training.grading import Judging
 from app.main import running
 from app.request import Caller, InferenceRequest
 from app.settings import Settings
-from strategies.answers.reading import Equivalence
-from strategies.core.base import StopReason, UnsupportedTask
+from strategies.answers.equivalence import Equivalence
+from strategies.core.errors import UnsupportedTask
 from strategies.core.strategy import StrategyContext
+from strategies.core.values import StopReason
 
 HOW = How(
     model="scripted", adapter=None, architecture=asdict(SMALL), samples=8, temperature=0.7, max_tokens=64, verifier="hash"

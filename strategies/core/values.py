@@ -1,14 +1,11 @@
-"""The vocabulary of test-time search, and the two ports through which it reaches a model.
+"""The values of search: what is to be answered, what one call draws, and what comes back. All of them are frozen.
 
-Everything here is frozen: a strategy receives values and returns values. This module knows nothing of HTTP,
-vLLM or metering; `Model` is implemented by the metered handle of the service, `Verifier` by `strategies.verifiers`.
+This package knows nothing of HTTP, vLLM or metering: the ports (`strategies.core.ports`) say what a strategy needs from outside.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
 
 
 class AnswerKind(StrEnum):
@@ -36,27 +33,6 @@ class StopReason(StrEnum):
 
 BUDGETS = frozenset({StopReason.TOKENS, StopReason.FLOPS, StopReason.SECONDS})
 """Reasons that are no decision of the strategy's."""
-
-
-class StrategyError(Exception):
-    """Base of what a strategy can refuse.
-
-    StrategyError
-    +-- UnsupportedTask    the parameters cannot be honoured for this task
-    +-- VerifierFailed     a verifier outside the engine could not answer; whoever asked it falls back and says so
-    """
-
-
-class UnsupportedTask(StrategyError):
-    """The parameters cannot be honoured for this task. `parameter` names the one at fault."""
-
-    def __init__(self, message: str, *, parameter: str) -> None:
-        super().__init__(message)
-        self.parameter = parameter
-
-
-class VerifierFailed(StrategyError):
-    """A verifier outside the engine could not answer. The message is for the caller: no addresses, no secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,131 +200,6 @@ class ScoredCandidate:
     score: float | None = None
 
 
-class NodeState(StrEnum):
-    """What a search did with a node."""
-
-    OPEN = "open"  # may still be continued
-    PRUNED = "pruned"  # others were better
-    DUPLICATE = "duplicate"  # an elder sibling says the same
-    FINAL = "final"  # a whole answer
-    CHOSEN = "chosen"  # the answer that was given
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TraceNode:
-    """One node of a search as it stands, for those who watch it or read it afterwards.
-
-    Attributes:
-        id: as the `index` of a candidate; `parent` is None for those that continue the prompt itself.
-        text: of this step alone.
-        tokens: generated for this step.
-        verdict: the verifier's word on this step, in [0, 1]; `value` the search's on the path, by which it chose; None: not asked.
-        visits: how often a tree search came by.
-        finish_reason: as a candidate's.
-
-    """
-
-    id: int
-    parent: int | None
-    text: str
-    tokens: int
-    state: NodeState = NodeState.OPEN
-    verdict: float | None = None
-    value: float | None = None
-    visits: int = 0
-    answer: str | None = None
-    finish_reason: str | None = None
-    cost: Cost = field(default=Cost(), compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The whole story of one run.
-
-    Attributes:
-        chosen: the answers, best first.
-        candidates: every answer that was drawn, whole or cut, by index; one that is in the middle only where nothing came further.
-        nodes: the tree, by id; empty where the candidates are all there is to tell.
-        notes: what the caller should know, in words: a verifier that could not be asked, for instance.
-
-    """
-
-    chosen: tuple[ScoredCandidate, ...]
-    candidates: tuple[ScoredCandidate, ...]
-    stop_reason: StopReason
-    nodes: tuple[TraceNode, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def agreement(self) -> float | None:
-        """Share of the answers that say what the chosen one says; None where fewer than two could be compared."""
-        answers = [one.answer for one in self.candidates if one.answer is not None]
-        if len(answers) < 2 or not self.chosen:
-            return None
-        return answers.count(self.chosen[0].answer or "") / len(answers)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """One line about the search for a caller who watches it, e.g. "Candidate 3 of 8: 42 (leading: 42, 3 votes)".
-
-    `nodes` are those that are new or have changed.
-    """
-
-    text: str
-    nodes: tuple[TraceNode, ...] = ()
-
-
-Emit = Callable[[Delta | Progress], None]
-"""Where a strategy reports; never blocks."""
-
-
-def ignore_events(_event: Delta | Progress) -> None:
-    """The `Emit` of a caller who does not watch."""
-
-
-class Model(Protocol):
-    """What a strategy may ask of the model. Every call is metered and refuses to overspend."""
-
-    def sample(self, draw: Draw) -> AbstractAsyncContextManager[AsyncIterator[Candidate]]:
-        """Draw the continuations together; iterate over them as they complete. Nothing is drawn where the context has no room.
-
-        Leaving the context ends the branches that still run, and their tokens are counted. When the budget runs out,
-        the iteration ends early: partial candidates (finish reason "abort") are delivered, then `stopped` gives the reason.
-        """
-        ...
-
-    async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
-        """Log-probability of each token of `options` as the next one after `prefix`; all 0 where budget or context have no room."""
-        ...
-
-    def spend(self, tokens: int, flops: int) -> bool:
-        """Book a verification that was computed elsewhere; False, and nothing booked, when the budget has no room for it."""
-        ...
-
-    def using(self, adapter: str) -> "Model":
-        """The same request's model, budget and all, with another adapter: one of those that the strategy's parameters name.
-
-        All adapters of a request are held from its first to its last branch, each at one version.
-        """
-        ...
-
-    @property
-    def inquiry(self) -> "VerifierPrompt | None":
-        """How the adapter in use was taught to be asked for its verdict; None when it does not say."""
-        ...
-
-    @property
-    def deadline(self) -> float | None:
-        """When the request's time is over, on the event loop's clock; None for never."""
-        ...
-
-    @property
-    def stopped(self) -> StopReason | None:
-        """The budget that ran out, or None while there is one left."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class VerifierPrompt:
     """How an adapter is asked whether an answer, or its last step, is right.
@@ -362,30 +213,3 @@ class VerifierPrompt:
     template: str
     yes: str
     no: str
-
-
-class Verifier(Protocol):
-    """Scores candidates, all of them at once. Those that inherit from it say only what differs.
-
-    Attributes:
-        name: as in the registry.
-        num_logprobs: what it needs of `Model.sample`, None for nothing.
-        is_exact: it does not err: an answer with score 1 is right, and nothing is left to look for.
-
-    """
-
-    name: str
-    num_logprobs: int | None = None
-    is_exact: bool = False
-
-    def state(self, task: Task, candidate: Candidate) -> str:  # noqa: ARG002 - for those who know the task
-        """What the candidate has come to: of two partial answers in one state only one need be continued. Else what it says."""
-        return candidate.text.strip()
-
-    async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:
-        """One score in [0, 1] for each candidate, higher is better, in the order given; raises `VerifierFailed`."""
-        ...
-
-
-Run = Callable[[Task, Model, Emit], Awaitable[Result]]
-"""A strategy with its parameters bound."""
