@@ -8,7 +8,7 @@ from pydantic import Field
 from app.api.access import administrator, changer
 from app.api.errors import RESPONSES
 from app.api.messages import Body
-from app.routing.policies import Policies, Shelf, parse_policy
+from app.routing.policies import Policies, PolicyHistory, parse_policy
 from app.routing.policy_file import PolicyFile
 from app.serving.service import Service
 
@@ -27,15 +27,15 @@ class ChooseBody(Body):
 async def list_policies(request: Request) -> dict[str, Any]:
     """All models and adapters that there are policies for."""
     policies = _policies(request)
-    return {"object": "list", "data": [_told(name, policies.shelf(name)) for name in policies.names()]}
+    return {"object": "list", "data": [_told(name, policies.history(name)) for name in policies.names()]}
 
 
 @router.get("/v1/policies/{model}", dependencies=[Depends(administrator)])
 async def show(request: Request, model: str) -> dict[str, Any]:
     """The policy that holds, whole, and the numbers of those before it."""
-    shelf = _policies(request).shelf(model)
-    policy = None if shelf.policy is None else shelf.policy.file.model_dump(mode="json")
-    return {**_told(model, shelf), "policy": policy}
+    history = _policies(request).history(model)
+    policy = None if history.policy is None else history.policy.file.model_dump(mode="json")
+    return {**_told(model, history), "policy": policy}
 
 
 @router.put("/v1/policies/{model}", dependencies=[Depends(changer)], openapi_extra=_PUT)
@@ -45,7 +45,7 @@ async def put(request: Request, model: str) -> dict[str, Any]:
     file = parse_policy(await request.body())
     service.check_policy(model, file)
     service.policies.put(model, file)
-    return _told(model, service.policies.shelf(model))
+    return _told(model, service.policies.history(model))
 
 
 @router.post("/v1/policies/{model}/choose", dependencies=[Depends(changer)])
@@ -53,16 +53,16 @@ async def choose(request: Request, model: str, body: ChooseBody) -> dict[str, An
     """Roll back to an earlier policy, or to none."""
     policies = _policies(request)
     policies.choose(model, body.number)
-    return _told(model, policies.shelf(model))
+    return _told(model, policies.history(model))
 
 
-def _told(name: str, shelf: Shelf) -> dict[str, Any]:
-    policy = shelf.policy
+def _told(name: str, history: PolicyHistory) -> dict[str, Any]:
+    policy = history.policy
     return {
         "object": "ponder.policy",
         "model": name,
-        "current": shelf.current,
-        "numbers": [*([0] if shelf.shipped else []), *shelf.numbers],
+        "current": history.current,
+        "numbers": [*([0] if history.shipped else []), *history.numbers],
         "made_for": None if policy is None else {"model": policy.file.model, "adapter": policy.file.adapter},
         "provenance": None if policy is None else policy.file.provenance,
     }

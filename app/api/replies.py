@@ -205,7 +205,7 @@ def _difficulty(plan: Plan) -> dict[str, float | None] | None:
     """The probability that the answer is wrong, from the prompt alone and after what was drawn; null where nothing was measured."""
     if plan.difficulty is None:
         return None
-    after = None if plan.rule is None else plan.rule.after
+    after = None if plan.rule is None else plan.rule.difficulty_after_wave
     return {"before": round(plan.difficulty, 4), "after": None if after is None else round(after, 4)}
 
 

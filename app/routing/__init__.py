@@ -1,1 +1,1 @@
-"""Which strategy a request gets."""
+"""Chooses the plan of a request: its strategy, its parameters, and the rule that ends its search."""

@@ -13,11 +13,14 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Estimator(BaseModel):
-    """A linear model of standardised features, as a probability (`logistic`) or as it is (`identity`).
+    """A linear model of standardised features. Its output is a probability (`logistic`) or the sum itself (`identity`).
 
     Attributes:
-        mean: of each feature, `scale` what its difference from it is divided by.
-        curve: (estimate, calibrated) pairs in rising order, between which a probability is interpolated; () leaves it alone.
+        mean: the mean of each feature, which is subtracted from it.
+        scale: what the difference from the mean is divided by, for each feature.
+        weights: the weight of each standardised feature; `bias` is added to the sum.
+        curve: (estimate, calibrated probability) pairs with rising estimates. A logistic output is interpolated between them.
+            An empty curve leaves the output as it is.
 
     """
 
@@ -30,34 +33,36 @@ class Estimator(BaseModel):
     bias: Number
     curve: tuple[tuple[Share, Share], ...] = Field((), max_length=256)
 
-    _folded: Features = PrivateAttr()
-    _constant: float = PrivateAttr()
+    # standardising is folded into the weights, so that an estimate is one dot product
+    _folded_weights: Features = PrivateAttr()
+    _folded_bias: float = PrivateAttr()
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_sizes(self) -> Self:
         if not len(self.mean) == len(self.scale) == len(self.weights):
             message = f"{len(self.weights)} weights, {len(self.mean)} means and {len(self.scale)} scales"
             raise ValueError(message)
-        said = [before for before, _ in self.curve]
-        if said != sorted(set(said)):
+        estimates = [estimate for estimate, _ in self.curve]
+        if estimates != sorted(set(estimates)):
             message = "the estimates of the curve do not rise"
             raise ValueError(message)
-        self._folded = np.array(self.weights) / np.array(self.scale)
-        self._constant = self.bias - float(self._folded @ np.array(self.mean))
+        self._folded_weights = np.array(self.weights) / np.array(self.scale)
+        self._folded_bias = self.bias - float(self._folded_weights @ np.array(self.mean))
         return self
 
     @property
     def size(self) -> int:
-        """Features that it takes."""
+        """The number of features that the estimator takes."""
         return len(self.weights)
 
     def __call__(self, features: Features) -> float:
-        """The estimate for (size,) features."""
-        value = float(self._folded @ features) + self._constant
+        """Return the estimate for features of shape (size,)."""
+        value = float(self._folded_weights @ features) + self._folded_bias
         if self.link == "identity":
             return value
+        # `math.exp` overflows beyond about 709
         probability = 1 / (1 + math.exp(-max(min(value, 700.0), -700.0)))
         if not self.curve:
             return probability
-        before, after = zip(*self.curve, strict=True)
-        return float(np.interp(probability, before, after))
+        estimates, calibrated = zip(*self.curve, strict=True)
+        return float(np.interp(probability, estimates, calibrated))

@@ -1,4 +1,7 @@
-"""What is seen of a question: its prompt before the first token, its candidates after each wave. Pure, and below a millisecond."""
+"""The features that difficulty is estimated from: of the prompt before the first token, and of the samples after each wave.
+
+All functions are pure and take less than a millisecond.
+"""
 
 import math
 import re
@@ -12,32 +15,42 @@ from numpy.typing import NDArray
 from strategies.core.stopping_rule import Evidence
 
 NUM_BUCKETS = 1024
-"""Of hashed words and pairs of words."""
+"""The number of buckets that words and pairs of words are hashed into."""
 
-NUM_CHARS_SEEN = 750
-"""Characters looked at from either end of a long prompt."""
+NUM_CHARS_READ = 750
+"""The number of characters that are read from either end of a long prompt."""
 
 _WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]")
 
 Features = NDArray[np.float64]
 
-NUMBERS = ("words", "lines", "numbers", "most digits", "digits", "operators", "long words", "capitals")
-"""What is counted besides, each as log(1 + count)."""
+PROMPT_COUNTS = ("words", "lines", "numbers", "most digits", "digits", "operators", "long words", "capitals")
+"""What is counted in a prompt besides words and pairs. Each count enters as log(1 + count)."""
+
+NUM_PROMPT_FEATURES = NUM_BUCKETS + len(PROMPT_COUNTS)
 
 
-def of_prompt(text: str) -> Features:
-    """(NUM_BUCKETS + len(NUMBERS),) features of the last message: hashed words and pairs, in which a number is its length, and counts."""
-    if len(text) > 2 * NUM_CHARS_SEEN:
-        text = text[:NUM_CHARS_SEEN] + "\n" + text[-NUM_CHARS_SEEN:]
+def prompt_features(text: str) -> Features:
+    """Return the (NUM_PROMPT_FEATURES,) features of a prompt: hashed words and pairs of words, and `PROMPT_COUNTS`.
+
+    A number counts as its length alone, so that what was learned of one sum holds for another one.
+
+    Args:
+        text: the last message of the user.
+
+    """
+    if len(text) > 2 * NUM_CHARS_READ:
+        text = text[:NUM_CHARS_READ] + "\n" + text[-NUM_CHARS_READ:]
     words = _WORD.findall(text)
     shapes = [f"#{len(word)}" if word[0].isdigit() else word.lower() for word in words]
-    counts = Counter(shapes)
-    counts.update(f"{first} {second}" for first, second in pairwise(shapes))
-    features = np.zeros(NUM_BUCKETS + len(NUMBERS))
-    for shape, count in counts.items():
+    shape_counts = Counter(shapes)
+    shape_counts.update(f"{first} {second}" for first, second in pairwise(shapes))
+    features = np.zeros(NUM_PROMPT_FEATURES)
+    for shape, count in shape_counts.items():
+        # CRC32 gives the same bucket in every process; Python's `hash` does not
         features[zlib.crc32(shape.encode(errors="surrogatepass")) % NUM_BUCKETS] += math.log1p(count)
     numbers = [word for word in words if word[0].isdigit()]
-    seen = (
+    counts = (
         len(words),
         text.count("\n"),
         len(numbers),
@@ -47,30 +60,41 @@ def of_prompt(text: str) -> Features:
         sum(len(word) > 7 for word in words),
         sum(word[0].isupper() for word in words),
     )
-    features[NUM_BUCKETS:] = [math.log1p(count) for count in seen]
+    features[NUM_BUCKETS:] = [math.log1p(count) for count in counts]
     return features
 
 
-_SEEN = (
-    "leader", "runner up", "answers", "set aside", "unread", "first leads", "logprob", "lowest", "length", "attempts",
+_WAVE_FEATURES = (
+    "leader", "runner up", "answers", "filtered", "unread", "first leads", "logprob", "lowest", "length", "attempts",
     "difficulty", "leader squared", "leader and difficulty", "leader and logprob", "logprob and difficulty",
     "lowest and difficulty", "difficulty squared",
 )  # fmt: skip
 
-EVIDENCE = ("first is true", *(f"{name}, first is {kind}" for kind in ("true", "false") for name in _SEEN))
+EVIDENCE_FEATURES = (
+    "first is true",
+    *(f"{name}, first is {kind}" for kind in ("true", "false") for name in _WAVE_FEATURES),
+)
+"""The names of the features of a wave."""
 
 
-def of_evidence(evidence: Evidence, difficulty: float) -> Features:
-    """(len(EVIDENCE),) features of a wave: shares of the answers, log-probabilities, and the logit of what was thought before.
+def evidence_features(evidence: Evidence, difficulty: float) -> Features:
+    """Return the (len(EVIDENCE_FEATURES),) features that are observed after a wave of samples.
 
-    Where the first answer holds they mean something else than where a line of it is false, so each has a place of its own.
+    They are shares of the answers, log-probabilities, and the logit of the difficulty of the prompt. The same number means
+    something else where the first answer has a false line, so each feature has one place for either case.
+
+    Args:
+        evidence: the votes and log-probabilities after the wave.
+        difficulty: estimated from the prompt, 0 to 1.
+
     """
     n = evidence.answers
     leader, runner_up, *_ = [*evidence.votes, 0, 0]
     share = leader / n
+    # a single bad token must not dominate the linear model
     logprob, lowest = max(evidence.logprob, -2.0), max(evidence.lowest, -3.0)
-    hard = logit(difficulty)
-    seen = [
+    prompt_logit = logit(difficulty)
+    values = [
         share,
         runner_up / n,
         len(evidence.votes) / n,
@@ -81,20 +105,20 @@ def of_evidence(evidence: Evidence, difficulty: float) -> Features:
         lowest,
         math.log1p(evidence.length),
         math.log(max(evidence.attempts / n, 1.0)),
-        hard,
+        prompt_logit,
         share * share,
-        share * hard,
+        share * prompt_logit,
         share * logprob,
-        logprob * hard,
-        lowest * hard,
-        hard * hard,
+        logprob * prompt_logit,
+        lowest * prompt_logit,
+        prompt_logit * prompt_logit,
     ]
-    nothing = [0.0] * len(seen)
-    parts = (seen, nothing) if evidence.first_is_true else (nothing, seen)
-    return np.array([float(evidence.first_is_true), *parts[0], *parts[1]])
+    zeros = [0.0] * len(values)
+    if_true, if_false = (values, zeros) if evidence.first_is_true else (zeros, values)
+    return np.array([float(evidence.first_is_true), *if_true, *if_false])
 
 
 def logit(probability: float) -> float:
-    """Its log-odds, of one between 0.001 and 0.999."""
+    """Return the log-odds of a probability, which is first clipped to 0.001 to 0.999."""
     clipped = min(max(probability, 1e-3), 1 - 1e-3)
     return math.log(clipped / (1 - clipped))

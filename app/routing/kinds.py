@@ -1,7 +1,7 @@
-"""Which kind of final answer a request asks for, told from its text and form alone.
+"""Detects which kind of final answer a request wants, from its text and its form alone.
 
-A wrong "open" costs a vote, a wrong "math" costs samples: so anything that looks like writing, code or talk is open. Patterns
-are linear in the text, of which only the beginning and the end are looked at.
+A wrong "open" only loses a vote, but a wrong "math" wastes samples. So anything that looks like writing, code or conversation is
+open. The patterns take time linear in the text, and only its beginning and its end are read.
 """
 
 import re
@@ -10,8 +10,8 @@ from typing import Any
 
 from strategies.core.values import AnswerKind
 
-NUM_CHARS_SEEN = 2000
-"""Characters looked at from either end of a long prompt; questions stand at the end, instructions at either."""
+NUM_CHARS_READ = 2000
+"""The number of characters that are read from either end of a long prompt: the question and the instructions stand there."""
 
 _NOT_A_QUESTION = re.compile(
     r"```|\b(?:write|rewrite|draft|compose|translate|summari[sz]e|paraphrase|proofread|brainstorm|implement|refactor|debug)\b"
@@ -39,7 +39,7 @@ _ASKS = re.compile(r"\?|\b(?:what|how|find|solve|compute|calculate|evaluate|simp
 
 
 def detect_kind(question: str, *, response_format: Mapping[str, Any] | None = None, has_tools: bool = False) -> AnswerKind:
-    """The kind of answer that `question` wants; `OPEN` where nothing says otherwise. Never raises; below 1 ms."""
+    """Return the kind of answer that `question` wants, `OPEN` by default. It never raises, and takes less than 1 ms."""
     if has_tools:
         return AnswerKind.TOOLS
     if response_format is not None and response_format.get("type") in ("json_object", "json_schema"):
@@ -53,13 +53,13 @@ def detect_kind(question: str, *, response_format: Mapping[str, Any] | None = No
 
 
 def _ends(text: str) -> str:
-    if len(text) <= 2 * NUM_CHARS_SEEN:
+    if len(text) <= 2 * NUM_CHARS_READ:
         return text
-    return text[:NUM_CHARS_SEEN] + "\n" + text[-NUM_CHARS_SEEN:]
+    return text[:NUM_CHARS_READ] + "\n" + text[-NUM_CHARS_READ:]
 
 
 def _has_options(text: str) -> bool:
-    """At least A, B and C (or A and B after a question) as labels, in that order."""
+    """Whether the labels A, B and C stand in the text in that order, or A and B in a text with a question mark."""
     labels = "".join(match.group(1) for match in _OPTION.finditer(text))
     return "ABC" in labels or ("AB" in labels and "?" in text)
 
@@ -67,7 +67,7 @@ def _has_options(text: str) -> bool:
 def _is_math(text: str) -> bool:
     if _NOT_A_QUESTION.search(text):
         return False
-    text = _DATE.sub(" ", text)
+    text = _DATE.sub(" ", text)  # "2024-05-01" and "1/2/2024" look like arithmetic
     has_digits = any(character.isdigit() for character in text)
     if _ARITHMETIC.search(text) or (has_digits and _EQUATION.search(text)):
         return bool(_ASKS.search(text)) or len(text) < 80

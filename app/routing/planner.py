@@ -1,4 +1,4 @@
-"""Which plan a request gets: the one that the caller names, that of the policy of what answers, or the prior's."""
+"""Chooses the plan of a request: the caller's own, else the one of a calibrated policy, else the one of the prior policy."""
 
 from dataclasses import asdict, replace
 
@@ -14,14 +14,17 @@ from app.routing.policy_file import PolicyFile
 from strategies.core.values import AnswerKind
 
 AUTO = "auto"
+"""The strategy name with which a caller leaves the choice to the policy."""
 
 
 class Planner:
-    """See the module.
+    """Chooses the plan of each request.
 
     Args:
-        card: of the engine, under whose name the base model is served.
-        base: the model's own name, which policies are made for too.
+        policies: of this server.
+        card: the engine's model card, under whose name the base model is served.
+        base: the base model's own name, which policies may name too.
+        adapters: the registry, None for a server without adapters.
 
     """
 
@@ -32,10 +35,21 @@ class Planner:
         self._adapters = adapters
 
     def plan(self, request: InferenceRequest, kind: AnswerKind, load: float) -> Plan:
-        """Raises `InvalidRequest` for parameters of no strategy. The difficulty is told whoever chose the plan."""
+        """Return the plan of a request.
+
+        It carries the estimated difficulty also where the caller named the strategy. Raises `InvalidRequest` for parameters
+        without a strategy.
+
+        Args:
+            request: what the caller sent.
+            kind: of the answer that the request wants.
+            load: of the server, 0 (idle) to 1 (nothing more is admitted).
+
+        """
         query = Query(kind, request.effort, request.question, load)
-        # several prompts have several difficulties, and token ids tell none
-        policy, why_not = self._calibrated(request) if len(request.bodies) == 1 and request.question else (None, "")
+        # several prompts have several difficulties, and a prompt of token ids has no text to estimate one from
+        has_one_text = len(request.bodies) == 1 and request.question
+        policy, mismatch = self._policy_of(request) if has_one_text else (None, "")
         if request.strategy not in (None, AUTO):
             plan = Plan(request.strategy, dict(request.parameters), why="named by the caller", is_calibrated=False)
         elif request.parameters:
@@ -46,35 +60,36 @@ class Planner:
         elif request.num_choices > 1:
             plan = Plan("direct", {}, why="several answers are wanted, not one", is_calibrated=False)
         else:
-            return _auto(request, query, policy, why_not)
-        known = policy.difficulty(query) if policy is not None else None
-        return plan if known is None else replace(plan, difficulty=known[0], bin=known[1])
+            return _automatic_plan(request, query, policy, mismatch)
+        estimate = policy.difficulty(query) if policy is not None else None
+        return plan if estimate is None else replace(plan, difficulty=estimate[0], bin=estimate[1])
 
-    def misfit(self, adapter: AdapterRef | None, file: PolicyFile) -> str | None:
-        """Why a policy is not for what answers."""
+    def mismatch(self, adapter: AdapterRef | None, file: PolicyFile) -> str | None:
+        """Return why a policy was made for something else than this adapter (None: the base model), or None where it fits."""
         if file.model not in {self._card.name, self._base}:
             return f"it was made for the model {file.model[:100]}"
-        found = None if adapter is None or self._adapters is None else self._adapters.find(adapter)
-        if (None if found is None else found.version) != file.adapter:
+        version = None if adapter is None or self._adapters is None else self._adapters.find(adapter)
+        if (None if version is None else version.version) != file.adapter:
             return f"it was made for {'no adapter' if file.adapter is None else f'version {file.adapter[:8]} of the adapter'}"
-        if file.architecture != asdict(self._card.architecture_with(found)):
+        if file.architecture != asdict(self._card.architecture_with(version)):
             return "it was made for another model of the same name"
         return None
 
-    def _calibrated(self, request: InferenceRequest) -> tuple[CalibratedPolicy | None, str]:
-        """The policy of what answers, or why there is none that holds."""
+    def _policy_of(self, request: InferenceRequest) -> tuple[CalibratedPolicy | None, str]:
+        """Return the active policy of the model or adapter that answers, or None and the reason why it is not used."""
         policy = self._policies.find(request.adapter.name if request.adapter else self._card.name)
         if policy is None:
             return None, ""
-        misfit = self.misfit(request.adapter, policy.file)
-        return (policy, "") if misfit is None else (None, f"its policy is not used: {misfit}")
+        mismatch = self.mismatch(request.adapter, policy.file)
+        return (policy, "") if mismatch is None else (None, f"its policy is not used: {mismatch}")
 
 
-def _auto(request: InferenceRequest, query: Query, policy: CalibratedPolicy | None, why_not: str) -> Plan:
+def _automatic_plan(request: InferenceRequest, query: Query, policy: CalibratedPolicy | None, mismatch: str) -> Plan:
     plan = policy.plan(query) if policy is not None else None
     if plan is None:
         plan = PriorPolicy().plan(query)
-        return replace(plan, why=f"{plan.why}; {why_not}") if why_not else plan
-    if request.is_sampled:  # as the caller says, and so not quite what was measured
+        return replace(plan, why=f"{plan.why}; {mismatch}") if mismatch else plan
+    if request.is_sampled:
+        # the caller set the sampling: then also the first answer is sampled, at the caller's temperature
         return replace(plan, params={**plan.params, **({"first": "sample"} if plan.rule else {})}, temperature=None)
     return plan

@@ -1,7 +1,7 @@
-"""The policies of one server: those that come with it, and those that were given to it, kept by number for a roll-back.
+"""The policies of one server: those that come with it and those that were uploaded, numbered so that one can roll back.
 
-<root>/<name>/0001.json …    as they were given, never changed
-<root>/<name>/current        the number that holds; "" where none shall, not even one that comes with the server
+<root>/<name>/0001.json …    uploaded policies, which never change
+<root>/<name>/current        the number of the active policy; empty where no policy shall be active, not even the shipped one
 """
 
 import logging
@@ -19,18 +19,19 @@ from app.routing.policy_file import PolicyFile
 logger = logging.getLogger("ponder.policies")
 
 CURRENT = "current"
-MOST_KEPT = 100
-"""Policies of one name; the oldest make room."""
+MAX_KEPT = 100
+"""The number of uploaded policies that are kept for one name. The oldest are deleted first."""
 
 
 @dataclass(slots=True)
-class Shelf:
-    """What is known under one name.
+class PolicyHistory:
+    """All policies of one model or adapter.
 
     Attributes:
-        shipped: came with the server; number 0.
-        numbers: of those that were given, rising.
-        current: the number that holds, None for none.
+        shipped: the policy that came with the server; its number is 0.
+        numbers: the numbers of the uploaded policies, rising.
+        current: the number of the active policy, None where none is active.
+        policy: the active policy.
 
     """
 
@@ -39,93 +40,99 @@ class Shelf:
     current: int | None = None
     policy: CalibratedPolicy | None = None
 
+    def activate(self, number: int | None, file: PolicyFile | None) -> None:
+        """Make a policy the active one; None for both activates none."""
+        self.current, self.policy = number, None if file is None else CalibratedPolicy(file)
+
 
 class Policies:
-    """Policies by the name of the model or adapter that they are for. Small files: read and written in place.
+    """Policies by the name of the model or adapter that they are for.
+
+    The files are small, so they are read and written in place, without a thread.
 
     Args:
-        root: made when something is written.
-        shipped: folder of those that come with the server, one JSON file each.
+        root: folder of the uploaded policies. It is made when something is written.
+        shipped: folder of the policies that come with the server, one JSON file each.
 
     """
 
     def __init__(self, root: Path, shipped: Path | None = None) -> None:
         self._root = root
-        self._shelves: dict[str, Shelf] = {}
+        self._histories: dict[str, PolicyHistory] = {}
         for path in sorted(shipped.glob("*.json")) if shipped is not None and shipped.is_dir() else ():
             file = read_policy(path)
-            self._shelves[path.stem] = Shelf(file, [], 0, CalibratedPolicy(file))
+            self._histories[path.stem] = PolicyHistory(file, [], 0, CalibratedPolicy(file))
         for folder in sorted(root.iterdir()) if root.is_dir() else ():
             if folder.is_dir():
-                self._read(folder)
+                self._load(folder)
 
-    def _read(self, folder: Path) -> None:
-        shelf = self._shelves.setdefault(folder.name, Shelf())
-        shelf.numbers = sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdigit())
+    def _load(self, folder: Path) -> None:
+        """Read the history of one name from disk. A policy that cannot be read is left out with a warning."""
+        history = self._histories.setdefault(folder.name, PolicyHistory())
+        history.numbers = sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdigit())
         with suppress(OSError, ValueError):
-            said = (folder / CURRENT).read_text(encoding="ascii").strip()
-            self._hold(folder.name, shelf, int(said) if said else None)
+            current = (folder / CURRENT).read_text(encoding="ascii").strip()
+            number = int(current) if current else None
+            try:
+                history.activate(number, self._read(folder.name, history, number))
+            except InvalidRequest as error:
+                # the server starts all the same: requests are planned by the prior policy
+                logger.warning("policy %s of %s is not used: %s", number, folder.name, error)
+                history.activate(None, None)
 
-    def _hold(self, name: str, shelf: Shelf, number: int | None) -> None:
-        try:
-            file = self._file(name, shelf, number)
-        except InvalidRequest as error:
-            logger.warning("policy %s of %s is not used: %s", number, name, error)
-            file, number = None, None
-        shelf.policy, shelf.current = (None if file is None else CalibratedPolicy(file)), number
-
-    def _file(self, name: str, shelf: Shelf, number: int | None) -> PolicyFile | None:
-        if number is None or number == 0:
-            return None if number is None else shelf.shipped
-        return read_policy(self._path(name, number))
+    def _read(self, name: str, history: PolicyHistory, number: int | None) -> PolicyFile | None:
+        if number is None:
+            return None
+        return history.shipped if number == 0 else read_policy(self._path(name, number))
 
     def _path(self, name: str, number: int) -> Path:
         return self._root / name / f"{number:04}.json"
 
     def names(self) -> list[str]:
-        """All for which something is known."""
-        return sorted(self._shelves)
+        """Return the names that have a history, sorted."""
+        return sorted(self._histories)
 
-    def shelf(self, name: str) -> Shelf:
-        """Raises `NotFound`."""
-        if name not in self._shelves:
+    def history(self, name: str) -> PolicyHistory:
+        """Return the history of a name; raises `NotFound` where there is none."""
+        if name not in self._histories:
             raise NotFound(f"There is no policy for `{name[:200]}`.", parameter="model")
-        return self._shelves[name]
+        return self._histories[name]
 
     def find(self, name: str) -> CalibratedPolicy | None:
-        """The one that holds."""
-        shelf = self._shelves.get(name)
-        return None if shelf is None else shelf.policy
+        """Return the active policy of a name, or None."""
+        history = self._histories.get(name)
+        return None if history is None else history.policy
 
     def put(self, name: str, file: PolicyFile) -> int:
-        """Keep it and let it hold from now on; its number."""
-        shelf = self._shelves.setdefault(name, Shelf())
-        number = (shelf.numbers[-1] if shelf.numbers else 0) + 1
+        """Write a policy, make it the active one, and return its number."""
+        history = self._histories.setdefault(name, PolicyHistory())
+        number = (history.numbers[-1] if history.numbers else 0) + 1
         (self._root / name).mkdir(parents=True, exist_ok=True)
         write_whole(self._path(name, number), file.model_dump_json())
-        shelf.numbers.append(number)
+        history.numbers.append(number)
         self.choose(name, number)
-        for old in [one for one in shelf.numbers if one != shelf.current][: max(len(shelf.numbers) - MOST_KEPT, 0)]:
+        inactive = [one for one in history.numbers if one != history.current]
+        for old in inactive[: max(len(history.numbers) - MAX_KEPT, 0)]:
             self._path(name, old).unlink(missing_ok=True)
-            shelf.numbers.remove(old)
+            history.numbers.remove(old)
         return number
 
     def choose(self, name: str, number: int | None) -> None:
-        """Let another one hold: an earlier number, 0 for the one that comes with the server, None for none.
+        """Make another policy the active one: an earlier number, 0 for the shipped one, None for none.
 
-        Raises `NotFound`, and `InvalidRequest` for one that is broken on disk: what holds stays.
+        Raises `NotFound` for an unknown number, and `InvalidRequest` for a file that is broken on disk. Then nothing changes.
         """
-        shelf = self.shelf(name)
-        if number is not None and number not in shelf.numbers and not (number == 0 and shelf.shipped is not None):
+        history = self.history(name)
+        if number is not None and number not in history.numbers and not (number == 0 and history.shipped is not None):
             raise NotFound(f"`{name}` has no policy {number}.", parameter="number")
-        file = self._file(name, shelf, number)
+        file = self._read(name, history, number)
         (self._root / name).mkdir(parents=True, exist_ok=True)
         write_whole(self._root / name / CURRENT, "" if number is None else str(number))
-        shelf.policy, shelf.current = (None if file is None else CalibratedPolicy(file)), number
+        history.activate(number, file)
 
 
 def read_policy(path: Path) -> PolicyFile:
-    """Raises `InvalidRequest` with the first thing that is wrong with it."""
+    """Read a policy file; raises `InvalidRequest` with the first thing that is wrong with it."""
     try:
         return parse_policy(path.read_bytes())
     except OSError as error:
@@ -133,7 +140,7 @@ def read_policy(path: Path) -> PolicyFile:
 
 
 def parse_policy(content: bytes) -> PolicyFile:
-    """The same for what was sent."""
+    """Parse the bytes of a policy file; raises `InvalidRequest` with the first thing that is wrong with them."""
     try:
         return PolicyFile.model_validate_json(content)
     except ValidationError as error:

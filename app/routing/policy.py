@@ -1,43 +1,44 @@
-"""What a plan is, and the prior: from the kind of answer, the caller's effort and the load alone, where nothing was measured."""
+"""What a plan is, and the prior policy, which plans from the kind of answer, the effort and the load alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from app.request import Effort
-from app.routing.policy_file import Measured
+from app.routing.policy_file import MeasuredPlan
 from app.routing.stopping_rule import ValueOfComputationRule
 from strategies.core.strategy import Forecast
 from strategies.core.values import AnswerKind
 
 BUSY_LOAD = 0.75
-"""Share of the admitted branches above which effort is lowered by one step, before anybody is rejected."""
+"""The load, 0 to 1, above which `auto` lowers its effort. Nothing is rejected yet at this load."""
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """What a plan took on questions as hard as this one.
+class ExpectedCost:
+    """What a plan cost on average on measured questions of the same difficulty bin.
 
     Attributes:
-        branches: that were drawn, on average.
-        times: FLOPs, as many times those of a direct answer.
+        branches: the number of branches that it drew.
+        flops_ratio: its FLOPs, divided by those of a direct answer.
 
     """
 
     branches: float
-    times: float
+    flops_ratio: float
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A strategy with its parameters, and the reason in words for the caller.
+    """A strategy with its parameters, and the reason for it, in words for the caller.
 
     Attributes:
-        difficulty: estimated from the prompt, None where nothing was measured; `bin` its fifth, from 1.
-        rule: decides after each wave of a strategy that asks.
-        temperature: where the caller gives none; None for the strategy's own.
-        alternatives: what plans were worth on questions as hard as this one; `expected` what this one took, None where nothing was
-            measured.
+        difficulty: estimated from the prompt, 0 to 1; None where no policy was calibrated.
+        bin: the quintile of the difficulty, counted from 1; 0 where there is no difficulty.
+        rule: decides after each wave of a strategy that samples in waves whether another one follows.
+        temperature: for a request that sets none; None for the strategy's own.
+        alternatives: the accuracy and the cost of other plans on questions of the same bin.
+        expected: the cost of this plan on questions of the same bin, None where it was not measured.
 
     """
 
@@ -49,24 +50,32 @@ class Plan:
     bin: int = 0
     rule: ValueOfComputationRule | None = None
     temperature: float | None = None
-    alternatives: tuple[Measured, ...] = ()
-    expected: Expected | None = None
+    alternatives: tuple[MeasuredPlan, ...] = ()
+    expected: ExpectedCost | None = None
 
-    def usual(self, answer_tokens: int) -> Forecast | None:
-        """What it takes on average, instead of what it may take; None where nothing was measured."""
+    def expected_forecast(self, answer_tokens: int) -> Forecast | None:
+        """Return what the plan takes on average instead of what it takes at most; None where it was not measured.
+
+        Args:
+            answer_tokens: the expected length of one answer.
+
+        """
         if self.expected is None:
             return None
         branches = max(round(self.expected.branches), 1)
-        return Forecast(branches, round(self.expected.times * answer_tokens), branches.bit_length())
+        # the number of branches doubles with each wave, so the rounds are the bits of it
+        return Forecast(branches, round(self.expected.flops_ratio * answer_tokens), branches.bit_length())
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a policy is asked about.
+    """What a policy plans from.
 
     Attributes:
+        kind: of the answer.
+        effort: the price of compute that the caller accepts.
         question: the last message of the user.
-        load: 0 (idle) to 1 (nothing more is admitted).
+        load: of the server, 0 (idle) to 1 (nothing more is admitted).
 
     """
 
@@ -77,20 +86,19 @@ class Query:
 
 
 class PriorPolicy:
-    """What the literature leads one to expect, not measured on the served model.
+    """Plans from published results, for models and adapters that were not calibrated.
 
-    Voting pays where answers can be compared and one sample is right often enough, and saturates soon (Aggarwal et al. 2023,
-    Li et al. 2024): sixteen samples with early stopping are the most. Where answers cannot be compared a vote is meaningless.
-    An answer whose form is constrained (JSON, tool calls) is mostly right or wrong in substance for all samples alike, so only
-    high effort votes on it.
+    A vote pays where answers can be compared and one sample is right often enough, and its gain saturates soon (Aggarwal et al.
+    2023, arXiv:2305.11860; Li et al. 2024, arXiv:2401.10480). So at most sixteen samples vote, with early stopping. Where
+    answers cannot be compared, a vote has no meaning. An answer whose form is constrained (JSON, tool calls) is mostly right or
+    wrong in all samples alike, so only high effort votes on it.
     """
 
     _NUM_SAMPLES: ClassVar = {Effort.MEDIUM: 8, Effort.HIGH: 16}
-    _COMPARABLE = frozenset({AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.TEXT})
     _CONSTRAINED = frozenset({AnswerKind.JSON, AnswerKind.TOOLS})
 
     def plan(self, query: Query) -> Plan:
-        """A plan, which says that it is not calibrated."""
+        """Return a plan whose `why` says that it is not calibrated. Under load it is the plan of the next lower effort."""
         kind, effort = query.kind, query.effort
         if query.load > BUSY_LOAD and effort is not Effort.LOW:
             lowered = Effort.MEDIUM if effort is Effort.HIGH else Effort.LOW

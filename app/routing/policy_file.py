@@ -1,4 +1,8 @@
-"""A calibrated policy as `ponder calibrate` writes it and a server reads it: numbers, where they come from, and what they were worth."""
+"""The file of a calibrated policy, which `ponder calibrate` writes and a server reads.
+
+It holds fitted numbers, how they were made, and the accuracy and cost of plans. Where an attribute has another name than its key
+in the file, the key stands in `alias`: the keys are older, and files with them must stay readable.
+"""
 
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
@@ -7,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.request import Effort
 from app.routing.estimators import Estimator, Number
-from app.routing.features import EVIDENCE, NUM_BUCKETS, NUMBERS
+from app.routing.features import EVIDENCE_FEATURES, NUM_PROMPT_FEATURES
 from strategies.core.values import AnswerKind
 
 NUM_BINS = 5
@@ -16,34 +20,41 @@ Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
 
-class Gain(_Part):
-    """What going on to a later stage is expected to bring and to take.
+class ExpectedGain(_Part):
+    """What continuing to a later stage is expected to gain and to cost.
 
     Attributes:
-        stage: number of that stage.
-        expected: added to the accuracy, in [-1, 1].
-        tokens: log of 1 + the share of tokens that are generated besides, of those that there are.
+        stage: the index of the later stage.
+        accuracy: estimates what is added to the accuracy, in [-1, 1].
+        token_growth: estimates log(tokens at the later stage / tokens now).
 
     """
 
     stage: Annotated[int, Field(ge=1, le=32)]
-    expected: Estimator
-    tokens: Estimator
+    accuracy: Estimator = Field(alias="expected")
+    token_growth: Estimator = Field(alias="tokens")
 
 
 class Stage(_Part):
-    """With so many answers: whether the leading one is right, and what later stages would bring."""
+    """The estimators for one size of a search.
+
+    Attributes:
+        answers: the number of answers at this stage.
+        right: estimates the probability that the leading answer is right.
+        gains: one for each later stage.
+
+    """
 
     answers: Annotated[int, Field(ge=1, le=256)]
     right: Estimator
-    gains: tuple[Gain, ...] = Field(max_length=32)
+    gains: tuple[ExpectedGain, ...] = Field(max_length=32)
 
 
-class Measured(_Part):
-    """What a plan was worth on questions that nothing was fitted to."""
+class MeasuredPlan(_Part):
+    """The accuracy and the mean cost of a plan, on questions that nothing was fitted to."""
 
     plan: Annotated[str, Field(max_length=200)]
     accuracy: Annotated[float, Field(ge=0, le=1)]
@@ -52,31 +63,34 @@ class Measured(_Part):
 
 
 def auto_label(effort: Effort) -> str:
-    """What the policy itself is called among measured plans."""
+    """Return the name that the policy itself has among the measured plans."""
     return f"auto, {effort}"
 
 
 class Bin(_Part):
-    """A fifth of the questions by predicted difficulty: the plan of each effort, and what plans were worth there."""
+    """One quintile of the questions by predicted difficulty: the plan of each effort, and the measured plans there."""
 
     plans: dict[Effort, Literal["direct", "adaptive"]]
-    measured: tuple[Measured, ...] = Field((), max_length=64)
+    measured: tuple[MeasuredPlan, ...] = Field((), max_length=64)
 
 
 class PolicyFile(_Part):
     """The whole policy of one model or adapter.
 
     Attributes:
-        model: name of the base, `adapter` the hash of the adapter's weights, None for the base alone.
-        provenance: what it was made of and when, for people.
-        architecture: of what was measured, adapter included: another model of the same name is told by it.
+        model: the name of the base model.
+        adapter: the hash of the adapter's weights, None for the base model alone.
+        provenance: how and when the policy was made, for people.
+        architecture: of the measured model with its adapter. It tells apart two models of the same name.
         temperature: of sampling.
-        kinds: of answers that it was calibrated on; not open ones, which cannot be compared.
-        attempts: the most times that each answer may begin or go on.
-        before: difficulty from the prompt alone: the probability that the first answer is wrong.
-        edges: predicted difficulties between the bins.
-        flops_per_token: of what is generated after the first answer, its part of the prompt included.
-        prices: accuracy (1 is all questions) that a FLOP must bring, by effort.
+        attempts: how often an answer may be begun or continued, at most.
+        kinds: the kinds of answers that were measured. Open answers are not among them, since they cannot be compared.
+        prompt_difficulty: estimates from the prompt alone the probability that the first answer is wrong.
+        edges: the predicted difficulties between the bins.
+        flops_per_token: the mean FLOPs of a token that is generated after the first answer, its share of the prompt included.
+        prices: the accuracy (1 is all questions) that a FLOP must gain, by effort.
+        stages: by the number of answers, rising.
+        bins: from the easiest to the hardest.
 
     """
 
@@ -88,7 +102,7 @@ class PolicyFile(_Part):
     temperature: Annotated[float, Field(gt=0, le=2)]
     attempts: Annotated[int, Field(ge=1, le=64)]
     kinds: frozenset[AnswerKind] = Field(min_length=1)
-    before: Estimator
+    prompt_difficulty: Estimator = Field(alias="before")
     edges: tuple[Number, ...] = Field(min_length=NUM_BINS - 1, max_length=NUM_BINS - 1)
     flops_per_token: Positive
     prices: dict[Effort, Positive]
@@ -96,20 +110,22 @@ class PolicyFile(_Part):
     bins: tuple[Bin, ...] = Field(min_length=NUM_BINS, max_length=NUM_BINS)
 
     @model_validator(mode="after")
-    def _holds_together(self) -> Self:
-        if self.before.size != NUM_BUCKETS + len(NUMBERS):
-            raise ValueError(f"`before` takes {self.before.size} features, not {NUM_BUCKETS + len(NUMBERS)}")
+    def _check_consistency(self) -> Self:
+        if self.prompt_difficulty.size != NUM_PROMPT_FEATURES:
+            raise ValueError(f"`before` takes {self.prompt_difficulty.size} features, not {NUM_PROMPT_FEATURES}")
         answers = [stage.answers for stage in self.stages]
         if AnswerKind.OPEN in self.kinds:
-            raise ValueError("open answers cannot be compared: no policy holds for them")
-        if answers[0] != 1 or not all(before < after <= 2 * before for before, after in pairwise(answers)):
+            raise ValueError("open answers cannot be compared, so they have no policy")
+        if answers[0] != 1 or not all(smaller < larger <= 2 * smaller for smaller, larger in pairwise(answers)):
             raise ValueError("stages must begin with one answer and grow, to twice as many at most")
         for number, stage in enumerate(self.stages):
-            for estimator in (stage.right, *(one for gain in stage.gains for one in (gain.expected, gain.tokens))):
-                if estimator.size != len(EVIDENCE):
-                    raise ValueError(f"an estimator of stage {number} takes {estimator.size} features, not {len(EVIDENCE)}")
+            for estimator in (stage.right, *(one for gain in stage.gains for one in (gain.accuracy, gain.token_growth))):
+                if estimator.size != len(EVIDENCE_FEATURES):
+                    raise ValueError(
+                        f"an estimator of stage {number} takes {estimator.size} features, not {len(EVIDENCE_FEATURES)}"
+                    )
             if any(not number < gain.stage < len(self.stages) for gain in stage.gains):
-                raise ValueError(f"stage {number} has gains for what is no later stage")
+                raise ValueError(f"stage {number} has gains for a stage that is not a later one")
         if list(self.edges) != sorted(self.edges):
             raise ValueError("the edges of the bins do not rise")
         if set(self.prices) != set(Effort) or any(set(one.plans) != set(Effort) for one in self.bins):

@@ -1,55 +1,68 @@
-"""Whether another wave pays: the value of computation (Russell and Wefald 1991), looked at after every one.
+"""Decides after each wave whether another one pays, by the value of computation.
 
-Go on while some later stage is expected to add more accuracy than its FLOPs cost at the caller's price. So a search stops on questions that
-are settled and on those that are hopeless alike.
+Computation is worth its price while it is expected to improve the decision by more than it costs (Russell and Wefald 1991,
+"Principles of metareasoning"). Here a search continues while some later stage is expected to add more accuracy than its FLOPs cost
+at the caller's price. So it stops early both on questions that are settled and on questions that are hopeless.
 """
 
 import math
 
-from app.routing.features import Features, of_evidence
+from app.routing.features import Features, evidence_features
 from app.routing.policy_file import PolicyFile, Stage
 from strategies.core.stopping_rule import Decision, Evidence
 from strategies.core.values import StopReason
 
-SURE = 0.9
-"""Probability of being right above which a search that ends is called settled."""
+SETTLED_PROBABILITY = 0.9
+"""A search that stops with a leader at least this probably right is reported as settled."""
 
-MOST_LOG = 6.0
-"""Of the growth of tokens that is believed."""
+MAX_LOG_GROWTH = 6.0
+"""The highest predicted log growth of tokens that is used: a linear model may extrapolate to absurd numbers."""
 
 
 class ValueOfComputationRule:
-    """`strategies.core.stopping_rule.StoppingRule` for one request.
+    """The `strategies.core.stopping_rule.StoppingRule` of one request with a calibrated policy.
+
+    Args:
+        policy: with the estimators.
+        difficulty: of the prompt, 0 to 1.
+        price: the accuracy (1 is all questions) that a FLOP must gain.
 
     Attributes:
-        after: estimated probability that the leading answer is wrong, as of the last look; None before the first.
+        difficulty_after_wave: the estimated probability that the leading answer is wrong, after the last wave; None before the
+            first one.
 
     """
 
     def __init__(self, policy: PolicyFile, difficulty: float, price: float) -> None:
         self._policy = policy
-        self._before = difficulty
+        self._prompt_difficulty = difficulty
         self._price = price
-        self.after: float | None = None
+        self.difficulty_after_wave: float | None = None
 
     def next(self, evidence: Evidence) -> Decision:
-        """The next stage, while some later one is worth its price."""
+        """Return the size of the next stage while some later stage is worth its price; else stop, and say why."""
         stages = self._policy.stages
         places = [place for place, stage in enumerate(stages) if stage.answers == evidence.answers]
-        if not places:  # several answers were wanted at once, or fewer than was measured
+        if not places:  # the caller wants several answers at once, or fewer than were measured
             return Decision(None)
         [place] = places
-        features = of_evidence(evidence, self._before)
-        self.after = 1 - stages[place].right(features)
-        if self._best(stages[place], features, evidence) > 0:
+        features = evidence_features(evidence, self._prompt_difficulty)
+        self.difficulty_after_wave = 1 - stages[place].right(features)
+        if self._best_net_gain(stages[place], features, evidence) > 0:
+            # the estimates are renewed after each wave, so the search goes one stage at a time even when a later one looks best
             return Decision(stages[place + 1].answers)
-        return Decision(None, StopReason.SETTLED if self.after < 1 - SURE else StopReason.PRICED)
+        is_settled = self.difficulty_after_wave < 1 - SETTLED_PROBABILITY
+        return Decision(None, StopReason.SETTLED if is_settled else StopReason.PRICED)
 
-    def _best(self, stage: Stage, features: Features, evidence: Evidence) -> float:
-        """The highest expected gain, less what it costs; 0 where there is no later stage."""
-        each = evidence.tokens * self._policy.flops_per_token * self._price
-        return max((gain.expected(features) - each * _growth(gain.tokens(features)) for gain in stage.gains), default=0.0)
+    def _best_net_gain(self, stage: Stage, features: Features, evidence: Evidence) -> float:
+        """Return the highest expected gain in accuracy less its price; 0 where there is no later stage."""
+        price_so_far = evidence.tokens * self._policy.flops_per_token * self._price
+        return max(
+            (gain.accuracy(features) - price_so_far * _growth(gain.token_growth(features)) for gain in stage.gains),
+            default=0.0,
+        )
 
 
-def _growth(log: float) -> float:
-    return math.expm1(min(max(log, 0.0), MOST_LOG))
+def _growth(log_growth: float) -> float:
+    """Return the share of tokens that is added, from the log of the growth."""
+    return math.expm1(min(max(log_growth, 0.0), MAX_LOG_GROWTH))

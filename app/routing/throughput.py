@@ -1,4 +1,4 @@
-"""How long answers are and how fast the engine is, as seen in the last requests: what a forecast rests on."""
+"""Estimates how long answers are and how fast the engine is, from the last requests. A dry run's prediction rests on it."""
 
 import math
 from collections.abc import Iterable
@@ -8,18 +8,26 @@ from app.engine.architecture import Architecture
 from strategies.core.strategy import Forecast
 
 ASSUMED_TOKENS = 256
-"""Length of an answer, before any was seen."""
+"""The length of an answer before one was observed."""
 
-VERDICT_TOKENS = 32
-"""Of the question that a verdict is asked by, and what of its prefix does not fill a block of the cache."""
+VERIFIER_PROMPT_TOKENS = 32
+"""The tokens of a verifier's question, and those of its prefix that do not fill a block of the prefix cache."""
 
-NEWEST = 0.1
-"""Weight of the newest observation in a moving mean."""
+NEWEST_WEIGHT = 0.1
+"""The weight of the newest observation in a moving mean."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a plan is expected to take. `seconds` is None before anything was measured; `answer_tokens` is what it assumes."""
+    """What a plan is expected to take.
+
+    Attributes:
+        tokens: generated and scored.
+        flops: of all branches and scores.
+        seconds: None before a speed was measured.
+        answer_tokens: the length of an answer that is assumed.
+
+    """
 
     tokens: int
     flops: int
@@ -28,45 +36,66 @@ class Prediction:
 
 
 class ThroughputEstimator:
-    """Moving means: tokens of an answer, and tokens a second by the number of branches at once (powers of two)."""
+    """Keeps moving means: the tokens of an answer, and the tokens a second by the number of concurrent branches."""
 
     def __init__(self) -> None:
         self._answer_tokens: float | None = None
+        # by the logarithm to base 2 of the number of branches, rounded
         self._speeds: dict[int, float] = {}
 
     def observe(self, width: int, tokens: int, seconds: float, lengths: Iterable[int]) -> None:
-        """A finished request: branches at once, tokens generated, seconds of search, and lengths of its whole answers."""
+        """Take in a finished request.
+
+        Args:
+            width: the number of concurrent branches.
+            tokens: the number of generated tokens.
+            seconds: the duration of the search.
+            lengths: of its complete answers, in tokens.
+
+        """
         for length in lengths:
-            self._answer_tokens = _mean(self._answer_tokens, length)
+            self._answer_tokens = _moving_mean(self._answer_tokens, length)
         if seconds > 0 and tokens:
             bucket = round(math.log2(max(width, 1)))
-            self._speeds[bucket] = _mean(self._speeds.get(bucket), tokens / seconds)
+            self._speeds[bucket] = _moving_mean(self._speeds.get(bucket), tokens / seconds)
 
     def answer_tokens(self, limit: int) -> int:
-        """How long an answer is expected to be, where it may have `limit` tokens."""
+        """Return the expected length of an answer that may have at most `limit` tokens."""
         return max(min(round(self._answer_tokens or ASSUMED_TOKENS), limit), 1)
 
     def predict(
         self, forecast: Forecast, width: int, prompt_tokens: int, answer_tokens: int, model: Architecture
     ) -> Prediction:
-        """Tokens, FLOPs and seconds of a run, its prompt prefilled once; a lower bound on reuse, as prefixes grow by the way."""
-        each = max(round(forecast.tokens / max(forecast.branches, 1)), 1)
-        before = prompt_tokens + max(answer_tokens - each, 0) // 2
-        first = sum(model.branch_cost(prompt_tokens, 0, each))
-        others = sum(model.branch_cost(before, max(before - VERDICT_TOKENS // 2, 0), each)) * max(forecast.branches - 1, 0)
-        judged = prompt_tokens + answer_tokens
-        verdict = sum(model.branch_cost(judged + VERDICT_TOKENS, judged, 1))
+        """Return the expected tokens, FLOPs and seconds of a run whose prompt is prefilled once.
+
+        Args:
+            forecast: the number of branches, tokens and scores.
+            width: the number of concurrent branches.
+            prompt_tokens: the length of the prompt.
+            answer_tokens: the length of an answer.
+            model: the arithmetic of what answers.
+
+        """
+        branch_tokens = max(round(forecast.tokens / max(forecast.branches, 1)), 1)
+        # a branch of a stepwise search continues a partial answer, which is half written on average
+        prefix = prompt_tokens + max(answer_tokens - branch_tokens, 0) // 2
+        first = sum(model.branch_cost(prompt_tokens, 0, branch_tokens))
+        cached = max(prefix - VERIFIER_PROMPT_TOKENS // 2, 0)
+        others = sum(model.branch_cost(prefix, cached, branch_tokens)) * max(forecast.branches - 1, 0)
+        answer_end = prompt_tokens + answer_tokens
+        score = sum(model.branch_cost(answer_end + VERIFIER_PROMPT_TOKENS, answer_end, 1))
         tokens = forecast.tokens + forecast.verdicts
         speed = self._speed(width)
         return Prediction(
-            tokens, first + others + forecast.verdicts * verdict, None if speed is None else tokens / speed, answer_tokens
+            tokens, first + others + forecast.verdicts * score, None if speed is None else tokens / speed, answer_tokens
         )
 
     def _speed(self, width: int) -> float | None:
-        wanted = math.log2(max(width, 1))
-        nearest = min(self._speeds, key=lambda bucket: abs(bucket - wanted), default=None)
+        """Return the tokens a second at the number of branches nearest to `width` that was observed."""
+        log_width = math.log2(max(width, 1))
+        nearest = min(self._speeds, key=lambda bucket: abs(bucket - log_width), default=None)
         return None if nearest is None else self._speeds[nearest]
 
 
-def _mean(before: float | None, newest: float) -> float:
-    return newest if before is None else before + NEWEST * (newest - before)
+def _moving_mean(mean: float | None, newest: float) -> float:
+    return newest if mean is None else mean + NEWEST_WEIGHT * (newest - mean)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.metering.meter import Budget
-from app.routing.policy_file import Measured
+from app.routing.policy_file import MeasuredPlan
 from app.routing.throughput import Prediction
 from strategies.core.values import AnswerKind
 
@@ -25,7 +25,7 @@ class Preview:
     why: str
     is_calibrated: bool
     difficulty: float | None
-    alternatives: tuple[Measured, ...]
+    alternatives: tuple[MeasuredPlan, ...]
     kind: AnswerKind
     prompt_tokens: int
     branches: int

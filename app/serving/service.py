@@ -159,7 +159,7 @@ class Service:
         has_proof = is_exact(getattr(session.strategy.params, "verifier", None)) and result.stop_reason not in BUDGETS
         seen = Seen(
             before=plan.difficulty,
-            after=None if plan.rule is None else plan.rule.after,
+            after=None if plan.rule is None else plan.rule.difficulty_after_wave,
             bin=plan.bin,
             agreement=result.agreement,
             is_right=result.stop_reason is StopReason.VERIFIED if has_proof else None,
@@ -175,7 +175,9 @@ class Service:
         job = await self._prepare(request, meter, NO_SPAN)
         prompt_tokens = sum(len(prompt.token_ids) for prompt in job.prompts)
         answer_tokens = self._pace.answer_tokens(min(prompt.max_tokens for prompt in job.prompts))
-        forecasts = [job.plan.usual(answer_tokens) or job.strategy.forecast(task, answer_tokens) for task in job.tasks]
+        forecasts = [
+            job.plan.expected_forecast(answer_tokens) or job.strategy.forecast(task, answer_tokens) for task in job.tasks
+        ]
         forecast = Forecast(
             sum(one.branches for one in forecasts), sum(one.tokens for one in forecasts),
             max(one.rounds for one in forecasts), sum(one.verdicts for one in forecasts),
@@ -246,8 +248,8 @@ class Service:
                 f"`{name}` is one version: a policy is for a name, and says itself which version it holds for.",
                 parameter="model",
             )
-        if (misfit := self._planner.misfit(adapter, file)) is not None:
-            raise InvalidRequest(f"This policy is not for `{name}`: {misfit}.", parameter="model")
+        if (mismatch := self._planner.mismatch(adapter, file)) is not None:
+            raise InvalidRequest(f"This policy is not for `{name}`: {mismatch}.", parameter="model")
 
     def _strategy(self, request: InferenceRequest, plan: Plan, watched: Callable[[Verifier], Verifier]) -> AnyStrategy:
         spec = STRATEGIES[plan.strategy]

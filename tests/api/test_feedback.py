@@ -3,7 +3,7 @@
 import pytest
 
 from adapters.training.data import read_questions
-from tests.policies_made import policy
+from tests.example_policies import policy
 
 pytestmark = pytest.mark.anyio
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.policies_made import policy
+from tests.example_policies import policy
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ from playwright.sync_api import expect
 from adapters.weights import BaseModel
 from app.engine.scripted import SMALL
 from tests import peft_folder
+from tests.example_policies import policy
 from tests.playground.visitor import ask, finished
-from tests.policies_made import policy
 
 BASE = BaseModel("scripted", SMALL.num_layers, SMALL.linear_modules)
 

@@ -1,4 +1,4 @@
-"""A calibrated policy: plans from the difficulty of the prompt, waves by the value of computation, prices that rise under load."""
+"""A calibrated policy plans by the difficulty of the prompt, stops by the value of computation, and charges more under load."""
 
 from collections.abc import Callable
 
@@ -9,23 +9,23 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from app.request import Effort
-from app.routing.calibrated import HIGHEST_RISE, CalibratedPolicy
+from app.routing.calibrated import MAX_PRICE_MULTIPLIER, CalibratedPolicy
 from app.routing.estimators import Estimator
-from app.routing.features import EVIDENCE, of_evidence, of_prompt
+from app.routing.features import EVIDENCE_FEATURES, NUM_PROMPT_FEATURES, evidence_features, prompt_features
 from app.routing.policy import BUSY_LOAD, Query
 from app.routing.policy_file import Stage
 from app.routing.stopping_rule import ValueOfComputationRule
 from strategies.core.stopping_rule import Decision, Evidence
 from strategies.core.values import AnswerKind, StopReason
-from tests.policies_made import PROMPT, constant, policy
+from tests.example_policies import constant, policy
 
 
-def seen(**fields: object) -> Evidence:
-    usual = {
+def evidence(**fields: object) -> Evidence:
+    defaults = {
         "answers": 1, "attempts": 1, "leader": 0, "votes": (1,), "num_set_aside": 0, "num_unread": 0, "first_is_true": True,
         "first_leads": True, "logprob": -0.1, "lowest": -0.3, "tokens": 10, "length": 10,
     }  # fmt: skip
-    return Evidence(**{**usual, **fields})
+    return Evidence(**{**defaults, **fields})
 
 
 def stage(answers: int) -> Stage:
@@ -36,26 +36,26 @@ def query(effort: Effort = Effort.MEDIUM, **fields: object) -> Query:
     return Query(**{"kind": AnswerKind.MATH, "effort": effort, "question": "What is 1 + 1?", **fields})
 
 
-def test_it_goes_on_while_what_is_expected_is_worth_its_price() -> None:
-    """0.1 for ten thousand FLOPs: worth it at 1e-6 a FLOP, not at 1e-4."""
+def test_a_search_continues_while_the_expected_gain_is_worth_its_price() -> None:
+    """A gain of 0.1 for ten thousand FLOPs is worth it at a price of 1e-6 a FLOP, and not at 1e-4."""
     cheap, dear = ValueOfComputationRule(policy(), 0.5, 1e-6), ValueOfComputationRule(policy(), 0.5, 1e-4)
-    assert cheap.next(seen()).answers == 2
-    assert cheap.next(seen(answers=2, votes=(1, 1))).answers == 4
-    assert cheap.next(seen(answers=4, votes=(2, 2))).answers is None
-    assert dear.next(seen()).answers is None
+    assert cheap.next(evidence()).answers == 2
+    assert cheap.next(evidence(answers=2, votes=(1, 1))).answers == 4
+    assert cheap.next(evidence(answers=4, votes=(2, 2))).answers is None
+    assert dear.next(evidence()).answers is None
 
 
-def test_a_stage_that_it_does_not_know_is_the_last() -> None:
-    """Of a caller who wants several answers, for instance."""
-    assert ValueOfComputationRule(policy(), 0.5, 1e-6).next(seen(answers=3)) == Decision(None)
+def test_a_stage_that_the_policy_does_not_know_is_the_last_one() -> None:
+    """For instance that of a caller who wants several answers."""
+    assert ValueOfComputationRule(policy(), 0.5, 1e-6).next(evidence(answers=3)) == Decision(None)
 
 
 @pytest.mark.parametrize(("right", "reason"), [(0.97, StopReason.SETTLED), (0.5, StopReason.PRICED), (0.01, StopReason.PRICED)])
-def test_why_it_stops(right: float, reason: StopReason) -> None:
-    """Settled where the answer is almost surely right; where it is hopeless, it is not worth it."""
+def test_the_stop_reason(right: float, reason: StopReason) -> None:
+    """The rule says `settled` where the answer is almost surely right, and names the price where another wave is not worth it."""
     rule = ValueOfComputationRule(policy(right=right, gain=0.0), 0.5, 1e-6)
-    assert rule.next(seen()) == Decision(None, reason)
-    assert rule.after == pytest.approx(1 - right)
+    assert rule.next(evidence()) == Decision(None, reason)
+    assert rule.difficulty_after_wave == pytest.approx(1 - right)
 
 
 def test_the_bin_and_the_effort_give_the_plan() -> None:
@@ -69,20 +69,19 @@ def test_the_bin_and_the_effort_give_the_plan() -> None:
 
 
 def test_under_load_compute_costs_more_and_the_plan_says_so() -> None:
-    """Before anybody is rejected; at full load so many times as much."""
+    """Compute gets dearer before any request is rejected. At full load the price has its highest multiplier."""
     file = policy(gain=0.05)
     calm, busy = (CalibratedPolicy(file).plan(query(load=load)) for load in (BUSY_LOAD, 1.0))
     assert "busy" not in calm.why
-    assert f"{HIGHEST_RISE:.1f} times" in busy.why
-    assert calm.rule.next(seen()).answers == 2  # 0.05 for 0.03
-    assert busy.rule.next(seen()).answers is None
+    assert f"{MAX_PRICE_MULTIPLIER:.1f} times" in busy.why
+    assert calm.rule.next(evidence()).answers == 2  # 0.05 for 0.03
+    assert busy.rule.next(evidence()).answers is None
 
 
 @given(text=st.text(max_size=3000))
-def test_any_prompt_has_features(text: str) -> None:
-    """Numbers, all of them."""
-    features = of_prompt(text)
-    assert features.shape == (PROMPT,)
+def test_any_prompt_has_finite_features(text: str) -> None:
+    features = prompt_features(text)
+    assert features.shape == (NUM_PROMPT_FEATURES,)
     assert np.isfinite(features).all()
 
 
@@ -90,22 +89,22 @@ def test_any_prompt_has_features(text: str) -> None:
     votes=st.lists(st.integers(1, 16), max_size=5),
     numbers=st.tuples(st.floats(-100, 0), st.floats(-100, 0), st.floats(0, 1e4), st.floats(0, 1)),
 )
-def test_any_evidence_has_features(votes: list[int], numbers: tuple[float, float, float, float]) -> None:
+def test_any_evidence_has_finite_features(votes: list[int], numbers: tuple[float, float, float, float]) -> None:
     logprob, lowest, tokens, difficulty = numbers
     answers = max(sum(votes), 1)
-    evidence = seen(
+    observed = evidence(
         answers=answers, attempts=2 * answers, votes=tuple(votes), logprob=logprob, lowest=lowest, tokens=int(tokens),
         first_is_true=len(votes) % 2 == 0,
     )  # fmt: skip
-    features = of_evidence(evidence, difficulty)
-    assert features.shape == (len(EVIDENCE),)
+    features = evidence_features(observed, difficulty)
+    assert features.shape == (len(EVIDENCE_FEATURES),)
     assert np.isfinite(features).all()
 
 
 def test_numbers_count_by_their_length_alone() -> None:
-    """So that what was learned of one sum holds for another."""
-    assert np.array_equal(of_prompt("What is 12 + 345?"), of_prompt("What is 98 + 761?"))
-    assert not np.array_equal(of_prompt("What is 12 + 345?"), of_prompt("What is 12 + 3456?"))
+    """So what was learned of one sum holds for another one."""
+    assert np.array_equal(prompt_features("What is 12 + 345?"), prompt_features("What is 98 + 761?"))
+    assert not np.array_equal(prompt_features("What is 12 + 345?"), prompt_features("What is 12 + 3456?"))
 
 
 def test_an_estimator_is_calibrated_by_its_curve() -> None:
@@ -136,8 +135,8 @@ def test_a_broken_policy_is_refused(fields: dict[str, object], why: str) -> None
         policy(**fields)
 
 
-def test_moment_one_reads_no_more_of_a_long_prompt(seconds) -> None:
-    """A hundred times the prompt takes about as long: what is between its ends is not looked at."""
+def test_planning_reads_only_the_ends_of_a_long_prompt(seconds) -> None:
+    """A prompt that is a hundred times as long takes about as long."""
     calibrated = CalibratedPolicy(policy())
     question = "How many apples have 17 boys with 23 apples each, less 5 that were eaten? " * 25
 

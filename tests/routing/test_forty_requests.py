@@ -1,8 +1,8 @@
-"""Which plan forty requests of all kinds get, of a model that was measured on mathematics and choices, and of one that was not."""
+"""The plans of forty requests of all kinds, for a model that was calibrated on mathematics and choices, and for one that was not."""
 
 import pytest
 
-from tests.policies_made import policy
+from tests.example_policies import policy
 
 pytestmark = pytest.mark.anyio
 
@@ -13,7 +13,7 @@ CODE = "```python\nfor i in range(3):\n    print(i)\n```\nWhat is wrong with thi
 DIRECT, VOTE, MANY, THINK = "direct", "self_consistency n=8", "self_consistency n=16", "adaptive"
 
 REQUESTS: list[tuple[str, dict[str, object], str, str]] = [
-    # what is asked, how, the plan where nothing was measured, the plan where mathematics and choices were
+    # the question, fields of the request, the plan of an uncalibrated model, the plan of a model calibrated on maths and choices
     ("What is 17 + 25?", {}, VOTE, THINK),
     ("17 * 25 =", {}, VOTE, THINK),
     ("Solve 3x + 5 = 20.", {}, VOTE, THINK),
@@ -57,34 +57,34 @@ REQUESTS: list[tuple[str, dict[str, object], str, str]] = [
 ]
 
 
-async def plan(served, question: str, how: dict[str, object]) -> str:
-    """The strategy, with n where it is a vote."""
-    ours = {name: value for name, value in how.items() if name in ("strategy", "effort", "answer")}
-    ours |= {"n": how["n_"]} if "n_" in how else {}
-    theirs = {name: value for name, value in how.items() if name not in (*ours, "n_")} if "n_" not in how else {}
+async def plan(served, question: str, fields: dict[str, object]) -> str:
+    """The strategy, with its n where it votes."""
+    ours = {name: value for name, value in fields.items() if name in ("strategy", "effort", "answer")}
+    ours |= {"n": fields["n_"]} if "n_" in fields else {}
+    theirs = {name: value for name, value in fields.items() if name not in (*ours, "n_")} if "n_" not in fields else {}
     reply = await served.chat(question, ponder={"dry_run": True, **ours}, **theirs)
     assert reply.status_code == 200, reply.text
-    told = reply.json()["ponder"]
-    n = told["plan"]["parameters"].get("n")
-    return told["strategy"] if told["strategy"] in (DIRECT, THINK) else f"{told['strategy']} n={n}"
+    preview = reply.json()["ponder"]
+    n = preview["plan"]["parameters"].get("n")
+    return preview["strategy"] if preview["strategy"] in (DIRECT, THINK) else f"{preview['strategy']} n={n}"
 
 
 def test_there_are_forty_of_all_kinds() -> None:
     assert len(REQUESTS) == 40
 
 
-@pytest.mark.parametrize("is_measured", [False, True])
-async def test_every_request_gets_its_plan(serve, tmp_path, is_measured: bool) -> None:
+@pytest.mark.parametrize("is_calibrated", [False, True])
+async def test_every_request_gets_its_plan(serve, tmp_path, is_calibrated: bool) -> None:
     async with serve(policy_dir=tmp_path) as served:
-        if is_measured:
+        if is_calibrated:
             file = policy(model="scripted", kinds=("math", "choice"))
             put = await served.client.put("/v1/policies/scripted", content=file.model_dump_json())
             assert put.status_code == 200
-        got = [await plan(served, question, how) for question, how, *_ in REQUESTS]
-    wanted = [measured if is_measured else prior for *_, prior, measured in REQUESTS]
+        plans = [await plan(served, question, fields) for question, fields, *_ in REQUESTS]
+    expected = [calibrated if is_calibrated else prior for *_, prior, calibrated in REQUESTS]
     wrong = [
-        (question, how, one, other)
-        for (question, how, *_), one, other in zip(REQUESTS, got, wanted, strict=True)
-        if one != other
+        (question, fields, actual, right)
+        for (question, fields, *_), actual, right in zip(REQUESTS, plans, expected, strict=True)
+        if actual != right
     ]
     assert not wrong

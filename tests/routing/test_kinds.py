@@ -1,4 +1,4 @@
-"""Which kind of answer a prompt asks for."""
+"""The detected kind of answer of prompts."""
 
 import pytest
 from hypothesis import given
@@ -79,12 +79,12 @@ CASES = [(kind, prompt) for kind, prompts in PROMPTS.items() for prompt in promp
 
 @pytest.mark.parametrize(("kind", "prompt"), CASES, ids=[prompt[:40] for _, prompt in CASES])
 def test_the_kind_of(kind: AnswerKind, prompt: str) -> None:
-    """A vote where answers can be compared, and never for writing, code or talk."""
+    """Answers to mathematics and choices can be compared; writing, code and conversation are open."""
     assert detect_kind(prompt) is kind
 
 
 def test_the_form_of_the_request_comes_first() -> None:
-    """Tools and formats say more than words."""
+    """Tools and a response format decide before the text does."""
     assert detect_kind("What is 1 + 1?", has_tools=True) is AnswerKind.TOOLS
     assert detect_kind("What is 1 + 1?", response_format={"type": "json_object"}) is AnswerKind.JSON
     assert detect_kind("What is 1 + 1?", response_format={"type": "text"}) is AnswerKind.MATH
@@ -92,13 +92,12 @@ def test_the_form_of_the_request_comes_first() -> None:
 
 @given(st.text(max_size=500))
 def test_any_text_has_a_kind(prompt: str) -> None:
-    """It never fails."""
     assert detect_kind(prompt) in AnswerKind
 
 
 @pytest.mark.parametrize("unit", ["1 + ", "A) ", "how many ", "a", "(", "x=", "write "])
-def test_a_long_prompt_costs_no_more_than_its_ends(unit: str, seconds) -> None:
-    """A million characters take about as long as the four thousand that are looked at."""
+def test_only_the_ends_of_a_long_prompt_are_read(unit: str, seconds) -> None:
+    """A million characters take about as long as the four thousand that are read."""
 
     def detect(length: int) -> float:
         text = unit * (length // len(unit))

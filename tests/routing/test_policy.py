@@ -1,4 +1,4 @@
-"""The prior policy, as a table a reader can check by eye."""
+"""The plans of the prior policy, as a table."""
 
 import pytest
 
@@ -21,7 +21,7 @@ TABLE = {
 @pytest.mark.parametrize("kind", list(AnswerKind))
 @pytest.mark.parametrize(("effort", "column"), [(Effort.LOW, 0), (Effort.MEDIUM, 1), (Effort.HIGH, 2)])
 def test_the_plan_for(kind: AnswerKind, effort: Effort, column: int) -> None:
-    """Strategy, samples, and a reason that says it is a prior."""
+    """The plan has the strategy and the samples of the table, and its reason says that it is uncalibrated."""
     plan = PriorPolicy().plan(Query(kind, effort))
     assert " ".join([plan.strategy, *(str(value) for value in plan.params.values())]) == TABLE[kind][column]
     assert "uncalibrated" in plan.why
@@ -30,7 +30,7 @@ def test_the_plan_for(kind: AnswerKind, effort: Effort, column: int) -> None:
 
 
 def test_under_load_effort_falls_by_one_step_and_the_plan_says_so() -> None:
-    """Before anybody is rejected."""
+    """The effort falls before any request is rejected."""
     calm = PriorPolicy().plan(Query(AnswerKind.MATH, Effort.HIGH, load=BUSY_LOAD))
     busy = PriorPolicy().plan(Query(AnswerKind.MATH, Effort.HIGH, load=BUSY_LOAD + 0.01))
     assert (calm.params["n"], busy.params["n"]) == (16, 8)
@@ -49,5 +49,5 @@ def test_under_load_effort_falls_by_one_step_and_the_plan_says_so() -> None:
     ],
 )
 def test_effort_comes_from_the_caller_first(ours: Effort | None, openais: str | None, effort: str) -> None:
-    """Ours, then OpenAI's `reasoning_effort`, then medium."""
+    """The `effort` of the `ponder` object comes first, then OpenAI's `reasoning_effort`, then medium."""
     assert effort_of(ours, openais) == effort

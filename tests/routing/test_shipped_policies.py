@@ -1,4 +1,4 @@
-"""The policies that come with the repository: for what is shipped, measured, and sane."""
+"""The policies that come with the repository fit the shipped adapters, were measured, and are plausible."""
 
 from pathlib import Path
 
@@ -29,12 +29,12 @@ def path(request: pytest.FixtureRequest) -> Path:
 
 
 def test_there_is_one_for_the_shipped_adapter() -> None:
-    """The verifier that may come with it answers nothing."""
+    """The shipped verifier needs no policy, since it answers no requests."""
     assert (SHIPPED / "reasoning.json").is_file()
 
 
 def test_it_is_for_the_version_that_is_shipped(path: Path, tmp_path: Path) -> None:
-    """Named as the server names it when it takes the adapter in."""
+    """The policy names the version as the server computes it when it registers the adapter."""
     shipped = ADAPTERS / DEFAULT_MODEL / path.stem
     (tmp_path / CONFIG_FILE).write_bytes(read_config(shipped / CONFIG_FILE).normalised())
     (tmp_path / WEIGHTS_FILE).symlink_to(shipped / WEIGHTS_FILE)
@@ -45,12 +45,12 @@ def test_it_is_for_the_version_that_is_shipped(path: Path, tmp_path: Path) -> No
 
 
 def test_its_efforts_are_prices(path: Path) -> None:
-    """The more effort, the less a FLOP counts."""
+    """A FLOP costs less at a higher effort."""
     prices = read_policy(path).prices
     assert prices[Effort.LOW] > prices[Effort.MEDIUM] > prices[Effort.HIGH] > 0
 
 
-def test_it_tells_easy_from_hard(path: Path) -> None:
+def test_an_easy_sum_is_less_difficult_than_a_long_story(path: Path) -> None:
     policy = CalibratedPolicy(read_policy(path))
 
     def difficulty(question: str) -> float:

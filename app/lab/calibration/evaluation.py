@@ -10,7 +10,7 @@ from app.lab.calibration.pricing import Ended, as_planned, bins_of, end
 from app.lab.calibration.questions import Question, Replayed
 from app.lab.calibration.summary import Worth
 from app.request import Effort
-from app.routing.features import of_prompt
+from app.routing.features import prompt_features
 from app.routing.policy_file import PolicyFile, auto_label
 from strategies.core.strategy import StrategyContext
 
@@ -22,7 +22,7 @@ async def fixed_worth(plan: Fixed, questions: Sequence[Question], context: Strat
 
 def policy_worth(file: PolicyFile, effort: Effort, observed: Sequence[Observed]) -> tuple[Worth, np.ndarray, list[list[Ended]]]:
     """Of a policy at an effort, as it would be served; the difficulties that it saw in the prompts; and where its rule ended."""
-    difficulties = np.array([file.before(of_prompt(one.text)) for one in observed])
+    difficulties = np.array([file.prompt_difficulty(prompt_features(one.text)) for one in observed])
     ended = [
         [end(file, difficulty, file.prices[effort], trajectory) for trajectory in one.trajectories]
         for one, difficulty in zip(observed, difficulties, strict=True)

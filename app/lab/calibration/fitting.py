@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from app.lab.calibration.questions import Replayed
 from app.lab.calibration.trajectories import Stage
 from app.routing.estimators import Estimator
-from app.routing.features import of_evidence, of_prompt
+from app.routing.features import evidence_features, prompt_features
 
 Numbers = NDArray[np.float64]
 
@@ -64,7 +64,7 @@ class Fitted:
 
 def fit(observed: Sequence[Observed], seed: int = 0) -> Fitted:
     """Both moments of difficulty, and what more candidates bring."""
-    prompts = np.stack([of_prompt(one.text) for one in observed])
+    prompts = np.stack([prompt_features(one.text) for one in observed])
     hard = np.array([one.is_hard for one in observed])
     before, guesses = _crossed(prompts, hard, PROMPT_C, np.arange(len(observed)), seed)
     owners = np.repeat(np.arange(len(observed)), [len(one.trajectories) for one in observed])
@@ -73,7 +73,9 @@ def fit(observed: Sequence[Observed], seed: int = 0) -> Fitted:
     tokens = np.log([[stage.evidence.tokens for stage in row] for row in rows])
     right, gains = [], []
     for place in range(len(rows[0])):
-        features = np.stack([of_evidence(row[place].evidence, guesses[owner]) for row, owner in zip(rows, owners, strict=True)])
+        features = np.stack(
+            [evidence_features(row[place].evidence, guesses[owner]) for row, owner in zip(rows, owners, strict=True)]
+        )
         right.append(_crossed(features, is_right[:, place], EVIDENCE_C, owners, seed)[0])
         gains.append(
             {

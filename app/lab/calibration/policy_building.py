@@ -22,7 +22,7 @@ from app.lab.calibration.pricing import (
 )
 from app.lab.calibration.summary import Worth, cheapest, largest
 from app.request import Effort
-from app.routing.policy_file import NUM_BINS, Bin, Measured, PolicyFile, auto_label
+from app.routing.policy_file import NUM_BINS, Bin, MeasuredPlan, PolicyFile, auto_label
 
 Moments = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """By name: (questions,) estimates of being wrong, and whether it was."""
@@ -104,8 +104,8 @@ def _served(crossed: Crossed, observed: Sequence[Observed], fixed: Sequence[Wort
     return served
 
 
-def _measured(one: Worth) -> Measured:
-    return Measured(
+def _measured(one: Worth) -> MeasuredPlan:
+    return MeasuredPlan(
         plan=one.label,
         accuracy=round(one.mean, 4),
         flops=float(one.flops.mean()),

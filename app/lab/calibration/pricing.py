@@ -11,8 +11,8 @@ from sklearn.model_selection import KFold
 from app.lab.calibration.fitting import FOLDS, Fitted, Observed, fit
 from app.lab.calibration.trajectories import Stage as Seen
 from app.request import Effort
-from app.routing.features import of_prompt
-from app.routing.policy_file import NUM_BINS, Bin, Gain, PolicyFile, Stage
+from app.routing.features import prompt_features
+from app.routing.policy_file import NUM_BINS, Bin, ExpectedGain, PolicyFile, Stage
 from app.routing.stopping_rule import ValueOfComputationRule
 from strategies.core.values import AnswerKind
 
@@ -52,7 +52,10 @@ def policy_of(fitted: Fitted, observed: Sequence[Observed], **fields: Any) -> Po
         Stage(
             answers=num,
             right=right,
-            gains=tuple(Gain(stage=later, expected=gain, tokens=tokens) for later, (gain, tokens) in gains.items()),
+            gains=tuple(
+                ExpectedGain.model_validate({"stage": later, "expected": gain, "tokens": tokens})
+                for later, (gain, tokens) in gains.items()
+            ),
         )
         for num, right, gains in zip(answers, fitted.right, fitted.gains, strict=True)
     )
@@ -90,7 +93,7 @@ def end(file: PolicyFile, difficulty: float, price: float, trajectory: Sequence[
     first = None
     for stage in trajectory:
         said = rule.next(stage.evidence)
-        first = rule.after if first is None else first
+        first = rule.difficulty_after_wave if first is None else first
         if said.answers is None or stage is trajectory[-1]:
             return Ended(stage.is_right, stage.flops, stage.evidence.attempts, first or 0.0)
     raise AssertionError  # a trajectory has a last stage
@@ -129,7 +132,7 @@ def cross(observed: Sequence[Observed], worths: Sequence[float] = WORTH) -> Cros
         file = policy_of(fit(some), some, model="fold")
         for place in asked:
             one = observed[place]
-            difficulties[place] = difficulty = file.before(of_prompt(one.text))
+            difficulties[place] = difficulty = file.prompt_difficulty(prompt_features(one.text))
             for worth in worths:
                 ended[worth][place] = [end(file, difficulty, worth / unit, trajectory) for trajectory in one.trajectories]
     return Crossed(folds, difficulties, ended)

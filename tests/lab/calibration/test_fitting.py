@@ -13,7 +13,7 @@ from app.lab.calibration.questions import Replayed
 from app.lab.calibration.summary import Worth, calibration_error
 from app.lab.calibration.trajectories import Stage, ladder
 from app.request import Effort
-from app.routing.features import of_prompt
+from app.routing.features import prompt_features
 from strategies.core.stopping_rule import Evidence
 from strategies.core.values import AnswerKind, StopReason
 
@@ -78,7 +78,7 @@ def test_compute_goes_where_it_helps(observed: list[Observed]) -> None:
     price = 0.1 / direct_flops(observed)
     spent = {}
     for one in observed:
-        difficulty = file.before(of_prompt(one.text))
+        difficulty = file.prompt_difficulty(prompt_features(one.text))
         ended = [end(file, difficulty, price, row).flops for row in one.trajectories]
         spent.setdefault(one.text, []).append(np.mean(ended))
     easy, middling, hopeless = (np.mean(spent[text]) for text in spent)
