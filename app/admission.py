@@ -13,10 +13,11 @@ import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 
 from app.errors import Overloaded, QuotaExceeded
+from app.request import Caller
 
 NARROW_WIDTH = 2
 """Requests up to this many branches may use the reserved slots."""
@@ -28,17 +29,32 @@ RETRY_AFTER_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
-    """An admitted request. `priority`: virtual milliseconds, lower is served first; vLLM orders its own queue by it too."""
+class AdmittedRequest:
+    """An admitted request.
 
-    key: str
+    Attributes:
+        admission: that admitted it.
+        caller: who sent it.
+        width: the most branches that it runs at once.
+        priority: virtual milliseconds; the lowest is served first. vLLM orders its own queue by it too.
+        serial: a number that no other request of this server has.
+
+    """
+
+    admission: "Admission" = field(repr=False, compare=False)
+    caller: Caller
     width: int
     priority: int
+    serial: int
 
     @property
     def is_narrow(self) -> bool:
-        """Whether it may use the slots kept for narrow requests."""
+        """Whether it may use the slots that are reserved for narrow requests."""
         return self.width <= NARROW_WIDTH
+
+    def slot(self) -> AbstractAsyncContextManager[None]:
+        """Hold one slot of the engine for the length of the block; waits until one is free."""
+        return self.admission.slot(self)
 
 
 class Admission:
@@ -63,7 +79,8 @@ class Admission:
         self.num_admitted = 0
         self.num_running = 0
         self._waiting: dict[bool, list[tuple[int, int, asyncio.Future[None]]]] = {True: [], False: []}
-        self._serial = itertools.count()
+        self._request_serials = itertools.count()
+        self._branch_serials = itertools.count()
 
     @property
     def load(self) -> float:
@@ -76,8 +93,10 @@ class Admission:
         return sum(len(queue) for queue in self._waiting.values())
 
     @contextmanager
-    def admit(self, key: str, width: int) -> Iterator[Ticket]:
-        """Count a request of `width` branches in, or raise `QuotaExceeded` or `Overloaded`."""
+    def admit(self, caller: Caller, width: int) -> Iterator[AdmittedRequest]:
+        """Admit a request of `width` branches for the length of the block, or raise `QuotaExceeded` or `Overloaded`."""
+        key = caller.key
+        # A request wider than the engine never has more branches in it than the engine has slots.
         width_held = min(width, self.num_slots)
         if self._by_key[key] + width_held > self._max_branches_per_key:
             raise QuotaExceeded("This API key already has as many branches in work as it may.", retry_after=RETRY_AFTER_S)
@@ -86,7 +105,7 @@ class Admission:
         self.num_admitted += width_held
         self._by_key[key] += width_held
         try:
-            yield Ticket(key, width, self._priority(width))
+            yield AdmittedRequest(self, caller, width, self._priority(width), next(self._request_serials))
         finally:
             self.num_admitted -= width_held
             self._by_key[key] -= width_held
@@ -99,12 +118,12 @@ class Admission:
         return int((time.monotonic() - self._started) * 1000 + HANDICAP_MS * math.log2(max(width, 1)))
 
     @asynccontextmanager
-    async def slot(self, ticket: Ticket) -> AsyncIterator[None]:
+    async def slot(self, request: AdmittedRequest) -> AsyncIterator[None]:
         """Hold one slot of the engine for the length of the block."""
-        if self._is_free(is_narrow=ticket.is_narrow) and not self._waiting[ticket.is_narrow]:
+        if self._is_free(is_narrow=request.is_narrow) and not self._waiting[request.is_narrow]:
             self.num_running += 1
         else:
-            await self._wait(ticket)
+            await self._wait(request)
         try:
             yield
         finally:
@@ -114,10 +133,10 @@ class Admission:
     def _is_free(self, *, is_narrow: bool) -> bool:
         return self.num_running < self.num_slots - (0 if is_narrow else self._num_reserved)
 
-    async def _wait(self, ticket: Ticket) -> None:
+    async def _wait(self, request: AdmittedRequest) -> None:
         turn = asyncio.get_running_loop().create_future()
-        entry = (ticket.priority, next(self._serial), turn)
-        heapq.heappush(self._waiting[ticket.is_narrow], entry)
+        entry = (request.priority, next(self._branch_serials), turn)
+        heapq.heappush(self._waiting[request.is_narrow], entry)
         try:
             await turn
         except asyncio.CancelledError:

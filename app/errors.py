@@ -69,3 +69,10 @@ class Disconnected(PonderError):
 
 class EngineDead(PonderError):
     """The engine died; nothing can be generated until the process is started again."""
+
+
+def first_error(error: BaseException) -> BaseException:
+    """Return the first error in a group that is not a group itself; an error that is no group is returned as it is."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -24,8 +24,10 @@ from app.engine.base import Engine
 from app.metering.meter import Budget
 from app.request import Limits
 from app.reward_models.client import RewardModel
+from app.routing.planner import Planner
 from app.routing.policies import Policies
 from app.search_traces import SearchTraces
+from app.serving.accounting import Observers
 from app.serving.feedback import Feedback
 from app.serving.service import Service
 from app.settings import DEFAULT_MODEL, Settings
@@ -100,7 +102,11 @@ async def running(
     try:
         async with _tracing(settings, engine.card.name) as tracer, _reward_models(settings) as reward_models:
             service = _service(settings, engine, equivalence, reward_models, tracer)
-            async with _watched(engine, on_engine_death), _energy(service.metrics), _adapters(settings, service.adapters):
+            async with (
+                _watched(engine, on_engine_death),
+                _energy(service.observers.metrics),
+                _adapters(settings, service.adapters),
+            ):
                 yield service
     finally:
         await engine.close()
@@ -151,21 +157,25 @@ def _service(
         max_prompt_chars=settings.max_prompt_chars,
         budget=Budget(settings.max_request_tokens, settings.max_request_flops, settings.max_request_seconds),
     )
-    tools = StrategyContext(
+    context = StrategyContext(
         equivalence=equivalence, vocab_size=engine.card.architecture.vocab_size, reward_models=reward_models
     )
-    return Service(
-        engine,
-        limits=limits,
-        policies=Policies(settings.policy_dir.expanduser(), SHIPPED if settings.shipped_adapters else None),
-        base=Path(settings.model).name,
-        admission=admission,
-        tools=tools,
+    adapters = _registry(settings, engine, metrics) if engine.card.adapter_slots else None
+    policies = Policies(settings.policy_dir.expanduser(), SHIPPED if settings.shipped_adapters else None)
+    observers = Observers(
         metrics=metrics,
         traces=SearchTraces(settings.max_traces, settings.max_trace_chars),
         feedback=Feedback(settings.feedback_path and settings.feedback_path.expanduser(), engine.card.name, metrics),
-        adapters=_registry(settings, engine, metrics) if engine.card.adapter_slots else None,
         tracer=tracer,
+    )
+    return Service(
+        engine,
+        planner=Planner(policies, engine.card, Path(settings.model).name, adapters),
+        admission=admission,
+        context=context,
+        limits=limits,
+        observers=observers,
+        adapters=adapters,
     )
 
 

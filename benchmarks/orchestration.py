@@ -12,8 +12,10 @@ from app.admission import Admission
 from app.engine.scripted import ScriptedEngine, cycle
 from app.metering.meter import Budget
 from app.request import Caller, InferenceRequest, Limits
+from app.routing.planner import Planner
 from app.routing.policies import Policies
 from app.search_traces import SearchTraces
+from app.serving.accounting import Observers
 from app.serving.feedback import Feedback
 from app.serving.service import Service
 from app.telemetry.metrics import Metrics
@@ -66,14 +68,10 @@ async def drive(
     service = Service(
         engine,
         limits=Limits(64, 100_000, Budget(100_000, None, 600)),
-        policies=Policies(Path("/nowhere")),
-        base="scripted",
-        feedback=Feedback(None, "scripted", metrics),
+        planner=Planner(Policies(Path("/nowhere")), engine.card, "scripted", None),
         admission=Admission(num_slots=64, max_branches=10_000, max_branches_per_key=10_000),
-        tools=StrategyContext(equivalence, 1000),
-        metrics=metrics,
-        traces=SearchTraces(256, 32_000_000),
-        tracer=tracer,
+        context=StrategyContext(equivalence, 1000),
+        observers=Observers(metrics, SearchTraces(256, 32_000_000), Feedback(None, "scripted", metrics), tracer or Tracer()),
     )
     drawn = 0
 

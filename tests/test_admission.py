@@ -6,6 +6,7 @@ import pytest
 
 from app.admission import Admission
 from app.errors import Overloaded, QuotaExceeded
+from app.request import Caller
 
 pytestmark = pytest.mark.anyio
 
@@ -14,8 +15,8 @@ def gates(**changes: object) -> Admission:
     return Admission(**{"num_slots": 8, "max_branches": 32, "max_branches_per_key": 24, **changes})
 
 
-async def hold(admission: Admission, ticket: object, release: asyncio.Event, log: list[str], name: str) -> None:
-    async with admission.slot(ticket):
+async def hold(admission: Admission, request: object, release: asyncio.Event, log: list[str], name: str) -> None:
+    async with admission.slot(request):
         log.append(name)
         await release.wait()
 
@@ -28,30 +29,35 @@ async def settle() -> None:
 async def test_admits_until_full_and_again_when_somebody_left() -> None:
     """The width of a request counts, and is given back when it ends."""
     admission = gates()
-    with admission.admit("a", 8), admission.admit("b", 8), admission.admit("c", 8), admission.admit("d", 8):
+    with (
+        admission.admit(Caller("a"), 8),
+        admission.admit(Caller("b"), 8),
+        admission.admit(Caller("c"), 8),
+        admission.admit(Caller("d"), 8),
+    ):
         assert admission.load == 1.0
-        with pytest.raises(Overloaded) as refusal, admission.admit("e", 1):
+        with pytest.raises(Overloaded) as refusal, admission.admit(Caller("e"), 1):
             pass
         assert refusal.value.retry_after > 0
     assert admission.load == 0.0
-    with admission.admit("e", 1):
+    with admission.admit(Caller("e"), 1):
         pass
 
 
 async def test_one_key_cannot_take_everything() -> None:
     """A key's own branches are counted apart, and refused with another error."""
     admission = gates()
-    with admission.admit("a", 8), admission.admit("a", 8), admission.admit("a", 8):
-        with pytest.raises(QuotaExceeded), admission.admit("a", 1):
+    with admission.admit(Caller("a"), 8), admission.admit(Caller("a"), 8), admission.admit(Caller("a"), 8):
+        with pytest.raises(QuotaExceeded), admission.admit(Caller("a"), 1):
             pass
-        with admission.admit("b", 1):
+        with admission.admit(Caller("b"), 1):
             pass
 
 
 async def test_a_request_wider_than_the_engine_is_counted_as_what_it_can_occupy() -> None:
     """Sixty-four branches on eight slots hold eight places, or the server could never take it."""
     admission = gates()
-    with admission.admit("a", 64):
+    with admission.admit(Caller("a"), 64):
         assert admission.num_admitted == 8
 
 
@@ -59,7 +65,7 @@ async def test_wide_requests_never_take_the_last_slots() -> None:
     """One slot in eight is kept: a narrow request starts at once while wide ones fill the engine."""
     admission = gates()
     release, log = asyncio.Event(), []
-    with admission.admit("a", 16) as wide, admission.admit("b", 1) as narrow:
+    with admission.admit(Caller("a"), 16) as wide, admission.admit(Caller("b"), 1) as narrow:
         async with asyncio.TaskGroup() as group:
             for number in range(16):
                 group.create_task(hold(admission, wide, release, log, f"wide {number}"))
@@ -77,7 +83,11 @@ async def test_a_narrow_request_overtakes_wide_ones_that_wait() -> None:
     """With every slot taken, the next free one goes to the request with the smaller handicap."""
     admission = gates(num_slots=1)
     first, rest, log = asyncio.Event(), asyncio.Event(), []
-    with admission.admit("a", 1) as holder, admission.admit("b", 16) as wide, admission.admit("c", 1) as narrow:
+    with (
+        admission.admit(Caller("a"), 1) as holder,
+        admission.admit(Caller("b"), 16) as wide,
+        admission.admit(Caller("c"), 1) as narrow,
+    ):
         async with asyncio.TaskGroup() as group:
             group.create_task(hold(admission, holder, first, log, "holder"))
             await settle()
@@ -95,9 +105,9 @@ async def test_whoever_waited_longer_than_the_handicap_goes_first(monkeypatch: p
     now = 100.0
     monkeypatch.setattr("app.admission.time.monotonic", lambda: now)
     admission = gates()
-    with admission.admit("a", 16) as wide:
+    with admission.admit(Caller("a"), 16) as wide:
         now += 60
-        with admission.admit("b", 1) as narrow:
+        with admission.admit(Caller("b"), 1) as narrow:
             assert wide.priority < narrow.priority
 
 
@@ -105,7 +115,7 @@ async def test_without_priorities_slots_go_in_order_of_arrival() -> None:
     """The switch turns both the handicap and the reserve off."""
     admission = gates(has_priorities=False)
     release, log = asyncio.Event(), []
-    with admission.admit("a", 16) as wide, admission.admit("b", 1) as narrow:
+    with admission.admit(Caller("a"), 16) as wide, admission.admit(Caller("b"), 1) as narrow:
         assert wide.priority == narrow.priority == 0
         async with asyncio.TaskGroup() as group:
             for number in range(9):
@@ -120,11 +130,11 @@ async def test_a_waiter_that_gives_up_leaves_no_trace() -> None:
     """Cancelled while waiting, or in the very moment of its turn: the slot goes to the next."""
     admission = gates(num_slots=1)
     release, log = asyncio.Event(), []
-    with admission.admit("a", 1) as ticket:
-        holder = asyncio.create_task(hold(admission, ticket, release, log, "holder"))
+    with admission.admit(Caller("a"), 1) as request:
+        holder = asyncio.create_task(hold(admission, request, release, log, "holder"))
         await settle()
-        doomed = asyncio.create_task(hold(admission, ticket, release, log, "doomed"))
-        heir = asyncio.create_task(hold(admission, ticket, release, log, "heir"))
+        doomed = asyncio.create_task(hold(admission, request, release, log, "doomed"))
+        heir = asyncio.create_task(hold(admission, request, release, log, "heir"))
         await settle()
         release.set()
         await asyncio.sleep(0)

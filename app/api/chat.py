@@ -14,11 +14,10 @@ from app.api.errors import RESPONSES, body_of
 from app.api.replies import ChatShape, ChoiceState, CompletionShape, Shape
 from app.api.schemas import ChatRequest, CompletionRequest, PonderOptions, Sampling
 from app.api.sse import DONE, KEEP_ALIVE, EventStream, event, while_connected
-from app.errors import InvalidRequest, NotFound
+from app.errors import InvalidRequest, NotFound, first_error
 from app.metering.meter import Budget
 from app.request import Caller, InferenceRequest, Outcome, effort_of
 from app.routing.planner import AUTO
-from app.serving.metered_model import first_leaf
 from app.serving.service import Service
 from app.serving.session import Session
 from strategies.core.results import Progress, TraceNode
@@ -97,7 +96,7 @@ def _inference_request(
 ) -> InferenceRequest:
     """The strategy is the first named of body, header, model name and path."""
     service: Service = http_request.app.state.service
-    adapter, in_model = service.resolve(body.model)
+    adapter, in_model = service.names.resolve(body.model)
     options = body.ponder or PonderOptions()
     if header is not None and header not in (AUTO, *STRATEGIES.names()):
         raise InvalidRequest(f"There is no strategy `{header}`.", parameter="X-Ponder-Strategy")
@@ -142,8 +141,8 @@ async def _whole(service: Service, request: InferenceRequest, who: Caller, shape
             for number, result in enumerate(outcome.results)
             for rank, scored in enumerate(result.chosen)
         ]
-        account = replies.account(session, outcome)
-        session.trace.finish(account)
+        account = replies.ponder_object(session, outcome)
+        session.account.trace.finish(account)
         content = {
             **replies.envelope(shape, session, is_chunk=False),
             "choices": choices,
@@ -202,11 +201,11 @@ class _Stream:
 
     async def events(self) -> AsyncIterator[bytes]:
         """The whole stream. An error is its last event, since the status is sent, and is raised when that has been told."""
-        for index in range(self._session.request.num_choices * len(self._session.tasks)):
+        for index in range(self._session.request.num_choices * len(self._session.rendered.tasks)):
             if (opening := self._shape.opening(index)) is not None:
                 yield self._chunk(opening)
         if self._session.request.shows_nodes:
-            yield event({**self._envelope, "choices": [], "ponder": replies.intent(self._session)})
+            yield event({**self._envelope, "choices": [], "ponder": replies.ponder_opening(self._session)})
         try:
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(self._run())
@@ -217,7 +216,7 @@ class _Stream:
         except Exception as error:  # noqa: BLE001 - raised again when it has been told
             yield event(body_of(error)[1])
             yield DONE
-            raise first_leaf(error) from None
+            raise first_error(error) from None
         yield DONE
 
     async def _run(self) -> Outcome:
@@ -275,7 +274,7 @@ class _Stream:
     def _delta(self, number: int, rank: int, delta: Delta) -> dict[str, Any] | None:
         index = number * self._session.request.num_choices + rank
         if index not in self._choices:
-            prompt = self._session.prompts[number]
+            prompt = self._session.rendered.prompts[number]
             self._choices[index] = ChoiceState(self._session.engine.parser(prompt), prompt)
         return self._shape.delta(self._session, index, delta, self._choices[index])
 
@@ -289,8 +288,8 @@ class _Stream:
                     delta = Delta(rank, whole.text, whole.token_ids, whole.logprobs, whole.finish_reason, whole.stop_reason)
                     if (choice := self._delta(number, rank, delta)) is not None:
                         yield self._chunk(choice)
-        account = replies.account(self._session, outcome)
-        self._session.trace.finish(account)
+        account = replies.ponder_object(self._session, outcome)
+        self._session.account.trace.finish(account)
         totals: dict[str, Any] = {"ponder": account}
         if self._has_usage:
             totals["usage"] = replies.usage(self._session, outcome)

@@ -25,6 +25,6 @@ class FeedbackBody(Body):
 async def give(request: Request, body: FeedbackBody, who: Annotated[Caller, Depends(caller)]) -> dict[str, Any]:
     """Count it, and keep the question for the next calibration where the operator wants that (`kept`)."""
     service: Service = request.app.state.service
-    trace = service.traces.find(who.key, body.trace_id)
-    kept = await service.feedback.take(trace, is_right=body.correct)
+    trace = service.observers.traces.find(who.key, body.trace_id)
+    kept = await service.observers.feedback.take(trace, is_right=body.correct)
     return {"object": "ponder.feedback", "trace_id": body.trace_id, "correct": body.correct, "kept": kept}

@@ -35,7 +35,7 @@ def _entry(request: Request, name: str) -> dict[str, Any]:
     """As vLLM tells adapters: `parent` is the base model, `root` the version that the name stands for."""
     service: Service = request.app.state.service
     card = service.engine.card
-    ref, _ = service.resolve(name)
+    ref, _ = service.names.resolve(name)
     version = service.adapters.find(ref) if ref and service.adapters else None
     return {
         "id": name,

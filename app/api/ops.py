@@ -36,6 +36,6 @@ async def metrics(request: Request) -> Response:
     """Ponder's own metrics, then the engine's; in OpenMetrics, with exemplars, for whom that is the wish."""
     service = request.app.state.service
     is_open = "application/openmetrics-text" in request.headers.get("accept", "")
-    page = service.metrics.page.render(is_open=is_open) + service.engine.metrics(is_open=is_open)
+    page = service.observers.metrics.page.render(is_open=is_open) + service.engine.metrics(is_open=is_open)
     # As a header: Starlette would add its own word on the character set.
     return Response(page + b"# EOF\n" * is_open, headers={"content-type": OPENMETRICS if is_open else TEXT})

@@ -8,6 +8,7 @@ from pydantic import Field
 from app.api.access import administrator, changer
 from app.api.errors import RESPONSES
 from app.api.messages import Body
+from app.errors import InvalidRequest
 from app.routing.policies import Policies, PolicyHistory, parse_policy
 from app.routing.policy_file import PolicyFile
 from app.serving.service import Service
@@ -43,9 +44,11 @@ async def put(request: Request, model: str) -> dict[str, Any]:
     """Let a policy hold from the next request on. One that is broken, or made for another model, is refused, and the old one stays."""
     service: Service = request.app.state.service
     file = parse_policy(await request.body())
-    service.check_policy(model, file)
-    service.policies.put(model, file)
-    return _told(model, service.policies.history(model))
+    adapter = service.names.resolve_policy(model)
+    if (mismatch := service.planner.mismatch(adapter, file)) is not None:
+        raise InvalidRequest(f"This policy is not for `{model}`: {mismatch}.", parameter="model")
+    service.planner.policies.put(model, file)
+    return _told(model, service.planner.policies.history(model))
 
 
 @router.post("/v1/policies/{model}/choose", dependencies=[Depends(changer)])
@@ -70,4 +73,4 @@ def _told(name: str, history: PolicyHistory) -> dict[str, Any]:
 
 def _policies(request: Request) -> Policies:
     service: Service = request.app.state.service
-    return service.policies
+    return service.planner.policies

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from app.engine.base import Prompt, ReplyParser
 from app.request import Outcome
 from app.routing.policy import Plan
+from app.serving.planning import PlannedRequest
 from app.serving.preview import Preview
 from app.serving.session import Session
 from strategies.core.results import TraceNode
@@ -57,7 +58,7 @@ class ChatShape:
 
     def choice(self, session: Session, number: int, index: int, candidate: Candidate) -> dict[str, Any]:
         """A whole message, tool calls parsed."""
-        prompt = session.prompts[number]
+        prompt = session.rendered.prompts[number]
         fields = session.engine.parser(prompt).parse(candidate.text, candidate.token_ids)
         choice: dict[str, Any] = {
             "index": index,
@@ -100,7 +101,7 @@ class CompletionShape:
 
     def choice(self, session: Session, number: int, index: int, candidate: Candidate) -> dict[str, Any]:
         """The text, after the prompt's when it is echoed."""
-        text = session.prompts[number].text if self._echo else ""
+        text = session.rendered.prompts[number].text if self._echo else ""
         return {
             "index": index,
             "text": text + candidate.text,
@@ -141,7 +142,7 @@ def usage(session: Session, outcome: Outcome) -> dict[str, Any]:
     chosen = [scored.candidate for result in outcome.results for scored in result.chosen]
     given = sum(entry.is_given for candidate in chosen for entry in candidate.logprobs)
     visible = sum(len(candidate.token_ids) for candidate in chosen) - given
-    prompt = sum(len(one.token_ids) for one in session.prompts)
+    prompt = sum(len(one.token_ids) for one in session.rendered.prompts)
     generated = session.meter.generated_tokens
     return {
         "prompt_tokens": prompt,
@@ -152,28 +153,32 @@ def usage(session: Session, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def intent(session: Session) -> dict[str, Any]:
-    """What is known before anything is generated: what will be done, and why."""
-    plan = session.plan
+def _plan(planned: PlannedRequest) -> dict[str, Any]:
     return {
-        "strategy": session.strategy.name,
+        "strategy": planned.strategy.name,
         "plan": {
-            "parameters": session.strategy.params.model_dump(mode="json"),
-            "why": plan.why,
-            "calibrated": plan.is_calibrated,
+            "parameters": planned.strategy.params.model_dump(mode="json"),
+            "why": planned.plan.why,
+            "calibrated": planned.plan.is_calibrated,
         },
-        "difficulty": _difficulty(plan),
     }
 
 
-def account(session: Session, outcome: Outcome) -> dict[str, Any]:
-    """The `ponder` object: what was done, why, and what it cost."""
+def ponder_opening(session: Session) -> dict[str, Any]:
+    """Return the part of the `ponder` object that is known before anything is generated: the plan and the difficulty."""
+    return {**_plan(session.planned), "difficulty": _difficulty(session.planned.plan)}
+
+
+def ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
+    """Return the whole `ponder` object: what was done, why, and what it cost."""
     meter = session.meter
+    verifier_adapters = {name: lease.version.id for name, lease in session.leases.verifiers.items()}
     return {
-        **intent(session),
-        "adapter": session.lease and session.lease.version.id,
-        "parts": {name: lease.version.id for name, lease in session.parts.items()},
-        "answer_kind": session.tasks[0].kind.value,
+        **ponder_opening(session),
+        "adapter": session.leases.generator and session.leases.generator.version.id,
+        "verifier_adapters": verifier_adapters,
+        "parts": verifier_adapters,  # deprecated: the former name of `verifier_adapters`
+        "answer_kind": session.planned.kind.value,
         "stop_reason": outcome.stop_reason.value,
         "notes": [note for result in outcome.results for note in result.notes],
         "candidates": [
@@ -218,7 +223,8 @@ def node(number: int, one: TraceNode) -> dict[str, Any]:
         "state": one.state.value,
         "text": one.text,
         "tokens": one.tokens,
-        "verdict": one.verdict,
+        "score": one.verdict,
+        "verdict": one.verdict,  # deprecated: the former name of `score`
         "value": one.value,
         "visits": one.visits,
         "answer": one.answer,
@@ -230,37 +236,36 @@ def node(number: int, one: TraceNode) -> dict[str, Any]:
     }
 
 
-def preview(plan: Preview) -> dict[str, Any]:
-    """The answer to a dry run: the plan, what it is expected to take, and what it may not exceed."""
-    predicted = plan.prediction
+def preview(result: Preview) -> dict[str, Any]:
+    """Return the body of a dry run's reply: the plan, what it is expected to take, and what it may not exceed."""
+    plan, run = result.planned.plan, result.predicted
     return {
         "object": "ponder.preview",
-        "model": plan.model,
+        "model": result.model,
         "ponder": {
-            "strategy": plan.strategy,
-            "plan": {"parameters": plan.parameters, "why": plan.why, "calibrated": plan.is_calibrated},
+            **_plan(result.planned),
             "difficulty": plan.difficulty,
             "alternatives": [one.model_dump(mode="json") for one in plan.alternatives],
-            "answer_kind": plan.kind.value,
-            "prompt_tokens": plan.prompt_tokens,
+            "answer_kind": result.planned.kind.value,
+            "prompt_tokens": result.prompt_tokens,
             "predicted": {
-                "branches": plan.branches,
-                "rounds": plan.rounds,
-                "tokens": predicted.tokens,
-                "flops": predicted.flops,
-                "seconds": None if predicted.seconds is None else round(predicted.seconds, 3),
-                "answer_tokens": predicted.answer_tokens,
+                "branches": run.branches,
+                "rounds": run.rounds,
+                "tokens": run.cost.tokens,
+                "flops": run.cost.flops,
+                "seconds": None if run.cost.seconds is None else round(run.cost.seconds, 3),
+                "answer_tokens": run.cost.answer_tokens,
             },
-            "budget": {"tokens": plan.budget.tokens, "flops": plan.budget.flops, "seconds": plan.budget.seconds},
+            "budget": {"tokens": result.budget.tokens, "flops": result.budget.flops, "seconds": result.budget.seconds},
         },
     }
 
 
 def headers(session: Session, outcome: Outcome | None = None) -> dict[str, str]:
     """`x-ponder-*`: what is known when the headers are sent; a stream's totals come in its last chunk."""
-    known = {"x-ponder-strategy": session.strategy.name, "x-ponder-trace-id": session.request.id}
-    if session.lease is not None:
-        known["x-ponder-adapter"] = session.lease.version.id
+    known = {"x-ponder-strategy": session.planned.strategy.name, "x-ponder-trace-id": session.request.id}
+    if session.leases.generator is not None:
+        known["x-ponder-adapter"] = session.leases.generator.version.id
     if outcome is not None:
         known |= {
             "x-ponder-stop-reason": outcome.stop_reason.value,

@@ -28,7 +28,7 @@ async def list_traces(
                 "num_nodes": len(trace.nodes),
                 "flops": None if trace.account is None else trace.account["flops"]["total"],
             }
-            for trace in service.traces.of(who.key, limit)
+            for trace in service.observers.traces.of(who.key, limit)
         ],
     }
 
@@ -37,7 +37,7 @@ async def list_traces(
 async def get_trace(request: Request, trace_id: str, who: Annotated[Caller, Depends(caller)]) -> dict[str, Any]:
     """Its nodes with their texts, values, verdicts and costs; `ponder` is the reply's account, once there is one."""
     service: Service = request.app.state.service
-    trace = service.traces.find(who.key, trace_id)
+    trace = service.observers.traces.find(who.key, trace_id)
     return {
         **_head(trace),
         "nodes": [replies.node(number, node) for (number, _), node in sorted(trace.nodes.items())],

@@ -18,7 +18,7 @@ export function step(node) {
     facts([
       ["Answer", node.answer],
       ["Value", node.value === null ? null : value(node.value)],
-      ["Verdict on the step", node.verdict === null ? null : value(node.verdict)],
+      ["Score of the step", node.score === null ? null : value(node.score)],
       ["Visits", node.visits || null],
       ["Tokens", `${count(node.tokens)} generated, ${count(node.cached_tokens)} of its prefix cached`],
       ["FLOPs", flops(node.flops)],

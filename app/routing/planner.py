@@ -29,7 +29,7 @@ class Planner:
     """
 
     def __init__(self, policies: Policies, card: ModelCard, base: str, adapters: AdapterRegistry | None) -> None:
-        self._policies = policies
+        self.policies = policies
         self._card = card
         self._base = base
         self._adapters = adapters
@@ -77,7 +77,7 @@ class Planner:
 
     def _policy_of(self, request: InferenceRequest) -> tuple[CalibratedPolicy | None, str]:
         """Return the active policy of the model or adapter that answers, or None and the reason why it is not used."""
-        policy = self._policies.find(request.adapter.name if request.adapter else self._card.name)
+        policy = self.policies.find(request.adapter.name if request.adapter else self._card.name)
         if policy is None:
             return None, ""
         mismatch = self.mismatch(request.adapter, policy.file)

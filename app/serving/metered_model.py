@@ -1,56 +1,43 @@
-"""The `Model` that strategies see: an engine behind a meter, an admission ticket and a deadline.
+"""The `Model` that strategies use: an engine behind a meter, an admitted request and a deadline.
 
-Owns what no strategy should care for: one engine branch per sample, seeds, slots, cancellation of what still runs, and the
-counting of every token, including those of branches that were ended.
+Does what no strategy should care for: one engine branch for each sample, seeds, slots, cancellation of what still runs, and the
+counting of every token, including those of branches that were ended early.
 """
 
 import asyncio
 import copy
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
 
 from adapters.residency import Lease
 from adapters.version import AdapterVersion
-from app.admission import Admission, Ticket
-from app.engine.base import Branch, Engine, Output, Prompt
+from app.admission import AdmittedRequest
+from app.engine.base import Branch, Engine, Output
+from app.errors import first_error
 from app.metering.meter import Grant, Meter, Purpose
+from app.serving.branch_output import BranchOutput
+from app.serving.leasing import Leases
+from app.serving.wave import BranchDefaults, Wave
 from app.telemetry.branch_spans import in_spans
 from app.telemetry.spans import NO_SPAN, Span
-from strategies.core.values import Candidate, Cost, Delta, Draw, StopReason, VerifierPrompt
+from strategies.core.values import Candidate, Cost, Draw, StopReason, VerifierPrompt
 
 HALT_GRACE_S = 1.0
-"""How long a halted branch may take to hand in what it had, before it is cancelled and lost."""
-
-
-@dataclass(slots=True)
-class _Wave:
-    """What the branches of one `sample` call share. `limit` tokens end an answer, `cap` a step of it; `share` may be granted."""
-
-    prefix: tuple[int, ...]
-    limit: int
-    cap: int
-    share: int
-    separators: tuple[str, ...]
-    num_logprobs: int | None
-    on_delta: Callable[[Delta], None] | None
-    until: Callable[[str], bool] | None
-    temperature: float | None
-    span: Span = NO_SPAN
-    arrived: asyncio.Queue[Candidate | None] = field(default_factory=asyncio.Queue)
-    live: set[str] = field(default_factory=set)
+"""Seconds that a halted branch has to hand in what it generated, before it is cancelled and its output is lost."""
 
 
 class MeteredModel:
-    """`strategies.core.ports.Model` for one request.
+    """`strategies.core.ports.Model` for one prompt of a request.
 
     Args:
-        lease: on the adapter version that generates; None for the base model.
-        parts: leases on the adapters that the strategy uses besides, by their names in its parameters.
-        cache_salt: the caller's own; each adapter version adds its own to it.
-        span: what waves, branches and verdicts are parts of.
+        engine: generates.
+        meter: of the request; refuses what its budget does not allow.
+        admitted: the request's place in the admission, which hands out slots.
+        defaults: what all branches have in common.
+        leases: on the adapters of the request; the generator's answers until `using` chooses another.
+        span: parent of the spans of waves, branches and scores.
 
     """
 
@@ -58,64 +45,53 @@ class MeteredModel:
         self,
         engine: Engine,
         meter: Meter,
-        admission: Admission,
-        ticket: Ticket,
-        prompt: Prompt,
+        admitted: AdmittedRequest,
+        defaults: BranchDefaults,
         *,
-        request_id: str,
-        seed: int | None = None,
-        cache_salt: str | None = None,
-        has_deltas: bool = True,
-        lease: Lease | None = None,
-        parts: Mapping[str, Lease] | None = None,
+        leases: Leases,
         span: Span = NO_SPAN,
     ) -> None:
         self._engine = engine
         self._meter = meter
-        self._admission = admission
-        self._ticket = ticket
-        self._prompt = prompt
-        self._request_id = request_id
-        self._seed = seed
-        self._has_deltas = has_deltas
-        self._serial = itertools.count()
+        self._admitted = admitted
+        self._defaults = defaults
+        self._leases = leases
+        self._serials = itertools.count()
         self.span = span
-        self._caller_salt = cache_salt
-        self._parts = parts or {}
-        self._run_on(lease)
+        self._use(leases.generator)
 
-    def _run_on(self, lease: Lease | None) -> None:
+    def _use(self, lease: Lease | None) -> None:
         self._adapter = None if lease is None else lease.adapter
         self._architecture = self._engine.card.architecture_with(None if lease is None else lease.version)
-        self._inquiry = None if lease is None else _inquiry(lease.version)
-        salts = [self._caller_salt, lease and lease.cache_salt]
+        self._inquiry = None if lease is None else _verifier_prompt(lease.version)
+        salts = [self._defaults.cache_salt, lease and lease.cache_salt]
         self._cache_salt = ":".join(salt for salt in salts if salt) or None
 
     def using(self, adapter: str) -> "MeteredModel":
-        """The same request's model with another of its adapters; see `strategies.core.ports.Model.using`."""
+        """Return this model with another adapter of the request; see `strategies.core.ports.Model.using`."""
         other = copy.copy(self)
-        other._run_on(self._parts[adapter])
+        other._use(self._leases.verifiers[adapter])
         return other
 
     def within(self, span: Span) -> "MeteredModel":
-        """The same, at work on another piece of the request."""
+        """Return this model with another parent for its spans."""
         other = copy.copy(self)
         other.span = span
         return other
 
     @property
     def inquiry(self) -> VerifierPrompt | None:
-        """How the adapter in use was taught to be asked."""
+        """The prompt that the adapter in use was trained to answer as a verifier, None where it has none."""
         return self._inquiry
 
     @property
     def deadline(self) -> float | None:
-        """When the time is over."""
+        """When the request's time is over, on the event loop's clock; None for never."""
         return self._meter.deadline
 
     @property
     def stopped(self) -> StopReason | None:
-        """The budget that ran out, or None."""
+        """The budget that ran out, None while there is one left."""
         if self._meter.stopped is None and self.deadline is not None and time.monotonic() >= self.deadline:
             return StopReason.SECONDS
         return self._meter.stopped
@@ -137,66 +113,34 @@ class MeteredModel:
                     finally:
                         await self._end(wave, tasks)
             except BaseExceptionGroup as errors:
-                # Branches fail for one reason (a refused request, a dead engine): the first says it.
-                raise first_leaf(errors) from None
+                # All branches fail for one reason (a refused request, a dead engine), so the first error tells it.
+                raise first_error(errors) from None
 
-    def _wave(self, draw: Draw) -> _Wave:
-        prefix, step, wanted = draw.prefix, draw.step, draw.max_tokens
-        if wanted is None:
-            wanted = self._prompt.max_tokens - (len(prefix) - len(self._prompt.token_ids))
-        limit = min(wanted, self._engine.card.max_model_len - len(prefix))
+    def _wave(self, draw: Draw) -> Wave:
+        prefix, step, prompt = draw.prefix, draw.step, self._defaults.prompt
+        max_tokens = draw.max_tokens
+        if max_tokens is None:
+            max_tokens = prompt.max_tokens - (len(prefix) - len(prompt.token_ids))
+        limit = min(max_tokens, self._engine.card.max_model_len - len(prefix))
         cap = limit if step.max_tokens is None else min(step.max_tokens, limit)
-        return _Wave(
+        return Wave(
             prefix=prefix,
             limit=limit,
             cap=cap,
             share=self._meter.fair_share(cap, draw.n),
-            separators=tuple(separator for separator in step.separators if separator not in self._prompt.stop),
+            # The caller's own stop strings end the answer, and not only a step.
+            separators=tuple(separator for separator in step.separators if separator not in prompt.stop),
             num_logprobs=draw.num_logprobs,
-            on_delta=draw.on_delta if self._has_deltas else None,
+            on_delta=draw.on_delta if self._defaults.is_streamed else None,
             until=step.until,
             temperature=draw.temperature,
         )
 
-    def spend(self, tokens: int, flops: int) -> bool:
-        """Book what is computed elsewhere."""
-        return self._meter.spend(tokens, flops)
-
-    async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
-        """Log-probability of each option as the next token; charged as verification."""
-        with self.span.child("verdict") as span:
-            return await self._verdict(prefix, options, span)
-
-    async def _verdict(self, prefix: Sequence[int], options: Sequence[int], span: Span) -> list[float]:
-        has_room = len(prefix) < self._engine.card.max_model_len
-        grant = await self._meter.reserve(len(prefix), 1, self._architecture) if has_room else None
-        if grant is None:
-            return [0.0] * len(options)
-        output: Output | None = None
-        try:
-            async with self._admission.slot(self._ticket):
-                branch = Branch(
-                    id=self._next_id(), prompt=self._prompt, prefix=tuple(prefix), max_tokens=1,
-                    priority=self._ticket.priority, cache_salt=self._cache_salt, options=tuple(options),
-                    adapter=self._adapter,
-                )  # fmt: skip
-                async with aclosing(self._engine.generate(branch)) as outputs:  # type: ignore[type-var]
-                    async for output in outputs:  # noqa: B007 - the last one is kept
-                        pass
-        finally:
-            cached = output.cached_tokens if output else 0
-            if span.is_recording:
-                span.set({"ponder.tokens.prefix": len(prefix), "ponder.tokens.cached": cached})
-            await self._meter.settle(grant, cached=cached, generated=1, ran=output is not None, purpose=Purpose.VERIFY)
-        return [output.option_logprobs[option] for option in options] if output else []
-
-    def _next_id(self) -> str:
-        return f"{self._request_id}-{next(self._serial)}"
-
-    async def _arrivals(self, wave: _Wave, tasks: list[asyncio.Task[Candidate | None]]) -> AsyncIterator[Candidate]:
+    async def _arrivals(self, wave: Wave, tasks: list[asyncio.Task[Candidate | None]]) -> AsyncIterator[Candidate]:
+        """Yield candidates as they complete. At the deadline, end what still runs and yield what it had."""
         for _ in tasks:
             try:
-                # Around the wait alone: at a `yield` the time-out would strike whoever consumes the candidates.
+                # Around the wait alone: at a `yield` the time-out would strike the code that consumes the candidates.
                 async with asyncio.timeout_at(self._meter.deadline):
                     candidate = await wave.arrived.get()
             except TimeoutError:
@@ -211,8 +155,8 @@ class MeteredModel:
             if (candidate := wave.arrived.get_nowait()) is not None:
                 yield candidate
 
-    async def _end(self, wave: _Wave, tasks: list[asyncio.Task[Candidate | None]]) -> None:
-        """End what still runs: the engine hands in what each branch had, so that it is counted."""
+    async def _end(self, wave: Wave, tasks: list[asyncio.Task[Candidate | None]]) -> None:
+        """End what still runs. A branch that the engine runs is halted, not cancelled, so that its tokens are counted."""
         running = [task for task in tasks if not task.done()]
         if not running:
             return
@@ -225,122 +169,94 @@ class MeteredModel:
         for task in late:
             task.cancel()
 
-    async def _branch(self, wave: _Wave, index: int) -> Candidate | None:
+    async def _branch(self, wave: Wave, index: int) -> Candidate | None:
         branch_id = self._next_id()
+        # `_end` finds out by the task's name whether the engine runs its branch.
         asyncio.current_task().set_name(branch_id)  # type: ignore[union-attr] # runs in a task of `sample`
         grant = await self._meter.reserve(len(wave.prefix), wave.share, self._architecture)
-        candidate = None if grant is None else await self._granted(wave, index, grant, branch_id)
+        candidate = None if grant is None else await self._generate(wave, index, grant, branch_id)
         wave.arrived.put_nowait(candidate)
         return candidate
 
-    async def _granted(self, wave: _Wave, index: int, grant: Grant, branch_id: str) -> Candidate | None:
-        run = _Run(index, wave.on_delta)
-        asked = time.monotonic()
+    async def _generate(self, wave: Wave, index: int, grant: Grant, branch_id: str) -> Candidate | None:
+        """Run one branch that has a grant, and book it. Returns None where the engine handed in nothing."""
+        output = BranchOutput(index, wave)
+        granted_at = time.monotonic()
         try:
-            async with self._admission.slot(self._ticket):
-                self._meter.seconds.setdefault("queue", time.monotonic() - asked)
-                branch = Branch(
-                    id=branch_id, prompt=self._prompt, prefix=wave.prefix, max_tokens=grant.tokens,
-                    priority=self._ticket.priority, seed=None if self._seed is None else _wrapped(self._seed + index),
-                    num_logprobs=wave.num_logprobs, cache_salt=self._cache_salt,
-                    is_streamed=wave.on_delta is not None or wave.until is not None, adapter=self._adapter,
-                    separators=wave.separators, temperature=wave.temperature,
-                )  # fmt: skip
+            async with self._admitted.slot():
+                self._meter.seconds.setdefault("queue", time.monotonic() - granted_at)
                 wave.live.add(branch_id)
                 try:
-                    async with aclosing(self._engine.generate(branch)) as outputs:  # type: ignore[type-var]
-                        async for output in outputs:
-                            run.add(output)
-                            if run.is_past(wave.until):
+                    branch = self._sampling_branch(wave, index, grant, branch_id)
+                    async with aclosing(self._engine.generate(branch)) as parts:  # type: ignore[type-var]
+                        async for part in parts:
+                            output.add(part)
+                            if output.ends_step():
                                 await self._engine.halt([branch_id])
                 finally:
                     wave.live.discard(branch_id)
         finally:
-            self._meter.branches["drawn"] += run.started
+            self._meter.branches["drawn"] += output.started
             # The first token comes with the end of the prefill: without one, the engine did no work worth booking.
-            await self._meter.settle(grant, cached=run.cached_tokens, generated=run.num_generated, ran=run.num_generated > 0)
-        if not run.started:
+            generated = output.num_generated
+            await self._meter.settle(grant, cached=output.cached_tokens, generated=generated, ran=generated > 0)
+        if not output.started:
             return None
-        if run.finish_reason == "length" and grant.tokens < wave.cap:
+        if output.finish_reason == "length" and grant.tokens < wave.cap:
             self._meter.exhaust(grant)
-        prefill, decode = grant.architecture.branch_cost(grant.prefix_tokens, run.cached_tokens, run.num_generated)
-        started = asked - self._meter.started
-        cost = Cost(run.cached_tokens, prefill + decode, started, time.monotonic() - asked)
-        return run.candidate(wave, is_capped=grant.tokens == wave.cap < wave.limit, cost=cost)
+        return output.candidate(grant.tokens, self._cost(grant, output, granted_at))
+
+    def _cost(self, grant: Grant, output: BranchOutput, granted_at: float) -> Cost:
+        prefill, decode = grant.architecture.branch_cost(grant.prefix_tokens, output.cached_tokens, output.num_generated)
+        started, seconds = granted_at - self._meter.started, time.monotonic() - granted_at
+        return Cost(output.cached_tokens, prefill + decode, started, seconds)
+
+    def _sampling_branch(self, wave: Wave, index: int, grant: Grant, branch_id: str) -> Branch:
+        return Branch(
+            id=branch_id, prompt=self._defaults.prompt, prefix=wave.prefix, max_tokens=grant.tokens,
+            priority=self._admitted.priority, seed=self._defaults.seed_of(index),
+            num_logprobs=wave.num_logprobs, cache_salt=self._cache_salt,
+            is_streamed=wave.on_delta is not None or wave.until is not None, adapter=self._adapter,
+            separators=wave.separators, temperature=wave.temperature,
+        )  # fmt: skip
+
+    def spend(self, tokens: int, flops: int) -> bool:
+        """Book a verification that was computed elsewhere; see `strategies.core.ports.Model.spend`."""
+        return self._meter.spend(tokens, flops)
+
+    async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
+        """Return the log-probability of each option as the next token; see `strategies.core.ports.Model.score_options`."""
+        with self.span.child("verdict") as span:
+            return await self._score_options(prefix, options, span)
+
+    async def _score_options(self, prefix: Sequence[int], options: Sequence[int], span: Span) -> list[float]:
+        has_room = len(prefix) < self._engine.card.max_model_len
+        grant = await self._meter.reserve(len(prefix), 1, self._architecture) if has_room else None
+        if grant is None:
+            return [0.0] * len(options)
+        output: Output | None = None
+        try:
+            async with self._admitted.slot():
+                branch = Branch(
+                    id=self._next_id(), prompt=self._defaults.prompt, prefix=tuple(prefix), max_tokens=1,
+                    priority=self._admitted.priority, cache_salt=self._cache_salt, options=tuple(options),
+                    adapter=self._adapter,
+                )  # fmt: skip
+                async with aclosing(self._engine.generate(branch)) as outputs:  # type: ignore[type-var]
+                    async for output in outputs:  # noqa: B007 - the last one is kept
+                        pass
+        finally:
+            cached = output.cached_tokens if output else 0
+            if span.is_recording:
+                span.set({"ponder.tokens.prefix": len(prefix), "ponder.tokens.cached": cached})
+            await self._meter.settle(grant, cached=cached, generated=1, ran=output is not None, purpose=Purpose.VERIFY)
+        return [output.option_logprobs[option] for option in options] if output else []
+
+    def _next_id(self) -> str:
+        return f"{self._defaults.id_prefix}-{next(self._serials)}"
 
 
-class _Run:
-    """Puts the outputs of one branch together."""
-
-    def __init__(self, index: int, on_delta: Callable[[Delta], None] | None) -> None:
-        self._index = index
-        self._on_delta = on_delta
-        self._outputs: list[Output] = []
-        self._is_past = False
-        self._text = ""
-        self.cached_tokens = 0
-        self.num_generated = 0
-        self.finish_reason: str | None = None
-
-    @property
-    def started(self) -> bool:
-        return bool(self._outputs)
-
-    def add(self, output: Output) -> None:
-        self._outputs.append(output)
-        self.cached_tokens = max(self.cached_tokens, output.cached_tokens)
-        self.num_generated += len(output.token_ids)
-        self.finish_reason = output.finish_reason
-        if self._on_delta is not None:
-            self._on_delta(
-                Delta(
-                    self._index,
-                    output.text,
-                    output.token_ids,
-                    output.logprobs,
-                    output.finish_reason,
-                    output.stop_reason,
-                )
-            )
-
-    def is_past(self, until: Callable[[str], bool] | None) -> bool:
-        """Whether its step has ended now; told once."""
-        if until is None or self._is_past or self.finish_reason is not None:
-            return False
-        self._text += self._outputs[-1].text
-        self._is_past = until(self._text)
-        return self._is_past
-
-    def candidate(self, wave: _Wave, *, is_capped: bool, cost: Cost) -> Candidate:
-        """`is_capped`: what it was granted is what a step may have."""
-        if len(self._outputs) == 1:
-            [only] = self._outputs
-            text, token_ids, logprobs = only.text, only.token_ids, only.logprobs
-        else:
-            text = "".join(output.text for output in self._outputs)
-            token_ids = tuple(itertools.chain.from_iterable(output.token_ids for output in self._outputs))
-            logprobs = tuple(itertools.chain.from_iterable(o.logprobs for o in self._outputs))
-        last = self._outputs[-1]
-        finish = last.finish_reason or "abort"
-        is_separated = finish == "stop" and last.stop_reason in wave.separators
-        if is_separated or (finish == "length" and is_capped) or (finish == "abort" and self._is_past):
-            finish = "step"
-        return Candidate(self._index, text, token_ids, finish, last.stop_reason, logprobs, cost=cost)
-
-
-def _inquiry(version: AdapterVersion) -> VerifierPrompt | None:
-    """The adapter's own words, in the words of search."""
-    taught = version.inquiry
-    return None if taught is None else VerifierPrompt(taught.template, taught.yes, taught.no)
-
-
-def _wrapped(seed: int) -> int:
-    """The largest seed has successors too: 64 bits, signed."""
-    return (seed + 2**63) % 2**64 - 2**63
-
-
-def first_leaf(error: BaseException) -> BaseException:
-    """The first error that is not itself a group."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _verifier_prompt(version: AdapterVersion) -> VerifierPrompt | None:
+    """Return the verifier prompt of an adapter version as the value that strategies read."""
+    prompt = version.inquiry
+    return None if prompt is None else VerifierPrompt(prompt.template, prompt.yes, prompt.no)

@@ -1,34 +1,65 @@
-"""What a dry run tells: the plan of a request and what it is expected to take, without generating anything."""
+"""What a dry run returns: the plan of a request and what it is expected to take, without generating anything."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from app.engine.architecture import Architecture
 from app.metering.meter import Budget
-from app.routing.policy_file import MeasuredPlan
-from app.routing.throughput import Prediction
-from strategies.core.values import AnswerKind
+from app.routing.throughput import Prediction, ThroughputEstimator
+from app.serving.planning import PlannedRequest
+from app.serving.rendering import RenderedRequest
+from strategies.core.strategy import Forecast
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedRun:
+    """What a run is expected to take.
+
+    Attributes:
+        branches: calls that generate.
+        rounds: calls that must follow each other.
+        cost: tokens, FLOPs and seconds.
+
+    """
+
+    branches: int
+    rounds: int
+    cost: Prediction
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a request would get and take, told without generating anything.
+    """What a request would get and take.
 
     Attributes:
-        difficulty: from the prompt, None where nothing was measured; `alternatives`: what plans were worth on questions as hard.
+        model: the name of the model that would answer.
+        prompt_tokens: of all prompts together.
+        budget: the most that the request may spend.
 
     """
 
     model: str
-    strategy: str
-    parameters: Mapping[str, Any]
-    why: str
-    is_calibrated: bool
-    difficulty: float | None
-    alternatives: tuple[MeasuredPlan, ...]
-    kind: AnswerKind
+    planned: PlannedRequest
     prompt_tokens: int
-    branches: int
-    rounds: int
-    prediction: Prediction
+    predicted: PredictedRun
     budget: Budget
+
+
+def predict(
+    planned: PlannedRequest, rendered: RenderedRequest, throughput: ThroughputEstimator, architecture: Architecture
+) -> PredictedRun:
+    """Return what the request is expected to take, by what earlier requests took."""
+    answer_tokens = throughput.answer_tokens(min(prompt.max_tokens for prompt in rendered.prompts))
+    forecasts = [
+        planned.plan.expected_forecast(answer_tokens) or planned.strategy.forecast(task, answer_tokens)
+        for task in rendered.tasks
+    ]
+    # The prompts of one request run side by side: their branches add up, their rounds do not.
+    forecast = Forecast(
+        branches=sum(one.branches for one in forecasts),
+        tokens=sum(one.tokens for one in forecasts),
+        rounds=max(one.rounds for one in forecasts),
+        verdicts=sum(one.verdicts for one in forecasts),
+    )
+    prompt_tokens = rendered.num_tokens // len(rendered.prompts)
+    cost = throughput.predict(forecast, planned.width, prompt_tokens, answer_tokens, architecture)
+    return PredictedRun(forecast.branches, forecast.rounds, cost)

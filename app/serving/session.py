@@ -1,145 +1,108 @@
-"""One admitted request: the strategy's run, on everything that was planned, rendered and leased for it."""
+"""The running stage: the strategy's run of one admitted request."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from adapters.residency import Lease
-from app.admission import Admission, Ticket
-from app.engine.base import Engine, Prompt
-from app.errors import InvalidRequest
-from app.metering.comparisons import compare
+from app.admission import AdmittedRequest
+from app.engine.base import Engine
+from app.errors import first_error
 from app.metering.meter import Meter
-from app.request import Caller, InferenceRequest, Outcome
-from app.routing.policy import Plan
-from app.routing.throughput import ThroughputEstimator
-from app.search_traces import SearchTrace
-from app.serving.metered_model import MeteredModel, first_leaf
-from app.telemetry.request_metrics import Labels
-from app.telemetry.span_attributes import of_outcome, of_result
+from app.request import InferenceRequest, Outcome
+from app.serving.accounting import Account
+from app.serving.leasing import Leases
+from app.serving.metered_model import MeteredModel
+from app.serving.planning import PlannedRequest, unsupported_as_invalid
+from app.serving.rendering import RenderedRequest
+from app.serving.wave import BranchDefaults
+from app.telemetry.span_attributes import of_result
 from app.telemetry.spans import Span
-from strategies.core.errors import UnsupportedTask
 from strategies.core.results import Progress, Result
-from strategies.core.values import BUDGETS, Candidate, Delta, ScoredCandidate, StopReason, Task
-from strategies.registry import AnyStrategy
+from strategies.core.values import BUDGETS, Candidate, Delta, ScoredCandidate, StopReason
 from strategies.voting.selection import leaf
 
-NOTHING = ScoredCandidate(Candidate(0, "", (), "abort"))
-"""The answer when a budget ended before the first token: clients expect one."""
+EMPTY_ANSWER = ScoredCandidate(Candidate(0, "", (), "abort"))
+"""The answer where a budget ended before the first token: OpenAI's shape has no reply without a choice."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Session:
-    """An admitted request, ready to run.
-
-    `serial` names its branches in the engine: the request's own id may be the caller's, and so not unique. `lease` holds the adapter
-    version that generates, `parts` those that the strategy names. `on_outcome` is told
-    before anybody else how it ended.
-    """
+    """An admitted request with what each stage made of it, ready to run."""
 
     engine: Engine
-    admission: Admission
     request: InferenceRequest
-    caller: Caller
-    plan: Plan
-    strategy: AnyStrategy
-    prompts: tuple[Prompt, ...]
-    tasks: tuple[Task, ...]
-    meter: Meter
-    ticket: Ticket
-    labels: Labels
-    serial: int
-    lease: Lease | None
-    parts: Mapping[str, Lease]
-    trace: SearchTrace
-    span: Span
-    pace: ThroughputEstimator
-    on_outcome: Callable[["Session", Outcome], None]
+    planned: PlannedRequest
+    rendered: RenderedRequest
+    admitted: AdmittedRequest
+    leases: Leases
+    account: Account
 
     @property
     def model(self) -> str:
-        """What answers, by the name that was asked for, without the strategy."""
-        return str(self.request.adapter or self.labels.model)
+        """The name of the model that answers, without the strategy."""
+        return str(self.request.adapter or self.engine.card.name)
+
+    @property
+    def meter(self) -> Meter:
+        """What the request has spent so far."""
+        return self.account.meter
 
     async def run(self, emit: Callable[[int, Delta | Progress], None]) -> Outcome:
-        """Run the strategy on every prompt at once; `emit` gets the number of the prompt with each event."""
-        with self.meter.timed("search"), client_faults():
-            async with _one_error(), asyncio.TaskGroup() as group:
-                runs = [group.create_task(self._run(number, emit)) for number in range(len(self.tasks))]
+        """Run the strategy on all prompts at once; `emit` gets each event with the number of its prompt."""
+        with self.meter.timed("search"), unsupported_as_invalid():
+            async with _first_error_only(), asyncio.TaskGroup() as group:
+                runs = [group.create_task(self._run_prompt(number, emit)) for number in range(len(self.rendered.tasks))]
         results = tuple(run.result() for run in runs)
-        candidates = [scored.candidate for result in results for scored in result.candidates]
-        lengths = [len(candidate.token_ids) for candidate in candidates if candidate.is_complete]
-        self.pace.observe(self.ticket.width, self.meter.generated_tokens, self.meter.seconds["search"], lengths)
-        outcome = Outcome(results, _worst([result.stop_reason for result in results]))
-        model = self.engine.card.architecture_with(None if self.lease is None else self.lease.version)
-        # A rule has no plan but to go on while that is worth it, so that none of it is ever left.
-        compare(self.meter, model, self.tasks, results, None if self.plan.rule else self.strategy.forecast)
-        if self.span.is_recording:
-            self.span.set(of_outcome(outcome))
-        self.on_outcome(self, outcome)
+        outcome = Outcome(results, _stop_reason(results))
+        generator = self.leases.generator
+        architecture = self.engine.card.architecture_with(None if generator is None else generator.version)
+        self.account.close(outcome, self.rendered.tasks, self.admitted.width, architecture)
         return outcome
 
-    async def _run(self, number: int, emit: Callable[[int, Delta | Progress], None]) -> Result:
-        def watch(event: Delta | Progress) -> None:
+    async def _run_prompt(self, number: int, emit: Callable[[int, Delta | Progress], None]) -> Result:
+        meter, trace, strategy = self.meter, self.account.trace, self.planned.strategy
+
+        def record(event: Delta | Progress) -> None:
             if isinstance(event, Delta):
-                self.meter.seconds.setdefault("first_token", time.monotonic() - self.meter.started)
+                meter.seconds.setdefault("first_token", time.monotonic() - meter.started)
             else:
-                self.trace.take(number, event.nodes)
+                trace.take(number, event.nodes)
             emit(number, event)
 
-        with self.span.child("strategy") as span:
+        with self.account.span.child("strategy") as span:
             if span.is_recording:
-                span.set({"ponder.strategy": self.strategy.name, "ponder.prompt": number, **self._versions()})
-            result = await self.strategy(self.tasks[number], self._model(number, span), watch)
+                span.set({"ponder.strategy": strategy.name, "ponder.prompt": number, **self.leases.span_attributes()})
+            result = await strategy(self.rendered.tasks[number], self._model(number, span), record)
             if span.is_recording:
                 span.set(of_result(result))
-        # Trees were told as they grew; of what is no tree, who was chosen is news.
-        nodes = result.nodes or tuple(leaf(scored, result) for scored in result.candidates)
-        watch(Progress("", nodes))
-        return result if result.chosen else replace(result, chosen=(NOTHING,))
+        # A tree search reported its nodes while they grew. Other strategies have one node a candidate, known now that one is chosen.
+        record(Progress("", result.nodes or tuple(leaf(scored, result) for scored in result.candidates)))
+        return result if result.chosen else replace(result, chosen=(EMPTY_ANSWER,))
 
     def _model(self, number: int, span: Span) -> MeteredModel:
-        return MeteredModel(
-            self.engine,
-            self.meter,
-            self.admission,
-            self.ticket,
-            self.prompts[number],
-            request_id=f"{self.serial}-{number}",
+        defaults = BranchDefaults(
+            # The request's own id may be the caller's, and so not unique.
+            id_prefix=f"{self.admitted.serial}-{number}",
+            prompt=self.rendered.prompts[number],
             seed=self.request.seed,
-            cache_salt=self.caller.cache_salt,
-            has_deltas=self.request.is_watched,
-            lease=self.lease,
-            parts=self.parts,
-            span=span,
+            cache_salt=self.admitted.caller.cache_salt,
+            is_streamed=self.request.is_watched,
         )
-
-    def _versions(self) -> dict[str, str]:
-        """Of the adapters in use, the one that answers first."""
-        leases = {"": self.lease, **{f".{name}": lease for name, lease in self.parts.items()}}
-        return {f"ponder.adapter{part}": lease.version.id for part, lease in leases.items() if lease is not None}
+        return MeteredModel(self.engine, self.meter, self.admitted, defaults, leases=self.leases, span=span)
 
 
-def _worst(reasons: list[StopReason]) -> StopReason:
-    """A spent budget is what the caller must hear of."""
+def _stop_reason(results: tuple[Result, ...]) -> StopReason:
+    """Return the first budget that ended a prompt, since the caller must know of it; else the reason of the first prompt."""
+    reasons = [result.stop_reason for result in results]
     return next((reason for reason in reasons if reason in BUDGETS), reasons[0])
 
 
-@contextmanager
-def client_faults() -> Iterator[None]:
-    """What a strategy refuses is the client's to mend."""
-    try:
-        yield
-    except UnsupportedTask as error:
-        raise InvalidRequest(str(error), parameter=f"ponder.{error.parameter}") from error
-
-
 @asynccontextmanager
-async def _one_error() -> AsyncIterator[None]:
-    """The prompts of one request fail together: the first error is the request's."""
+async def _first_error_only() -> AsyncIterator[None]:
+    """Raise the first error of a task group in place of the group: one error ends all prompts of a request."""
     try:
         yield
     except BaseExceptionGroup as errors:
-        raise first_leaf(errors) from None
+        raise first_error(errors) from None

@@ -25,8 +25,7 @@ from opentelemetry.trace import Span as SdkSpan
 from opentelemetry.trace import SpanKind, StatusCode, format_trace_id, get_current_span, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from app.errors import Disconnected, InvalidRequest, NotFound
-from app.serving.metered_model import first_leaf
+from app.errors import Disconnected, InvalidRequest, NotFound, first_error
 from app.telemetry.otel_logging import Reason, silence
 from app.telemetry.spans import NO_SPAN, Attributes, Span, Tracer, Value
 
@@ -154,7 +153,7 @@ class _Recorded(Span):
         if self._at_end is not None:
             self.set(self._at_end())
         if error is not None:
-            self._ended_by(first_leaf(error))
+            self._ended_by(first_error(error))
         self._span.set_attributes(self._attributes)
         self._span.end()
 

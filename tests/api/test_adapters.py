@@ -240,7 +240,7 @@ async def test_an_adapter_judges_what_another_wrote(serve, made) -> None:
         wrong = await served.chat("Tell me.", ponder={**options, "verifier": {"adapter": 3}})
         assert all(resident.leases == 0 for resident in served.app.state.service.adapters.residents())
     assert roles == {(f"writer:{writer}", False), (f"judge:{judge}", True)}
-    assert reply["ponder"]["parts"] == {"judge": f"judge:{judge}"}
+    assert reply["ponder"]["verifier_adapters"] == reply["ponder"]["parts"] == {"judge": f"judge:{judge}"}
     assert all(0 < candidate["score"] < 1 for candidate in reply["ponder"]["candidates"])
     assert reply["ponder"]["tokens"]["verified"] > 0
     assert reply["ponder"]["flops"]["verify"] > 0

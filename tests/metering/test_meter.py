@@ -11,21 +11,26 @@ from app.admission import Admission
 from app.engine.scripted import SMALL, ScriptedEngine
 from app.errors import EngineDead
 from app.metering.meter import FAIR_SHARE_FLOOR, Budget, Meter
+from app.request import Caller
+from app.serving.leasing import Leases
 from app.serving.metered_model import MeteredModel
+from app.serving.wave import BranchDefaults
 from strategies.core.values import Draw, StopReason
 
 pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def handle(reply="one two three four", budget=Budget(), *, speed=0.0, slots=64, has_deltas=True, max_tokens=512):  # noqa: B008
+async def handle(reply="one two three four", budget=None, *, speed=0.0, slots=64, has_deltas=True, max_tokens=512, seed=None):
     """A metered model over a scripted engine: (model, meter, engine, prefix)."""
     engine = ScriptedEngine(reply if callable(reply) else lambda _prompt, _serial: reply, seconds_per_token=speed)
-    meter = Meter(SMALL, budget)
+    meter = Meter(SMALL, budget or Budget())
     admission = Admission(num_slots=slots, max_branches=1000, max_branches_per_key=1000)
     prompt = await engine.render_chat({"messages": [{"role": "user", "content": "Hi there"}], "max_tokens": max_tokens})
-    with admission.admit("key", 8) as ticket:
-        model = MeteredModel(engine, meter, admission, ticket, prompt, request_id="r", has_deltas=has_deltas)
+    with admission.admit(Caller("key"), 8) as admitted:
+        model = MeteredModel(
+            engine, meter, admitted, BranchDefaults("r", prompt, seed, is_streamed=has_deltas), leases=Leases()
+        )
         yield model, meter, engine, prompt.token_ids
     assert admission.num_running == admission.num_waiting == 0
     assert not engine.live
@@ -125,8 +130,7 @@ async def test_a_deadline_never_strikes_whoever_consumes_the_candidates() -> Non
 
 async def test_the_largest_seed_has_successors() -> None:
     """Candidate i has the seed s + i, within 64 bits."""
-    async with handle() as (model, _, engine, prefix):
-        model._seed = 2**63 - 1
+    async with handle(seed=2**63 - 1) as (model, _, engine, prefix):
         await draw(model, prefix, 2)
     assert sorted(branch.seed for branch in engine.branches) == [-(2**63), 2**63 - 1]
 

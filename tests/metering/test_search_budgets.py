@@ -12,8 +12,10 @@ from app.admission import Admission
 from app.engine.scripted import ScriptedEngine
 from app.metering.meter import Budget
 from app.request import Caller, InferenceRequest, Limits
+from app.routing.planner import Planner
 from app.routing.policies import Policies
 from app.search_traces import SearchTraces
+from app.serving.accounting import Observers
 from app.serving.feedback import Feedback
 from app.serving.service import Service
 from app.serving.session import Session
@@ -50,20 +52,17 @@ def story(text: str, serial: int) -> str:
 class Run:
     """One request through the service, and what is left of it."""
 
-    def __init__(self, tools: StrategyContext, *, speed: float = 0.0, slots: int = 8) -> None:
+    def __init__(self, context: StrategyContext, *, speed: float = 0.0, slots: int = 8) -> None:
         self.engine = ScriptedEngine(story, seconds_per_token=speed, max_branches=slots)
         self.admission = Admission(num_slots=slots, max_branches=100, max_branches_per_key=100)
         metrics = Metrics()
         self.service = Service(
             self.engine,
             limits=Limits(64, 100_000, Budget(100_000, None, 600)),
-            policies=Policies(Path("/nowhere")),
-            base="scripted",
-            feedback=Feedback(None, "scripted", metrics),
+            planner=Planner(Policies(Path("/nowhere")), self.engine.card, "scripted", None),
             admission=self.admission,
-            tools=tools,
-            metrics=metrics,
-            traces=SearchTraces(4, 1_000_000),
+            context=context,
+            observers=Observers(metrics, SearchTraces(4, 1_000_000), Feedback(None, "scripted", metrics)),
         )
         self.session: Session | None = None
 
@@ -86,7 +85,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def tools():
+def context():
     from strategies.answers.equivalence import Equivalence
 
     equivalence = Equivalence()
@@ -97,9 +96,9 @@ def tools():
 @ALL
 @QUICK
 @given(tokens=st.integers(1, 200), slots=st.integers(2, 12))
-async def test_a_token_budget_is_kept_to_the_token(search: dict[str, Any], tokens: int, slots: int, tools) -> None:
+async def test_a_token_budget_is_kept_to_the_token(search: dict[str, Any], tokens: int, slots: int, context) -> None:
     """Verdicts included, by the engine's own count; what was said when it ran out is the answer."""
-    run = Run(tools, slots=slots)
+    run = Run(context, slots=slots)
     outcome = await run(search, Budget(tokens=tokens))
     meter = run.session.meter
     assert meter.generated_tokens <= tokens
@@ -112,18 +111,18 @@ async def test_a_token_budget_is_kept_to_the_token(search: dict[str, Any], token
 @ALL
 @QUICK
 @given(kiloflops=st.integers(100, 60_000))
-async def test_a_flops_budget_is_kept(search: dict[str, Any], kiloflops: int, tools) -> None:
+async def test_a_flops_budget_is_kept(search: dict[str, Any], kiloflops: int, context) -> None:
     """Whatever is cached, and whoever verifies."""
-    run = Run(tools)
+    run = Run(context)
     await run(search, Budget(flops=kiloflops * 1000))
     assert run.session.meter.total_flops <= kiloflops * 1000
     run.assert_nothing_is_left()
 
 
 @ALL
-async def test_a_deadline_ends_it_in_the_middle(search: dict[str, Any], tools) -> None:
+async def test_a_deadline_ends_it_in_the_middle(search: dict[str, Any], context) -> None:
     """With the best so far, soon after."""
-    run = Run(tools, speed=0.05)
+    run = Run(context, speed=0.05)
     async with asyncio.timeout(5):
         outcome = await run(search, Budget(seconds=0.3))
     assert outcome.stop_reason is StopReason.SECONDS
@@ -134,9 +133,9 @@ async def test_a_deadline_ends_it_in_the_middle(search: dict[str, Any], tools) -
 @ALL
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(turns=st.integers(1, 300))
-async def test_a_client_that_leaves_takes_everything_along(search: dict[str, Any], turns: int, tools) -> None:
+async def test_a_client_that_leaves_takes_everything_along(search: dict[str, Any], turns: int, context) -> None:
     """At any moment."""
-    run = Run(tools, speed=0.001)
+    run = Run(context, speed=0.001)
     running = asyncio.create_task(run(search, Budget()))
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -148,11 +147,11 @@ async def test_a_client_that_leaves_takes_everything_along(search: dict[str, Any
 
 
 @ALL
-async def test_an_engine_that_dies_is_told_as_such(search: dict[str, Any], tools) -> None:
+async def test_an_engine_that_dies_is_told_as_such(search: dict[str, Any], context) -> None:
     """One error, not a group of them, and nothing left behind."""
     from app.errors import EngineDead
 
-    run = Run(tools, speed=0.01)
+    run = Run(context, speed=0.01)
     running = asyncio.create_task(run(search, Budget()))
     while not run.engine.live:  # noqa: ASYNC110 - the engine has no event for it
         await asyncio.sleep(0)

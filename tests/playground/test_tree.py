@@ -60,7 +60,7 @@ async ({ states, path }) => {
   const { TreeView } = await import('/playground/tree.js');
   const node = (state, id) => ({
     id, prompt: 0, parent: id < 4 ? null : Math.floor(id / 4) - 1, state, text: `step ${id}`, value: (id % 10) / 10,
-    verdict: null, visits: 1, answer: null, tokens: 3, cached_tokens: 0, flops: 5, seconds: 0, started: 0, finish_reason: 'step',
+    score: null, visits: 1, answer: null, tokens: 3, cached_tokens: 0, flops: 5, seconds: 0, started: 0, finish_reason: 'step',
   });
   const run = new Run('many', 'mcts');
   run.takeNodes(states.map(node));

@@ -15,11 +15,15 @@ async def test_a_request_goes_on_its_caller_s_trace(serve, collector) -> None:
     """Its state too, and whatever share is traced of those without a caller's; the id is at hand for exemplars."""
     async with serve(otlp_endpoint=collector.url, trace_sample_ratio=0) as served:
         reply = (await ask(served, SAMPLED)).json()
-        [trace] = served.app.state.service.traces._kept.values()
+        [trace] = served.app.state.service.observers.traces._kept.values()
         assert (trace.id, trace.otel_trace_id) == (reply["ponder"]["trace_id"], TRACE_ID)
         await ask(served, NOT_SAMPLED)
         await ask(served)
-        assert [trace.otel_trace_id for trace in served.app.state.service.traces._kept.values()] == [TRACE_ID, None, None]
+        assert [trace.otel_trace_id for trace in served.app.state.service.observers.traces._kept.values()] == [
+            TRACE_ID,
+            None,
+            None,
+        ]
     assert {span.trace_id.hex() for span in collector.spans} == {TRACE_ID}
     [request] = collector.named("request")
     assert request.parent_span_id.hex() == CALLER

@@ -166,7 +166,7 @@ async def test_an_adapter_judges_steps_as_it_was_taught(http, tmp_path: Path) ->
     )
     assert all(node["verdict"] > 0.9 for node in nodes)
     assert reply["ponder"]["tokens"]["verified"] > 0
-    assert reply["ponder"]["parts"]["step-judge"].startswith("step-judge:")
+    assert reply["ponder"]["verifier_adapters"]["step-judge"].startswith("step-judge:")
     await http.delete("/v1/adapters/step-judge")
 
 

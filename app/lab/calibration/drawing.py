@@ -154,7 +154,7 @@ class Drawer:
             [result], meter = outcome.results, session.meter
             if meter.stopped is not None:
                 raise PoolRefused(f"a budget of the server cut an answer to {question.key}: {meter.stopped}")
-            return _Drawing(session.tasks[0], result, meter)
+            return _Drawing(session.rendered.tasks[0], result, meter)
 
 
 def _mended(one: Later, encode: Callable[[str], tuple[int, ...]], *, is_right: bool) -> Mended:

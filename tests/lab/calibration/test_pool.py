@@ -121,7 +121,7 @@ async def test_what_is_replayed_is_what_was_served(
         )
         async with service.open(request, Caller("someone")) as session:
             outcome = await session.run(lambda *_: None)
-            [task], meter = session.tasks, session.meter
+            [task], meter = session.rendered.tasks, session.meter
             [result] = outcome.results
     pool = drawn().model_copy(update={"prefix": task.prefix, "kind": task.kind})
     samples = tuple(one.model_copy(update={"cached": 0}) for one in pool.samples)

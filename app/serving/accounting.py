@@ -1,0 +1,125 @@
+"""The accounting stage: what is recorded of a request, from its admission to its end."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from app.engine.architecture import Architecture
+from app.metering.comparisons import compare
+from app.metering.meter import Meter
+from app.request import Caller, InferenceRequest, Outcome
+from app.routing.planner import AUTO
+from app.routing.throughput import ThroughputEstimator
+from app.search_traces import SearchTrace, SearchTraces
+from app.serving.feedback import Feedback
+from app.serving.planning import PlannedRequest
+from app.telemetry.drift import Seen
+from app.telemetry.metrics import Metrics, Planned
+from app.telemetry.request_metrics import Labels
+from app.telemetry.span_attributes import of_outcome
+from app.telemetry.spans import Span, Tracer
+from strategies.core.values import BUDGETS, StopReason, Task
+from strategies.verifiers import is_exact
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """What observes the requests of one server.
+
+    Attributes:
+        metrics: counts them for Prometheus.
+        traces: keeps the nodes of the last ones.
+        feedback: keeps questions whose answers callers confirm.
+        tracer: makes spans for OpenTelemetry.
+        throughput: estimates from past requests how long the next ones take.
+
+    """
+
+    metrics: Metrics
+    traces: SearchTraces
+    feedback: Feedback
+    tracer: Tracer = field(default_factory=Tracer)
+    throughput: ThroughputEstimator = field(default_factory=ThroughputEstimator)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What one admitted request is recorded in.
+
+    Attributes:
+        labels: of its metrics.
+        trace: its nodes, as they are generated.
+        span: parent of the spans of its branches.
+
+    """
+
+    observers: Observers
+    request: InferenceRequest
+    planned: PlannedRequest
+    labels: Labels
+    meter: Meter
+    trace: SearchTrace
+    span: Span
+
+    def close(self, outcome: Outcome, tasks: Sequence[Task], width: int, architecture: Architecture) -> None:
+        """Record an answered request. `width` branches ran at once, on the model of `architecture`."""
+        self._observe_throughput(outcome, width)
+        # A stopping rule has no fixed plan: it samples while that pays, so that stopping early leaves nothing unspent.
+        forecast = None if self.planned.plan.rule else self.planned.strategy.forecast
+        compare(self.meter, architecture, tasks, outcome.results, forecast)
+        if self.span.is_recording:
+            self.span.set(of_outcome(outcome))
+        self._observe_quality(outcome)
+        # Of a request with several prompts, feedback is on the first answer.
+        chosen = outcome.results[0].chosen[0]
+        self.observers.feedback.remember(self.trace, self.request, self.planned.kind, chosen)
+
+    def _observe_throughput(self, outcome: Outcome, width: int) -> None:
+        candidates = [scored.candidate for result in outcome.results for scored in result.candidates]
+        lengths = [len(candidate.token_ids) for candidate in candidates if candidate.is_complete]
+        self.observers.throughput.observe(width, self.meter.generated_tokens, self.meter.seconds["search"], lengths)
+
+    def _observe_quality(self, outcome: Outcome) -> None:
+        """Record how well the policy's difficulty fitted, and whether a verifier failed. Of several prompts, the first counts."""
+        plan, result = self.planned.plan, outcome.results[0]
+        has_proof = is_exact(getattr(self.planned.strategy.params, "verifier", None)) and result.stop_reason not in BUDGETS
+        seen = Seen(
+            before=plan.difficulty,
+            after=None if plan.rule is None else plan.rule.difficulty_after_wave,
+            bin=plan.bin,
+            agreement=result.agreement,
+            is_right=result.stop_reason is StopReason.VERIFIED if has_proof else None,
+        )
+        self.observers.metrics.show(self.labels, seen)
+        if any(result.notes for result in outcome.results):  # strategies note a verifier's failure, and nothing else
+            self.observers.metrics.fall_back(self.labels)
+
+
+@contextmanager
+def open_account(
+    observers: Observers,
+    request: InferenceRequest,
+    planned: PlannedRequest,
+    *,
+    model: str,
+    caller: Caller,
+    meter: Meter,
+    span: Span,
+) -> Iterator[Account]:
+    """Record a request from now to the end of the block, however it ends. `model` is the name of the base model."""
+    plan, adapter = planned.plan, request.adapter
+    labels = Labels(planned.strategy.name, model, adapter.name if adapter else "")
+    trace = SearchTrace(
+        request.id, str(adapter or model), planned.strategy.name, bin=plan.bin, difficulty=plan.difficulty,
+        adapter=labels.adapter, otel_trace_id=span.trace_id,
+    )  # fmt: skip
+    source = Planned(_plan_source(request, planned), str(plan.bin), request.effort.value)
+    with observers.metrics.request(labels, source, meter, trace), observers.traces.recorded(caller.key, trace):
+        yield Account(observers, request, planned, labels, meter, trace, span)
+
+
+def _plan_source(request: InferenceRequest, planned: PlannedRequest) -> str:
+    """Return who chose the plan: `caller`, `policy` (calibrated) or `prior`."""
+    if request.strategy not in (None, AUTO):
+        return "caller"
+    return "policy" if planned.plan.is_calibrated else "prior"

@@ -1,0 +1,59 @@
+"""The leasing stage: holds the adapter versions that a request uses, each at one version from the first to the last branch."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from adapters.errors import UnknownAdapter
+from adapters.names import AdapterRef
+from adapters.residency import Lease
+from app.errors import InvalidRequest
+from app.metering.meter import Meter
+from app.serving.model_names import ModelNames
+from app.telemetry.spans import Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """The leases of one request.
+
+    Attributes:
+        generator: on the adapter that answers; None for the base model.
+        verifiers: on the adapters that the strategy's parameters name, by these names.
+
+    """
+
+    generator: Lease | None = None
+    verifiers: Mapping[str, Lease] = field(default_factory=dict)
+
+    def span_attributes(self) -> Attributes:
+        """Return the versions as `ponder.adapter` (the generator) and `ponder.adapter.NAME` (a verifier)."""
+        generator = {} if self.generator is None else {"ponder.adapter": self.generator.version.id}
+        return generator | {f"ponder.adapter.{name}": lease.version.id for name, lease in self.verifiers.items()}
+
+
+@asynccontextmanager
+async def lease_adapters(
+    names: ModelNames, generator: AdapterRef | None, verifiers: tuple[str, ...], meter: Meter
+) -> AsyncIterator[Leases]:
+    """Hold the generator's and the verifiers' adapters for the length of the block.
+
+    Raises:
+        InvalidRequest: a verifier's adapter is not served.
+        NoSlot: the engine had no free slot within the request's seconds, or within the server's own limit.
+
+    """
+    try:
+        verifier_refs = {name: names.find_adapter(name) for name in verifiers}
+    except UnknownAdapter as error:
+        raise InvalidRequest(str(error), parameter="ponder") from error
+    refs = [*([generator] if generator else []), *verifier_refs.values()]
+    if names.adapters is None or not refs:
+        yield Leases()
+        return
+    async with AsyncExitStack() as stack:
+        # All at once: two requests that each held one adapter and waited for the other's would wait for ever.
+        with meter.timed("adapter"):
+            leases = await stack.enter_async_context(names.adapters.lease(refs, patience=meter.budget.seconds))
+        own, others = (leases[0], leases[1:]) if generator else (None, leases)
+        yield Leases(own, dict(zip(verifier_refs, others, strict=True)))

@@ -1,0 +1,129 @@
+"""The planning stage: decides how a request is answered, and refuses what its strategy or the server does not allow."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from pydantic import ValidationError
+
+from app.errors import InvalidRequest
+from app.metering.meter import Meter
+from app.request import InferenceRequest, Limits
+from app.routing.kinds import detect_kind
+from app.routing.planner import Planner
+from app.routing.policy import Plan
+from app.serving.traced_verifier import TracedVerifier
+from app.telemetry.span_attributes import of_plan
+from app.telemetry.spans import Span
+from strategies.core.errors import UnsupportedTask
+from strategies.core.strategy import Params
+from strategies.core.values import AnswerKind
+from strategies.registry import STRATEGIES, AnyStrategy, StrategyContext
+
+WIDTH_PARAMETERS = ("n", "workers", "breadth", "chains")
+"""Parameters of strategies that set how many branches run at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRequest:
+    """What was decided for a request.
+
+    Attributes:
+        kind: of the answer, so how candidates are compared.
+        plan: the strategy's name and parameters, and the reason for them.
+        strategy: the plan's strategy, ready to run.
+        width: the most branches that run at once, for all prompts of the request together.
+
+    """
+
+    kind: AnswerKind
+    plan: Plan
+    strategy: AnyStrategy
+    width: int
+
+
+class Planning:
+    """Plans requests.
+
+    Args:
+        planner: chooses the plan.
+        context: what strategies are built with.
+        limits: what the operator allows one request.
+
+    """
+
+    def __init__(self, planner: Planner, context: StrategyContext, limits: Limits) -> None:
+        self._planner = planner
+        self._context = context
+        self._limits = limits
+
+    def plan(self, request: InferenceRequest, load: float, meter: Meter, span: Span) -> PlannedRequest:
+        """Return the plan of a request, or raise `InvalidRequest`. `load` is the share of admitted branches, 0 to 1."""
+        self._check_length(request)
+        with meter.timed("route"), span.child("difficulty") as routing:
+            kind = request.kind or detect_kind(
+                request.question, response_format=request.response_format, has_tools=request.has_tools
+            )
+            plan = self._planner.plan(request, kind, load)
+            watched = TracedVerifier if span.is_recording else self._context.watched
+            strategy = self._strategy(request, plan, replace(self._context, rule=plan.rule, watched=watched))
+            if routing.is_recording:
+                routing.set(of_plan(plan, kind))
+                span.set({"ponder.strategy": plan.strategy})
+        return PlannedRequest(kind, plan, strategy, strategy.width(request.num_choices) * len(request.bodies))
+
+    def _check_length(self, request: InferenceRequest) -> None:
+        if request.num_chars > self._limits.max_prompt_chars:
+            raise InvalidRequest(
+                f"The prompt has more than {self._limits.max_prompt_chars} characters.",
+                parameter="messages" if request.is_chat else "prompt",
+            )
+
+    def _strategy(self, request: InferenceRequest, plan: Plan, context: StrategyContext) -> AnyStrategy:
+        strategy_type = STRATEGIES[plan.strategy]
+        params = _params(strategy_type, plan)
+        _check_sampling(request, strategy_type)
+        strategy = strategy_type(params, context)
+        if (width := strategy.width(request.num_choices)) > self._limits.max_n:
+            fields = strategy_type.Params.model_fields
+            raise InvalidRequest(
+                f"This server runs at most {self._limits.max_n} branches at once for a request, and this would be {width}.",
+                parameter=next((f"ponder.{name}" for name in WIDTH_PARAMETERS if name in fields), "n"),
+            )
+        return strategy
+
+
+def _params(strategy_type: type[AnyStrategy], plan: Plan) -> Params:
+    """Return the plan's parameters, validated by the strategy."""
+    try:
+        return strategy_type.Params.model_validate(dict(plan.params))
+    except ValidationError as error:
+        first = error.errors()[0]
+        # Where a field may have one of several types, pydantic adds the type that it tried to the location: it is left out.
+        names = itertools.takewhile(lambda part: part.isidentifier() and part.islower(), map(str, first["loc"]))
+        parameter = ".".join(["ponder", *names])
+        raise InvalidRequest(f"{strategy_type.name}: {parameter}: {first['msg']}", parameter=parameter) from error
+
+
+def _check_sampling(request: InferenceRequest, strategy_type: type[AnyStrategy]) -> None:
+    """Raise `InvalidRequest` for sampling fields with which the strategy cannot work."""
+    if strategy_type.temperature is not None and request.temperature == 0:
+        raise InvalidRequest(
+            f"{strategy_type.name} compares samples, and at temperature 0 they are all the same.", parameter="temperature"
+        )
+    # The engine counts a penalty over one call. A stepwise strategy makes a call for each step, so the count would start again.
+    for field in ("presence_penalty", "frequency_penalty"):
+        if strategy_type.is_stepwise and any(body.get(field) for body in request.bodies):
+            raise InvalidRequest(
+                f"{strategy_type.name} grows an answer in steps, and {field} would begin anew with each.", parameter=field
+            )
+
+
+@contextmanager
+def unsupported_as_invalid() -> Iterator[None]:
+    """Raise `InvalidRequest` in place of a strategy's `UnsupportedTask`: the caller chose the parameters, and can change them."""
+    try:
+        yield
+    except UnsupportedTask as error:
+        raise InvalidRequest(str(error), parameter=f"ponder.{error.parameter}") from error

@@ -1,0 +1,67 @@
+"""The rendering stage: turns the bodies of a request into prompts for the engine and tasks for the strategy."""
+
+from dataclasses import dataclass
+
+from app.engine.base import Engine, Prompt
+from app.metering.meter import Meter
+from app.request import InferenceRequest
+from app.serving.planning import PlannedRequest, unsupported_as_invalid
+from app.serving.tool_calls import calls_as_json
+from app.telemetry.spans import Span
+from strategies.core.values import AnswerKind, Candidate, Task
+
+SEAM_FIELDS = ("presence_penalty", "frequency_penalty", "min_tokens", "stop")
+"""Fields of a body that the engine applies from the start of each call, and so anew where an answer is continued."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedRequest:
+    """The prompts of a request, and the task of each prompt at the same position."""
+
+    prompts: tuple[Prompt, ...]
+    tasks: tuple[Task, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all prompts together."""
+        return sum(len(prompt.token_ids) for prompt in self.prompts)
+
+
+async def render(
+    engine: Engine, request: InferenceRequest, planned: PlannedRequest, meter: Meter, span: Span
+) -> RenderedRequest:
+    """Render the request, or raise `InvalidRequest` where the engine or the strategy cannot honour it."""
+    with meter.timed("render"):
+        temperature = planned.strategy.temperature if planned.plan.temperature is None else planned.plan.temperature
+        defaults = {} if temperature is None else {"temperature": temperature}
+        render_one = engine.render_chat if request.is_chat else engine.render_completion
+        prompts = tuple([await render_one({**defaults, **body}) for body in request.bodies])
+    rendered = RenderedRequest(prompts, tuple(_task(engine, request, prompt, planned.kind) for prompt in prompts))
+    if span.is_recording:
+        span.set({"gen_ai.usage.input_tokens": rendered.num_tokens})
+    with unsupported_as_invalid():
+        for task in rendered.tasks:
+            planned.strategy.check(task)
+    return rendered
+
+
+def _task(engine: Engine, request: InferenceRequest, prompt: Prompt, kind: AnswerKind) -> Task:
+    def read_message(candidate: Candidate) -> str:
+        message = engine.parser(prompt).parse(candidate.text, candidate.token_ids)
+        return calls_as_json(message) or message.get("content") or ""
+
+    return Task(
+        question=request.question,
+        prefix=prompt.token_ids,
+        kind=kind,
+        num_choices=request.num_choices,
+        num_logprobs=request.num_logprobs,
+        max_tokens=prompt.max_tokens,
+        seed=request.seed,
+        end_tokens=engine.card.end_tokens,
+        is_constrained=prompt.is_constrained,
+        is_seamless=not any(body.get(field) for body in request.bodies for field in SEAM_FIELDS),
+        read=read_message if request.is_chat else lambda candidate: candidate.text,
+        encode=engine.encode,
+        follow_up=engine.follow_up,
+    )

@@ -1,0 +1,63 @@
+"""What branches that are drawn together have in common."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from app.engine.base import Prompt
+from app.telemetry.spans import NO_SPAN, Span
+from strategies.core.values import Candidate, Delta
+
+
+@dataclass(frozen=True, slots=True)
+class BranchDefaults:
+    """What all branches for one prompt of a request have in common.
+
+    Attributes:
+        id_prefix: of the ids of branches in the engine; unique in this server.
+        seed: of the sample with index 0; None for random ones.
+        cache_salt: the caller's own; each adapter version adds its own to it.
+        is_streamed: whether deltas are passed on.
+
+    """
+
+    id_prefix: str
+    prompt: Prompt
+    seed: int | None = None
+    cache_salt: str | None = None
+    is_streamed: bool = True
+
+    def seed_of(self, index: int) -> int | None:
+        """Return the seed of the sample with this index. It wraps around at 64 bits with a sign, which is what vLLM takes."""
+        return None if self.seed is None else (self.seed + index + 2**63) % 2**64 - 2**63
+
+
+@dataclass(slots=True)
+class Wave:
+    """What the branches of one `sample` call share.
+
+    Attributes:
+        prefix: token ids that each branch continues.
+        limit: the most tokens until the end of the answer.
+        cap: the most tokens until the end of the step, at most `limit`.
+        share: the tokens that each branch may reserve, at most `cap`.
+        separators: texts that end a step.
+        until: ends a step as soon as it is true of the branch's text.
+        on_delta: gets each delta, None where nobody watches.
+        arrived: candidates in order of completion; None for a branch that generated nothing.
+        live: ids of the branches that the engine runs.
+
+    """
+
+    prefix: tuple[int, ...]
+    limit: int
+    cap: int
+    share: int
+    separators: tuple[str, ...]
+    num_logprobs: int | None
+    on_delta: Callable[[Delta], None] | None
+    until: Callable[[str], bool] | None
+    temperature: float | None
+    span: Span = NO_SPAN
+    arrived: asyncio.Queue[Candidate | None] = field(default_factory=asyncio.Queue)
+    live: set[str] = field(default_factory=set)
