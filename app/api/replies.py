@@ -1,134 +1,19 @@
-"""OpenAI's response shapes, built from an outcome: one `Shape` for chat, one for text completions, the flow the same for both."""
+"""What replies consist of besides their choices: the envelope, `usage`, the `ponder` object, nodes and headers."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from app.engine.base import Prompt, ReplyParser
+from app.api.shapes import Shape
 from app.request import Outcome
 from app.routing.policy import Plan
 from app.serving.planning import PlannedRequest
 from app.serving.preview import Preview
 from app.serving.session import Session
 from strategies.core.results import TraceNode
-from strategies.core.values import Candidate, Delta, TokenLogprob
-
-
-@dataclass(slots=True)
-class ChoiceState:
-    """What one streamed choice remembers between its deltas."""
-
-    parser: ReplyParser
-    prompt: Prompt
-    has_calls: bool = False
-    num_chars: int = 0
-
-
-class Shape(Protocol):
-    """What differs between `chat.completion` and `text_completion`."""
-
-    id_prefix: str
-    object: str
-    chunk_object: str
-
-    def choice(self, session: Session, number: int, index: int, candidate: Candidate) -> dict[str, Any]:
-        """A whole choice."""
-        ...
-
-    def opening(self, index: int) -> dict[str, Any] | None:
-        """The choice of the first chunk, sent before anything is generated."""
-        ...
-
-    def delta(self, session: Session, index: int, delta: Delta, state: ChoiceState) -> dict[str, Any] | None:
-        """The choice of a chunk for newly generated text; None when there is nothing to show yet."""
-        ...
-
-    def progress(self, text: str) -> dict[str, Any] | None:
-        """The choice of a chunk that tells how the search goes; None where the shape has no place for it."""
-        ...
-
-
-class ChatShape:
-    """`chat.completion`."""
-
-    id_prefix = "chatcmpl-"
-    object = "chat.completion"
-    chunk_object = "chat.completion.chunk"
-
-    def choice(self, session: Session, number: int, index: int, candidate: Candidate) -> dict[str, Any]:
-        """A whole message, tool calls parsed."""
-        prompt = session.rendered.prompts[number]
-        fields = session.engine.parser(prompt).parse(candidate.text, candidate.token_ids)
-        choice: dict[str, Any] = {
-            "index": index,
-            "message": {"role": "assistant", "refusal": None, **fields},
-            "logprobs": _chat_logprobs(candidate.logprobs, session.request.num_logprobs),
-            "finish_reason": _finish(
-                candidate.finish_reason, has_calls=bool(fields.get("tool_calls")) and not _names_tool(session)
-            ),
-        }
-        return {**choice, "stop_reason": candidate.stop_reason} if candidate.stop_reason is not None else choice
-
-    def opening(self, index: int) -> dict[str, Any] | None:
-        """The role."""
-        return _chunk_choice(index, {"role": "assistant", "content": ""})
-
-    def delta(self, session: Session, index: int, delta: Delta, state: ChoiceState) -> dict[str, Any] | None:
-        """Content, tool calls and log-probabilities as they come."""
-        fields = state.parser.feed(delta.text, delta.token_ids, is_last=delta.finish_reason is not None)
-        state.has_calls = state.has_calls or bool(fields and fields.get("tool_calls"))
-        logprobs = _chat_logprobs(delta.logprobs, session.request.num_logprobs)
-        if fields is None and logprobs is None and delta.finish_reason is None:
-            return None
-        finish = _finish(delta.finish_reason, has_calls=state.has_calls and not _names_tool(session))
-        return _chunk_choice(index, fields or {}, finish, logprobs)
-
-    def progress(self, text: str) -> dict[str, Any] | None:
-        """A line of reasoning."""
-        return _chunk_choice(0, {"reasoning": text + "\n"})
-
-
-class CompletionShape:
-    """`text_completion`."""
-
-    id_prefix = "cmpl-"
-    object = "text_completion"
-    chunk_object = "text_completion"
-
-    def __init__(self, *, echo: bool) -> None:
-        self._echo = echo
-
-    def choice(self, session: Session, number: int, index: int, candidate: Candidate) -> dict[str, Any]:
-        """The text, after the prompt's when it is echoed."""
-        text = session.rendered.prompts[number].text if self._echo else ""
-        return {
-            "index": index,
-            "text": text + candidate.text,
-            "logprobs": _completion_logprobs(candidate.logprobs, session.request.num_logprobs, len(text)),
-            "finish_reason": _finish(candidate.finish_reason),
-            "stop_reason": candidate.stop_reason,
-        }
-
-    def opening(self, index: int) -> dict[str, Any] | None:  # noqa: ARG002 - the protocol's signature
-        """Text completions have no role to send."""
-        return None
-
-    def delta(self, session: Session, index: int, delta: Delta, state: ChoiceState) -> dict[str, Any] | None:
-        """The new text; an echoed prompt comes with the first."""
-        text = state.prompt.text + delta.text if self._echo and not state.num_chars else delta.text
-        offset = state.num_chars + len(text) - len(delta.text)
-        state.num_chars += len(text)
-        logprobs = _completion_logprobs(delta.logprobs, session.request.num_logprobs, offset)
-        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": _finish(delta.finish_reason)}
-
-    def progress(self, text: str) -> dict[str, Any] | None:  # noqa: ARG002 - the protocol's signature
-        """There is no field for reasoning in a text completion."""
-        return None
 
 
 def envelope(shape: Shape, session: Session, *, is_chunk: bool) -> dict[str, Any]:
-    """What every response and chunk begins with."""
+    """Return the fields that every response and chunk has."""
     return {
         "id": shape.id_prefix + session.request.id,
         "object": shape.chunk_object if is_chunk else shape.object,
@@ -138,8 +23,13 @@ def envelope(shape: Shape, session: Session, *, is_chunk: bool) -> dict[str, Any
 
 
 def usage(session: Session, outcome: Outcome) -> dict[str, Any]:
-    """Every token of every branch; those not in a visible answer are `reasoning_tokens`. The prompt counts once."""
+    """Return OpenAI's `usage`.
+
+    It counts every generated token of every branch. Those that are not in a visible answer are `reasoning_tokens`. The prompt
+    counts once, however many branches continued it.
+    """
     chosen = [scored.candidate for result in outcome.results for scored in result.chosen]
+    # An echoed prompt's log-probabilities are in the choice, but the model did not generate these tokens.
     given = sum(entry.is_given for candidate in chosen for entry in candidate.logprobs)
     visible = sum(len(candidate.token_ids) for candidate in chosen) - given
     prompt = sum(len(one.token_ids) for one in session.rendered.prompts)
@@ -207,7 +97,7 @@ def ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
 
 
 def _difficulty(plan: Plan) -> dict[str, float | None] | None:
-    """The probability that the answer is wrong, from the prompt alone and after what was drawn; null where nothing was measured."""
+    """Return the estimated probability that the answer is wrong, before and after the samples; None without a calibrated policy."""
     if plan.difficulty is None:
         return None
     after = None if plan.rule is None else plan.rule.difficulty_after_wave
@@ -215,7 +105,7 @@ def _difficulty(plan: Plan) -> dict[str, float | None] | None:
 
 
 def node(number: int, one: TraceNode) -> dict[str, Any]:
-    """A node of the search tree; `prompt` is the number of the prompt, where a request has several."""
+    """Return a node of the search tree. `number` is the position of its prompt in the request, from 0."""
     return {
         "id": one.id,
         "parent": one.parent,
@@ -262,7 +152,7 @@ def preview(result: Preview) -> dict[str, Any]:
 
 
 def headers(session: Session, outcome: Outcome | None = None) -> dict[str, str]:
-    """`x-ponder-*`: what is known when the headers are sent; a stream's totals come in its last chunk."""
+    """Return the `x-ponder-*` headers. A stream's are sent before there is an outcome: its last chunk carries the totals."""
     known = {"x-ponder-strategy": session.planned.strategy.name, "x-ponder-trace-id": session.request.id}
     if session.leases.generator is not None:
         known["x-ponder-adapter"] = session.leases.generator.version.id
@@ -274,51 +164,3 @@ def headers(session: Session, outcome: Outcome | None = None) -> dict[str, str]:
             "x-ponder-flops": str(session.meter.total_flops),
         }
     return known
-
-
-def _chunk_choice(
-    index: int, delta: Mapping[str, Any], finish: str | None = None, logprobs: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-
-
-def _names_tool(session: Session) -> bool:
-    """OpenAI ends a choice with "stop", not "tool_calls", when the caller named the tool to call."""
-    return isinstance(session.request.bodies[0].get("tool_choice"), dict)
-
-
-def _finish(reason: str | None, *, has_calls: bool = False) -> str | None:
-    """OpenAI knows no aborted answer: one that a budget, a deadline or a search ended is cut by length."""
-    if reason in ("abort", "step"):
-        return "length"
-    return "tool_calls" if has_calls and reason == "stop" else reason
-
-
-def _chat_logprobs(entries: Sequence[TokenLogprob], num_top: int | None) -> dict[str, Any] | None:
-    if num_top is None or not entries:
-        return None
-    content = []
-    for entry in entries:
-        top = [_token(token, logprob) for token, logprob in entry.top[:num_top]]
-        content.append({**_token(entry.token, entry.logprob), "top_logprobs": top})
-    return {"content": content, "refusal": None}
-
-
-def _token(token: str, logprob: float) -> dict[str, Any]:
-    # -inf is not JSON; -9999 is what OpenAI's own API says for "too improbable".
-    return {"token": token, "logprob": max(logprob, -9999.0), "bytes": list(token.encode())}
-
-
-def _completion_logprobs(entries: Sequence[TokenLogprob], num_top: int | None, offset: int) -> dict[str, Any] | None:
-    if num_top is None or not entries:
-        return None
-    offsets = []
-    for entry in entries:
-        offsets.append(offset)
-        offset += len(entry.token)
-    return {
-        "tokens": [entry.token for entry in entries],
-        "token_logprobs": [max(entry.logprob, -9999.0) for entry in entries],
-        "top_logprobs": [{token: max(logprob, -9999.0) for token, logprob in entry.top[:num_top]} for entry in entries],
-        "text_offset": offsets,
-    }

@@ -1,0 +1,176 @@
+"""The two shapes of a choice: OpenAI's `chat.completion` and `text_completion`, whole and as chunks of a stream."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from app.engine.base import Prompt, ReplyParser
+from app.serving.session import Session
+from strategies.core.values import Candidate, Delta, TokenLogprob
+
+
+@dataclass(slots=True)
+class ChoiceState:
+    """What a stream keeps of one choice between its deltas.
+
+    Attributes:
+        parser: splits the text into content, reasoning and tool calls.
+        has_calls: whether a tool call was sent.
+        num_chars: characters that were sent, an echoed prompt included.
+
+    """
+
+    parser: ReplyParser
+    prompt: Prompt
+    has_calls: bool = False
+    num_chars: int = 0
+
+
+class Shape(Protocol):
+    """What differs between `chat.completion` and `text_completion`."""
+
+    id_prefix: str
+    object: str
+    chunk_object: str
+
+    def choice(self, session: Session, number: int, index: int, candidate: Candidate) -> dict[str, Any]:
+        """Return a whole choice. `number` is that of the prompt, `index` that of the choice among all of the response."""
+        ...
+
+    def opening(self, index: int) -> dict[str, Any] | None:
+        """Return the choice of the first chunk, which is sent before anything is generated; None where there is none."""
+        ...
+
+    def delta(self, session: Session, index: int, delta: Delta, state: ChoiceState) -> dict[str, Any] | None:
+        """Return the choice of a chunk with newly generated text; None while there is nothing to show, as inside a tool call."""
+        ...
+
+    def progress(self, text: str) -> dict[str, Any] | None:
+        """Return the choice of a chunk with a line about the search; None where the shape has no field for it."""
+        ...
+
+
+class ChatShape:
+    """`chat.completion`."""
+
+    id_prefix = "chatcmpl-"
+    object = "chat.completion"
+    chunk_object = "chat.completion.chunk"
+
+    def choice(self, session: Session, number: int, index: int, candidate: Candidate) -> dict[str, Any]:
+        """Return a choice with a whole message, its tool calls parsed."""
+        prompt = session.rendered.prompts[number]
+        fields = session.engine.parser(prompt).parse(candidate.text, candidate.token_ids)
+        choice: dict[str, Any] = {
+            "index": index,
+            "message": {"role": "assistant", "refusal": None, **fields},
+            "logprobs": _chat_logprobs(candidate.logprobs, session.request.num_logprobs),
+            "finish_reason": _finish(
+                candidate.finish_reason, has_calls=bool(fields.get("tool_calls")) and not _names_tool(session)
+            ),
+        }
+        return {**choice, "stop_reason": candidate.stop_reason} if candidate.stop_reason is not None else choice
+
+    def opening(self, index: int) -> dict[str, Any] | None:
+        """Return a delta with the role and no content: clients know at once that the request was accepted."""
+        return _chunk_choice(index, {"role": "assistant", "content": ""})
+
+    def delta(self, session: Session, index: int, delta: Delta, state: ChoiceState) -> dict[str, Any] | None:
+        """Return a delta with content, tool calls and log-probabilities."""
+        fields = state.parser.feed(delta.text, delta.token_ids, is_last=delta.finish_reason is not None)
+        state.has_calls = state.has_calls or bool(fields and fields.get("tool_calls"))
+        logprobs = _chat_logprobs(delta.logprobs, session.request.num_logprobs)
+        if fields is None and logprobs is None and delta.finish_reason is None:
+            return None
+        finish = _finish(delta.finish_reason, has_calls=state.has_calls and not _names_tool(session))
+        return _chunk_choice(index, fields or {}, finish, logprobs)
+
+    def progress(self, text: str) -> dict[str, Any] | None:
+        """Return the line as `reasoning`, which clients show apart from the answer."""
+        return _chunk_choice(0, {"reasoning": text + "\n"})
+
+
+class CompletionShape:
+    """`text_completion`."""
+
+    id_prefix = "cmpl-"
+    object = "text_completion"
+    chunk_object = "text_completion"
+
+    def __init__(self, *, echo: bool) -> None:
+        self._echo = echo
+
+    def choice(self, session: Session, number: int, index: int, candidate: Candidate) -> dict[str, Any]:
+        """Return a choice with the text, behind the prompt's if the caller wants it echoed."""
+        text = session.rendered.prompts[number].text if self._echo else ""
+        return {
+            "index": index,
+            "text": text + candidate.text,
+            "logprobs": _completion_logprobs(candidate.logprobs, session.request.num_logprobs, len(text)),
+            "finish_reason": _finish(candidate.finish_reason),
+            "stop_reason": candidate.stop_reason,
+        }
+
+    def opening(self, index: int) -> dict[str, Any] | None:  # noqa: ARG002 - the protocol's signature
+        """Return None: a text completion has no role."""
+        return None
+
+    def delta(self, session: Session, index: int, delta: Delta, state: ChoiceState) -> dict[str, Any] | None:
+        """Return the new text, the first time behind an echoed prompt."""
+        text = state.prompt.text + delta.text if self._echo and not state.num_chars else delta.text
+        offset = state.num_chars + len(text) - len(delta.text)
+        state.num_chars += len(text)
+        logprobs = _completion_logprobs(delta.logprobs, session.request.num_logprobs, offset)
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": _finish(delta.finish_reason)}
+
+    def progress(self, text: str) -> dict[str, Any] | None:  # noqa: ARG002 - the protocol's signature
+        """Return None: a text completion has no field for it."""
+        return None
+
+
+def _chunk_choice(
+    index: int, delta: Mapping[str, Any], finish: str | None = None, logprobs: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+
+
+def _names_tool(session: Session) -> bool:
+    """Return whether the caller named the tool to call. OpenAI then ends the choice with "stop", and not with "tool_calls"."""
+    return isinstance(session.request.bodies[0].get("tool_choice"), dict)
+
+
+def _finish(reason: str | None, *, has_calls: bool = False) -> str | None:
+    """Return OpenAI's finish reason. It has none for an answer that a budget, a deadline or a search ended: that is "length"."""
+    if reason in ("abort", "step"):
+        return "length"
+    return "tool_calls" if has_calls and reason == "stop" else reason
+
+
+def _chat_logprobs(entries: Sequence[TokenLogprob], num_top: int | None) -> dict[str, Any] | None:
+    if num_top is None or not entries:
+        return None
+    content = []
+    for entry in entries:
+        top = [_token(token, logprob) for token, logprob in entry.top[:num_top]]
+        content.append({**_token(entry.token, entry.logprob), "top_logprobs": top})
+    return {"content": content, "refusal": None}
+
+
+def _token(token: str, logprob: float) -> dict[str, Any]:
+    # JSON has no infinity. OpenAI's own API sends -9999 for a token that is too improbable.
+    return {"token": token, "logprob": max(logprob, -9999.0), "bytes": list(token.encode())}
+
+
+def _completion_logprobs(entries: Sequence[TokenLogprob], num_top: int | None, offset: int) -> dict[str, Any] | None:
+    if num_top is None or not entries:
+        return None
+    offsets = []
+    for entry in entries:
+        offsets.append(offset)
+        offset += len(entry.token)
+    return {
+        "tokens": [entry.token for entry in entries],
+        "token_logprobs": [max(entry.logprob, -9999.0) for entry in entries],
+        "top_logprobs": [{token: max(logprob, -9999.0) for token, logprob in entry.top[:num_top]} for entry in entries],
+        "text_offset": offsets,
+    }
