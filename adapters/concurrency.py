@@ -1,4 +1,4 @@
-"""Work on many things, so many at a time."""
+"""Asynchronous work on many items with a limit on how many are worked on at the same time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -7,13 +7,16 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def each(things: Iterable[T], do: Callable[[T], Awaitable[None]], at_once: int) -> None:
-    """`do` with every thing, begun in their order; the first error ends the others, and is raised itself."""
-    waiting = iter(things)
+async def for_each(items: Iterable[T], do: Callable[[T], Awaitable[None]], at_once: int) -> None:
+    """Call `do` with every item, in their order, at most `at_once` of them at the same time.
+
+    The first error cancels the others and is raised itself, not within an `ExceptionGroup`.
+    """
+    remaining = iter(items)
 
     async def work() -> None:
-        for thing in waiting:
-            await do(thing)
+        for item in remaining:
+            await do(item)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -22,5 +25,5 @@ async def each(things: Iterable[T], do: Callable[[T], Awaitable[None]], at_once:
     except ExceptionGroup as failures:
         error: Exception = failures
         while isinstance(error, ExceptionGroup):
-            error = error.exceptions[0]  # the first is the cause, the others were cancelled or the same
+            error = error.exceptions[0]  # the first is the cause; the others followed from it
         raise error from None

@@ -27,7 +27,7 @@ from app.lab.calibration.report import Rows, by_bin, moments, regret
 from app.lab.calibration.report import plans as plan_rows
 from app.lab.calibration.searches import Searches
 from app.lab.calibration.summary import Worth
-from app.lab.training.environment import counting
+from app.lab.progress import counting
 from app.request import Effort
 from app.routing.calibrated import CalibratedPolicy
 from app.routing.policies import read_policy

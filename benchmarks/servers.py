@@ -13,7 +13,7 @@ import psutil
 from adapters.training.errors import MachineRefused
 from app.engine import hardware
 from app.engine.weights.default_model import ensure_default_model
-from app.lab.training.server import free_port, running
+from app.lab.server import free_port, running
 from app.settings import Settings
 
 MODEL = "smollm2-135m"

@@ -21,12 +21,11 @@ from transformers import TrainerCallback
 from adapters.disk import write_whole
 from adapters.training.data import read_questions
 from adapters.training.distilling import write_lines
+from adapters.training.ports import Progress, RunCost
 from adapters.training.recipe import Job, Recipe
 from adapters.training.run import fine_tune
-from adapters.training.trainers import Progress
-from adapters.training.work import Tally
 from app.lab.training.commands import base_folder, dtype
-from app.lab.training.environment import surroundings
+from app.lab.training.environment import training_environment
 from app.settings import DEFAULT_MODEL
 from benchmarks.quality.stats import wilson
 from benchmarks.report import Table
@@ -157,18 +156,18 @@ def _one(given: dict[str, Any]) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     folder = base_folder(given["model"])
     examiner = _examiner(way, folder, given["asked"]) if given["asked"] else None
-    with surroundings(way.label) as around:
+    with training_environment(way.label) as environment:
 
         def report(progress: Progress) -> None:
             if examiner is not None:
-                examiner.tally = progress.tally
-            around.report(progress)
+                examiner.cost = progress.cost
+            environment.report(progress)
 
         recipe = Recipe(method=way.method, learning_rate=way.learning_rate, optim=way.optim, **given["recipe"])
         out = Path(given["out"]).absolute()
         job = Job(model=folder, dtype=dtype(), data=Path(given["data"]), out=out, recipe=recipe)
         callbacks = (examiner,) if examiner is not None else ()
-        card = fine_tune(job, replace(around, report=report, callbacks=callbacks), way.label)
+        card = fine_tune(job, replace(environment, report=report, callbacks=callbacks), way.label)
     line = {"way": way.label, "method": way.method, "model": folder.name, "peak_bytes": card.peak_bytes, "flops": card.flops}
     more = {"seconds": card.seconds, "steps": card.steps, "tokens": card.tokens, "examples": card.data["examples"]}
     with RUNS.open("a", encoding="utf-8") as file:
@@ -180,7 +179,7 @@ def _examiner(way: Way, folder: Path, asked: int) -> Any:
 
     class Examiner(TrainerCallback):
         def __init__(self) -> None:
-            self.tally = Tally()
+            self.cost = RunCost()
             self.spent = 0.0
 
         def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
@@ -198,8 +197,8 @@ def _examiner(way: Way, folder: Path, asked: int) -> Any:
             right, of = num_right(model, tokenizer, folder, TASKS, asked)
             asking = time.monotonic() - start
             line = {
-                "way": way.label, "step": step, "right": right, "asked": of, "flops": self.tally.flops,
-                "tokens": self.tally.tokens, "seconds": max(self.tally.seconds - self.spent, 0.0), "asking": asking,
+                "way": way.label, "step": step, "right": right, "asked": of, "flops": self.cost.flops,
+                "tokens": self.cost.tokens, "seconds": max(self.cost.seconds - self.spent, 0.0), "asking": asking,
             }  # fmt: skip
             self.spent += asking
             with CURVES.open("a", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""The model that is trained: loaded in the right format, with fresh LoRA weights on the modules that were asked for."""
+"""Loads the model that is trained, in the right number format, with LoRA weights on the modules that the recipe names."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from adapters.training.recipe import Recipe
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer with the chat template; raises `RecipeRefused` when there is none."""
+    """Return the tokenizer; raises `RecipeRefused` when there is no folder, or no chat template in it."""
     if not folder.is_dir():
         raise RecipeRefused(f"there is no model folder {folder}")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -25,11 +25,16 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_model(folder: Path, recipe: Recipe, dtype: str, start: Path | None = None) -> Any:
-    """The base, ready to be trained as the recipe says; raises `RecipeRefused` for modules that it does not have.
+    """Return the base model, ready to be trained as the recipe says, from the weights of the adapter in `start` if there is one.
 
-    Trained weights are float32: in bfloat16, updates of a thousandth of a weight are rounded away.
+    Trained weights are float32: bfloat16 has 8 bits of precision, so that updates of a thousandth of a weight are rounded away.
+
+    Raises:
+        RecipeRefused: the model lacks a target module.
+        MachineRefused: this processor cannot compute in 4 bits.
+
     """
-    torch.manual_seed(recipe.seed)  # A is drawn at random
+    torch.manual_seed(recipe.seed)  # LoRA's matrix A is drawn at random
     options: dict[str, Any] = {"dtype": torch.float32 if recipe.method == "full" else getattr(torch, dtype)}
     if recipe.method == "qlora":
         check_four_bits()
@@ -42,25 +47,25 @@ def load_model(folder: Path, recipe: Recipe, dtype: str, start: Path | None = No
     if recipe.method == "qlora":
         _keep_differentiable(model)
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=recipe.recompute)
-    return get_peft_model(model, lora(recipe)) if start is None else _continued(model, folder, start)
+    return get_peft_model(model, lora_config(recipe)) if start is None else _continued(model, folder, start)
 
 
 def skeleton(folder: Path) -> Any:
-    """The base without weights, to look at its modules."""
+    """Return the base model without weights, which takes no memory, to look at its modules."""
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
 
 
 def _continued(model: Any, folder: Path, start: Path) -> Any:
-    """With the weights of an adapter of the recipe's shape that was trained before."""
+    """Add the weights of an adapter that was trained before, to train them further."""
     continued = PeftModel.from_pretrained(model, start, is_trainable=True)
-    # else peft asks the hub for what the adapter calls its base
+    # Otherwise peft would ask the Hugging Face hub for the base that the adapter names.
     continued.active_peft_config.base_model_name_or_path = str(folder)
     return continued
 
 
-def lora(recipe: Recipe) -> LoraConfig:
-    """Without dropout: it would make a run that was killed hard to repeat, and short runs do not overfit."""
+def lora_config(recipe: Recipe) -> LoraConfig:
+    """Return peft's config for the recipe. Without dropout: it makes resumed runs differ, and short runs do not overfit."""
     return LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=recipe.rank,
@@ -73,7 +78,7 @@ def lora(recipe: Recipe) -> LoraConfig:
 
 
 def four_bits(dtype: str) -> BitsAndBytesConfig:
-    """NF4 with double quantisation (Dettmers et al. 2023, QLoRA)."""
+    """Return the config of NF4 with double quantisation (Dettmers et al. 2023, QLoRA, arXiv 2305.14314)."""
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -83,10 +88,10 @@ def four_bits(dtype: str) -> BitsAndBytesConfig:
 
 
 def _keep_differentiable(model: nn.Module) -> None:
-    """Keep bitsandbytes 0.50 from packing 4-bit weights for AVX-512 at the first look at the validation data.
+    """Keep bitsandbytes 0.50 from packing 4-bit weights for AVX-512 at the first evaluation.
 
-    It never unpacks them when training goes on, and what multiplies packed weights has no gradient: all layers but the last would stop
-    to learn, in silence.
+    It never unpacks them when training goes on, and its kernel for packed weights has no gradient, so that all layers but the last would
+    stop learning without an error.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -94,28 +99,28 @@ def _keep_differentiable(model: nn.Module) -> None:
 
 
 def check_targets(model: nn.Module, targets: tuple[str, ...]) -> None:
-    """Raise `RecipeRefused` when a target is no linear module of the model's layers."""
+    """Raise `RecipeRefused` when a target is not a linear module of the model's layers."""
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    there = {
+    linear = {
         name.rsplit(".", 1)[-1]
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and module is not head
     }
-    if unknown := [target for target in targets if target not in there]:
-        raise RecipeRefused(f"the model has no linear module `{unknown[0]}`; it has {', '.join(sorted(there))}")
+    if unknown := [target for target in targets if target not in linear]:
+        raise RecipeRefused(f"the model has no linear module `{unknown[0]}`; it has {', '.join(sorted(linear))}")
 
 
 def check_four_bits() -> None:
-    """Raise `MachineRefused` when bitsandbytes cannot compute forwards and backwards in 4 bits here, which takes a moment to see."""
+    """Raise `MachineRefused` when bitsandbytes cannot compute forwards and backwards in 4 bits here. It tries with one small layer."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         import bitsandbytes  # noqa: PLC0415 - it looks for its library when it is imported
 
         layer = bitsandbytes.nn.Linear4bit(64, 64, bias=False, quant_type="nf4", compute_dtype=torch.float32).to(device)
-        given = torch.ones(2, 64, device=device, requires_grad=True)
-        layer(given).sum().backward()
-        is_finite = given.grad is not None and bool(given.grad.isfinite().all())
-    except Exception as error:
+        inputs = torch.ones(2, 64, device=device, requires_grad=True)
+        layer(inputs).sum().backward()
+        is_finite = inputs.grad is not None and bool(inputs.grad.isfinite().all())
+    except Exception as error:  # it raises whatever its native library does
         raise MachineRefused(
             f"bitsandbytes cannot compute in 4 bits on this {device} ({error}): train with `ponder train lora`"
         ) from error
@@ -124,12 +129,12 @@ def check_four_bits() -> None:
 
 
 def num_parameters(model: nn.Module) -> int:
-    """All of them; two for each byte of a base in 4 bits."""
+    """Return the number of all parameters; a byte of a base in 4 bits holds two."""
     if isinstance(model, PeftModel):
         return int(model.get_nb_trainable_parameters()[1])
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def num_trainable(model: nn.Module) -> int:
-    """Parameters that are trained."""
+    """Return the number of parameters that are trained."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

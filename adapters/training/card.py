@@ -1,4 +1,4 @@
-"""The run card: what a result was made of and what it cost, as JSON for programs and as Markdown for people."""
+"""The run card: what a result was made from and what it cost, as JSON for programs and as Markdown for people."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -13,19 +13,22 @@ README_FILE = "README.md"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunCard:
-    """One run, over all its starts.
+    """One run, summed over all its starts.
 
     Attributes:
-        command: what was run, in words.
+        command: the command, as a title.
         fingerprint: hash of everything that decides the result: base, data, recipe.
-        data: hash and counts of what was learned from.
+        base: name of the base model's folder.
+        data: hashes and counts of the data, and where they come from.
         recipe: hyper-parameters, by name.
-        parameters: of the whole model, `trained` those that were trained.
-        steps: optimiser steps; `tokens` that were computed, padding among them.
-        flops: of all steps and looks at the validation data, by arithmetic.
-        seconds: of computing, over all starts.
-        peak_bytes: the most memory that the process held, of all starts.
-        scores: what was measured, by name.
+        parameters: of the whole model.
+        trained: those of them that were trained.
+        steps: optimiser steps.
+        tokens: positions that were computed, padding among them.
+        flops: of all steps and evaluations, by arithmetic.
+        seconds: of computing.
+        peak_bytes: the most memory that the process held.
+        scores: measurements, by name.
         machine: processor and number format.
 
     """
@@ -46,12 +49,12 @@ class RunCard:
     machine: str = ""
 
     def write(self, folder: Path) -> None:
-        """Both files; whole or not at all."""
+        """Write both files into the folder; each is there whole or not at all."""
         write_whole(folder / CARD_FILE, json.dumps(asdict(self), indent=2) + "\n")
         write_whole(folder / README_FILE, self.markdown())
 
     def markdown(self) -> str:
-        """For people."""
+        """Return the card as a Markdown table."""
         rows = {
             "base": self.base,
             "data": ", ".join(f"{name} {value}" for name, value in self.data.items()),
@@ -67,7 +70,7 @@ class RunCard:
 
 
 def read_card(folder: Path) -> RunCard | None:
-    """The card of a finished run, None where there is none."""
+    """Return the card of the finished run in the folder, None where there is none."""
     try:
         return RunCard(**json.loads((folder / CARD_FILE).read_text(encoding="utf-8")))
     except FileNotFoundError:

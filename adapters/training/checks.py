@@ -1,4 +1,4 @@
-"""What can be known to be wrong before anything is asked or computed."""
+"""Checks what can be known to be wrong before a model is asked or anything is computed, and guards the folder of a run."""
 
 import fcntl
 import os
@@ -13,12 +13,12 @@ from peft import get_peft_model
 from adapters.config import CONFIG_FILE, AdapterConfig, read_config
 from adapters.disk import flush, write_whole
 from adapters.errors import AdapterError
-from adapters.training.base import check_four_bits, check_targets, lora, num_trainable, skeleton
+from adapters.training.base import check_four_bits, check_targets, lora_config, num_trainable, skeleton
 from adapters.training.card import RunCard, read_card
 from adapters.training.data import read_chats
 from adapters.training.errors import MachineRefused, RecipeRefused
 from adapters.training.recipe import Job, Recipe
-from adapters.training.trainers import NUM_KEPT
+from adapters.training.trainers import NUM_CHECKPOINTS
 from adapters.weights import WEIGHTS_FILE
 
 FINGERPRINT_FILE = "fingerprint"
@@ -26,10 +26,15 @@ WORK_FOLDER = "work"
 
 
 @contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Nobody else works on the result in `out` within this block; raises `RecipeRefused` when somebody does already.
+def exclusive_folder(out: Path) -> Iterator[None]:
+    """Lock the result folder for this process, since two processes would remove each other's checkpoints.
 
-    Two processes would remove each other's checkpoints. The lock is the system's, so that a kill leaves none.
+    The lock belongs to the system, so that a kill leaves none. A folder that is still empty at the end is removed.
+
+    Raises:
+        RecipeRefused: another process holds the lock.
+        MachineRefused: the folder cannot be written.
+
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -44,7 +49,7 @@ def alone(out: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # there is something in it
+        with suppress(OSError):  # the folder is not empty
             out.rmdir()
         os.close(descriptor)
 
@@ -52,7 +57,7 @@ def alone(out: Path) -> Iterator[None]:
 def check_job(job: Job) -> None:
     """Raise what a run of the job would raise, as far as that does not depend on data which are still to be made.
 
-    So a command that first asks a model for hours does not end with a word that could have been said at once.
+    A command that first asks a model for hours shall not end with an error that could have been raised at once.
     """
     check_vacant(job.out)
     if job.start is not None:
@@ -62,14 +67,14 @@ def check_job(job: Job) -> None:
     model = skeleton(job.model)
     if job.recipe.method != "full":
         check_targets(model, job.recipe.targets)
-        model = get_peft_model(model, lora(job.recipe))
+        model = get_peft_model(model, lora_config(job.recipe))
     check_space(job.out, model)
     if job.recipe.method == "qlora":
         check_four_bits()
 
 
 def check_adapter(folder: Path) -> AdapterConfig:
-    """What an adapter says of itself; raises `RecipeRefused` when there is none."""
+    """Return the config of the adapter in the folder; raises `RecipeRefused` when there is no adapter."""
     try:
         config = read_config(folder / CONFIG_FILE)
     except (OSError, AdapterError) as error:
@@ -80,33 +85,36 @@ def check_adapter(folder: Path) -> AdapterConfig:
 
 
 def check_start(start: Path, recipe: Recipe) -> None:
-    """Raise `RecipeRefused` when there is no adapter to go on from, or one of another shape."""
+    """Raise `RecipeRefused` when the folder holds no adapter, or one of another shape than the recipe's."""
     config = check_adapter(start)
-    there = (config.r, config.lora_alpha, config.use_rslora, set(config.target_modules))
-    if there != (recipe.rank, recipe.alpha, recipe.rslora, set(recipe.targets)):
+    shape = (config.r, config.lora_alpha, config.use_rslora, set(config.target_modules))
+    if shape != (recipe.rank, recipe.alpha, recipe.rslora, set(recipe.targets)):
         raise RecipeRefused(f"{start} has another rank, alpha, scaling or other targets than this run")
 
 
 def check_vacant(out: Path) -> None:
-    """Raise `RecipeRefused` when the folder holds something that is no run."""
+    """Raise `RecipeRefused` when the folder holds files that do not belong to a run."""
     if not (out / FINGERPRINT_FILE).exists() and out.exists() and any(out.iterdir()):
         raise RecipeRefused(f"{out} is not empty and holds no run of ours: choose another folder")
 
 
 def check_space(out: Path, model: torch.nn.Module) -> None:
     """Raise `MachineRefused` when the checkpoints and the result would not fit on the disk."""
-    needed = (
-        (3 * (NUM_KEPT + 2) + 1) * 4 * num_trainable(model)
-    )  # one being written, the best, those kept: weights and two moments
+    # A checkpoint has the weights and Adam's two moments, in float32. At the worst there are those that are kept, the best one, and
+    # one that is being written; then the result.
+    needed = (3 * (NUM_CHECKPOINTS + 2) + 1) * 4 * num_trainable(model)
     free = shutil.disk_usage(out).free
     if free < needed:
         raise MachineRefused(f"{out} has {free / 2**20:,.0f} MiB free, and this run needs {needed / 2**20:,.0f}")
 
 
-def begin(out: Path, fingerprint: str) -> RunCard | None:
-    """Make the folder for this run, or return the card of the same run when it is finished there.
+def open_run_folder(out: Path, fingerprint: str) -> RunCard | None:
+    """Make the folder of a run and mark it as this run's; return the card when the same run is finished there already.
 
-    Raises `RecipeRefused` when another run is in the folder: its checkpoints fit other parameters.
+    Raises:
+        RecipeRefused: another run is in the folder, whose checkpoints fit other data or parameters.
+        MachineRefused: the folder cannot be written.
+
     """
     mark = out / FINGERPRINT_FILE
     try:
@@ -119,5 +127,5 @@ def begin(out: Path, fingerprint: str) -> RunCard | None:
         raise MachineRefused(f"{out} cannot be written: {error.strerror}") from error
     flush(out)
     if card := read_card(out):
-        shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
+        shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)  # a kill between the card and this leaves it
     return card

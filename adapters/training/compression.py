@@ -1,4 +1,4 @@
-"""`ponder prune`: measure what matters, cut the rest away, and let the unpruned model teach what is left."""
+"""`ponder prune`: measure which parts of a model matter, remove the others, and let the unpruned model teach the pruned one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,24 +12,32 @@ from adapters.training.card import RunCard
 from adapters.training.data import IGNORED, Chat, encode, read_chats
 from adapters.training.errors import RecipeRefused
 from adapters.training.logits import distill_logits
+from adapters.training.ports import BatchPass, Provenance, TrainingEnvironment
 from adapters.training.pruning import Plan, measure, prune
 from adapters.training.recipe import Job
-from adapters.training.run import Origin, Surroundings
-from adapters.training.work import Work
 
 Cut = tuple[int | None, int | None, int | None]
-"""What stays: (channels of each MLP, KV heads, layers), None for all."""
+"""(channels of each MLP, KV heads of each layer, layers) that are kept; None for all of them."""
 
-ONE_TOKEN = Work(tokens=1, pairs=1, rows=1, rows_again=0, learns=False)
-"""Written after nothing: what a model costs at least."""
+ONE_TOKEN = BatchPass(tokens=1, attention_pairs=1, logit_rows=1, recomputed_logit_rows=0, has_backward=False)
+"""A single token without context: the least that a model computes."""
 
 
-def make_smaller(job: Job, cut: Cut, num_calibration: int, around: Surroundings) -> RunCard:
-    """A smaller model in `job.out`, recovered by distillation from the job's model on the job's data.
+def prune_and_distill(job: Job, cut: Cut, num_calibration: int, environment: TrainingEnvironment) -> RunCard:
+    """Prune the job's model, distil the unpruned one into it on the job's data, and leave the result in `job.out`.
 
-    The card compares the model as it was, as it is cut, and as it recovered.
+    The run card compares the model before pruning, after it, and after distillation.
 
-    Raises `PruningRefused` for a model that cannot be made, and what `distill_logits` raises.
+    Args:
+        job: of the method `full`.
+        cut: what is kept.
+        num_calibration: chats of the job's data by which the importance of the parts is measured.
+        environment: what the program that starts the run provides.
+
+    Raises:
+        PruningRefused: the model cannot be pruned to these sizes.
+        RecipeRefused: nothing is to be removed. Further errors are those of `distill_logits`.
+
     """
     if not any(cut):
         raise RecipeRefused("say what stays: --mlp-channels, --kv-heads or --layers")
@@ -43,41 +51,43 @@ def make_smaller(job: Job, cut: Cut, num_calibration: int, around: Surroundings)
 
     def make_student() -> tuple[Any, Callable[[], dict[str, float]]]:
         calibration = read_chats(job.data)[:num_calibration]
-        return _cut(job, plan, calibration, read_chats(job.validation) if job.validation else calibration, around)
+        return _prune(job, plan, calibration, read_chats(job.validation) if job.validation else calibration, environment)
 
     command = f"ponder prune, {plan.mlp_channels} channels, {plan.kv_heads} KV heads, {plan.num_layers} layers"
-    origin = Origin(how={"chats to see what matters by": num_calibration})
-    return distill_logits(job, Path(job.model), around, command, origin, make_student=make_student)
+    provenance = Provenance(settings={"chats to see what matters by": num_calibration})
+    return distill_logits(job, Path(job.model), environment, command, provenance, make_student=make_student)
 
 
-def _cut(
-    job: Job, plan: Plan, calibration: Sequence[Chat], watched: Sequence[Chat], around: Surroundings
+def _prune(
+    job: Job, plan: Plan, calibration: Sequence[Chat], validation: Sequence[Chat], environment: TrainingEnvironment
 ) -> tuple[Any, Callable[[], dict[str, float]]]:
-    """The student, and what tells how far it has recovered."""
+    """Return the pruned model, and a function that measures it after distillation."""
     tokenizer = load_tokenizer(job.model)
     model = AutoModelForCausalLM.from_pretrained(job.model, local_files_only=True, dtype=torch.float32)
-    seen, asked = (encode(tokenizer, chats, job.recipe.context).rows for chats in (calibration, watched))
-    found = _told(model, "before", asked, around)
-    around.say(f"measuring what matters on {len(seen)} chats")
-    student = prune(model, measure(model, _batches(seen)), plan)
-    found |= _told(student, "pruned", asked, around)
-    around.say(
+    calibration_rows, validation_rows = (
+        encode(tokenizer, chats, job.recipe.context).rows for chats in (calibration, validation)
+    )
+    found = _scores(model, "before", validation_rows, environment)
+    environment.say(f"measuring what matters on {len(calibration_rows)} chats")
+    student = prune(model, measure(model, _batches(calibration_rows)), plan)
+    found |= _scores(student, "pruned", validation_rows, environment)
+    environment.say(
         f"{found['parameters, before']:,} parameters became {found['parameters, pruned']:,}; the unpruned model teaches them"
     )
-    return student, lambda: found | {"loss of the answers, recovered": mean_loss(student, asked)}
+    return student, lambda: found | {"loss of the answers, recovered": mean_loss(student, validation_rows)}
 
 
-def _told(model: Any, when: str, rows: Sequence[dict[str, list[int]]], around: Surroundings) -> dict[str, float]:
-    cost = around.costs_of(model.config.to_dict(), 0, False)(ONE_TOKEN)
+def _scores(model: Any, when: str, rows: Sequence[dict[str, list[int]]], environment: TrainingEnvironment) -> dict[str, float]:
+    flops = environment.flops_counter(model.config.to_dict(), 0, False)(ONE_TOKEN)
     return {
         f"parameters, {when}": sum(one.numel() for one in model.parameters()),
-        f"GFLOP a token, {when}": cost / 1e9,
+        f"GFLOP a token, {when}": flops / 1e9,
         f"loss of the answers, {when}": mean_loss(model, rows),
     }
 
 
 def mean_loss(model: Any, rows: Sequence[dict[str, list[int]]]) -> float:
-    """Negative log-likelihood in nats of a token that is learned, mean over all of them."""
+    """Return the mean cross-entropy in nats over all answer tokens of the rows."""
     model.eval()
     total, num_learned = 0.0, 0
     for row in rows:
@@ -90,7 +100,7 @@ def mean_loss(model: Any, rows: Sequence[dict[str, list[int]]]) -> float:
 
 
 def _batches(rows: Sequence[dict[str, list[int]]]) -> Iterator[dict[str, Any]]:
-    """One row at a time: nothing is padded."""
+    """Yield one row at a time, so that nothing is padded."""
     for row in rows:
         ids = torch.tensor([row["input_ids"]])
         yield {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

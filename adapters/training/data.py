@@ -1,7 +1,7 @@
-"""Chats to train on: JSON lines, read with a reason for every line that is refused, and counted where they are too long.
+"""Reads chats and questions from JSON lines. A bad line is refused with its number and the reason.
 
-A line is `{"messages": [{"role": …, "content": …}, …]}`, and its last message is the assistant's: that is what is learned, all before
-it is what it answers. Other fields are left alone, so that one file serves training, distillation and benchmarks.
+A line is `{"messages": [{"role": …, "content": …}, …]}`. In a chat the last message is the assistant's, which is what is learned; all
+messages before it are its context. Unknown fields are ignored, so that one file serves training, distillation and benchmarks.
 """
 
 import hashlib
@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from adapters.training.errors import DataRefused
 
 IGNORED = -100
-"""Label of a token that is not learned, as torch and transformers have it."""
+"""Label of a token that is not learned: torch's and transformers' default."""
 
 M = TypeVar("M", bound=BaseModel)
 
 
 class Message(BaseModel):
-    """One turn."""
+    """One message of a chat."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,21 +31,22 @@ class Message(BaseModel):
 
 
 class Chat(BaseModel):
-    """A conversation that the assistant ends."""
+    """A conversation whose last message is the assistant's."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     messages: tuple[Message, ...] = Field(min_length=2)
 
 
-class Question(BaseModel):
-    """A conversation to be answered.
+class DatasetQuestion(BaseModel):
+    """A conversation that shall be answered.
 
     Attributes:
-        answer: the right one, None where only a rule or the majority tells.
-        verifier: a rule that knows a right answer, as a request names it.
-        kind: of the answer, as a request names it.
-        task: what it is one of, and `bin` how hard the data call it, for reports.
+        answer: the reference answer; None where a rule or the majority decides what is right.
+        verifier: a rule that recognises a right answer, spelled as in a request.
+        kind: of the answer, spelled as in a request.
+        task: group of questions that it belongs to, for reports.
+        bin: how difficult the data set calls it, for reports.
 
     """
 
@@ -60,7 +61,7 @@ class Question(BaseModel):
 
     @property
     def key(self) -> str:
-        """Names the question in a file of samples: the hash of what is asked."""
+        """Hash of the messages, which identifies the question in a file of samples."""
         return digest([message.model_dump() for message in self.messages])
 
 
@@ -71,7 +72,7 @@ class Encoded:
     Attributes:
         rows: `input_ids` and `labels` of each, equally long; labels are `IGNORED` where nothing is learned.
         chats: the same examples as they were.
-        num_too_long: examples that were left out since they do not fit the context.
+        num_too_long: examples that were left out since they are longer than the context.
 
     """
 
@@ -81,7 +82,7 @@ class Encoded:
 
 
 def read_chats(path: Path) -> list[Chat]:
-    """All chats of the file; raises `DataRefused` with the number of the first bad line, or when there are none."""
+    """Return all chats of the file; raises `DataRefused` with the number of the first bad line, or when the file is empty."""
     chats = []
     for number, fields in _lines(path):
         chat = _checked(Chat, path, number, fields)
@@ -91,11 +92,14 @@ def read_chats(path: Path) -> list[Chat]:
     return chats
 
 
-def read_questions(path: Path) -> list[Question]:
-    """All questions of the file. An assistant's last message is what a data set answers: it is dropped."""
+def read_questions(path: Path) -> list[DatasetQuestion]:
+    """Return all questions of the file; raises what `read_chats` raises.
+
+    A last message of the assistant is the data set's own answer, and is dropped.
+    """
     questions = []
     for number, fields in _lines(path):
-        question = _checked(Question, path, number, fields)
+        question = _checked(DatasetQuestion, path, number, fields)
         if question.messages[-1].role == "assistant":
             question = question.model_copy(update={"messages": question.messages[:-1]})
         if not question.messages:
@@ -105,39 +109,43 @@ def read_questions(path: Path) -> list[Question]:
 
 
 def encode(tokenizer: Any, chats: Sequence[Chat], context: int) -> Encoded:
-    """As the chat template writes them; only the last turn is learned, with the token that ends it.
+    """Tokenize chats with the chat template. Only the last message is learned, with the token that ends it.
 
-    Examples of more than `context` tokens are left out and counted, never cut. Raises `DataRefused` when none is left, or
-    when the template does not write a conversation as its beginning followed by the answer.
+    Examples of more than `context` tokens are left out and counted, never cut: a cut answer would teach the model to stop early.
+
+    Raises:
+        DataRefused: no example is left, or the template writes a conversation differently once an answer follows it, so that it cannot
+            be told where the answer starts.
+
     """
     rows, kept = [], []
     for chat in chats:
-        said = [message.model_dump() for message in chat.messages]
-        before = tokenizer.apply_chat_template(said[:-1], add_generation_prompt=True, return_dict=False)
-        whole = tokenizer.apply_chat_template(said, return_dict=False)
+        messages = [message.model_dump() for message in chat.messages]
+        before = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
+        whole = tokenizer.apply_chat_template(messages, return_dict=False)
         if whole[: len(before)] != before:
             raise DataRefused("the chat template writes a question differently when an answer follows: it cannot be trained on")
         if len(whole) <= context:
             rows.append({"input_ids": whole, "labels": [IGNORED] * len(before) + whole[len(before) :]})
-            kept.append({"messages": said})
+            kept.append({"messages": messages})
     if not rows:
         raise DataRefused(f"all {len(chats)} examples are longer than the context of {context} tokens")
     return Encoded(rows, kept, len(chats) - len(rows))
 
 
 def digest(value: Any) -> str:
-    """Hash of a JSON value, 16 hexadecimal digits; equal values have equal ones."""
+    """Return a hash of a JSON value, 16 hexadecimal digits. The order of keys does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Number and value of each line that is not blank."""
+    """Yield the number and the value of each line that is not blank."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataRefused(f"{path} cannot be read: {error.strerror}") from error
     is_empty = True
-    for number, line in enumerate(content.split(b"\n"), 1):
+    for number, line in enumerate(content.split(b"\n"), 1):  # not `splitlines`, which also splits at other separators in texts
         if line.strip():
             is_empty = False
             try:

@@ -3,15 +3,15 @@
 TrainingError
 +-- DataRefused     the data cannot be trained on; the message names file and line
 +-- RecipeRefused   the parameters do not fit the model, or not the run that is in the folder already
-+-- PruningRefused  there is no such smaller model
-+-- MachineRefused  this machine cannot do it: no space, no memory, no instructions for it
-+-- TeacherGone     the model that answers has stopped answering; what it answered is kept
-+-- Unanswerable    it refuses this one question
++-- PruningRefused  the model cannot be pruned to these sizes
++-- MachineRefused  this machine cannot do it: the disk is too small, or the processor cannot compute in 4 bits, or a server does not start
++-- TeacherGone     the model that answers has stopped answering; its answers up to then are kept
++-- Unanswerable    the model that answers refuses this one question
 """
 
 
 class TrainingError(Exception):
-    """Base of all; the message is written for whoever started the command."""
+    """Base of all errors of training. The message is written for the user of the command."""
 
 
 class DataRefused(TrainingError):
@@ -23,11 +23,11 @@ class RecipeRefused(TrainingError):
 
 
 class PruningRefused(TrainingError):
-    """There is no such smaller model."""
+    """The model cannot be pruned to these sizes."""
 
 
 class MachineRefused(TrainingError):
-    """This machine cannot do it."""
+    """This machine cannot do it; the message says what is missing."""
 
 
 class TeacherGone(TrainingError):

@@ -1,4 +1,4 @@
-"""What a run leaves: an adapter that the store takes, or an ordinary model folder."""
+"""Saves what a run has trained: an adapter that the store accepts, or an ordinary model folder."""
 
 import json
 from pathlib import Path
@@ -16,10 +16,10 @@ STAGING_FOLDER = ".incoming"
 
 
 def save(model: Any, tokenizer: Any, out: Path, *, base: str) -> None:
-    """The trained model into `out`; each file is there whole or not at all.
+    """Save the trained model into `out`; each file is there whole or not at all.
 
-    An adapter's weights are rounded to bfloat16, which every server computes in or finer: half of the bytes. Its config keeps only
-    what decides what it computes, as the store keeps it, and the name of its base instead of the folder that it lay in here.
+    An adapter's weights are rounded to bfloat16: servers compute in that format or a finer one, and the file is half as large. Its config
+    keeps only the fields that decide what it computes, as the store does, and names its base instead of the base's local folder.
     """
     clear(out / STAGING_FOLDER)
     with staging(out / STAGING_FOLDER) as folder:
@@ -40,9 +40,9 @@ def _tidy(folder: Path, base: str) -> None:
     save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     config = folder / CONFIG_FILE
     raw = json.loads(config.read_text(encoding="utf-8"))
-    if not raw.get("use_dora"):  # else it is no adapter for our store, and says so when it is pushed
+    if not raw.get("use_dora"):  # the store refuses DoRA, by this field
         raw = json.loads(read_config(config).normalised())
     write_whole(config, json.dumps({**raw, "base_model_name_or_path": base}, indent=2) + "\n")
     for file in folder.iterdir():
         if file.name not in (CONFIG_FILE, WEIGHTS_FILE):
-            file.unlink()  # peft's model card: the run card takes its place
+            file.unlink()  # peft's model card, whose place the run card takes

@@ -1,4 +1,4 @@
-"""Keeps the libraries from speaking: to their makers, and of what concerns only those who write them, to whoever waits for a run."""
+"""Switches off the libraries' telemetry, progress bars and warnings: none of them helps the user of a training command."""
 
 import logging
 import os
@@ -9,8 +9,8 @@ import datasets
 import transformers
 
 
-def quiet() -> None:
-    """For the rest of the process; warnings stay where Python was told to show them."""
+def silence_libraries() -> None:
+    """Do so for the rest of the process. Warnings stay where the user asked Python for them (`-W`, PYTHONWARNINGS)."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()

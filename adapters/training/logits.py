@@ -1,6 +1,7 @@
-"""Distillation by probabilities: the student learns what the teacher would have said at each token, by trl's GKD without sampling.
+"""Distillation of logits: at each token of the data's answers, the student learns the teacher's probabilities of the next token.
 
-Teacher and student must split text alike. trl keeps this trainer in its experimental part.
+It is done by trl's trainer for generalised knowledge distillation (Agarwal et al. 2023, arXiv 2306.13649), without sampling from the
+student. Teacher and student must have the same tokenizer. trl keeps this trainer in its experimental part.
 """
 
 import warnings
@@ -15,33 +16,36 @@ from trl.import_utils import TRLExperimentalWarning
 
 from adapters.training.base import load_model, load_tokenizer
 from adapters.training.card import RunCard
-from adapters.training.checks import WORK_FOLDER, begin, check_space
+from adapters.training.checks import WORK_FOLDER, check_space, open_run_folder
+from adapters.training.cost import batch_pass
 from adapters.training.errors import RecipeRefused
+from adapters.training.ports import USER_DATA, FlopsCounter, Provenance, TrainingEnvironment
 from adapters.training.recipe import Job
-from adapters.training.run import GIVEN, Origin, Surroundings, arguments, finish, head, read_data, tell_left_out
-from adapters.training.trainers import Metered
-from adapters.training.work import Costs, work_of
+from adapters.training.run import describe_run, finish, read_data, report_left_out, trainer_arguments
+from adapters.training.trainers import MeteredTrainer
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", TRLExperimentalWarning)  # that it may change is what the locks are for
+    warnings.simplefilter(
+        "ignore", TRLExperimentalWarning
+    )  # that it may change between versions does not matter: the lock files pin trl
     from trl.experimental.gkd import GKDConfig, GKDTrainer
 
 FORWARD_KL = 0.0
-"""Of trl's divergences the one that Hinton's distillation has: the student covers all that the teacher holds probable."""
+"""trl's `beta` for KL(teacher || student), as in Hinton et al. (2015): the student covers all that the teacher finds probable."""
 
 
-class LogitDistiller(Metered, GKDTrainer):
-    """Learns a teacher's probabilities on given answers; what the teacher computes is charged too."""
+class LogitDistiller(MeteredTrainer, GKDTrainer):
+    """Learns a teacher's probabilities on given answers. What the teacher computes is charged to the run too."""
 
-    teacher_costs: Costs
+    teacher_flops: FlopsCounter
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        self.meter.charge(self.teacher_costs(work_of(inputs, learns=False)))
+        self.meter.charge(self.teacher_flops(batch_pass(inputs, has_backward=False)))
         return super().compute_loss(model, inputs, *args, **kwargs)
 
 
 def check_teacher(teacher: str, base: Path) -> Path:
-    """The folder of a teacher whose probabilities can be learned; raises `RecipeRefused` for any other."""
+    """Return the folder of a teacher for `base`; raises `RecipeRefused` when it is no folder, or its tokenizer differs."""
     folder = Path(teacher).expanduser()
     if not folder.is_dir():
         raise RecipeRefused(f"probabilities are learned of a model folder, and {teacher} is none")
@@ -53,37 +57,45 @@ def check_teacher(teacher: str, base: Path) -> Path:
 def distill_logits(
     job: Job,
     teacher: Path,
-    around: Surroundings,
+    environment: TrainingEnvironment,
     command: str,
-    origin: Origin = GIVEN,
+    provenance: Provenance = USER_DATA,
     *,
     make_student: Callable[[], tuple[Any, Callable[[], dict[str, float]]]] | None = None,
 ) -> RunCard:
-    """Train on the job's data against the teacher's probabilities.
+    """Train on the job's data against the teacher's probabilities, and leave the result in `job.out`.
 
-    `make_student`: gives a model and what its trained self is measured by, instead of the job's with fresh LoRA weights.
+    Args:
+        job: the student, the data, the recipe and the folder of the result; packing is switched off.
+        teacher: folder of the teacher.
+        environment: what the program that starts the run provides.
+        command: title of the run card.
+        provenance: where the data come from.
+        make_student: returns a student and a function that measures it after training, instead of the job's model with LoRA weights.
 
-    Raises `RecipeRefused` when the two do not split text alike.
+    Raises:
+        RecipeRefused: the two have different tokenizers. Further errors are those of `fine_tune`.
+
     """
     check_teacher(str(teacher), job.model)
     tokenizer = load_tokenizer(job.model)
     job = job.model_copy(update={"recipe": job.recipe.model_copy(update={"packing": False})})
     data = read_data(job, tokenizer)
-    heading = head(job, command, {**data.described, "teacher": teacher.name}, origin)
-    if card := begin(job.out, heading.fingerprint):
+    header = describe_run(job, command, {**data.description, "teacher": teacher.name}, provenance)
+    if card := open_run_folder(job.out, header.fingerprint):
         return card
-    tell_left_out(data.num_too_long, job, around)
+    report_left_out(data.num_too_long, job, environment)
     model, measure = make_student() if make_student else (load_model(job.model, job.recipe, job.dtype, job.start), dict)
     check_space(job.out, model)
-    expert = AutoModelForCausalLM.from_pretrained(teacher, local_files_only=True, dtype=getattr(torch, job.dtype))
+    teacher_model = AutoModelForCausalLM.from_pretrained(teacher, local_files_only=True, dtype=getattr(torch, job.dtype))
     options = {"config": GKDConfig, "lmbda": 0.0, "beta": FORWARD_KL, "temperature": 1.0, "max_length": job.recipe.context}
     trainer = LogitDistiller(
         model=model,
-        teacher_model=expert,
-        args=arguments(job, job.out / WORK_FOLDER, is_watched=data.watched is not None, **options),
-        train_dataset=Dataset.from_list(data.learned.chats),
-        eval_dataset=Dataset.from_list(data.watched.chats) if data.watched else None,
+        teacher_model=teacher_model,
+        args=trainer_arguments(job, job.out / WORK_FOLDER, has_validation=data.validation is not None, **options),
+        train_dataset=Dataset.from_list(data.training.chats),
+        eval_dataset=Dataset.from_list(data.validation.chats) if data.validation else None,
         processing_class=tokenizer,
     )
-    trainer.teacher_costs = around.costs_of(expert.config.to_dict(), 0, False)
-    return finish(trainer, job, around, heading, tokenizer, measure=measure)
+    trainer.teacher_flops = environment.flops_counter(teacher_model.config.to_dict(), 0, False)
+    return finish(trainer, job, environment, header, tokenizer, measure=measure)

@@ -1,7 +1,7 @@
-"""Makes a smaller ordinary model of a decoder-only transformer: fewer MLP channels, attention heads and layers.
+"""Structured pruning of a decoder-only transformer: fewer MLP channels, attention heads and layers. The result is an ordinary model.
 
-vLLM builds every layer of a model from the same numbers, so the counts are uniform; which channels and heads
-stay is chosen per layer, by what they do on calibration text. The order is: `Plan.checked`, `measure`, `prune`.
+vLLM builds every layer of a model from the same sizes, so every layer keeps the same number of channels and heads. Which of them are kept
+is chosen for each layer by their importance on calibration text. Call `Plan.checked`, `measure` and `prune` in this order.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,23 +16,23 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from adapters.training.errors import PruningRefused
 
 KERNEL_MULTIPLE = 64
-"""NVIDIA's matrix multiplication guide: sizes of 16-bit operands suit an A100 best as multiples of 64."""
+"""Sizes of 16-bit matrices suit an A100 best as multiples of 64 (NVIDIA's guide to matrix multiplication)."""
 
-FREE_HEADS = {"llama": True, "qwen2": False}
-"""The model types whose modules are known here, and whether heads may go.
+CAN_REMOVE_HEADS = {"llama": True, "qwen2": False}
+"""Model type whose modules are known here -> whether heads may be removed.
 
-vLLM 0.32 reads `head_dim` for Llama, but takes it to be hidden_size / heads for Qwen2 (models/qwen2.py).
+Removing heads needs a `head_dim` of its own. vLLM 0.32 reads it for Llama, but computes hidden_size / heads for Qwen2 (models/qwen2.py).
 """
 
 
 @dataclass(frozen=True, eq=False)
 class Importance:
-    """How much each part does, on the CPU in float64; comparable within a tensor only, not between layers.
+    """Importance of each part, on the CPU in float64. Values are comparable within a tensor only, not between layers.
 
     Attributes:
-        mlp: per layer [intermediate_size], the mean over tokens of the L2 norm of what a channel adds to the residual stream.
-        heads: per layer [num_key_value_heads], the same of a KV head together with the query heads that share it.
-        layers: [num_hidden_layers], 1 - mean cosine similarity of a layer's input and output; 0 is a layer that does nothing.
+        mlp: one tensor a layer, [intermediate_size]: mean over tokens of the L2 norm of what a channel adds to the residual stream.
+        heads: one tensor a layer, [num_key_value_heads]: the same for a KV head together with the query heads that share it.
+        layers: [num_hidden_layers], 1 - mean cosine similarity of a layer's input and output; 0 for a layer that changes nothing.
 
     """
 
@@ -43,32 +43,32 @@ class Importance:
 
 @dataclass(frozen=True)
 class Plan:
-    """What stays: channels per layer, KV heads per layer (each with all of its query heads), layers."""
+    """What is kept: channels of each layer, KV heads of each layer (each with all of its query heads), and layers."""
 
     mlp_channels: int
     kv_heads: int
     num_layers: int
 
     def checked(self, config: PreTrainedConfig, multiple: int = KERNEL_MULTIPLE) -> "Plan":
-        """Return this plan if a model of that config can be cut to it and served afterwards.
+        """Return this plan if a model of this config can be pruned to it and served afterwards.
 
         Args:
-            config: of the model as it is.
+            config: of the unpruned model.
             multiple: a number of channels that differs from the model's own must be a multiple of it; at least 1.
 
         Raises:
-            PruningRefused: it cannot.
+            PruningRefused: it cannot; the message says why.
 
         """
-        if config.model_type not in FREE_HEADS:
-            raise PruningRefused(f"cannot prune a model of type {config.model_type}, only {' and '.join(FREE_HEADS)}")
-        for wanted, there, what in (
+        if config.model_type not in CAN_REMOVE_HEADS:
+            raise PruningRefused(f"cannot prune a model of type {config.model_type}, only {' and '.join(CAN_REMOVE_HEADS)}")
+        for kept, available, what in (
             (self.mlp_channels, config.intermediate_size, "MLP channels"),
             (self.kv_heads, config.num_key_value_heads, "KV heads"),
             (self.num_layers, config.num_hidden_layers, "layers"),
         ):
-            if not 1 <= wanted <= there:
-                raise PruningRefused(f"cannot keep {wanted} {what}: the model has {there}, and at least 1 must stay")
+            if not 1 <= kept <= available:
+                raise PruningRefused(f"cannot keep {kept} {what}: the model has {available}, and at least 1 must stay")
         if self.mlp_channels != config.intermediate_size and self.mlp_channels % multiple:
             raise PruningRefused(f"cannot keep {self.mlp_channels} MLP channels: it must be a multiple of {multiple}")
         if self.kv_heads != config.num_key_value_heads:
@@ -76,7 +76,7 @@ class Plan:
         return self
 
     def _check_heads(self, config: PreTrainedConfig) -> None:
-        if not FREE_HEADS[config.model_type]:
+        if not CAN_REMOVE_HEADS[config.model_type]:
             raise PruningRefused(
                 f"cannot keep {self.kv_heads} of {config.num_key_value_heads} KV heads: vLLM cannot serve a"
                 f" {config.model_type} model with fewer heads than its hidden size implies"
@@ -88,12 +88,12 @@ class Plan:
             )
 
     def query_heads(self, config: PreTrainedConfig) -> int:
-        """How many query heads stay per layer."""
+        """Return how many query heads each layer keeps."""
         return int(self.kv_heads * config.num_attention_heads // config.num_key_value_heads)
 
 
-class _Meter:
-    """Sums over tokens what one layer and its parts do; `mask` [batch, sequence] says which tokens of the batch count."""
+class _LayerStatistics:
+    """Sums the importance of one layer and its parts over tokens. `mask` [batch, sequence] selects the tokens that count."""
 
     def __init__(self, layer: nn.Module) -> None:
         self.mask = torch.empty(0, dtype=torch.bool)
@@ -112,11 +112,11 @@ class _Meter:
         return states[self.mask.to(states.device)].float()
 
     def _add_mlp(self, down: nn.Module, args: tuple[Tensor, ...]) -> None:
-        # ||a_j W_:j|| = |a_j| ||W_:j||
+        # Channel j adds a_j W_:j to the residual stream, and ||a_j W_:j|| = |a_j| ||W_:j||.
         self.mlp += (self._tokens(args[0]).abs().sum(0) * down.weight.float().norm(dim=0)).double().cpu()
 
     def _add_heads(self, out: nn.Module, args: tuple[Tensor, ...]) -> None:
-        # Query heads that share a KV head are neighbours, so a group is one stretch of the input.
+        # Query heads that share a KV head are adjacent, so that a group is one contiguous part of the input.
         states = self._tokens(args[0]).chunk(self._kv_heads, dim=1)
         weights = out.weight.float().chunk(self._kv_heads, dim=1)
         norms = [(state @ weight.T).norm(dim=1).sum() for state, weight in zip(states, weights, strict=True)]
@@ -128,16 +128,16 @@ class _Meter:
 
 
 def measure(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]]) -> Importance:
-    """Run calibration text through a model and say how much each of its parts does.
+    """Run calibration text through a model and return the importance of its parts.
 
-    Channels and head groups are scored by the mean norm of what they add to the residual stream. For channels that is
-    Wanda's |weight| x norm of its input (Sun et al. 2023, arXiv 2306.11695), taken over whole columns of down_proj as
-    the Wanda-sp of An et al. does (2023, arXiv 2312.11983), but with the L2 norm of the column and the mean of the
-    activation; for heads, Minitron's norm of a head's output (Muralidharan et al. 2024, arXiv 2407.14679), after o_proj.
-    Layers are scored by ShortGPT's Block Influence (Men et al. 2024, arXiv 2403.03853).
+    Channels and groups of heads are scored by the mean norm of what they add to the residual stream. For channels this is Wanda's
+    |weight| x norm of its input (Sun et al. 2023, arXiv 2306.11695), over whole columns of down_proj as in the Wanda-sp of An et al.
+    (2023, arXiv 2312.11983), but with the L2 norm of the column and the mean of the activation. For heads it is Minitron's norm of a
+    head's output (Muralidharan et al. 2024, arXiv 2407.14679), taken after o_proj. Layers are scored by ShortGPT's Block Influence (Men
+    et al. 2024, arXiv 2403.03853).
 
     Args:
-        model: of a type that `Plan.checked` knows; it comes back as it was.
+        model: of a type that `Plan.checked` accepts; it is not changed.
         batches: `input_ids` and `attention_mask`, both [batch, sequence]; tokens whose mask is 0 do not count.
 
     Raises:
@@ -148,34 +148,34 @@ def measure(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]]) -> 
     with torch.no_grad(), ExitStack() as undo:
         undo.callback(model.train, model.training)
         model.eval()
-        meters = [_Meter(layer) for layer in model.model.layers]
-        for hook in (hook for meter in meters for hook in meter.hooks):
+        statistics = [_LayerStatistics(layer) for layer in model.model.layers]
+        for hook in (hook for layer in statistics for hook in layer.hooks):
             undo.callback(hook.remove)
         for batch in batches:
             mask = batch["attention_mask"].to(model.device)
-            for meter in meters:
-                meter.mask = mask.bool()
+            for layer in statistics:
+                layer.mask = mask.bool()
             model.model(input_ids=batch["input_ids"].to(model.device), attention_mask=mask, use_cache=False)
             tokens += int(mask.bool().sum())
     if not tokens:
         raise PruningRefused("there is no calibration text to measure importance on")
     return Importance(
-        mlp=tuple(meter.mlp / tokens for meter in meters),
-        heads=tuple(meter.heads / tokens for meter in meters),
-        layers=torch.stack([meter.layer / tokens for meter in meters]),
+        mlp=tuple(layer.mlp / tokens for layer in statistics),
+        heads=tuple(layer.heads / tokens for layer in statistics),
+        layers=torch.stack([layer.layer / tokens for layer in statistics]),
     )
 
 
 def prune(model: PreTrainedModel, importance: Importance, plan: Plan) -> PreTrainedModel:
-    """Cut a model, in place, down to the most important parts, and its config with it.
+    """Remove all but the most important parts of a model, in place, and update its config.
 
     Args:
         model: it is changed and returned; `save_pretrained` writes it as an ordinary folder.
-        importance: measured on this very model.
-        plan: what stays; that its channels suit kernels is left to `Plan.checked`.
+        importance: measured on this model.
+        plan: what is kept. Whether its channels suit the kernels is checked by `Plan.checked` alone.
 
     Raises:
-        PruningRefused: the plan does not fit the model, which is left as it was.
+        PruningRefused: the plan does not fit the model, which is not changed then.
 
     """
     plan.checked(model.config, multiple=1)
@@ -185,14 +185,14 @@ def prune(model: PreTrainedModel, importance: Importance, plan: Plan) -> PreTrai
         layer = decoder.layers[index]
         _keep_channels(layer.mlp, _best(importance.mlp[index], plan.mlp_channels))
         _keep_heads(layer.self_attn, _best(importance.heads[index], plan.kv_heads))
-        layer.self_attn.layer_idx = position  # the KV cache is kept by it
+        layer.self_attn.layer_idx = position  # transformers finds a layer's KV cache by it
     decoder.layers = nn.ModuleList(decoder.layers[index] for index in kept)
     _describe(model.config, plan, kept, decoder.layers[0].self_attn.head_dim)
     return model
 
 
 def _best(scores: Tensor, count: int) -> Tensor:
-    """Indices of the `count` highest scores in ascending order; of equal ones the first stay."""
+    """Return the indices of the `count` highest scores, in ascending order. Of equal scores the first are kept."""
     return scores.argsort(descending=True, stable=True)[:count].sort().values
 
 
@@ -212,7 +212,7 @@ def _keep_heads(attention: nn.Module, kept: Tensor) -> None:
 
 
 def _spread(blocks: Tensor, size: int) -> Tensor:
-    """Indices of the elements of these blocks of `size` elements each."""
+    """Return the indices of all elements of these blocks, which have `size` elements each."""
     return (blocks[:, None] * size + torch.arange(size)).flatten()
 
 
@@ -234,7 +234,7 @@ def _selected(parameter: nn.Parameter, dim: int, kept: Tensor) -> nn.Parameter:
 
 
 def _describe(config: PreTrainedConfig, plan: Plan, kept: list[int], head_dim: int) -> None:
-    """Bring the config into line; `head_dim` because hidden_size / heads no longer gives it."""
+    """Update the config. `head_dim` is set since it is no longer hidden_size / heads."""
     heads = plan.query_heads(config)
     config.intermediate_size = plan.mlp_channels
     config.num_attention_heads, config.num_key_value_heads, config.head_dim = heads, plan.kv_heads, head_dim

@@ -2,24 +2,25 @@
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainerState
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTConfig
 
 from adapters.training.base import load_model, load_tokenizer, num_parameters, num_trainable
 from adapters.training.card import RunCard
-from adapters.training.checks import WORK_FOLDER, begin, check_space, check_start
+from adapters.training.checks import WORK_FOLDER, check_space, check_start, open_run_folder
+from adapters.training.cost import RunMeter, read_cost
 from adapters.training.data import Encoded, digest, encode, read_chats
 from adapters.training.export import save
+from adapters.training.ports import USER_DATA, Provenance, RunCost, TrainingEnvironment
 from adapters.training.recipe import Job
-from adapters.training.trainers import NUM_KEPT, FineTuner, Report, Reporter, newest_checkpoint
-from adapters.training.work import Costs, Meter, Tally
+from adapters.training.trainers import NUM_CHECKPOINTS, FineTuner, ProgressCallback, newest_checkpoint
 from adapters.weights import digest_of
 
 SCORES = {
@@ -27,35 +28,12 @@ SCORES = {
     "eval_mean_token_accuracy": "validation token accuracy",
     "eval_auroc": "validation AUROC",
 }
-"""A trainer's name of a score -> the card's."""
-
-CostsOf = Callable[[Mapping[str, Any], int | None, bool], Costs]
-"""(config of the base, LoRA parameters or None when all weights are trained, whether activations are recomputed) -> its costs."""
+"""A trainer's name of a score -> the run card's."""
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What a run needs of whoever starts it.
-
-    Attributes:
-        costs_of: arithmetic of FLOPs.
-        report: told of each step.
-        say: told what is worth a line.
-        machine: in words, for the card.
-        callbacks: of transformers, for those who look closer.
-
-    """
-
-    costs_of: CostsOf
-    report: Report
-    say: Callable[[str], None]
-    machine: str = ""
-    callbacks: tuple[TrainerCallback, ...] = ()
-
-
-@dataclass(frozen=True)
-class Heading:
-    """What a card says that is known before the run."""
+class RunHeader:
+    """What is known of a run before it starts. `fingerprint` is the hash of everything that decides the result."""
 
     command: str
     fingerprint: str
@@ -63,135 +41,137 @@ class Heading:
 
 
 @dataclass(frozen=True)
-class Origin:
-    """Where data come from, for a card: `how` decides what they are, `cost` does not."""
+class TrainingData:
+    """The chats of a job as token ids. `validation` is None without a validation file."""
 
-    how: Mapping[str, Any] = field(default_factory=dict)
-    cost: Mapping[str, Any] = field(default_factory=dict)
-
-
-GIVEN = Origin()
-"""They were there."""
-
-
-@dataclass(frozen=True)
-class Data:
-    """The chats of a job as token ids; `watched` are those of its validation file, None without one."""
-
-    learned: Encoded
-    watched: Encoded | None
+    training: Encoded
+    validation: Encoded | None
 
     @property
     def num_too_long(self) -> int:
-        """Examples of both that were left out."""
-        return sum(encoded.num_too_long for encoded in (self.learned, self.watched) if encoded)
+        """Examples of both files that were left out since they are longer than the context."""
+        return sum(encoded.num_too_long for encoded in (self.training, self.validation) if encoded)
 
     @property
-    def described(self) -> dict[str, Any]:
-        """For the card."""
+    def description(self) -> dict[str, Any]:
+        """Counts and hashes, for the run card and the fingerprint."""
         found = {
-            "examples": len(self.learned.rows),
-            "left out as too long": self.learned.num_too_long,
-            "hash": digest(self.learned.rows),
+            "examples": len(self.training.rows),
+            "left out as too long": self.training.num_too_long,
+            "hash": digest(self.training.rows),
         }
-        if self.watched:
-            found |= {"validation examples": len(self.watched.rows), "validation hash": digest(self.watched.rows)}
+        if self.validation:
+            found |= {"validation examples": len(self.validation.rows), "validation hash": digest(self.validation.rows)}
         return found
 
 
-def fine_tune(job: Job, around: Surroundings, command: str, origin: Origin = GIVEN) -> RunCard:
-    """Train as the job says and leave the result in `job.out`; a run that is finished is not done again.
+def fine_tune(job: Job, environment: TrainingEnvironment, command: str, provenance: Provenance = USER_DATA) -> RunCard:
+    """Fine-tune on the job's chats and leave the result in `job.out`. A run that is finished there is not repeated.
 
-    Raises `DataRefused`, `RecipeRefused` and `MachineRefused`, all but a full disk before anything is computed.
+    Args:
+        job: the model, the data, the recipe and the folder of the result.
+        environment: what the program that starts the run provides.
+        command: title of the run card; part of the fingerprint.
+        provenance: where the data come from.
+
+    Raises:
+        DataRefused: the data cannot be trained on.
+        RecipeRefused: the recipe does not fit the model, or not the run in the folder.
+        MachineRefused: the disk is too small, or the processor cannot compute this. But for a disk that fills up later, all errors come
+            before anything is computed.
+
     """
     tokenizer = load_tokenizer(job.model)
     recipe = job.recipe
     data = read_data(job, tokenizer)
-    heading = head(job, command, data.described, origin)
-    if card := begin(job.out, heading.fingerprint):
+    header = describe_run(job, command, data.description, provenance)
+    if card := open_run_folder(job.out, header.fingerprint):
         return card
-    tell_left_out(data.num_too_long, job, around)
+    report_left_out(data.num_too_long, job, environment)
     model = load_model(job.model, recipe, job.dtype, job.start)
     check_space(job.out, model)
-    work = job.out / WORK_FOLDER
+    sft = {"config": SFTConfig, "max_length": recipe.context, "packing": recipe.packing}
     trainer = FineTuner(
         model=model,
-        args=arguments(
-            job, work, is_watched=data.watched is not None, config=SFTConfig, max_length=recipe.context, packing=recipe.packing
-        ),
-        train_dataset=Dataset.from_list(data.learned.rows),
-        eval_dataset=Dataset.from_list(data.watched.rows) if data.watched else None,
+        args=trainer_arguments(job, job.out / WORK_FOLDER, has_validation=data.validation is not None, **sft),
+        train_dataset=Dataset.from_list(data.training.rows),
+        eval_dataset=Dataset.from_list(data.validation.rows) if data.validation else None,
         processing_class=tokenizer,
     )
-    return finish(trainer, job, around, heading, tokenizer)
+    return finish(trainer, job, environment, header, tokenizer)
 
 
 def finish(
     trainer: Any,
     job: Job,
-    around: Surroundings,
-    heading: Heading,
+    environment: TrainingEnvironment,
+    header: RunHeader,
     tokenizer: Any,
     *,
     measure: Callable[[], dict[str, float]] = dict,
 ) -> RunCard:
-    """Run any of the metered trainers, from its newest checkpoint on, and leave its model with a card in `job.out`.
+    """Run a `MeteredTrainer` from its newest checkpoint to the end, and leave its model and the run card in `job.out`.
 
-    `measure`: further scores of the trained model.
+    `measure` is called after training and returns more scores of the trained model, by name.
     """
-    model, work = trainer.model, job.out / WORK_FOLDER
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()  # trl rounds them over a base in 4 bits; see `load_model`
-    checkpoint = newest_checkpoint(work)
-    if checkpoint:
-        around.say(f"resuming at {checkpoint.name}")
-    lora_parameters = None if job.recipe.method == "full" else num_trainable(model)
-    costs = around.costs_of(model.config.to_dict(), lora_parameters, job.recipe.recompute)
-    trainer.meter = Meter(costs, Tally.read(checkpoint) if checkpoint else Tally())
-    trainer.remove_callback(PrinterCallback)  # the reporter takes its place
-    for callback in (Reporter(around.report, trainer.meter), *around.callbacks):
-        trainer.add_callback(callback)
-    if job.recipe.patience and trainer.eval_dataset is not None:
-        trainer.add_callback(EarlyStoppingCallback(job.recipe.patience))
-    _train(trainer, checkpoint)
+    _prepare(trainer, job, environment)
+    _train(trainer, newest_checkpoint(job.out / WORK_FOLDER))
     scores = {"training loss": next(one["loss"] for one in reversed(trainer.state.log_history) if "loss" in one)}
     if trainer.eval_dataset is not None:
         found = trainer.evaluate()
-        scores |= {words: found[name] for name, words in SCORES.items() if name in found}
+        scores |= {title: found[name] for name, title in SCORES.items() if name in found}
     scores |= measure()
-    tally = trainer.meter.tally
+    cost = trainer.meter.cost
     card = RunCard(
-        command=heading.command,
-        fingerprint=heading.fingerprint,
+        command=header.command,
+        fingerprint=header.fingerprint,
         base=job.model.name,
-        data=heading.data,
+        data=header.data,
         recipe=job.recipe.described,
-        parameters=num_parameters(model),
-        trained=num_trainable(model),
+        parameters=num_parameters(trainer.model),
+        trained=num_trainable(trainer.model),
         steps=trainer.state.global_step,
-        tokens=tally.tokens,
-        flops=tally.flops,
-        seconds=tally.seconds,
-        peak_bytes=tally.peak_bytes,
+        tokens=cost.tokens,
+        flops=cost.flops,
+        seconds=cost.seconds,
+        peak_bytes=cost.peak_bytes,
         scores=scores,
-        machine=around.machine,
+        machine=environment.machine,
     )
-    save(model, tokenizer, job.out, base=job.model.name)
-    card.write(job.out)  # last: with it the run is finished
-    shutil.rmtree(work, ignore_errors=True)
+    save(trainer.model, tokenizer, job.out, base=job.model.name)
+    card.write(job.out)  # last, since a folder with a card is a finished run
+    shutil.rmtree(job.out / WORK_FOLDER, ignore_errors=True)
     return card
 
 
-def _train(trainer: Any, checkpoint: Path | None) -> None:
-    """From a checkpoint on.
+def _prepare(trainer: Any, job: Job, environment: TrainingEnvironment) -> None:
+    """Give the trainer its meter and its callbacks."""
+    model = trainer.model
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # trl rounds them to bfloat16 over a base in 4 bits; see `load_model`
+    checkpoint = newest_checkpoint(job.out / WORK_FOLDER)
+    if checkpoint:
+        environment.say(f"resuming at {checkpoint.name}")
+    lora_parameters = None if job.recipe.method == "full" else num_trainable(model)
+    flops_counter = environment.flops_counter(model.config.to_dict(), lora_parameters, job.recipe.recompute)
+    trainer.meter = RunMeter(flops_counter, read_cost(checkpoint) if checkpoint else RunCost())
+    trainer.remove_callback(PrinterCallback)  # it would print each log as a dict between the lines of our progress
+    for callback in (ProgressCallback(environment.report, trainer.meter), *environment.callbacks):
+        trainer.add_callback(callback)
+    if job.recipe.patience and trainer.eval_dataset is not None:
+        trainer.add_callback(EarlyStoppingCallback(job.recipe.patience))
 
-    When that was the last one, nothing is left to do but to take the best: transformers would do one more step, or forget that the run
-    was stopped in time.
+
+def _train(trainer: Any, checkpoint: Path | None) -> None:
+    """Train from a checkpoint on, or from the start.
+
+    When the checkpoint is that of the last step, only the best one is loaded: transformers would train one more step, or, after early
+    stopping, go on as if the run had not been stopped.
     """
     if checkpoint is not None:
         state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-        if state.best_model_checkpoint is not None:  # the run may have been moved
+        if state.best_model_checkpoint is not None:  # an absolute path, and the folder may have been moved since
             state.best_model_checkpoint = str(checkpoint.with_name(Path(state.best_model_checkpoint).name))
             state.save_to_json(str(checkpoint / TRAINER_STATE_NAME))
         if state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]:
@@ -201,34 +181,37 @@ def _train(trainer: Any, checkpoint: Path | None) -> None:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
-def read_data(job: Job, tokenizer: Any) -> Data:
-    """The chats of the job's files that fit its context; raises `DataRefused`."""
+def read_data(job: Job, tokenizer: Any) -> TrainingData:
+    """Read the chats of the job's files that fit its context; raises `DataRefused`."""
 
     def encoded(path: Path) -> Encoded:
         return encode(tokenizer, read_chats(path), job.recipe.context)
 
-    return Data(encoded(job.data), encoded(job.validation) if job.validation else None)
+    return TrainingData(encoded(job.data), encoded(job.validation) if job.validation else None)
 
 
-def tell_left_out(num_too_long: int, job: Job, around: Surroundings) -> None:
-    """Say how many examples do not fit."""
+def report_left_out(num_too_long: int, job: Job, environment: TrainingEnvironment) -> None:
+    """Tell the user how many examples are longer than the context, if any."""
     if num_too_long:
-        around.say(f"{num_too_long} examples are longer than {job.recipe.context} tokens and left out")
+        environment.say(f"{num_too_long} examples are longer than {job.recipe.context} tokens and left out")
 
 
-def head(job: Job, command: str, data: Mapping[str, Any], origin: Origin = GIVEN) -> Heading:
-    """What a run is. The number format is not in it: a run may go on on another machine. Raises what `check_start` raises."""
+def describe_run(job: Job, command: str, data: Mapping[str, Any], provenance: Provenance = USER_DATA) -> RunHeader:
+    """Return the header of a run; raises what `check_start` raises.
+
+    The number format is not part of the fingerprint, so that a run can be resumed on another machine.
+    """
     start = None
     if job.start is not None:
         check_start(job.start, job.recipe)
         start = digest_of(job.start)
-    decides = {**data, **origin.how}
+    decides = {**data, **provenance.settings}
     fingerprint = digest([command, job.model.name, start, job.recipe.described, decides])
-    return Heading(command, fingerprint, {**decides, **origin.cost})
+    return RunHeader(command, fingerprint, {**decides, **provenance.cost})
 
 
-def arguments(job: Job, work: Path, *, is_watched: bool, config: Callable[..., Any], **more: Any) -> Any:
-    """The trainer's own words for the recipe; `config` is the class that its trainer wants, `more` what only that has."""
+def trainer_arguments(job: Job, work: Path, *, has_validation: bool, config: Callable[..., Any], **more: Any) -> Any:
+    """Translate the recipe for a trainer. `config` is the class of its arguments, `more` are arguments that only this class has."""
     recipe = job.recipe
     return config(
         output_dir=str(work),
@@ -246,16 +229,16 @@ def arguments(job: Job, work: Path, *, is_watched: bool, config: Callable[..., A
         data_seed=recipe.seed,
         bf16=job.dtype == "bfloat16",
         use_cpu=not torch.cuda.is_available(),
-        eval_strategy="steps" if is_watched else "no",
+        eval_strategy="steps" if has_validation else "no",
         eval_steps=recipe.every,
         save_steps=recipe.every,
-        save_total_limit=NUM_KEPT,
-        load_best_model_at_end=is_watched,
-        metric_for_best_model="eval_loss" if is_watched else None,
-        greater_is_better=False if is_watched else None,
+        save_total_limit=NUM_CHECKPOINTS,
+        load_best_model_at_end=has_validation,
+        metric_for_best_model="eval_loss" if has_validation else None,
+        greater_is_better=False if has_validation else None,
         logging_steps=10,
         logging_first_step=True,
-        restore_callback_states_from_checkpoint=True,  # how long nothing has been gained
+        restore_callback_states_from_checkpoint=True,  # early stopping remembers how many evaluations brought no gain
         disable_tqdm=True,
         report_to=[],
         dataloader_pin_memory=torch.cuda.is_available(),

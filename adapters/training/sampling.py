@@ -1,120 +1,102 @@
-"""Answers of a model to many questions, several each, kept as they come: whoever stops it loses nothing of what is there.
+"""Collects answers of a model to many prompts, and keeps each as it comes, so that a stopped command loses nothing.
 
-Samples are JSON lines, one for each question: `{"key": …, "answers": [{"text", "is_whole"}…], "tokens": …, "flops": …, "how": …}`.
+Samples are JSON lines, one for each prompt: `{"key": …, "answers": [{"text", "is_whole"}…], "tokens": …, "flops": …, "settings": …}`.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
 
-from adapters.concurrency import each
+from adapters.concurrency import for_each
 from adapters.disk import append_line, whole_lines
 from adapters.training.errors import DataRefused, TeacherGone, Unanswerable
+from adapters.training.ports import Answer, P, Sampler, Samples
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One answer; `is_whole` when the model ended it by itself."""
-
-    text: str
-    is_whole: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Samples:
-    """Answers to one question, with what they cost.
+class SamplingSettings:
+    """How a model is sampled.
 
     Attributes:
-        flops: None where the model does not tell.
-        how: digest of everything but the question that decides what is answered, in a file.
+        temperature: 0 is greedy.
+        max_tokens: the most that an answer may have.
+        seed: of the first prompt; the others' follow from it.
+        concurrency: prompts that are asked at the same time.
 
     """
 
-    key: str
-    answers: tuple[Answer, ...]
-    tokens: int
-    flops: int | None = None
-    how: str = ""
+    temperature: float
+    max_tokens: int
+    seed: int
+    concurrency: int
 
 
-class Asked(Protocol):
-    """What can be asked; its key names it in a file of samples."""
+class SampleFile:
+    """Samples in a file of JSON lines.
 
-    @property
-    def key(self) -> str: ...
-
-
-A = TypeVar("A", bound=Asked)
-
-Sampler = Callable[[A, int, int], Awaitable[Samples]]
-"""Asks a model: (what, n, seed) -> n answers, drawn together.
-
-Raises `Unanswerable` when it refuses this question, `TeacherGone` when it has stopped answering for good.
-"""
-
-
-class Kept:
-    """Samples in a file.
-
-    A last line that was cut by a kill is taken away, so that what is appended stands on a line of its own. Raises `DataRefused` for
-    a file that holds something else.
+    A last line that was cut off by a kill is removed, so that the next one stands on a line of its own.
 
     Args:
-        path: of the file, which need not be there yet.
-        how: names everything but the question that decides what is answered; samples of another `how` are left where they are.
+        path: of the file, which need not exist.
+        settings: hash of everything but the prompt that decides what is answered. Samples of other settings stay in the file, unused.
 
     Attributes:
         path: as given.
-        known: samples by the key of their question.
+        samples: those of these settings, by the key of their prompt.
+
+    Raises:
+        DataRefused: the file holds something else.
 
     """
 
-    def __init__(self, path: Path, how: str) -> None:
+    def __init__(self, path: Path, settings: str) -> None:
         self.path = path
-        self._how = how
-        self.known = {samples.key: samples for samples in _read(path) if samples.how == how}
+        self._settings = settings
+        self.samples = {samples.key: samples for samples in _read(path) if samples.settings == settings}
 
     def add(self, samples: Samples) -> None:
-        """To the file, at once."""
-        samples = self.known[samples.key] = replace(samples, how=self._how)
+        """Append samples to the file at once."""
+        samples = self.samples[samples.key] = replace(samples, settings=self._settings)
         append_line(self.path, json.dumps(asdict(samples)))
 
 
 async def collect(
-    questions: Sequence[A],
-    sampler: Sampler[A],
-    kept: Kept,
+    prompts: Sequence[P],
+    sampler: Sampler[P],
+    file: SampleFile,
     *,
     n: int,
     seed: int,
     at_once: int,
     report: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> dict[str, Samples]:
-    """Samples of all questions by key: those that are kept already, and the rest, kept one by one.
+    """Return `n` samples of each prompt, by key. Those in the file are taken from it, the others are drawn and added to it.
 
-    The seed of a question depends on its place only, so that a run that was stopped draws what it would have drawn. A question that is
-    refused has no answers. Raises what the sampler raises; `TeacherGone` when nothing but refusals comes.
+    A prompt's seed depends only on its place among all prompts, so that a run that was stopped draws what it would have drawn. A prompt
+    that the model refuses has no answers.
+
+    Raises what the sampler raises, but for single refusals; `TeacherGone` when the first `at_once` prompts are all refused.
     """
-    wanted = {question.key: question for question in questions}
-    missing = [(place, question) for place, question in enumerate(wanted.values()) if question.key not in kept.known]
+    wanted = {prompt.key: prompt for prompt in prompts}
+    missing = [(place, prompt) for place, prompt in enumerate(wanted.values()) if prompt.key not in file.samples]
     refused: set[str] = set()
 
-    async def draw(job: tuple[int, A]) -> None:
-        place, question = job
+    async def draw(job: tuple[int, P]) -> None:
+        place, prompt = job
         try:
-            kept.add(await sampler(question, n, seed + place * n))
+            file.add(await sampler(prompt, n, seed + place * n))
         except Unanswerable as error:
-            refused.add(question.key)
-            if not kept.known and len(refused) >= min(at_once, len(missing)):
+            refused.add(prompt.key)
+            if not file.samples and len(refused) >= min(at_once, len(missing)):
                 raise TeacherGone(str(error)) from error
-        report(sum(key in kept.known or key in refused for key in wanted), len(wanted))
+        report(sum(key in file.samples or key in refused for key in wanted), len(wanted))
 
-    await each(missing, draw, at_once)
-    for key in refused:  # only now: a server that is set up wrongly refuses all
-        kept.add(Samples(key, (), 0, 0))
-    return {key: kept.known[key] for key in wanted}
+    await for_each(missing, draw, at_once)
+    # Refusals are kept only now: a server that is set up wrongly refuses everything, and must be asked again when it is mended.
+    for key in refused:
+        file.add(Samples(key, (), 0, 0))
+    return {key: file.samples[key] for key in wanted}
 
 
 def _read(path: Path) -> Iterable[Samples]:
@@ -122,6 +104,8 @@ def _read(path: Path) -> Iterable[Samples]:
         try:
             fields = json.loads(line)
             answers = tuple(Answer(**answer) for answer in fields.pop("answers"))
+            if "how" in fields:  # the name of `settings` in ponder 0.1
+                fields["settings"] = fields.pop("how")
             yield Samples(answers=answers, **fields)
         except (ValueError, TypeError, KeyError) as error:
             raise DataRefused(f"{path}, line {number}: these are not samples of ours ({error})") from error

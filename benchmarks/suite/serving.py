@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from adapters.weights import digest_of
-from app.lab.training.server import preloaded
+from app.lab.server import preloaded
 from benchmarks import servers
 from scripts.generate_docs import RESULTS
 

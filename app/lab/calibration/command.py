@@ -12,8 +12,7 @@ from pathlib import Path
 
 from adapters.disk import write_whole
 from adapters.names import AdapterRef
-from adapters.training.data import Question as Asked
-from adapters.training.data import read_questions
+from adapters.training.data import DatasetQuestion, read_questions
 from app.engine.build import build_engine
 from app.lab.calibration.drawing import Drawer
 from app.lab.calibration.evaluation import fixed_worth
@@ -26,8 +25,8 @@ from app.lab.calibration.questions import Question
 from app.lab.calibration.searches import Searches, check_search
 from app.lab.calibration.service import ANSWERS, JUDGES, EngineOf, serving
 from app.lab.calibration.summary import Worth
-from app.lab.training.environment import counting, say
-from app.lab.training.grading import Judging
+from app.lab.grading import AnswerGrader
+from app.lab.progress import counting, say
 from strategies.answers.equivalence import Equivalence
 from strategies.core.strategy import StrategyContext
 from strategies.core.values import AnswerKind
@@ -62,7 +61,7 @@ def calibrate(options: CalibrateOptions, engine_of: EngineOf = build_engine) -> 
     asyncio.run(_make(options, [one.key for one in questions]))
 
 
-async def _rehearse(options: CalibrateOptions, questions: Sequence[Asked], engine_of: EngineOf) -> None:
+async def _rehearse(options: CalibrateOptions, questions: Sequence[DatasetQuestion], engine_of: EngineOf) -> None:
     """Ask a few, spread over the file, into a pool that is thrown away."""
     some = questions[:: max(len(questions) // REHEARSED, 1)][:REHEARSED]
     start = time.monotonic()
@@ -73,9 +72,9 @@ async def _rehearse(options: CalibrateOptions, questions: Sequence[Asked], engin
     say(f"{told}, by what {len(some)} of them took, and {began - start:.0f} s to start")
 
 
-async def _draw(options: CalibrateOptions, out: Path, questions: Sequence[Asked], engine_of: EngineOf) -> float:
+async def _draw(options: CalibrateOptions, out: Path, questions: Sequence[DatasetQuestion], engine_of: EngineOf) -> float:
     """Fill the pool, and run the searches; when the service had started, by the monotonic clock."""
-    judging = Judging()
+    judging = AnswerGrader()
     try:
         async with serving(options, engine_of) as (service, how):
             began = time.monotonic()

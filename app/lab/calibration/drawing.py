@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from adapters.concurrency import each
+from adapters.concurrency import for_each
 from adapters.names import AdapterRef
-from adapters.training.data import Question
-from adapters.training.sampling import Answer
+from adapters.training.data import DatasetQuestion
+from adapters.training.ports import Answer
 from app.lab.calibration.pool import DECIMALS, Drawn, How, Mended, Pool, PoolRefused, Sample
 from app.lab.calibration.recording import Later, Recorder, candidate_of
-from app.lab.training.grading import Judging, kind_of
+from app.lab.grading import AnswerGrader, kind_of
 from app.metering.meter import Meter
 from app.request import Caller, InferenceRequest
 from app.serving.service import Service
@@ -50,7 +50,9 @@ class Drawer:
 
     """
 
-    def __init__(self, service: Service, adapter: AdapterRef | None, judge: str | None, judging: Judging, how: How) -> None:
+    def __init__(
+        self, service: Service, adapter: AdapterRef | None, judge: str | None, judging: AnswerGrader, how: How
+    ) -> None:
         self._service = service
         self._adapter = adapter
         self._judge = judge
@@ -58,18 +60,18 @@ class Drawer:
         self._how = how
 
     async def fill(
-        self, pool: Pool, questions: Sequence[Question], *, at_once: int, report: Callable[[int, int], None]
+        self, pool: Pool, questions: Sequence[DatasetQuestion], *, at_once: int, report: Callable[[int, int], None]
     ) -> None:
         """Draw for all questions that the pool does not have yet, each written when it is there."""
         wanted = {question.key: question for question in questions}
 
-        async def draw(question: Question) -> None:
+        async def draw(question: DatasetQuestion) -> None:
             pool.add(await self.draw(question))
             report(sum(key in pool.drawn for key in wanted), len(wanted))
 
-        await each([question for question in wanted.values() if question.key not in pool.drawn], draw, at_once)
+        await for_each([question for question in wanted.values() if question.key not in pool.drawn], draw, at_once)
 
-    async def draw(self, question: Question) -> Drawn:
+    async def draw(self, question: DatasetQuestion) -> Drawn:
         """One question: a greedy answer, and the samples with their verifier's scores."""
         how = self._how
         sampling = {"n": how.samples, "verifier": {"adapter": self._judge} if self._judge else "likelihood"}
@@ -90,7 +92,7 @@ class Drawer:
         )  # fmt: skip
         return await self.mend(question, drawn) if how.attempts > 1 else drawn
 
-    async def mend(self, question: Question, drawn: Drawn) -> Drawn:
+    async def mend(self, question: DatasetQuestion, drawn: Drawn) -> Drawn:
         """Go on with its answers where a line is false, as `strategies.checking.chains` does it."""
         how = self._how
         encode = self._service.engine.encode
@@ -107,26 +109,28 @@ class Drawer:
         ]
         return drawn.model_copy(update={"greedy": mended[0], "samples": (*mended[1:], *drawn.samples[how.mended :])})
 
-    async def search(self, question: Question, strategy: str, parameters: dict[str, Any]) -> Searched:
+    async def search(self, question: DatasetQuestion, strategy: str, parameters: dict[str, Any]) -> Searched:
         """Run any strategy on it."""
         ran = await self._chat(question, self._how.temperature, strategy, parameters)
         chosen = ran.result.chosen[0].candidate
         [is_right] = await self.judge(question, [(ran.task.read(chosen), chosen.is_complete)])
         return Searched(is_right, ran.meter.total_flops, ran.meter.branches["drawn"])
 
-    async def judge(self, question: Question, texts: Sequence[tuple[str, bool]]) -> list[bool]:
+    async def judge(self, question: DatasetQuestion, texts: Sequence[tuple[str, bool]]) -> list[bool]:
         """Which answers are right; each with whether it is whole."""
-        return await self._judging.judge(question, [Answer(text, is_whole) for text, is_whole in texts])
+        return await self._judging.grade(question, [Answer(text, is_whole) for text, is_whole in texts])
 
     def _score(self, one: ScoredCandidate) -> float | None:
         return None if self._judge is None or one.score is None else round(one.score, DECIMALS)
 
-    async def _chat(self, question: Question, temperature: float, strategy: str, parameters: dict[str, Any]) -> _Drawing:
+    async def _chat(self, question: DatasetQuestion, temperature: float, strategy: str, parameters: dict[str, Any]) -> _Drawing:
         messages = [message.model_dump() for message in question.messages]
         body = {"messages": messages, "max_tokens": self._how.max_tokens}
         return await self._ask(question, body, temperature, strategy, parameters, is_chat=True)
 
-    async def _go_on(self, question: Question, token_ids: Sequence[int], left: int, temperature: float | None) -> Candidate:
+    async def _go_on(
+        self, question: DatasetQuestion, token_ids: Sequence[int], left: int, temperature: float | None
+    ) -> Candidate:
         """One continuation of a prompt and what was said after it."""
         body = {"prompt": list(token_ids), "max_tokens": left}
         temperature = self._how.temperature if temperature is None else temperature
@@ -135,7 +139,7 @@ class Drawer:
 
     async def _ask(
         self,
-        question: Question,
+        question: DatasetQuestion,
         body: dict[str, Any],
         temperature: float,
         strategy: str,

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from adapters.concurrency import each
+from adapters.concurrency import for_each
 from adapters.disk import append_line
-from adapters.training.data import Question
+from adapters.training.data import DatasetQuestion
 from app.lab.calibration.drawing import Drawer
 from app.lab.calibration.pool import PoolRefused, Value, lines_of
 from app.lab.calibration.summary import Worth
@@ -62,7 +62,7 @@ class Searches:
     async def run(
         self,
         drawer: Drawer,
-        questions: Sequence[Question],
+        questions: Sequence[DatasetQuestion],
         searches: Sequence[str],
         *,
         at_once: int,
@@ -71,7 +71,7 @@ class Searches:
         """All that are not known yet, so many at once."""
         wanted = [(question, search) for search in searches for question in questions]
 
-        async def run(one: tuple[Question, str]) -> None:
+        async def run(one: tuple[DatasetQuestion, str]) -> None:
             question, search = one
             brought = await drawer.search(question, *parse(search))
             line = Run(key=question.key, search=search, **asdict(brought))
@@ -79,7 +79,7 @@ class Searches:
             self._known[question.key, search] = line
             report(sum((question.key, search) in self._known for question, search in wanted), len(wanted))
 
-        await each([one for one in wanted if (one[0].key, one[1]) not in self._known], run, at_once)
+        await for_each([one for one in wanted if (one[0].key, one[1]) not in self._known], run, at_once)
 
     @property
     def names(self) -> list[str]:

@@ -11,7 +11,7 @@ from adapters.weights import digest_of
 from app.engine.base import Engine
 from app.lab.calibration.options import CalibrateOptions
 from app.lab.calibration.pool import How
-from app.lab.training.server import preloaded_folder
+from app.lab.server import preloaded_folder
 from app.serving.service import Service
 from app.settings import Settings
 

@@ -1,4 +1,7 @@
-"""What the commands do: options in, a finished folder and its card out. Errors of training end the command in one line."""
+"""What the training commands do: they take options, and leave a finished folder with its run card.
+
+This is the place where `adapters.training`, which trains, is given what only the service has: see `environment`.
+"""
 
 import asyncio
 import errno
@@ -14,132 +17,145 @@ from safetensors import SafetensorError
 
 from adapters.training.base import load_tokenizer
 from adapters.training.card import RunCard
-from adapters.training.checks import alone, check_adapter, check_job
-from adapters.training.data import Question, read_questions
-from adapters.training.distilling import choose, write_lines
+from adapters.training.checks import check_adapter, check_job, exclusive_folder
+from adapters.training.data import DatasetQuestion, read_questions
+from adapters.training.distilling import select_answers, write_lines
 from adapters.training.errors import RecipeRefused, TrainingError
-from adapters.training.http_sampler import HttpSampler
-from adapters.training.labelling import Beginning, beginnings, held_out, outcomes, steps
-from adapters.training.library_output import quiet
+from adapters.training.labelling import LabelledAnswer, label_outcomes, label_steps, partial_answers, split_by_question
+from adapters.training.library_output import silence_libraries
+from adapters.training.ports import Provenance
 from adapters.training.recipe import Job, Method, Recipe
-from adapters.training.run import Origin
 from adapters.training.run import fine_tune as run_fine_tuning
-from adapters.training.sampling import Sampler
-from adapters.training.verifier_training import Labelled, train_verifier
+from adapters.training.sampling import SamplingSettings
+from adapters.training.teacher import AnswerCollector, Teacher, beside
+from adapters.training.verifier_training import train_verifier
 from app.cli.client import fail
 from app.engine import hardware
 from app.engine.weights.conversions import ModelUnavailable
 from app.engine.weights.default_model import ensure_default_model
-from app.lab.training.environment import say, surroundings
-from app.lab.training.grading import Judging
-from app.lab.training.options import DistillOptions, LoraOptions, PruneOptions, VerifierOptions
-from app.lab.training.teachers import Answering, Source, beside
-from app.settings import DEFAULT_MODEL, Settings
+from app.lab.grading import AnswerGrader
+from app.lab.progress import say
+from app.lab.training.environment import sampling_environment, training_environment
+from app.lab.training.options import DistillOptions, LoraOptions, PruneOptions, SamplingOptions, VerifierOptions
+from app.settings import DEFAULT_MODEL, ClientSettings, Settings
+
+SELF = "self"
+"""Value of `--teacher` that makes the base its own teacher."""
 
 
 def fine_tune(method: Method, options: LoraOptions) -> None:
-    """`ponder train lora` and `qlora`."""
-    with _command(options.out), surroundings(method) as around:
-        card = run_fine_tuning(_job(options, options.data, method), around, f"ponder train {method}")
+    """Run `ponder train lora` or `ponder train qlora`."""
+    with _command(options.out), training_environment(method) as environment:
+        card = run_fine_tuning(_job(options, options.data, method), environment, f"ponder train {method}")
     _show(card, options.out)
 
 
 def distill(options: DistillOptions) -> None:
-    """`ponder train distill`."""
+    """Run `ponder train distill`."""
     with _command(options.out):
         job = _job(options, beside(options.out, "chosen.jsonl"), "lora")
         check_job(job)
         if options.logits:
-            from adapters.training.logits import check_teacher, distill_logits  # noqa: PLC0415 - trl's experimental part
+            # trl's experimental trainer takes a second to import.
+            from adapters.training.logits import check_teacher, distill_logits  # noqa: PLC0415
 
-            expert = check_teacher(options.teacher, job.model)
-        origin = _answer_and_choose(options, job, read_questions(options.prompts))
-        with surroundings("distill") as around:
+            teacher = check_teacher(options.teacher, job.model)
+        provenance = _write_teacher_answers(options, job, read_questions(options.prompts))
+        with training_environment("distill") as environment:
             if options.logits:
-                card = distill_logits(job, expert, around, "ponder train distill --logits", origin)
+                card = distill_logits(job, teacher, environment, "ponder train distill --logits", provenance)
             else:
-                card = run_fine_tuning(job, around, "ponder train distill", origin)
+                card = run_fine_tuning(job, environment, "ponder train distill", provenance)
     _show(card, options.out)
 
 
-def _answer_and_choose(options: DistillOptions, job: Job, questions: list[Question]) -> Origin:
-    """The teacher's right answers into the job's data; what the card tells of them."""
-    with Answering(options, Source.teacher(options, job.model)) as answering:
-        samples = answering.samples(questions, "samples", options.samples, lambda sampler: sampler.sample)
-    with _judging() as judging:
-        chosen = asyncio.run(choose(questions, samples, judging, keep=options.keep))
-    write_lines(job.data, chosen.lines)
+def _write_teacher_answers(options: DistillOptions, job: Job, questions: list[DatasetQuestion]) -> Provenance:
+    """Write the teacher's shortest right answers into the job's data file, and return where they come from."""
+    with _collector(options, _teacher(options, job.model)) as collector:
+        samples = collector.answers(questions, options.samples)
+    with AnswerGrader() as grader:
+        selected = asyncio.run(select_answers(questions, samples, grader, keep=options.keep))
+    write_lines(job.data, selected.chats)
     say(
-        f"{chosen.solved} of {chosen.questions} questions answered rightly at least once, {chosen.right:.0%} of the answers are "
-        f"right ({answering.cost}); {len(chosen.lines)} are learned"
+        f"{selected.solved} of {selected.questions} questions answered rightly at least once, {selected.share_right:.0%} of the "
+        f"answers are right ({collector.cost}); {len(selected.chats)} are learned"
     )
-    return answering.origin
+    return collector.provenance(options.samples)
 
 
 def verifier(options: VerifierOptions) -> None:
-    """`ponder train verifier`."""
+    """Run `ponder train verifier`."""
     with _command(options.out):
         job = _job(options, options.prompts, "lora")
         check_job(job)
         if options.generator is not None:
             check_adapter(options.generator)
-        labelled, origin = _label(options, job.model, read_questions(options.prompts))
-        learned, watched = held_out(labelled, options.validation_share)
-        say(
-            f"{len(labelled)} answers are labelled, {sum(one.label for one in labelled) / max(len(labelled), 1):.0%} of them right"
-        )
-        with surroundings("verifier") as around:
-            card = train_verifier(job, learned, watched, around, f"ponder train verifier --kind {options.kind}", origin=origin)
+        labelled, provenance = _label(options, job.model, read_questions(options.prompts))
+        training, validation = split_by_question(labelled, options.validation_share)
+        share = sum(one.label for one in labelled) / max(len(labelled), 1)
+        say(f"{len(labelled)} answers are labelled, {share:.0%} of them right")
+        title = f"ponder train verifier --kind {options.kind}"
+        with training_environment("verifier") as environment:
+            card = train_verifier(job, training, validation, environment, title, provenance=provenance)
     _show(card, options.out)
 
 
-def _label(options: VerifierOptions, base: Path, questions: list[Question]) -> tuple[list[Labelled], Origin]:
-    """Answers of the generator, whole or step by step, with how right they are; and what the card tells of them."""
-    with Answering(options, Source(str(base), options.generator)) as answering, _judging() as judging:
-        samples = answering.samples(questions, "samples", options.samples, lambda sampler: sampler.sample)
-        labelled = asyncio.run(outcomes(questions, samples, judging))
+def _label(options: VerifierOptions, base: Path, questions: list[DatasetQuestion]) -> tuple[list[LabelledAnswer], Provenance]:
+    """Label answers of the generator, whole ones or also their steps, and return where they come from too."""
+    with _collector(options, Teacher(str(base), options.generator)) as collector, AnswerGrader() as grader:
+        samples = collector.answers(questions, options.samples)
+        labelled = asyncio.run(label_outcomes(questions, samples, grader))
         if options.kind == "prm":
-            tokenizer = load_tokenizer(base)
-
-            def continuing(sampler: HttpSampler) -> Sampler[Beginning]:
-                return lambda begun, n, seed: sampler.continued(begun.prompt(tokenizer), begun.key, n, seed)
-
-            begun = beginnings(questions, samples, options.steps)
-            rollouts = answering.samples(begun, "rollouts", options.rollouts, continuing)
-            labelled += asyncio.run(steps(begun, rollouts, judging))
-        return labelled, answering.origin
+            partials = partial_answers(questions, samples, options.steps)
+            rollouts = collector.rollouts(partials, options.rollouts, load_tokenizer(base))
+            labelled += asyncio.run(label_steps(partials, rollouts, grader))
+        return labelled, collector.provenance(options.samples)
 
 
 def prune(options: PruneOptions) -> None:
-    """`ponder prune`."""
-    from adapters.training.compression import make_smaller  # noqa: PLC0415 - as the logits above
+    """Run `ponder prune`."""
+    # trl's experimental trainer takes a second to import.
+    from adapters.training.compression import prune_and_distill  # noqa: PLC0415
 
-    with _command(options.out), surroundings("prune") as around:
+    with _command(options.out), training_environment("prune") as environment:
         cut = (options.mlp_channels, options.kv_heads, options.layers)
-        card = make_smaller(_job(options, options.data, "full"), cut, options.calibration, around)
+        card = prune_and_distill(_job(options, options.data, "full"), cut, options.calibration, environment)
     _show(card, options.out)
 
 
 def _job(options: Any, data: Path, method: Method) -> Job:
-    """Any of the commands' options as a job."""
-    given = options.model_dump(include=set(Recipe.model_fields))
-    recipe = Recipe(method=method, **{"packing": False, **given})  # only some have the option
+    """Make a job of the options of any training command."""
+    chosen = options.model_dump(include=set(Recipe.model_fields))
+    recipe = Recipe(method=method, **{"packing": False, **chosen})  # the commands without the option do not pack
     rest = options.model_dump(include={"start", "validation"})
     return Job(model=base_folder(options.model), dtype=dtype(), data=data, out=options.out, recipe=recipe, **rest)
 
 
+def _collector(options: SamplingOptions, teacher: Teacher) -> AnswerCollector:
+    settings = SamplingSettings(options.temperature, options.max_tokens, options.seed, options.concurrency)
+    return AnswerCollector(teacher, settings, options.out, sampling_environment())
+
+
+def _teacher(options: DistillOptions, base: Path) -> Teacher:
+    """Return the model that the options name as the teacher."""
+    if options.is_remote:
+        url = options.teacher.rstrip("/").removesuffix("/v1")
+        return Teacher(options.teacher_model or "", url=url, key=ClientSettings().api_key)
+    return Teacher(str(base), options.start) if options.teacher == SELF else Teacher(options.teacher)
+
+
 def base_folder(model: str) -> Path:
-    """The folder of the base, converted first when it is the embedded one; raises `RecipeRefused` for a hub's id."""
+    """Return the folder of the base model; the embedded one is converted first. Raises `RecipeRefused` when there is no folder."""
     if model == DEFAULT_MODEL:
         return ensure_default_model(Settings().cache_dir.expanduser(), say)
     folder = Path(model).expanduser()
     if not folder.is_dir():
-        raise RecipeRefused(f"there is no model folder {model}: what is trained must lie here")
+        raise RecipeRefused(f"there is no model folder {model}: a model must be on this machine to be trained")
     return folder
 
 
 def dtype() -> Any:
-    """What this machine computes fastest in."""
+    """Return the number format that this machine computes fastest in."""
     return "bfloat16" if hardware.has_nvidia_gpu() else hardware.plan_cpu().dtype
 
 
@@ -151,27 +167,20 @@ def _show(card: RunCard, out: Path) -> None:
 
 
 @contextmanager
-def _judging() -> Iterator[Judging]:
-    judging = Judging()
-    try:
-        yield judging
-    finally:
-        judging.close()
-
-
-@contextmanager
 def _command(out: Path) -> Iterator[None]:
-    """One command with its result in `out`, alone there; what goes wrong is told in one line."""
-    quiet()
+    """Run one command, which alone writes to `out`. Errors end it with one line, and say what is kept."""
+    silence_libraries()
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers of ours end too
-        with alone(out):
+        # Without this, SIGTERM would end this process at once, and leave the servers that it started.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with exclusive_folder(out):
             yield
     except (TrainingError, ModelUnavailable) as error:
         fail(error)
-    except (OSError, SafetensorError) as error:  # the latter where weights are written
+    except (OSError, SafetensorError) as error:
+        # safetensors reports a full disk as an error of its own, with the system's message in its text.
         if getattr(error, "errno", None) not in {errno.ENOSPC, errno.EDQUOT} and os.strerror(errno.ENOSPC) not in str(error):
             raise
-        fail(f"the disk is full ({error}); what is there is kept: make room and start again")
+        fail(f"the disk is full ({error}); the files that are written are kept: make room and start again")
     except KeyboardInterrupt:
         fail("stopped; the same command goes on from the last checkpoint")

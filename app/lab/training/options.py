@@ -9,7 +9,7 @@ from adapters.training.recipe import LoraShape, Optimiser, Packing, Schedule
 from app.settings import DEFAULT_MODEL
 
 
-class Watched(Schedule):
+class ValidatedSchedule(Schedule):
     """Training that may be watched."""
 
     validation: Path | None = Field(None, description="chats to watch, and to stop in time by")
@@ -22,7 +22,7 @@ class Watched(Schedule):
         return self
 
 
-class LoraOptions(Packing, Watched, LoraShape):
+class LoraOptions(Packing, ValidatedSchedule, LoraShape):
     """Supervised fine-tuning of a LoRA adapter on chats; only the last answer of each is learned."""
 
     data: Path = Field(description="chats to learn: JSON lines with `messages`, the last one the assistant's")
@@ -51,7 +51,7 @@ class SamplingOptions(Schedule, LoraShape):
     concurrency: int = Field(8, ge=1, le=256, description="questions that are asked at a time")
 
 
-class DistillOptions(Packing, Watched, SamplingOptions):
+class DistillOptions(Packing, ValidatedSchedule, SamplingOptions):
     """Learn a teacher's right answers, the shortest of each question, through LoRA."""
 
     teacher: str = Field(
@@ -90,7 +90,7 @@ class VerifierOptions(SamplingOptions):
     validation_share: float = Field(0.1, gt=0, lt=1, description="of the questions, kept to measure the verifier by")
 
 
-class PruneOptions(Watched):
+class PruneOptions(ValidatedSchedule):
     """Make the base smaller, and let the unpruned model teach what is left."""
 
     data: Path = Field(description="chats: text to see what matters by, and to learn from the unpruned model on")

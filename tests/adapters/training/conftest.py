@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from adapters.training.ports import Progress, TrainingEnvironment
 from adapters.training.recipe import Job, Recipe
-from adapters.training.run import Surroundings
-from adapters.training.trainers import Progress
-from app.lab.training.environment import costs_of
+from app.lab.training.environment import flops_counter
 
 CHATS = [
     {"messages": [{"role": "user", "content": f"{a} + {b}?"}, {"role": "assistant", "content": f"{a + b}"}]}
@@ -80,8 +79,10 @@ class Watcher:
         self.lines: list[str] = []
 
     @property
-    def around(self) -> Surroundings:
-        return Surroundings(costs_of=costs_of, report=self.steps.append, say=self.lines.append, machine="a test")
+    def environment(self) -> TrainingEnvironment:
+        return TrainingEnvironment(
+            flops_counter=flops_counter, report=self.steps.append, say=self.lines.append, machine="a test"
+        )
 
 
 @pytest.fixture

@@ -5,14 +5,15 @@ import json
 
 import pytest
 
-from adapters.training.data import Question
-from adapters.training.distilling import choose
+from adapters.training.data import DatasetQuestion
+from adapters.training.distilling import select_answers
 from adapters.training.errors import DataRefused, TeacherGone, Unanswerable
-from adapters.training.sampling import Answer, Kept, Samples, collect
+from adapters.training.ports import Answer, Samples
+from adapters.training.sampling import SampleFile, collect
 
 
-def question(text: str, **fields: object) -> Question:
-    return Question(messages=[{"role": "user", "content": text}], **fields)
+def question(text: str, **fields: object) -> DatasetQuestion:
+    return DatasetQuestion(messages=[{"role": "user", "content": text}], **fields)
 
 
 QUESTIONS = [question(f"{number}?", answer=str(number)) for number in range(20)]
@@ -27,7 +28,7 @@ class FakeTeacher:
         self.asked: list[tuple[str, int, int]] = []
         self.running = self.most = 0
 
-    async def __call__(self, asked: Question, n: int, seed: int) -> Samples:
+    async def __call__(self, asked: DatasetQuestion, n: int, seed: int) -> Samples:
         if len(self.asked) >= self.lasts:
             raise TeacherGone("it has stopped answering")
         self.asked.append((asked.messages[0].content, n, seed))
@@ -41,15 +42,15 @@ class FakeTeacher:
         return Samples(asked.key, (Answer(text, is_whole=True),) * n, tokens=n, flops=10)
 
 
-class FakeJudge:
-    """Right is what ends with the question's answer."""
+class FakeGrader:
+    """An answer is right when its last word is the question's answer."""
 
-    async def judge(self, asked: Question, answers: tuple[Answer, ...]) -> list[bool]:
+    async def grade(self, asked: DatasetQuestion, answers: tuple[Answer, ...]) -> list[bool]:
         return [answer.is_whole and answer.text.split()[-1:] == [asked.answer] for answer in answers]
 
 
 async def collected(teacher, path, **options):
-    return await collect(QUESTIONS, teacher, Kept(path, "so"), **{"n": 2, "seed": 7, "at_once": 4, **options})
+    return await collect(QUESTIONS, teacher, SampleFile(path, "so"), **{"n": 2, "seed": 7, "at_once": 4, **options})
 
 
 @pytest.mark.anyio
@@ -71,7 +72,7 @@ async def test_a_teacher_that_goes_loses_nothing(tmp_path):
     first = FakeTeacher(lasts=9)
     with pytest.raises(TeacherGone, match="stopped answering"):
         await collected(first, path)
-    kept = len(Kept(path, "so").known)
+    kept = len(SampleFile(path, "so").samples)
     assert 6 <= kept <= 9  # those under way when it went are cancelled
     path.write_bytes(path.read_bytes() + b'{"key": "ab')
     second = FakeTeacher()
@@ -85,7 +86,7 @@ async def test_a_teacher_that_goes_loses_nothing(tmp_path):
 @pytest.mark.anyio
 async def test_a_question_that_is_there_twice_is_asked_once(tmp_path):
     teacher = FakeTeacher()
-    await collect([QUESTIONS[0], QUESTIONS[0]], teacher, Kept(tmp_path / "s.jsonl", "so"), n=1, seed=0, at_once=4)
+    await collect([QUESTIONS[0], QUESTIONS[0]], teacher, SampleFile(tmp_path / "s.jsonl", "so"), n=1, seed=0, at_once=4)
     assert len(teacher.asked) == 1
 
 
@@ -93,9 +94,9 @@ async def test_a_question_that_is_there_twice_is_asked_once(tmp_path):
 async def test_what_was_asked_otherwise_is_left_alone_and_not_used(tmp_path):
     path = tmp_path / "s.jsonl"
     await collected(FakeTeacher(), path)
-    assert Kept(path, "otherwise").known == {}
-    await collect(QUESTIONS, FakeTeacher(), Kept(path, "otherwise"), n=2, seed=7, at_once=4)
-    assert Kept(path, "so").known.keys() == Kept(path, "otherwise").known.keys()
+    assert SampleFile(path, "otherwise").samples == {}
+    await collect(QUESTIONS, FakeTeacher(), SampleFile(path, "otherwise"), n=2, seed=7, at_once=4)
+    assert SampleFile(path, "so").samples.keys() == SampleFile(path, "otherwise").samples.keys()
 
 
 @pytest.mark.anyio
@@ -104,7 +105,7 @@ async def test_a_question_that_is_refused_has_no_answers(tmp_path):
     samples = await collected(FakeTeacher(refuses=("3", "5")), path)
     assert [key for key, found in samples.items() if not found.answers] == [QUESTIONS[3].key, QUESTIONS[5].key]
     again = FakeTeacher()
-    assert await collected(again, path) == samples | Kept(path, "so").known
+    assert await collected(again, path) == samples | SampleFile(path, "so").samples
     assert again.asked == []
 
 
@@ -121,10 +122,10 @@ async def test_a_teacher_that_refuses_all_is_told_soon_and_asked_again(tmp_path)
 def test_a_file_that_holds_no_samples_is_refused(tmp_path):
     (tmp_path / "s.jsonl").write_text('{"key": "x"}\n')
     with pytest.raises(DataRefused, match="line 1: these are not samples"):
-        Kept(tmp_path / "s.jsonl", "so")
+        SampleFile(tmp_path / "s.jsonl", "so")
 
 
-def samples_of(asked: Question, *texts: str, cut: tuple[str, ...] = ()) -> dict[str, Samples]:
+def samples_of(asked: DatasetQuestion, *texts: str, cut: tuple[str, ...] = ()) -> dict[str, Samples]:
     answers = tuple(Answer(text, is_whole=text not in cut) for text in texts)
     return {asked.key: Samples(asked.key, answers, tokens=10)}
 
@@ -133,14 +134,14 @@ def samples_of(asked: Question, *texts: str, cut: tuple[str, ...] = ()) -> dict[
 async def test_the_shortest_different_right_answers_are_learned():
     asked = question("2 + 2?", answer="4")
     samples = samples_of(asked, "it is 4", "4", "so, well, 4", "4 ", "5", cut=())
-    chosen = await choose([asked], samples, FakeJudge(), keep=2)
-    assert [line["messages"][-1]["content"] for line in chosen.lines] == ["4", "it is 4"]
-    assert (chosen.questions, chosen.solved, chosen.right) == (1, 1, 4 / 5)
-    assert chosen.lines[0]["messages"][0] == {"role": "user", "content": "2 + 2?"}
+    selected = await select_answers([asked], samples, FakeGrader(), keep=2)
+    assert [line["messages"][-1]["content"] for line in selected.chats] == ["4", "it is 4"]
+    assert (selected.questions, selected.solved, selected.share_right) == (1, 1, 4 / 5)
+    assert selected.chats[0]["messages"][0] == {"role": "user", "content": "2 + 2?"}
 
 
 @pytest.mark.anyio
 async def test_an_answer_that_was_cut_is_never_learned():
     asked = question("2 + 2?", answer="4")
     with pytest.raises(DataRefused, match="none of 1 answers to 1 questions is right"):
-        await choose([asked], samples_of(asked, "4", cut=("4",)), FakeJudge(), keep=1)
+        await select_answers([asked], samples_of(asked, "4", cut=("4",)), FakeGrader(), keep=1)

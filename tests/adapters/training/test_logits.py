@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from adapters.training.card import read_card
-from adapters.training.compression import make_smaller
+from adapters.training.compression import prune_and_distill
 from adapters.training.errors import PruningRefused, RecipeRefused
 from adapters.training.logits import distill_logits
 
@@ -27,7 +27,7 @@ def teacher(tiny: Path, tmp_path: Path) -> Path:
 
 
 def test_the_student_comes_closer_to_the_teacher(job, watcher, teacher):
-    made = distill_logits(job(epochs=8, batch=4, at_once=4), teacher, watcher.around, "a test")
+    made = distill_logits(job(epochs=8, batch=4, at_once=4), teacher, watcher.environment, "a test")
     losses = [step.loss for step in watcher.steps if step.loss is not None]
     assert losses[-1] < losses[0]
     assert made.flops > 5 * made.tokens * 0.9 * (made.parameters - made.trained)  # the student's 4N and the teacher's 2N
@@ -41,12 +41,12 @@ def test_a_teacher_that_splits_text_otherwise_is_refused(job, watcher, teacher):
     tokenizer.add_tokens(["whole"])
     tokenizer.save_pretrained(teacher)
     with pytest.raises(RecipeRefused, match="split text differently"):
-        distill_logits(job(), teacher, watcher.around, "a test")
+        distill_logits(job(), teacher, watcher.environment, "a test")
 
 
 def test_a_smaller_model_is_an_ordinary_one(job, watcher, tiny):
     pruned = job(method="full", epochs=6, batch=4, at_once=4, learning_rate=1e-3, validation=None)
-    made = make_smaller(pruned, (None, 1, None), 16, watcher.around)
+    made = prune_and_distill(pruned, (None, 1, None), 16, watcher.environment)
     losses = [step.loss for step in watcher.steps if step.loss is not None]
     assert losses[-1] < losses[0]
     model = AutoModelForCausalLM.from_pretrained(pruned.out)
@@ -60,7 +60,7 @@ def test_a_smaller_model_is_an_ordinary_one(job, watcher, tiny):
 
 def test_what_cannot_be_made_is_refused(job, watcher):
     with pytest.raises(PruningRefused):
-        make_smaller(job(method="full"), (None, 3, None), 4, watcher.around)
+        prune_and_distill(job(method="full"), (None, 3, None), 4, watcher.environment)
     with pytest.raises(RecipeRefused, match="say what stays"):
-        make_smaller(job(method="full"), (None, None, None), 4, watcher.around)
+        prune_and_distill(job(method="full"), (None, None, None), 4, watcher.environment)
     assert not job().out.exists()

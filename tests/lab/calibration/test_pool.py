@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from adapters.training.data import Question as Asked
+from adapters.training.data import DatasetQuestion
 from app.engine.scripted import SMALL, ScriptedEngine
 from app.lab.calibration.drawing import Drawer
 from app.lab.calibration.pool import Drawn, How, Pool, PoolRefused, Sample, read_pool
 from app.lab.calibration.questions import Question
 from app.lab.calibration.replay import JUDGE, replay
 from app.lab.calibration.trajectories import ladder, trajectory
-from app.lab.training.grading import Judging
+from app.lab.grading import AnswerGrader
 from app.main import running
 from app.request import Caller, InferenceRequest
 from app.settings import Settings
@@ -62,8 +62,10 @@ async def serving(tmp_path: Path, script) -> AsyncIterator:
 @pytest.mark.anyio
 async def test_a_pool_is_drawn_and_goes_on_where_it_was_killed(tmp_path: Path) -> None:
     path = tmp_path / "pool.jsonl"
-    questions = [Asked(messages=[{"role": "user", "content": f"{n} + 25?"}], answer="42", task="sums", bin=1) for n in range(5)]
-    judging = Judging()
+    questions = [
+        DatasetQuestion(messages=[{"role": "user", "content": f"{n} + 25?"}], answer="42", task="sums", bin=1) for n in range(5)
+    ]
+    judging = AnswerGrader()
     told: list[tuple[int, int]] = []
     try:
         async with serving(tmp_path, lambda prompt, serial: TEXTS[serial % 8]) as service:
@@ -150,9 +152,9 @@ async def test_what_is_mended_in_a_pool_is_what_is_mended_when_served(
 ) -> None:
     """The later attempts are drawn whole and kept, so that a replay can cut them where a server would."""
     how = HOW.model_copy(update={"samples": 2, "attempts": 4, "verifier": None})
-    asked = Asked(messages=[{"role": "user", "content": "2 + 2?"}], answer="4")
+    asked = DatasetQuestion(messages=[{"role": "user", "content": "2 + 2?"}], answer="4")
     params = {"n": 1, "attempts": 4}
-    judging = Judging()
+    judging = AnswerGrader()
     try:
         async with serving(tmp_path / "a", slips) as service:
             found = await Drawer(service, None, None, judging, how).draw(asked)
@@ -180,8 +182,8 @@ async def test_what_is_mended_in_a_pool_is_what_is_mended_when_served(
 async def test_the_waves_of_a_search_are_looked_at_one_by_one(tmp_path: Path, context: StrategyContext) -> None:
     """After each what would be seen, answered and paid; where nothing is to be mended, the first costs what a direct answer does."""
     how = HOW.model_copy(update={"samples": 3, "mended": 3, "attempts": 4, "verifier": None})
-    asked = Asked(messages=[{"role": "user", "content": "2 + 2?"}], answer="4")
-    judging = Judging()
+    asked = DatasetQuestion(messages=[{"role": "user", "content": "2 + 2?"}], answer="4")
+    judging = AnswerGrader()
     try:
         async with serving(tmp_path, slips) as service:
             found = await Drawer(service, None, None, judging, how).draw(asked)

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
+from adapters.training.ports import ModelAddress
 from app.cli.__main__ import app
 from app.engine.weights import default_model
-from app.lab.training.server import Address
 from tests.adapters.training.conftest import CHATS, tiny, write_lines  # noqa: F401 - the same model
 
 SCHEDULE = ["--context", "256", "--batch", "2", "--every", "2", "--max-steps", "4"]
@@ -59,10 +59,10 @@ class Teacher:
         self.refuses: tuple[str, ...] = ()
 
     @contextmanager
-    def at_hand(self, *_: object) -> Iterator[Address]:
+    def serving(self, *_: object) -> Iterator[ModelAddress]:
         """In the place of those that the commands would start."""
         self.started += 1
-        yield Address("http://nobody", "teacher")
+        yield ModelAddress("http://nobody", "teacher")
 
     def reply(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
@@ -82,10 +82,10 @@ class Teacher:
 def teacher(monkeypatch) -> Teacher:
     """Whoever the commands would ask over HTTP."""
     made = Teacher()
-    monkeypatch.setattr("app.lab.training.teachers.Source.at_hand", made.at_hand)
+    monkeypatch.setattr("app.lab.training.environment.serving", made.serving)
     client = httpx.AsyncClient
     transport = httpx.MockTransport(made.reply)
-    monkeypatch.setattr("app.lab.training.teachers.httpx.AsyncClient", lambda **options: client(transport=transport, **options))
+    monkeypatch.setattr("adapters.training.teacher.httpx.AsyncClient", lambda **options: client(transport=transport, **options))
     return made
 
 

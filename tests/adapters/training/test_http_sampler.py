@@ -1,17 +1,17 @@
-"""A model behind a URL, asked as any OpenAI client would, with patience."""
+"""A model behind a URL, asked as any OpenAI client would, and asked again when it fails for a moment."""
 
 import httpx
 import pytest
 
-from adapters.training.data import Question
+from adapters.training.data import DatasetQuestion
 from adapters.training.errors import RecipeRefused, TeacherGone, Unanswerable
 from adapters.training.http_sampler import HttpSampler, only_model
 
-QUESTION = Question(messages=[{"role": "user", "content": "What is 17 + 25?"}])
+QUESTION = DatasetQuestion(messages=[{"role": "user", "content": "What is 17 + 25?"}])
 
 
-def sampler(client: httpx.AsyncClient, model: str = "scripted", patience: float = 0.0) -> HttpSampler:
-    return HttpSampler(client, model, temperature=0.7, max_tokens=50, patience=patience)
+def sampler(client: httpx.AsyncClient, model: str = "scripted", max_retry: float = 0.0) -> HttpSampler:
+    return HttpSampler(client, model, temperature=0.7, max_tokens=50, max_retry=max_retry)
 
 
 def other_server(*replies: httpx.Response | Exception) -> tuple[httpx.AsyncClient, list[httpx.Request]]:
@@ -68,7 +68,7 @@ async def test_a_server_that_gives_one_answer_is_asked_for_the_rest():
 @pytest.mark.anyio
 async def test_what_passes_is_tried_again():
     client, asked = other_server(httpx.ConnectError("refused"), httpx.Response(503), reply("a"))
-    samples = await sampler(client, patience=30).sample(QUESTION, 1, seed=5)
+    samples = await sampler(client, max_retry=30).sample(QUESTION, 1, seed=5)
     assert samples.answers[0].text == "a"
     assert len(asked) == 3
 
@@ -109,5 +109,5 @@ async def test_the_only_model_of_a_server_need_not_be_named():
     with pytest.raises(RecipeRefused, match="big, small: name one with --teacher-model"):
         await only_model(client)
     client, _ = other_server(httpx.ConnectError("refused"))
-    with pytest.raises(RecipeRefused, match="does not tell its models"):
+    with pytest.raises(RecipeRefused, match="does not list its models"):
         await only_model(client)

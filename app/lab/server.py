@@ -1,4 +1,4 @@
-"""A server of our own for as long as a training command needs answers: this program again, on a free port of the loopback interface."""
+"""Runs `ponder serve` as a child process, on a free port of the loopback interface, for as long as an offline command needs it."""
 
 import os
 import secrets
@@ -10,38 +10,30 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
 from adapters.config import CONFIG_FILE, read_config
 from adapters.training.errors import MachineRefused
+from adapters.training.ports import ModelAddress
 
 START_TIMEOUT_S = 600
+"""A large model is read from disk, and the embedded one is converted at first."""
 
 BASE = "base"
-"""The name under which a model without an adapter is served here."""
+"""The name under which the base model is served."""
 
 MIN_RANK = 16
-"""Of slots for adapters: vLLM knows powers of two."""
+"""The smallest rank of slots for adapters; vLLM's ranks are powers of two."""
 
 WITH_ITS_PARENT = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
-"""Before a command: it ends when this process does, also by kill -9 (util-linux, so on any Linux)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a model answers, by the OpenAI API; without a name it is the only one there."""
-
-    url: str
-    model: str | None
-    key: str | None = None
+"""Prefix of a command that ends the child when this process ends, even by kill -9. `setpriv` is part of util-linux."""
 
 
 @contextmanager
 def preloaded(adapters: Mapping[str, Path]) -> Iterator[list[str]]:
-    """Options of `ponder serve` with which it serves these adapters, by name."""
+    """Give the options of `ponder serve` with which it serves these adapters, by name."""
     slots = len(adapters) + 1 if adapters else 0
     with preloaded_folder(adapters) as (folder, rank):
         yield ["--adapter-slots", str(slots), "--adapter-preload-dir", str(folder), "--max-adapter-rank", str(rank)]
@@ -49,7 +41,7 @@ def preloaded(adapters: Mapping[str, Path]) -> Iterator[list[str]]:
 
 @contextmanager
 def preloaded_folder(adapters: Mapping[str, Path]) -> Iterator[tuple[Path, int]]:
-    """A folder with these adapters by name, and the rank that slots must have for them."""
+    """Make a folder with these adapters by name, and give it with the rank that slots must have for them."""
     ranks = [read_config(place / CONFIG_FILE).r for place in adapters.values()]
     with tempfile.TemporaryDirectory() as folder:
         for name, place in adapters.items():
@@ -58,12 +50,13 @@ def preloaded_folder(adapters: Mapping[str, Path]) -> Iterator[tuple[Path, int]]
 
 
 @contextmanager
-def serving(model: str, name: str, log: Path, adapters: Mapping[str, Path]) -> Iterator[Address]:
-    """The model or adapter called `name` of a `ponder serve` with `model` and adapters by name.
+def serving(model: str, name: str, log: Path, adapters: Mapping[str, Path]) -> Iterator[ModelAddress]:
+    """Run `ponder serve` with a model and adapters, and give the address of the one called `name`.
 
-    Raises `MachineRefused` when it does not start. Blocks while it starts: not for a running event loop.
+    The server has a key that only this process knows, so that no other user of the machine can use it. It ends with the context. This
+    blocks for as long as the server starts, so it must not be called in a running event loop.
 
-    Only this process knows its key. It ends with the context, whatever ends that.
+    Raises `MachineRefused` when the server does not start.
     """
     key = secrets.token_urlsafe()
     port = free_port()
@@ -74,14 +67,22 @@ def serving(model: str, name: str, log: Path, adapters: Mapping[str, Path]) -> I
     with tempfile.TemporaryDirectory() as store, preloaded(adapters) as options:
         environment = {"PONDER_API_KEYS": key, "PONDER_ADMIN_KEYS": key, "PONDER_ADAPTER_DIR": store}
         with running([*command, *options], f"{url}/ready", log, environment):
-            yield Address(url, name, key)
+            yield ModelAddress(url, name, key)
 
 
 @contextmanager
 def running(command: list[str], ready: str, log: Path, environment: dict[str, str]) -> Iterator[int]:
-    """The id of the process of a server that has answered `ready` with 200; raises `MachineRefused` when it does not.
+    """Run a server, and give its process id once it answers with status 200. It ends with the context, and with this process.
 
-    `environment` is set beside this process's own; what it prints goes to `log`. It ends with the context, and with this process.
+    Args:
+        command: of the server.
+        ready: URL that answers 200 once the server can be used.
+        log: file that what the server prints is written to.
+        environment: variables beside this process's own.
+
+    Raises:
+        MachineRefused: the server ends, or does not answer in time.
+
     """
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - the caller's own program
@@ -112,7 +113,7 @@ def _wait(process: subprocess.Popen[bytes], ready: str, log: Path) -> None:
 
 
 def free_port() -> int:
-    """Of the loopback interface, free a moment ago."""
+    """Return a port of the loopback interface that nobody listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

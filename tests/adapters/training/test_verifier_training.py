@@ -8,24 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.training.base import load_tokenizer
-from adapters.training.data import Question
+from adapters.training.data import DatasetQuestion
 from adapters.training.errors import DataRefused
-from adapters.training.labelling import beginnings, held_out, outcomes, steps
-from adapters.training.sampling import Answer, Samples
+from adapters.training.labelling import LabelledAnswer, label_outcomes, label_steps, partial_answers, split_by_question
+from adapters.training.ports import Answer, Samples
 from adapters.training.scores import auroc
-from adapters.training.verifier_training import INQUIRY, Labelled, filled, train_verifier
+from adapters.training.verifier_training import VERIFIER_PROMPT, fill_template, train_verifier
 from adapters.verifier_prompt import NOTES_FILE, read_notes
 
-EASY = [Labelled(f"{a}?", "yes" * right, float(right), f"{a:x}") for a in range(8) for right in (True, False)]
+EASY = [LabelledAnswer(f"{a}?", "yes" * right, float(right), f"{a:x}") for a in range(8) for right in (True, False)]
 
 
 def test_a_verifier_learns_and_says_how_it_is_to_be_asked(job, watcher):
-    made = train_verifier(job(epochs=12, packing=False, batch=4, at_once=4), EASY, EASY, watcher.around, "a test")
+    made = train_verifier(job(epochs=12, packing=False, batch=4, at_once=4), EASY, EASY, watcher.environment, "a test")
     assert made.scores["validation AUROC"] > 0.9
     assert made.scores["validation loss"] < 0.6
     notes = read_notes(job().out / NOTES_FILE)
     assert notes is not None
-    assert notes.inquiry == INQUIRY
+    assert notes.inquiry == VERIFIER_PROMPT
     assert json.loads((job().out / "adapter_config.json").read_text())["r"] == 4
 
 
@@ -36,15 +36,17 @@ def test_the_server_asks_in_the_words_that_were_trained():
 
     question, answer = "What is {answer}?", "{question} 42"
     task = Task(question=question, prefix=(), kind="math", encode=lambda text: tuple(text.encode()))
-    asked = _prompt(task, Candidate(0, answer, (), "stop"), INQUIRY.template)
-    assert bytes(asked).decode() == filled(INQUIRY.template, question, answer)
-    assert filled("{question}|{answer}", question, answer) == f"{question}|{answer}"
+    asked = _prompt(task, Candidate(0, answer, (), "stop"), VERIFIER_PROMPT.template)
+    assert bytes(asked).decode() == fill_template(VERIFIER_PROMPT.template, question, answer)
+    assert fill_template("{question}|{answer}", question, answer) == f"{question}|{answer}"
 
 
 def test_soft_labels_are_learned_as_they_are(job, watcher):
     """One answer, right in three of four: the loss cannot fall below the entropy of that, and gets there."""
-    half = [Labelled("q", "a", 0.75, "1"), Labelled("q", "a", 0.25, "2")] + [Labelled("q", "a", 0.75, "3")] * 6
-    made = train_verifier(job(epochs=30, batch=8, at_once=8, packing=False), half, half, watcher.around, "a test")
+    half = [LabelledAnswer("q", "a", 0.75, "1"), LabelledAnswer("q", "a", 0.25, "2")] + [
+        LabelledAnswer("q", "a", 0.75, "3")
+    ] * 6
+    made = train_verifier(job(epochs=30, batch=8, at_once=8, packing=False), half, half, watcher.environment, "a test")
     share = sum(one.label for one in half) / len(half)
     entropy = -share * math.log(share) - (1 - share) * math.log(1 - share)
     assert made.scores["validation loss"] == pytest.approx(entropy, abs=0.01)
@@ -52,13 +54,13 @@ def test_soft_labels_are_learned_as_they_are(job, watcher):
 
 def test_labels_that_are_all_alike_are_refused(job, watcher):
     with pytest.raises(DataRefused, match="all 2 answers are wrong"):
-        train_verifier(job(), [Labelled("q", "a", 0.0, "1")] * 2, EASY, watcher.around, "a test")
+        train_verifier(job(), [LabelledAnswer("q", "a", 0.0, "1")] * 2, EASY, watcher.environment, "a test")
     with pytest.raises(DataRefused, match="all 0 answers are wrong"):
-        train_verifier(job(), [], EASY, watcher.around, "a test")
-    with pytest.raises(DataRefused, match="of 0 to watch 0: none are left"):
-        train_verifier(job(), EASY, [], watcher.around, "a test")
-    with pytest.raises(DataRefused, match=f"of {len(EASY)} answers to learn {len(EASY)} are too long"):
-        train_verifier(job(context=16), EASY, EASY, watcher.around, "a test")
+        train_verifier(job(), [], EASY, watcher.environment, "a test")
+    with pytest.raises(DataRefused, match="of 0 for validation 0: none are left"):
+        train_verifier(job(), EASY, [], watcher.environment, "a test")
+    with pytest.raises(DataRefused, match=f"of {len(EASY)} answers for training {len(EASY)} are too long"):
+        train_verifier(job(context=16), EASY, EASY, watcher.environment, "a test")
 
 
 @pytest.mark.parametrize(
@@ -86,13 +88,15 @@ def test_auroc_counts_pairs(pairs):
     assert found == pytest.approx(wins / (len(right) * len(wrong)))
 
 
-QUESTION = Question(messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "6 * 7?"}], answer="42")
+QUESTION = DatasetQuestion(
+    messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "6 * 7?"}], answer="42"
+)
 
 
 class EndsWell:
     """Right is what ends with the question's answer."""
 
-    async def judge(self, question, answers):
+    async def grade(self, question, answers):
         return [answer.text.strip().endswith(question.answer) for answer in answers]
 
 
@@ -102,34 +106,34 @@ def drawn(*texts: str) -> dict[str, Samples]:
 
 @pytest.mark.anyio
 async def test_outcomes_label_each_whole_answer_once():
-    labelled = await outcomes([QUESTION], drawn("is 42", "is 42 ", "is 41", "so…"), EndsWell())
+    labelled = await label_outcomes([QUESTION], drawn("is 42", "is 42 ", "is 41", "so…"), EndsWell())
     assert [(one.question, one.answer, one.label) for one in labelled] == [("6 * 7?", "is 42", 1.0), ("6 * 7?", "is 41", 0.0)]
 
 
 def test_beginnings_are_whole_steps_spread_over_the_answer():
-    begun = beginnings([QUESTION], drawn("a\nb\nc\nd\ne", "a\nx"), most=2)
+    begun = partial_answers([QUESTION], drawn("a\nb\nc\nd\ne", "a\nx"), max_each=2)
     assert [one.text for one in begun] == ["a\n", "a\nb\nc\n"]
     assert len({one.key for one in begun}) == 2
 
 
 def test_a_beginning_is_continued_where_it_ends(tiny):
     tokenizer = load_tokenizer(tiny)
-    [begun] = beginnings([QUESTION], drawn("a\nb"), most=1)
+    [begun] = partial_answers([QUESTION], drawn("a\nb"), max_each=1)
     assert tokenizer.decode(begun.prompt(tokenizer)).endswith("<|im_start|>assistant\na\n")
 
 
 @pytest.mark.anyio
 async def test_steps_are_labelled_by_the_share_that_ends_well():
-    [begun] = beginnings([QUESTION], drawn("a\nb"), most=1)
+    [begun] = partial_answers([QUESTION], drawn("a\nb"), max_each=1)
     rollouts = {begun.key: Samples(begun.key, tuple(Answer(text, is_whole=True) for text in ("42", "41", "42", "40")), 1)}
-    [labelled] = await steps([begun], rollouts, EndsWell())
+    [labelled] = await label_steps([begun], rollouts, EndsWell())
     assert (labelled.answer, labelled.label) == ("a", 0.5)
 
 
 def test_whole_questions_are_held_out_alike_at_every_start():
-    labelled = [Labelled("q", "a", 1.0, f"{number * 7919:x}") for number in range(1000) for _ in range(2)]
-    learned, watched = held_out(labelled, 0.2)
+    labelled = [LabelledAnswer("q", "a", 1.0, f"{number * 7919:x}") for number in range(1000) for _ in range(2)]
+    learned, watched = split_by_question(labelled, 0.2)
     assert {one.group for one in learned}.isdisjoint(one.group for one in watched)
     assert len(learned) + len(watched) == 2000
     assert 300 < len(watched) < 500
-    assert (learned, watched) == held_out(labelled, 0.2)
+    assert (learned, watched) == split_by_question(labelled, 0.2)

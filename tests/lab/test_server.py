@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from app.lab.training.server import WITH_ITS_PARENT, free_port, preloaded
+from app.lab.server import WITH_ITS_PARENT, free_port, preloaded
 
 PARENT = """
 import sys, time
 from pathlib import Path
-from app.lab.training.server import running
+from app.lab.server import running
 
 port = sys.argv[1]
 server = [sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1"]
@@ -30,7 +30,7 @@ with running(server, f"http://127.0.0.1:{port}/", Path(sys.argv[2]), {}) as pid:
 def test_a_server_ends_with_whoever_started_it(sent, tmp_path):
     """Even by a signal that nobody handles: else it would keep its gigabytes."""
     arguments = [sys.executable, "-c", PARENT, str(free_port()), str(tmp_path / "log")]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment) as parent:
         assert parent.stdout is not None
         server = int(parent.stdout.readline())
