@@ -24,7 +24,7 @@ from app.engine.base import Engine
 from app.metering.meter import Budget
 from app.request import Limits
 from app.reward_models.client import RewardModel
-from app.routing.planner import Planner
+from app.routing.planner import AUTO, Planner
 from app.routing.policies import Policies
 from app.search_traces import SearchTraces
 from app.serving.accounting import Observers
@@ -36,7 +36,9 @@ from app.telemetry.energy import Energy, find_counters
 from app.telemetry.metrics import Metrics
 from app.telemetry.spans import Tracer
 from strategies.answers.equivalence import Equivalence
-from strategies.registry import StrategyContext
+from strategies.core.context import StrategyContext
+from strategies.plugins import load_registries
+from strategies.registry import BUILT_IN, Registries
 
 logger = logging.getLogger("ponder")
 
@@ -52,6 +54,7 @@ def create_app(
     settings: Settings,
     engine: Engine,
     *,
+    registries: Registries | None = None,
     on_engine_death: Callable[[str], None] = lambda _reason: None,
     is_draining: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
@@ -60,14 +63,17 @@ def create_app(
     Args:
         settings: how the server is run; what belongs to the engine is the engine's already.
         engine: started and closed by the app's lifespan.
+        registries: the strategies and verifiers to serve; by default the built-in ones, those of installed packages, and those of the
+            settings. Raises `PluginError` where one of them cannot be used.
         on_engine_death: called once when the engine dies; the process should end, so that its supervisor starts it again.
         is_draining: whether the process has been told to stop.
 
     """
+    registries = load_registries(settings.plugins) if registries is None else registries
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, engine, on_engine_death) as service:
+        async with running(settings, engine, on_engine_death, registries) as service:
             app.state.service = service
             app.state.created = int(time.time())
             yield
@@ -88,20 +94,23 @@ def create_app(
     if not settings.api_keys:
         app.add_middleware(LocalHost, host=settings.host)
     app.add_middleware(RequestId)
-    app.openapi = lambda: _openapi(app, is_locked=bool(settings.api_keys))  # type: ignore[method-assign] # FastAPI's own way to change the document
+    app.openapi = lambda: _openapi(app, registries, is_locked=bool(settings.api_keys))  # type: ignore[method-assign] # FastAPI's own way to change the document
     return app
 
 
 @asynccontextmanager
 async def running(
-    settings: Settings, engine: Engine, on_engine_death: Callable[[str], None] = lambda _reason: None
+    settings: Settings,
+    engine: Engine,
+    on_engine_death: Callable[[str], None] = lambda _reason: None,
+    registries: Registries = BUILT_IN,
 ) -> AsyncIterator[Service]:
     """The service with its engine started and its adapters taken in, without HTTP; all is closed at the end of the block."""
     equivalence = Equivalence()
     await engine.start()
     try:
         async with _tracing(settings, engine.card.name) as tracer, _reward_models(settings) as reward_models:
-            service = _service(settings, engine, equivalence, reward_models, tracer)
+            service = _service(settings, engine, equivalence, reward_models, tracer, registries=registries)
             async with (
                 _watched(engine, on_engine_death),
                 _energy(service.observers.metrics),
@@ -140,7 +149,13 @@ async def _reward_models(settings: Settings) -> AsyncIterator[dict[str, RewardMo
 
 
 def _service(
-    settings: Settings, engine: Engine, equivalence: Equivalence, reward_models: dict[str, RewardModel], tracer: Tracer
+    settings: Settings,
+    engine: Engine,
+    equivalence: Equivalence,
+    reward_models: dict[str, RewardModel],
+    tracer: Tracer,
+    *,
+    registries: Registries,
 ) -> Service:
     slots = engine.card.max_branches
     admission = Admission(
@@ -151,7 +166,7 @@ def _service(
     )
     metrics = Metrics()
     metrics.watch(admission)
-    metrics.watch_engine(engine, VERSION)
+    metrics.watch_engine(engine, VERSION, registries.strategies.names())
     limits = Limits(
         max_n=settings.max_n,
         max_prompt_chars=settings.max_prompt_chars,
@@ -176,6 +191,7 @@ def _service(
         limits=limits,
         observers=observers,
         adapters=adapters,
+        registries=registries,
     )
 
 
@@ -246,7 +262,7 @@ async def _watched(engine: Engine, on_death: Callable[[str], None]) -> AsyncIter
         watcher.cancel()
 
 
-def _openapi(app: FastAPI, *, is_locked: bool) -> dict[str, Any]:
+def _openapi(app: FastAPI, registries: Registries, *, is_locked: bool) -> dict[str, Any]:
     """FastAPI documents 422 for every body; here a wrong body is a 400 in OpenAI's shape. Keys are asked for where there are any."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
@@ -255,6 +271,8 @@ def _openapi(app: FastAPI, *, is_locked: bool) -> dict[str, Any]:
                 operation["responses"].pop("422", None)
                 if not is_locked:
                     operation.pop("security", None)
+        options = schema["components"]["schemas"]["PonderOptions"]["properties"]["strategy"]
+        options["anyOf"][0] = {"type": "string", "enum": [AUTO, *registries.strategies.names()]}
         for unused in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(unused, None)
         app.openapi_schema = schema

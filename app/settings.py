@@ -47,6 +47,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,  # there are keys in it
         env_ignore_empty=True,
         cli_prog_name="ponder serve",
+        cli_shortcuts={"plugins": "plugin"},
     )
 
     model: str = Field(DEFAULT_MODEL, description="what to serve: the embedded `smollm2-135m`, a local folder, or a hub id")
@@ -133,6 +134,11 @@ class Settings(BaseSettings):
         description="reward models behind HTTP, a JSON object by name: url, route, and what else the README lists",
     )
 
+    plugins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="strategies and verifiers of others, each as `module:Class`, separated by commas; `--plugin` may be repeated",
+    )
+
     otlp_endpoint: Annotated[HttpUrl, AfterValidator(plain_url)] | None = Field(
         None,
         description="base URL of a collector of OpenTelemetry traces (OTLP over HTTP, often port 4318); needs the extra `trace`",
@@ -151,9 +157,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _split_keys(cls, values: object) -> object:
+    def _split_lists(cls, values: object) -> object:
         if isinstance(values, dict):
-            for name in ("api_keys", "admin_keys"):
+            for name in ("api_keys", "admin_keys", "plugins"):
                 if isinstance(text := values.get(name), str):
                     values[name] = tuple(key.strip() for key in text.split(",") if key.strip())
         return values

@@ -22,7 +22,7 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.spans import Tracer
 from benchmarks.report import Table
 from strategies.answers.equivalence import Equivalence
-from strategies.registry import StrategyContext
+from strategies.core.context import StrategyContext
 
 REPLIES = ["It is 42.", "So 41.", "42", "The answer is 42.", "I say 40."]
 

@@ -35,7 +35,7 @@ from app.routing.policy import Query
 from app.routing.policy_file import PolicyFile
 from benchmarks.report import Table
 from strategies.answers.equivalence import Equivalence
-from strategies.core.strategy import StrategyContext
+from strategies.core.context import StrategyContext
 from strategies.core.values import AnswerKind
 
 RESULTS = Path(__file__).parent / "results" / "policy"

@@ -18,7 +18,8 @@ from app.lab.calibration.options import CalibrateOptions
 from app.lab.training.options import DistillOptions, LoraOptions, PruneOptions, QloraOptions, VerifierOptions
 from app.reward_models.options import RewardModelOptions
 from app.settings import Settings
-from strategies.registry import CHOICES, STRATEGIES, VERIFIERS
+from strategies.core.verifier import is_chosen_by_name
+from strategies.registry import STRATEGIES, VERIFIERS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -40,8 +41,9 @@ def strategies() -> str:
 def verifiers() -> str:
     """A row for each verifier."""
     rows = ["| verifier | score |", "|---|---|"]
-    rows += [f'| `"{verifier.name}"` | {verifier.summary} |' for verifier in VERIFIERS]
-    rows += [f'| `{{"{choice.name}": …}}` | {choice.summary} |' for choice in CHOICES]
+    for verifier in VERIFIERS:
+        form = f'"{verifier.name}"' if is_chosen_by_name(verifier) else f'{{"{verifier.name}": …}}'
+        rows.append(f"| `{form}` | {verifier.summary} |")
     return "\n".join(rows)
 
 

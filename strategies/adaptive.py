@@ -13,10 +13,11 @@ from strategies.checking.chain_vote import vote
 from strategies.checking.chains import Writer
 from strategies.checking.evidence import evidence
 from strategies.core.errors import UnsupportedTask
+from strategies.core.parameters import Params
 from strategies.core.ports import Emit, Model
 from strategies.core.results import Progress, Result
 from strategies.core.stopping_rule import StoppingRule
-from strategies.core.strategy import Forecast, Params, Strategy, check_choices, ended
+from strategies.core.strategy import Forecast, Strategy, check_choices, ended
 from strategies.core.values import AnswerKind, StopReason, Task
 from strategies.voting.stopping import BetaRule
 

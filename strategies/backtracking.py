@@ -6,9 +6,10 @@ from pydantic import Field
 
 from strategies.checking.chain_vote import vote
 from strategies.checking.chains import Writer
+from strategies.core.parameters import Params
 from strategies.core.ports import Emit, Model
 from strategies.core.results import Result
-from strategies.core.strategy import Forecast, Params, Strategy, check_choices, ended
+from strategies.core.strategy import Forecast, Strategy, check_choices, ended
 from strategies.core.values import StopReason, Task
 
 

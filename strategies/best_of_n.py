@@ -4,12 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from strategies.core.parameters import Params
 from strategies.core.ports import Emit, Model
 from strategies.core.results import Progress, Result
-from strategies.core.strategy import Forecast, Params, Strategy, check_choices, ended, in_order
+from strategies.core.strategy import Forecast, Strategy, check_choices, ended, in_order
 from strategies.core.values import Candidate, Draw, ScoredCandidate, StopReason, Task
 from strategies.search.scorer import Scorer
-from strategies.verifiers import AnyVerifier, adapters_of, build_for, num_calls
+from strategies.verifiers import AnyVerifier, build_for, num_calls
 from strategies.voting.selection import By, choose, leaf, opening_words
 
 
@@ -26,11 +27,6 @@ class BestOfNParams(Params):
     select: Annotated[
         By, Field(description="`score`: the best candidate; `vote`: the answer whose candidates' scores add up to most")
     ] = "score"
-
-    @property
-    def adapters(self) -> tuple[str, ...]:
-        """The one that judges."""
-        return adapters_of(self.verifier)
 
 
 class BestOfN(Strategy[BestOfNParams]):

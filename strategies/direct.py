@@ -1,8 +1,9 @@
 """One answer, as the model gives it; several independent ones when the caller wants several."""
 
+from strategies.core.parameters import Params
 from strategies.core.ports import Emit, Model
 from strategies.core.results import Result
-from strategies.core.strategy import Forecast, Params, Strategy, ended
+from strategies.core.strategy import Forecast, Strategy, ended
 from strategies.core.values import Draw, ScoredCandidate, Task
 
 

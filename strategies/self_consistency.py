@@ -14,12 +14,15 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from strategies.core.errors import UnsupportedTask
+from strategies.core.parameters import Params
 from strategies.core.ports import Emit, Model
 from strategies.core.results import Progress, Result
-from strategies.core.strategy import Forecast, Params, Strategy, check_choices, ended, in_order
+from strategies.core.strategy import Forecast, Strategy, check_choices, ended, in_order
 from strategies.core.values import AnswerKind, Candidate, Draw, ScoredCandidate, StopReason, Task
-from strategies.verifiers import Verifier, build
+from strategies.core.verifier import Verifier, VerifierChoice
 from strategies.verifiers.equations import is_refuted
+from strategies.verifiers.likelihood import Likelihood
+from strategies.verifiers.self_certainty import SelfCertainty
 from strategies.voting.count import AnswerGroup, VoteCount, mean_logprob
 from strategies.voting.selection import leaf
 from strategies.voting.stopping import is_settled, waves
@@ -89,6 +92,10 @@ class SelfConsistency(Strategy[SelfConsistencyParams]):
         return await poll.result()
 
 
+WEIGHTS = {verifier.name: VerifierChoice(verifier, Params()) for verifier in (Likelihood, SelfCertainty)}
+"""What a vote may weigh."""
+
+
 class _Poll:
     """One vote in progress."""
 
@@ -98,7 +105,7 @@ class _Poll:
         self._model = model
         self._ballot = VoteCount(task, strategy.context.equivalence)
         weights = strategy.params.weights
-        self._verifier: Verifier | None = None if weights == "none" else build(weights, strategy.context)
+        self._verifier: Verifier | None = None if weights == "none" else WEIGHTS[weights].build(strategy.context)
         needs = (0, task.num_logprobs, self._verifier.num_logprobs if self._verifier else None)
         self.num_logprobs = max(need for need in needs if need is not None)
         self.drawn: list[Candidate] = []

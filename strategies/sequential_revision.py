@@ -11,12 +11,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from strategies.core.parameters import Params
 from strategies.core.ports import Emit, Model
 from strategies.core.results import NodeState, Progress, Result, TraceNode
-from strategies.core.strategy import Forecast, Params, Strategy, check_choices, ended
+from strategies.core.strategy import Forecast, Strategy, check_choices, ended
 from strategies.core.values import Candidate, Draw, StopReason, Task
 from strategies.search.scorer import Scorer
-from strategies.verifiers import AnyVerifier, adapters_of, build_for, num_calls
+from strategies.verifiers import AnyVerifier, build_for, num_calls
 from strategies.voting.selection import By, choose
 
 
@@ -34,11 +35,6 @@ class SequentialRevisionParams(Params):
         Field(description="who picks among all attempts; `majority` where they can be compared, else `likelihood`"),
     ] = None
     select: Annotated[By, Field(description="`score`: the best attempt; `vote`: weighted vote")] = "score"
-
-    @property
-    def adapters(self) -> tuple[str, ...]:
-        """The one that judges."""
-        return adapters_of(self.verifier)
 
 
 @dataclass(slots=True)

@@ -16,9 +16,7 @@ from app.api.streaming import ReplyStream
 from app.errors import InvalidRequest, NotFound
 from app.metering.meter import Budget
 from app.request import Caller, InferenceRequest, effort_of
-from app.routing.planner import AUTO
 from app.serving.service import Service
-from strategies.registry import STRATEGIES
 
 router = APIRouter(responses=RESPONSES)
 
@@ -47,8 +45,8 @@ async def chat_completions_by(
     http_request: Request, strategy: str, body: ChatRequest, who: Who, header: StrategyHeader = None
 ) -> Response:
     """Answer a conversation with the strategy in the path, for clients that can set only a base URL."""
-    if strategy not in (AUTO, *STRATEGIES.names()):
-        message = f"There is no strategy `{strategy}`; there are {', '.join((AUTO, *STRATEGIES.names()))}."
+    if strategy not in (names := _strategies(http_request)):
+        message = f"There is no strategy `{strategy}`; there are {', '.join(names)}."
         raise NotFound(message, parameter="strategy")
     return await _respond(http_request, _chat_request(http_request, body, header, strategy), body, who, ChatShape())
 
@@ -87,6 +85,12 @@ def _chat_request(http_request: Request, body: ChatRequest, header: str | None, 
     )
 
 
+def _strategies(http_request: Request) -> tuple[str, ...]:
+    """Return the names by which a strategy may be chosen."""
+    service: Service = http_request.app.state.service
+    return service.names.strategies
+
+
 def _inference_request(
     http_request: Request, body: Sampling, header: str | None, path: str | None, **fields: Any
 ) -> InferenceRequest:
@@ -94,7 +98,11 @@ def _inference_request(
     service: Service = http_request.app.state.service
     adapter, in_model = service.names.resolve(body.model)
     options = body.ponder or PonderOptions()
-    if header is not None and header not in (AUTO, *STRATEGIES.names()):
+    names = _strategies(http_request)
+    if options.strategy is not None and options.strategy not in names:
+        message = f"There is no strategy `{options.strategy}`; there are {', '.join(names)}."
+        raise InvalidRequest(message, parameter="ponder.strategy")
+    if header is not None and header not in names:
         raise InvalidRequest(f"There is no strategy `{header}`.", parameter="X-Ponder-Strategy")
     budget = options.budget
     response_format = body.response_format

@@ -8,9 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from app.api.access import caller
 from app.api.errors import RESPONSES
 from app.request import Caller
-from app.routing.planner import AUTO
 from app.serving.service import Service
-from strategies.registry import STRATEGIES
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (401, 404)})
 
@@ -21,7 +19,7 @@ async def list_models(request: Request, _who: Annotated[Caller, Depends(caller)]
     service: Service = request.app.state.service
     served = service.adapters.adapters() if service.adapters else []
     names = [service.engine.card.name, *(adapter.name for adapter in served if adapter.current)]
-    names += [f"{name}@{strategy}" for name in names for strategy in (AUTO, *STRATEGIES.names())]
+    names += [f"{name}@{strategy}" for name in names for strategy in service.names.strategies]
     return {"object": "list", "data": [_entry(request, one) for one in names]}
 
 

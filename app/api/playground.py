@@ -16,7 +16,8 @@ from app.errors import NotFound
 from app.request import Effort
 from app.routing.planner import AUTO
 from strategies.core.values import AnswerKind
-from strategies.registry import STRATEGIES, VERIFIERS
+from strategies.core.verifier import is_chosen_by_name
+from strategies.registry import Registries
 
 FOLDER = Path(__file__).parent.parent / "playground"
 
@@ -79,8 +80,9 @@ async def page(request: Request) -> Response:
 
 
 @router.get("/playground/options")
-async def options() -> dict[str, Any]:
+async def options(request: Request) -> dict[str, Any]:
     """What may be chosen, in words and as JSON schemas: strategies with their parameters, verifiers, efforts, kinds of answer."""
+    registries: Registries = request.app.state.service.registries
     return {
         "strategies": [
             {
@@ -94,10 +96,14 @@ async def options() -> dict[str, Any]:
                     "summary": strategy.summary,
                     "parameters": _parameters(strategy.Params.model_json_schema()),
                 }
-                for strategy in STRATEGIES
+                for strategy in registries.strategies
             ),
         ],
-        "verifiers": [{"name": verifier.name, "summary": verifier.summary} for verifier in VERIFIERS],
+        "verifiers": [
+            {"name": verifier.name, "summary": verifier.summary}
+            for verifier in registries.verifiers
+            if is_chosen_by_name(verifier)
+        ],
         "efforts": [effort.value for effort in Effort],
         "answer_kinds": [kind.value for kind in AnswerKind],
     }

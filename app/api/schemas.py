@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from app.api.messages import Body, Message, NamedToolChoice, ResponseFormat, Tool
 from app.request import Effort
 from strategies.core.values import AnswerKind
-from strategies.registry import STRATEGIES
 
 MAX_SCHEMA_CHARS = 65_536
 MAX_JSON_DEPTH = 32
@@ -50,7 +49,7 @@ class PonderOptions(BaseModel):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, frozen=True)
 
-    strategy: Literal["auto", *STRATEGIES.names()] | None = None  # type: ignore[valid-type]
+    strategy: Annotated[str, Field(max_length=64)] | None = None  # which there are depends on the plugins of the server
     budget: BudgetBody | None = None
     answer: AnswerKind | None = None
     effort: Effort | None = None

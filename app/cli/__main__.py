@@ -18,6 +18,8 @@ from app.engine.build import build_engine
 from app.engine.weights.conversions import ModelUnavailable
 from app.logs import configure_logging
 from app.settings import BadOptions, Settings, read_settings
+from strategies.plugins import load_registries
+from strategies.registry import PluginError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,7 +43,7 @@ def serve(context: typer.Context) -> None:
         settings = read_settings(context.args)
         configure_logging(settings.log_level, settings.log_format)
         status = _serve(settings)
-    except (BadOptions, ModelUnavailable) as error:
+    except (BadOptions, ModelUnavailable, PluginError) as error:
         sys.exit(f"ponder: {error}")
     sys.exit(status)
 
@@ -63,6 +65,7 @@ def _serve(settings: Settings) -> int:
     """Run until told to stop; 1 when the engine died."""
     from app.main import create_app  # noqa: PLC0415 - vLLM reads the environment that `build_engine` prepares
 
+    registries = load_registries(settings.plugins)  # before the engine, which takes minutes to start
     engine = build_engine(settings)
     died: list[str] = []
 
@@ -71,7 +74,13 @@ def _serve(settings: Settings) -> int:
         server.should_exit = True
 
     server_of: list[uvicorn.Server] = []
-    asgi = create_app(settings, engine, on_engine_death=end, is_draining=lambda: bool(server_of) and server_of[0].should_exit)
+    asgi = create_app(
+        settings,
+        engine,
+        registries=registries,
+        on_engine_death=end,
+        is_draining=lambda: bool(server_of) and server_of[0].should_exit,
+    )
     server = _Server(
         uvicorn.Config(
             asgi,

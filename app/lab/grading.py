@@ -9,13 +9,14 @@ from adapters.training.data import DatasetQuestion
 from adapters.training.errors import DataRefused
 from adapters.training.ports import Answer
 from app.routing.kinds import detect_kind
-from strategies import verifiers
 from strategies.answers.equivalence import Equivalence
 from strategies.answers.reading import number_of, read_answer
+from strategies.core.context import StrategyContext
 from strategies.core.errors import StrategyError
 from strategies.core.ports import Model
-from strategies.core.strategy import StrategyContext
 from strategies.core.values import AnswerKind, Candidate, Task
+from strategies.core.verifier import VerifierChoice
+from strategies.verifiers import AnyVerifier
 
 FINAL_ANSWER_MARK = "####"
 """What stands before the final answer in data sets such as GSM8K, where an answer has its solution."""
@@ -59,8 +60,7 @@ class AnswerGrader:
 
     async def _by_rule(self, question: DatasetQuestion, answers: Sequence[Answer]) -> list[bool]:
         try:
-            choice = _CHOICE.validate_python(question.verifier)
-            verifier = verifiers.build(choice, self._context)
+            verifier = _CHOICE.validate_python(question.verifier).build(self._context)
         except (ValidationError, StrategyError) as error:
             raise DataRefused(f"{question.verifier} is not a rule that can grade: {error}") from error
         if not verifier.is_exact:
@@ -77,7 +77,7 @@ class AnswerGrader:
         self._equivalence.close()
 
 
-_CHOICE: TypeAdapter[verifiers.Choice] = TypeAdapter(verifiers.Choice)
+_CHOICE: TypeAdapter[VerifierChoice] = TypeAdapter(AnyVerifier)
 _NO_MODEL = cast(Model, None)
 """Rules never ask a model."""
 

@@ -17,8 +17,9 @@ from app.reward_models.options import RewardModelOptions
 from app.reward_models.routes import UnusableReply, read_scores, request_body
 from app.telemetry.spans import span_of
 from strategies.core.errors import VerifierFailed
-from strategies.core.ports import Model, Verifier
+from strategies.core.ports import Model
 from strategies.core.values import Candidate, Task
+from strategies.core.verifier import Verifier
 
 logger = logging.getLogger("ponder.reward")
 

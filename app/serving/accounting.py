@@ -19,7 +19,7 @@ from app.telemetry.request_metrics import Labels
 from app.telemetry.span_attributes import of_outcome
 from app.telemetry.spans import Span, Tracer
 from strategies.core.values import BUDGETS, StopReason, Task
-from strategies.verifiers import is_exact
+from strategies.core.verifier import VerifierChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,9 @@ class Account:
     def _observe_quality(self, outcome: Outcome) -> None:
         """Record how well the policy's difficulty fitted, and whether a verifier failed. Of several prompts, the first counts."""
         plan, result = self.planned.plan, outcome.results[0]
-        has_proof = is_exact(getattr(self.planned.strategy.params, "verifier", None)) and result.stop_reason not in BUDGETS
+        verifier = getattr(self.planned.strategy.params, "verifier", None)
+        is_exact = isinstance(verifier, VerifierChoice) and verifier.is_exact
+        has_proof = is_exact and result.stop_reason not in BUDGETS
         seen = Seen(
             before=plan.difficulty,
             after=None if plan.rule is None else plan.rule.difficulty_after_wave,

@@ -1,5 +1,6 @@
 """Resolves model names: the base model or an adapter, each with or without `@strategy`."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from adapters.errors import UnknownAdapter
@@ -7,7 +8,6 @@ from adapters.names import AdapterRef
 from adapters.registry import AdapterRegistry
 from app.errors import NotFound
 from app.routing.planner import AUTO
-from strategies.registry import STRATEGIES
 
 
 class ModelNames:
@@ -16,12 +16,14 @@ class ModelNames:
     Args:
         base: the name under which the base model is served.
         adapters: the registry of adapters, None for a server that holds none.
+        strategies: the names of the strategies of this server.
 
     """
 
-    def __init__(self, base: str, adapters: AdapterRegistry | None) -> None:
+    def __init__(self, base: str, adapters: AdapterRegistry | None, strategies: Sequence[str]) -> None:
         self.base = base
         self.adapters = adapters
+        self.strategies = (AUTO, *strategies)
 
     def resolve(self, name: str) -> tuple[AdapterRef | None, str | None]:
         """Return the adapter (None: the base model) and the strategy (None: not named) of a model name, or raise `NotFound`."""
@@ -29,7 +31,7 @@ class ModelNames:
         model, separator, strategy = name.rpartition("@")
         if not separator:
             model, strategy = name, ""
-        if not separator or strategy in (AUTO, *STRATEGIES.names()):
+        if not separator or strategy in self.strategies:
             if model == self.base:
                 return None, strategy or None
             with suppress(UnknownAdapter):

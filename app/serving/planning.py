@@ -16,10 +16,12 @@ from app.routing.policy import Plan
 from app.serving.traced_verifier import TracedVerifier
 from app.telemetry.span_attributes import of_plan
 from app.telemetry.spans import Span
+from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask
-from strategies.core.strategy import Params
+from strategies.core.parameters import Params
+from strategies.core.registry import Registry
 from strategies.core.values import AnswerKind
-from strategies.registry import STRATEGIES, AnyStrategy, StrategyContext
+from strategies.registry import AnyStrategy
 
 WIDTH_PARAMETERS = ("n", "workers", "breadth", "chains")
 """Parameters of strategies that set how many branches run at once."""
@@ -50,13 +52,17 @@ class Planning:
         planner: chooses the plan.
         context: what strategies are built with.
         limits: what the operator allows one request.
+        strategies: the strategies of this server.
 
     """
 
-    def __init__(self, planner: Planner, context: StrategyContext, limits: Limits) -> None:
+    def __init__(
+        self, planner: Planner, context: StrategyContext, limits: Limits, strategies: Registry[type[AnyStrategy]]
+    ) -> None:
         self._planner = planner
         self._context = context
         self._limits = limits
+        self._strategies = strategies
 
     def plan(self, request: InferenceRequest, load: float, meter: Meter, span: Span) -> PlannedRequest:
         """Return the plan of a request, or raise `InvalidRequest`. `load` is the share of admitted branches, 0 to 1."""
@@ -81,7 +87,7 @@ class Planning:
             )
 
     def _strategy(self, request: InferenceRequest, plan: Plan, context: StrategyContext) -> AnyStrategy:
-        strategy_type = STRATEGIES[plan.strategy]
+        strategy_type = self._strategies[plan.strategy]
         params = _params(strategy_type, plan)
         _check_sampling(request, strategy_type)
         strategy = strategy_type(params, context)

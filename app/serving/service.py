@@ -22,7 +22,8 @@ from app.serving.rendering import render
 from app.serving.session import Session
 from app.telemetry.span_attributes import request_span
 from app.telemetry.spans import NO_SPAN
-from strategies.registry import StrategyContext
+from strategies.core.context import StrategyContext
+from strategies.registry import BUILT_IN, Registries
 
 
 class Service:
@@ -36,6 +37,7 @@ class Service:
         limits: what the operator allows one request.
         observers: what records requests.
         adapters: the registry of adapters, None for a server that holds none.
+        registries: the strategies and verifiers of this server.
 
     """
 
@@ -49,14 +51,16 @@ class Service:
         limits: Limits,
         observers: Observers,
         adapters: AdapterRegistry | None = None,
+        registries: Registries = BUILT_IN,
     ) -> None:
         self.engine = engine
         self.planner = planner
         self.admission = admission
         self.observers = observers
         self.adapters = adapters
-        self.names = ModelNames(engine.card.name, adapters)
-        self._planning = Planning(planner, context, limits)
+        self.registries = registries
+        self.names = ModelNames(engine.card.name, adapters, registries.strategies.names())
+        self._planning = Planning(planner, context, limits, registries.strategies)
         self._limits = limits
 
     @asynccontextmanager

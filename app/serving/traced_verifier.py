@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from app.serving.metered_model import MeteredModel
 from app.telemetry.spans import span_of
-from strategies.core.ports import Model, Verifier
+from strategies.core.ports import Model
 from strategies.core.values import Candidate, Task
+from strategies.core.verifier import Verifier
 
 
 class TracedVerifier(Verifier):

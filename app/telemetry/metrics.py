@@ -6,7 +6,7 @@ Reads meters, measures nothing.
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,7 +20,6 @@ from app.telemetry.adapter_metrics import OTHER, AdapterMetrics
 from app.telemetry.drift import DriftMetrics, Seen
 from app.telemetry.registry import Page
 from app.telemetry.request_metrics import Labels, RequestSeries
-from strategies.registry import STRATEGIES
 
 REASONS = ("quota", "overload", "adapter_slots", "adapter")
 """Why requests are refused before they run."""
@@ -71,11 +70,11 @@ class Metrics:
         gauge("branch_slots", "Branches that the engine runs at the same time.", lambda: admission.num_slots)
         gauge("load_ratio", "Admitted branches as a share of the most that are admitted.", lambda: admission.load)
 
-    def watch_engine(self, engine: Engine, version: str) -> None:
+    def watch_engine(self, engine: Engine, version: str, strategies: Sequence[str]) -> None:
         """Export what the engine is. What may come of requests for its base model begins at zero."""
         card = engine.card
-        self._series.begin(card.name)
-        for strategy in STRATEGIES.names():
+        self._series.begin(card.name, strategies)
+        for strategy in strategies:
             self._fallbacks.labels(strategy, card.name)
         started = time.time()
         self.page.gauge("start_time_seconds", "When the server began to serve, in seconds since 1970.", lambda: started)

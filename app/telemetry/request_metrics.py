@@ -7,7 +7,6 @@ from typing import NamedTuple
 from app.metering.meter import Meter
 from app.search_traces import SearchTrace
 from app.telemetry.registry import Count, Family, Page, Spread
-from strategies.registry import STRATEGIES
 
 SECONDS = (
     *(step * 10.0**exponent for exponent in range(-4, 1) for step in (1, 2.5, 5)),
@@ -137,9 +136,9 @@ class RequestSeries:
         self._accounts: dict[Labels, _Account] = {}
         self._spreads: dict[Labels, _Spreads] = {}
 
-    def begin(self, model: str) -> None:
+    def begin(self, model: str, strategies: Sequence[str]) -> None:
         """Let the counters of the base model's requests begin at zero: a rate needs a value before the first request."""
-        for strategy in STRATEGIES.names():
+        for strategy in strategies:
             self._account(Labels(strategy, model))
 
     def _account(self, labels: Labels) -> _Account:

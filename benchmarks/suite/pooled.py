@@ -14,7 +14,7 @@ from benchmarks.quality.stats import wilson
 from benchmarks.report import Table
 from benchmarks.suite.families import FAMILIES
 from strategies.answers.equivalence import Equivalence
-from strategies.core.strategy import StrategyContext
+from strategies.core.context import StrategyContext
 
 ORDERS = 4
 """Of the samples, each for itself a run that could have been."""

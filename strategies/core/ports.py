@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
 from strategies.core.results import Progress
-from strategies.core.values import AnswerKind, Candidate, Delta, Draw, StopReason, Task, VerifierPrompt
+from strategies.core.values import AnswerKind, Candidate, Delta, Draw, StopReason, VerifierPrompt
 
 T = TypeVar("T")
 
@@ -57,29 +57,6 @@ class Model(Protocol):
     @property
     def stopped(self) -> StopReason | None:
         """The budget that ran out, or None while there is one left."""
-        ...
-
-
-class Verifier(Protocol):
-    """Scores candidates, all of them at once. Those that inherit from it say only what differs.
-
-    Attributes:
-        name: as in the registry.
-        num_logprobs: what it needs of `Model.sample`, None for nothing.
-        is_exact: it does not err: an answer with score 1 is right, and nothing is left to look for.
-
-    """
-
-    name: str
-    num_logprobs: int | None = None
-    is_exact: bool = False
-
-    def state(self, task: Task, candidate: Candidate) -> str:  # noqa: ARG002 - for those who know the task
-        """What the candidate has come to: of two partial answers in one state only one need be continued. Else what it says."""
-        return candidate.text.strip()
-
-    async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:
-        """One score in [0, 1] for each candidate, higher is better, in the order given; raises `VerifierFailed`."""
         ...
 
 

@@ -1,47 +1,16 @@
 """What a strategy is: a class with a name, typed parameters and one coroutine. A new one is a file and a line in the registry."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
+from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask
-from strategies.core.ports import AnswerEquivalence, Emit, Model, Verifier
+from strategies.core.parameters import Params
+from strategies.core.ports import Emit, Model
 from strategies.core.results import Result
-from strategies.core.stopping_rule import StoppingRule
 from strategies.core.values import Candidate, StopReason, Task
-
-
-class Params(BaseModel):
-    """Base of the parameters of strategies: unknown ones are refused, types are not guessed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    @property
-    def adapters(self) -> tuple[str, ...]:
-        """Adapters that the strategy uses besides the one that generates: they are leased with it, for the whole run."""
-        return ()
-
-
-@dataclass(frozen=True, slots=True)
-class StrategyContext:
-    """What strategies are built with.
-
-    Attributes:
-        vocab_size: of the served model, for self-certainty.
-        reward_models: verifiers outside the engine, by the names that the operator gave them.
-        rule: of the plan, for a strategy that draws in waves.
-        watched: puts somebody who looks on in the place of a verifier.
-
-    """
-
-    equivalence: AnswerEquivalence
-    vocab_size: int
-    reward_models: Mapping[str, Verifier] = field(default_factory=dict)
-    rule: StoppingRule | None = None
-    watched: Callable[[Verifier], Verifier] = lambda verifier: verifier
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from strategies.core.context import StrategyContext
 from strategies.core.results import NodeState, Result
-from strategies.core.strategy import StrategyContext
 from strategies.core.values import AnswerKind, StopReason
 from strategies.search.node import Node, step_likelihood
 from strategies.search.stepwise import StepParams, by_kind

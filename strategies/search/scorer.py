@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Sequence
 
 from strategies.core.errors import VerifierFailed
-from strategies.core.ports import Model, Verifier
+from strategies.core.ports import Model
 from strategies.core.values import Candidate, Task
+from strategies.core.verifier import Verifier
 from strategies.verifiers.likelihood import Likelihood
 
 

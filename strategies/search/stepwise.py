@@ -6,28 +6,25 @@ from typing import Annotated, TypeVar
 from pydantic import Field
 
 from strategies.core.errors import UnsupportedTask
-from strategies.core.ports import Emit, Model, Verifier
+from strategies.core.parameters import Params
+from strategies.core.ports import Emit, Model
 from strategies.core.results import Result
-from strategies.core.strategy import Params, Strategy
+from strategies.core.strategy import Strategy
 from strategies.core.values import AnswerKind, Step, Task
+from strategies.core.verifier import Verifier
 from strategies.search.scorer import Scorer
 from strategies.search.tree import Tree
-from strategies.verifiers import StepVerifier, adapters_of, build
+from strategies.verifiers import LIKELIHOOD, StepVerifier
 from strategies.voting.selection import By
 
 
 class StepParams(Params):
     """Parameters of all searches over steps."""
 
-    verifier: Annotated[StepVerifier, Field(description="who judges steps and answers")] = "likelihood"
+    verifier: Annotated[StepVerifier, Field(description="who judges steps and answers", validate_default=True)] = "likelihood"  # type: ignore[assignment] # validated
     separator: Annotated[str, Field(min_length=1, max_length=32, description="the text that ends a step")] = "\n\n"
     step_tokens: Annotated[int, Field(ge=1, le=4096, description="the most tokens of a step")] = 32
     depth: Annotated[int, Field(ge=1, le=256, description="the most steps of an answer; the last one runs to its end")] = 32
-
-    @property
-    def adapters(self) -> tuple[str, ...]:
-        """The one that judges."""
-        return adapters_of(self.verifier)
 
 
 P = TypeVar("P", bound=StepParams)
@@ -38,8 +35,9 @@ class Stepwise(Strategy[P]):
 
     is_stepwise = True
 
-    def check(self, task: Task) -> None:  # noqa: ARG002 - as all strategies
+    def check(self, task: Task) -> None:
         """Refuse what the verifier cannot do."""
+        (self.params.verifier or LIKELIHOOD).verifier.check(task)
         self._verifier()
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
@@ -49,7 +47,7 @@ class Stepwise(Strategy[P]):
         return await self.search(Tree(task, model, emit, judge, step=step, depth=self.params.depth))
 
     def _verifier(self) -> Verifier:
-        return build(self.params.verifier or "likelihood", self.context)
+        return (self.params.verifier or LIKELIHOOD).build(self.context)
 
     @abstractmethod
     async def search(self, tree: Tree) -> Result:

@@ -1,84 +1,62 @@
-"""Scores for candidates, over the ports of `strategies.core`. Each is built from `StrategyContext`, so that requests share no state.
+"""The verifiers by name. A new one is a file here and a line in `VERIFIERS`; everything else reads what it declares.
 
-Those without parameters are chosen by their name; the others by an object whose key is their name, as `{"regex": "yes|no"}`.
+Those without parameters are chosen by their name, the others by an object with their name as a key: `{"regex": "yes|no"}`.
 """
 
-from typing import Literal
+from typing import Annotated
 
-from strategies.core.errors import UnsupportedTask
-from strategies.core.ports import Verifier
+from strategies.core.context import StrategyContext
+from strategies.core.parameters import Params
 from strategies.core.registry import Registry
-from strategies.core.strategy import StrategyContext
 from strategies.core.values import AnswerKind, Task
-from strategies.verifiers.adapter import AdapterChoice
-from strategies.verifiers.arithmetic import ArithmeticChoice
+from strategies.core.verifier import Verifier, VerifierChoice, VerifierField
+from strategies.verifiers.adapter import AdapterVerifier
+from strategies.verifiers.arithmetic import ArithmeticVerifier
 from strategies.verifiers.equations import Equations
-from strategies.verifiers.exact import NumberChoice, RegexChoice, SchemaChoice
+from strategies.verifiers.exact import NumberVerifier, RegexVerifier, SchemaVerifier
 from strategies.verifiers.likelihood import Likelihood
 from strategies.verifiers.majority import Majority
 from strategies.verifiers.p_true import PTrue
-from strategies.verifiers.reward_model import RewardModelChoice
+from strategies.verifiers.reward_model import RewardModelVerifier
 from strategies.verifiers.self_certainty import SelfCertainty
 
-VerifierClass = type[Majority] | type[Likelihood] | type[SelfCertainty] | type[PTrue] | type[Equations]
-ChoiceClass = (
-    type[AdapterChoice]
-    | type[RewardModelChoice]
-    | type[RegexChoice]
-    | type[SchemaChoice]
-    | type[NumberChoice]
-    | type[ArithmeticChoice]
+VERIFIERS: Registry[type[Verifier]] = Registry(
+    "verifier",
+    (
+        Majority,
+        Likelihood,
+        SelfCertainty,
+        PTrue,
+        Equations,
+        AdapterVerifier,
+        RewardModelVerifier,
+        RegexVerifier,
+        SchemaVerifier,
+        NumberVerifier,
+        ArithmeticVerifier,
+    ),
 )
-Choice = AdapterChoice | RewardModelChoice | RegexChoice | SchemaChoice | NumberChoice | ArithmeticChoice
+"""Those that come with ponder. A server with plugins has more, and binds them to the parameters of all strategies."""
 
-VERIFIERS: Registry[VerifierClass] = Registry("verifier", (Majority, Likelihood, SelfCertainty, PTrue, Equations))
-CHOICES: Registry[ChoiceClass] = Registry(
-    "verifier", (AdapterChoice, RewardModelChoice, RegexChoice, SchemaChoice, NumberChoice, ArithmeticChoice)
-)
+AnyVerifier = Annotated[VerifierChoice, VerifierField(VERIFIERS)]
+"""The type of a parameter that chooses a verifier."""
 
-AnyVerifier = Literal["majority", "likelihood", "self_certainty", "p_true", "equations"] | Choice
-StepVerifier = Literal["likelihood", "self_certainty", "p_true", "equations"] | Choice
-"""Those that can judge an answer that is not finished; a majority cannot."""
+StepVerifier = Annotated[VerifierChoice, VerifierField(VERIFIERS, steps_only=True)]
+"""The same, of those that can score an answer that is not finished."""
 
-
-def build(choice: str | Choice, context: StrategyContext) -> Verifier:
-    """The verifier; raises `UnsupportedTask` when its rule is broken or this server has none of that name."""
-    return context.watched(VERIFIERS[choice](context) if isinstance(choice, str) else choice.build(context))
+MAJORITY, LIKELIHOOD = (VerifierChoice(verifier, Params()) for verifier in (Majority, Likelihood))
 
 
-def build_for(choice: str | Choice | None, task: Task, context: StrategyContext) -> Verifier:
-    """The verifier of whole answers; by default a majority where they can be compared, else likelihood."""
-    if choice == Majority.name and task.kind is AnswerKind.OPEN:
-        message = 'majority needs answers that can be compared: set "answer" to their kind, or choose another verifier'
-        raise UnsupportedTask(message, parameter="verifier")
-    return build(choice or (Likelihood.name if task.kind is AnswerKind.OPEN else Majority.name), context)
+def build_for(choice: VerifierChoice | None, task: Task, context: StrategyContext) -> Verifier:
+    """Return the verifier of whole answers: by default a majority where they can be compared, else likelihood.
+
+    Raises `UnsupportedTask` if the verifier cannot score answers to this task, or this server cannot honour its parameters.
+    """
+    chosen = choice or (LIKELIHOOD if task.kind is AnswerKind.OPEN else MAJORITY)
+    chosen.verifier.check(task)
+    return chosen.build(context)
 
 
-def adapters_of(choice: object) -> tuple[str, ...]:
-    """Adapters that the choice needs."""
-    return choice.adapters if isinstance(choice, AdapterChoice) else ()
-
-
-def is_exact(choice: object) -> bool:
-    """Whether it is a rule that does not err."""
-    return isinstance(choice, RegexChoice | NumberChoice | SchemaChoice | ArithmeticChoice)
-
-
-def num_calls(choice: object, num_candidates: int) -> int:
-    """How often the model is asked for verdicts on so many candidates: by those that ask it, and not by those that only look."""
-    return num_candidates if choice == PTrue.name or isinstance(choice, AdapterChoice) else 0
-
-
-__all__ = [
-    "CHOICES",
-    "VERIFIERS",
-    "AnyVerifier",
-    "Choice",
-    "StepVerifier",
-    "Verifier",
-    "adapters_of",
-    "build",
-    "build_for",
-    "is_exact",
-    "num_calls",
-]
+def num_calls(choice: VerifierChoice | None, num_candidates: int) -> int:
+    """Return how many calls of the model the choice takes for so many candidates. The verifiers chosen by default take none."""
+    return 0 if choice is None else choice.verifier.num_calls(num_candidates)

@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 
 from strategies.core.errors import VerifierFailed
-from strategies.core.ports import Model, Verifier
-from strategies.core.strategy import Params, StrategyContext
+from strategies.core.parameters import Params
+from strategies.core.ports import Model
 from strategies.core.values import Candidate, Task, VerifierPrompt
+from strategies.core.verifier import Verifier
 from strategies.verifiers.yes_no import ask
 
 DEFAULT = VerifierPrompt("\nIs this answer correct (Yes or No)?", " Yes", " No")
@@ -18,13 +19,8 @@ DEFAULT = VerifierPrompt("\nIs this answer correct (Yes or No)?", " Yes", " No")
 _PLACEHOLDER = re.compile(r"\{(question|answer|step)\}")
 
 
-class AdapterChoice(Params):
-    """`{"adapter": name}` where a verifier is to be named."""
-
-    name: ClassVar[str] = "adapter"
-    summary: ClassVar[str] = (
-        "The word of a LoRA adapter on the answer (ORM) or on each step (PRM): P(Yes), asked as it was taught."
-    )
+class AdapterParams(Params):
+    """`{"adapter": name}`."""
 
     adapter: Annotated[
         str, Field(min_length=1, max_length=129, description="name of the adapter, `name:sha8` to pin a version")
@@ -32,29 +28,30 @@ class AdapterChoice(Params):
 
     @property
     def adapters(self) -> tuple[str, ...]:
-        """To be leased for the run."""
+        """The adapter is leased for the run."""
         return (self.adapter,)
-
-    def build(self, context: StrategyContext) -> Verifier:  # noqa: ARG002 - as all choices
-        """The verifier of that name."""
-        return AdapterVerifier(self.adapter)
 
 
 class AdapterVerifier(Verifier):
     """P(Yes) / (P(Yes) + P(No)) as the token after the inquiry, by the adapter of that name."""
 
     name = "adapter"
+    summary = "The word of a LoRA adapter on the answer (ORM) or on each step (PRM): P(Yes), asked as it was taught."
+    Params = AdapterParams
 
-    def __init__(self, adapter: str) -> None:
-        self.adapter = adapter
+    @classmethod
+    def num_calls(cls, num_candidates: int) -> int:
+        """One call for each candidate."""
+        return num_candidates
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:
         """In [0, 1]; all candidates are judged together."""
-        judge = model.using(self.adapter)
+        adapter = self.params.adapter
+        judge = model.using(adapter)
         inquiry = judge.inquiry or DEFAULT
         words = [task.encode(word)[:1] for word in (inquiry.yes, inquiry.no)]
         if words[0] == words[1] or not all(words):
-            raise VerifierFailed(f"{inquiry.yes!r} and {inquiry.no!r} begin with the same token: {self.adapter} cannot judge")
+            raise VerifierFailed(f"{inquiry.yes!r} and {inquiry.no!r} begin with the same token: {adapter} cannot judge")
         [[yes], [no]] = words
         return await ask(judge, candidates, lambda candidate: _prompt(task, candidate, inquiry.template), yes, no)
 

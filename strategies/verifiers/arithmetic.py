@@ -12,16 +12,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 
 from strategies.answers.equations import Statement, lines, normalised, statements, trim
 from strategies.answers.expressions import NUMBER, Expression, exact, parse
 from strategies.answers.reading import NUM_CHARS_READ, last_boxed
-from strategies.core.ports import Model, Verifier
-from strategies.core.strategy import Params, StrategyContext
+from strategies.core.context import StrategyContext
+from strategies.core.parameters import Params
+from strategies.core.ports import Model
 from strategies.core.values import Candidate, Task
+from strategies.core.verifier import Verifier
 
 STARTED = 0.1
 PROGRESS = 0.8
@@ -43,17 +45,10 @@ class ArithmeticRule(Params):
     use_all: Annotated[bool, Field(description="each number exactly once; else at most once")] = True
 
 
-class ArithmeticChoice(Params):
-    """`{"arithmetic": {"numbers": numbers, "target": number}}` where a verifier is to be named."""
-
-    name: ClassVar[str] = "arithmetic"
-    summary: ClassVar[str] = "Exact: whether the answer makes a target from given numbers, by an expression or step by step."
+class ArithmeticParams(Params):
+    """`{"arithmetic": {"numbers": numbers, "target": number}}`."""
 
     arithmetic: ArithmeticRule
-
-    def build(self, context: StrategyContext) -> Verifier:  # noqa: ARG002 - as all choices
-        """Any such rule can be judged by."""
-        return ArithmeticVerifier(self.arithmetic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +62,13 @@ class ArithmeticVerifier(Verifier):
     """1.0 when a complete answer reaches the target; an incomplete one scores by how far its steps have come while they are right."""
 
     name = "arithmetic"
+    summary = "Exact: whether the answer makes a target from given numbers, by an expression or step by step."
+    Params = ArithmeticParams
     is_exact = True
 
-    def __init__(self, rule: ArithmeticRule) -> None:
+    def __init__(self, params: ArithmeticParams, context: StrategyContext) -> None:
+        super().__init__(params, context)
+        rule = params.arithmetic
         self._numbers = Counter(exact(number) for number in rule.numbers)
         self._target = exact(rule.target)
         self._use_all = rule.use_all

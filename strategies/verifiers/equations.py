@@ -9,9 +9,9 @@ from itertools import pairwise
 from strategies.answers.equations import Statement, lines, normalised, statements
 from strategies.answers.expressions import Expression
 from strategies.answers.reading import NUM_CHARS_READ
-from strategies.core.ports import Model, Verifier
-from strategies.core.strategy import StrategyContext
+from strategies.core.ports import Model
 from strategies.core.values import Candidate, Task
+from strategies.core.verifier import Verifier
 from strategies.voting.count import mean_probability
 
 REFUTED = 0.1
@@ -46,10 +46,7 @@ class Equations(Verifier):
 
     name = "equations"
     summary = "Whether the equations that the answer writes are true, ties by likelihood; no model is asked."
-    num_logprobs: int | None = 0
-
-    def __init__(self, context: StrategyContext | None = None) -> None:
-        """It needs no tools."""
+    num_logprobs = 0
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
         """In [0, 1]: at most `REFUTED` with a false equation, at least 1 - `REFUTED` without."""

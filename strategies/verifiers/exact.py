@@ -7,8 +7,7 @@ applied only in the killable worker process, because a short one can ask for exp
 import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import jsonschema_rs
 import re2
@@ -16,10 +15,12 @@ from pydantic import Field
 
 from strategies.answers.expressions import exact
 from strategies.answers.reading import number_of, parse_json, read_answer
+from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask, VerifierFailed
-from strategies.core.ports import AnswerEquivalence, Model, Verifier
-from strategies.core.strategy import Params, StrategyContext
+from strategies.core.parameters import Params
+from strategies.core.ports import Model
 from strategies.core.values import AnswerKind, Candidate, Task
+from strategies.core.verifier import Verifier
 
 UNKNOWN = 0.5
 """For an answer that is not complete: it may still become right."""
@@ -35,35 +36,31 @@ DRAFTS = frozenset(
 """What `$schema` may be: jsonschema_rs looks up any other on the network, even only to check a schema by it."""
 
 
-class RegexChoice(Params):
-    """`{"regex": pattern}` where a verifier is to be named."""
-
-    name: ClassVar[str] = "regex"
-    summary: ClassVar[str] = "Exact: whether a pattern (RE2 syntax) is found in the answer."
+class RegexParams(Params):
+    """`{"regex": pattern}`."""
 
     regex: Annotated[str, Field(max_length=1000, description="found anywhere in the answer; anchor it with `^` and `$`")]
 
-    def build(self, context: StrategyContext) -> Verifier:  # noqa: ARG002 - as all choices
-        """Raises `UnsupportedTask` for what is no pattern, or one that grows too large."""
+
+class RegexVerifier(Verifier):
+    """1.0 when the pattern is found. Raises `UnsupportedTask` for a pattern that is broken or grows too large."""
+
+    name = "regex"
+    summary = "Exact: whether a pattern (RE2 syntax) is found in the answer."
+    Params = RegexParams
+    is_exact = True
+
+    def __init__(self, params: RegexParams, context: StrategyContext) -> None:
+        super().__init__(params, context)
         options = re2.Options()
         options.max_mem = PATTERN_BYTES
         options.log_errors = False
         options.never_capture = True
         try:
-            return RegexVerifier(re2.compile(self.regex.encode(), options))
+            self._pattern = re2.compile(params.regex.encode(), options)
         except (re2.error, UnicodeEncodeError) as error:
             reason = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else "not Unicode"
             raise UnsupportedTask(f"regex is not a pattern that RE2 takes: {reason}", parameter="verifier") from error
-
-
-class RegexVerifier(Verifier):
-    """1.0 when the pattern is found."""
-
-    name = "regex"
-    is_exact = True
-
-    def __init__(self, pattern: Any) -> None:
-        self._pattern = pattern
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
         """1.0 or 0.0; 0.5 for an incomplete answer."""
@@ -73,32 +70,28 @@ class RegexVerifier(Verifier):
         return _spread(candidates, found)
 
 
-class NumberChoice(Params):
-    """`{"number": number}` where a verifier is to be named."""
-
-    name: ClassVar[str] = "number"
-    summary: ClassVar[str] = "Exact: whether the answer is that number, within a tolerance."
+class NumberParams(Params):
+    """`{"number": number}`, possibly with a `tolerance`."""
 
     number: Annotated[str, Field(max_length=100)] | int | float = Field(description='as `"1,234.5"`, `"3/4"` or `42`')
     tolerance: Annotated[int | float, Field(ge=0, description="the largest absolute difference")] = 0
 
-    def build(self, context: StrategyContext) -> Verifier:  # noqa: ARG002 - as all choices
-        """Raises `UnsupportedTask` for a text that is no number."""
-        number = number_of(self.number) if isinstance(self.number, str) else exact(self.number)
-        if number is None:
-            raise UnsupportedTask("number is not a number", parameter="verifier")
-        return NumberVerifier(number, exact(self.tolerance))
-
 
 class NumberVerifier(Verifier):
-    """1.0 when the final answer is the number."""
+    """1.0 when the final answer is the number. Raises `UnsupportedTask` for a text that is not a number."""
 
     name = "number"
+    summary = "Exact: whether the answer is that number, within a tolerance."
+    Params = NumberParams
     is_exact = True
 
-    def __init__(self, number: Fraction, tolerance: Fraction) -> None:
+    def __init__(self, params: NumberParams, context: StrategyContext) -> None:
+        super().__init__(params, context)
+        number = number_of(params.number) if isinstance(params.number, str) else exact(params.number)
+        if number is None:
+            raise UnsupportedTask("number is not a number", parameter="verifier")
         self._number = number
-        self._tolerance = tolerance
+        self._tolerance = exact(params.tolerance)
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
         """1.0 or 0.0; 0.5 for an incomplete answer."""
@@ -110,39 +103,26 @@ class NumberVerifier(Verifier):
         return number is not None and abs(number - self._number) <= self._tolerance
 
 
-class SchemaChoice(Params):
-    """`{"json_schema": schema}` where a verifier is to be named."""
-
-    name: ClassVar[str] = "json_schema"
-    summary: ClassVar[str] = "Exact: whether the answer is JSON, alone or in its last fence, that is valid by a schema."
+class SchemaParams(Params):
+    """`{"json_schema": schema}`."""
 
     json_schema: Annotated[dict[str, Any], Field(description="at most 65,536 characters; `$ref` within itself only")]
 
-    def build(self, context: StrategyContext) -> Verifier:
-        """Raises `UnsupportedTask` for a schema that is none, is too large, or refers to anything outside itself."""
-        if _depth_exceeds(self.json_schema, MAX_SCHEMA_DEPTH):
-            raise _refused(f"is nested deeper than {MAX_SCHEMA_DEPTH} levels")
-        text = json.dumps(self.json_schema)
-        if len(text) > MAX_SCHEMA_CHARS:
-            raise _refused(f"is longer than {MAX_SCHEMA_CHARS} characters")
-        _check_references(self.json_schema)
-        _check_patterns(self.json_schema)
-        try:
-            jsonschema_rs.meta.validate(self.json_schema)
-        except (ValueError, jsonschema_rs.ReferencingError) as error:
-            raise _refused(f"is not a schema: {str(error)[:200]}") from error
-        return SchemaVerifier(text, context.equivalence)
-
 
 class SchemaVerifier(Verifier):
-    """1.0 when the answer is JSON and valid."""
+    """1.0 when the answer is JSON and valid.
+
+    Raises `UnsupportedTask` for a schema that is broken, is too large, or refers to anything outside itself.
+    """
 
     name = "json_schema"
+    summary = "Exact: whether the answer is JSON, alone or in its last fence, that is valid by a schema."
+    Params = SchemaParams
     is_exact = True
 
-    def __init__(self, schema: str, worker: AnswerEquivalence) -> None:
-        self._schema = schema
-        self._worker = worker
+    def __init__(self, params: SchemaParams, context: StrategyContext) -> None:
+        super().__init__(params, context)
+        self._schema = _checked(params.json_schema)
         self._is_hopeless = False
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
@@ -153,7 +133,7 @@ class SchemaVerifier(Verifier):
         if self._is_hopeless:
             raise VerifierFailed("the JSON schema takes too long to apply")
         try:
-            return _spread(candidates, await self._worker.isolated(_are_valid, self._schema, texts))
+            return _spread(candidates, await self.context.equivalence.isolated(_are_valid, self._schema, texts))
         except TimeoutError as error:
             self._is_hopeless = True
             raise VerifierFailed("the JSON schema takes too long to apply") from error
@@ -165,6 +145,22 @@ def _spread(candidates: Sequence[Candidate], verdicts: Sequence[bool]) -> list[f
     """Scores for all candidates from the verdicts on the complete ones."""
     left = iter(verdicts)
     return [float(next(left)) if candidate.is_complete else UNKNOWN for candidate in candidates]
+
+
+def _checked(schema: dict[str, Any]) -> str:
+    """Return the schema as text; raises `UnsupportedTask`."""
+    if _depth_exceeds(schema, MAX_SCHEMA_DEPTH):
+        raise _refused(f"is nested deeper than {MAX_SCHEMA_DEPTH} levels")
+    text = json.dumps(schema)
+    if len(text) > MAX_SCHEMA_CHARS:
+        raise _refused(f"is longer than {MAX_SCHEMA_CHARS} characters")
+    _check_references(schema)
+    _check_patterns(schema)
+    try:
+        jsonschema_rs.meta.validate(schema)
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        raise _refused(f"is not a schema: {str(error)[:200]}") from error
+    return text
 
 
 def _refused(reason: str) -> UnsupportedTask:

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
-from strategies.core.ports import Model, Verifier
-from strategies.core.strategy import StrategyContext
+from strategies.core.context import StrategyContext
+from strategies.core.parameters import Params
+from strategies.core.ports import Model
 from strategies.core.values import Candidate, Task
+from strategies.core.verifier import Verifier
 from strategies.voting.count import mean_probability
 
 
@@ -13,10 +15,10 @@ class Likelihood(Verifier):
 
     name = "likelihood"
     summary = "Mean log-probability of the tokens."
-    num_logprobs: int | None = 0
+    num_logprobs = 0
 
-    def __init__(self, context: StrategyContext | None = None) -> None:
-        """It needs no tools."""
+    def __init__(self, params: Params | None = None, context: StrategyContext | None = None) -> None:
+        """Neither is needed, so that likelihood can take the place of a verifier that fails."""
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
         """In (0, 1]; 0 for a candidate without tokens."""

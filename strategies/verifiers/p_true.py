@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from strategies.core.ports import Model, Verifier
-from strategies.core.strategy import StrategyContext
+from strategies.core.ports import Model
 from strategies.core.values import Candidate, Task
+from strategies.core.verifier import Verifier
 from strategies.verifiers.yes_no import ask
 
 QUESTION = "Is the proposed answer true or false?\n (A) True\n (B) False\nAnswer with A or B."
@@ -19,8 +19,10 @@ class PTrue(Verifier):
     name = "p_true"
     summary = "The model's own word: the probability of A, asked whether its answer is (A) true or (B) false."
 
-    def __init__(self, context: StrategyContext) -> None:
-        """It needs no tools."""
+    @classmethod
+    def num_calls(cls, num_candidates: int) -> int:
+        """One call for each candidate."""
+        return num_candidates
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:
         """In [0, 1]; all candidates are judged together."""

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from strategies.core.ports import Model, Verifier
-from strategies.core.strategy import StrategyContext
+from strategies.core.ports import Model
 from strategies.core.values import Candidate, Task, TokenLogprob
+from strategies.core.verifier import Verifier
 
 TOP_K = 20
 
@@ -20,10 +20,7 @@ class SelfCertainty(Verifier):
 
     name = "self_certainty"
     summary = "Mean distance of the predictions from uniform, from the 20 most probable tokens."
-    num_logprobs: int | None = TOP_K
-
-    def __init__(self, context: StrategyContext) -> None:
-        self._vocab_size = context.vocab_size
+    num_logprobs = TOP_K
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
         """In [0, 1]; 0 for a candidate without tokens."""
@@ -36,7 +33,7 @@ class SelfCertainty(Verifier):
 
     def _divergence(self, top: Sequence[float]) -> float:
         """KL(uniform || p) of one prediction, the tail taken as flat."""
-        size = self._vocab_size
+        size = self.context.vocab_size
         num_others = max(size - len(top), 1)
         left = max(1.0 - sum(math.exp(logprob) for logprob in top), 1e-9)
         known = sum(math.log(size) + max(logprob, -100.0) for logprob in top)

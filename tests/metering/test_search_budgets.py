@@ -20,8 +20,8 @@ from app.serving.feedback import Feedback
 from app.serving.service import Service
 from app.serving.session import Session
 from app.telemetry.metrics import Metrics
+from strategies.core.context import StrategyContext
 from strategies.core.values import StopReason
-from strategies.registry import StrategyContext
 
 pytestmark = pytest.mark.anyio
 

@@ -1,6 +1,7 @@
 """A model that says what it is told, in whatever order it is told to."""
 
 import asyncio
+import json
 import random
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -8,10 +9,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from pydantic import TypeAdapter
 
 from strategies.answers.equivalence import Equivalence
-from strategies.core.strategy import StrategyContext
+from strategies.core.context import StrategyContext
 from strategies.core.values import AnswerKind, Candidate, Delta, Draw, Step, StopReason, Task, TokenLogprob
+from strategies.verifiers import AnyVerifier
 
 
 def candidate(index: int, text: str, *, finish: str = "stop", logprob: float | None = None) -> Candidate:
@@ -266,8 +269,14 @@ def task():
 
 
 @pytest.fixture
+def verifier_of(context):
+    """`verifier_of(choice)`: the verifier that a request chooses, spelled as in its JSON."""
+    return lambda choice: TypeAdapter(AnyVerifier).validate_json(json.dumps(choice)).build(context)
+
+
+@pytest.fixture
 def context():
-    """Tools with an equivalence whose worker is closed at the end."""
+    """A context whose equivalence has its worker closed at the end."""
     equivalence = Equivalence()
     yield StrategyContext(equivalence, vocab_size=1000)
     equivalence.close()

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from strategies.answers.expressions import Expression, parse
 from strategies.core.values import AnswerKind, Candidate, Task
-from strategies.verifiers.arithmetic import ArithmeticChoice
+from strategies.verifiers.arithmetic import ArithmeticParams, ArithmeticVerifier
 
 pytestmark = pytest.mark.anyio
 
@@ -122,12 +122,12 @@ def test_what_is_no_expression(text) -> None:
 
 
 @pytest.fixture
-def score(says, task, context):
+def score(says, task, verifier_of):
     """`score(text, finish=…, numbers=…, target=…, use_all=…)`: the verdict on one answer."""
 
     async def judge(text: str, finish: str = "stop", **rule: object) -> float:
-        choice = ArithmeticChoice.model_validate({"arithmetic": {"numbers": [4, 8, 5, 3], "target": 24} | rule})
-        [verdict] = await choice.build(context).score(task(), [says(0, text, finish=finish)], None)
+        verifier = verifier_of({"arithmetic": {"numbers": [4, 8, 5, 3], "target": 24} | rule})
+        [verdict] = await verifier.score(task(), [says(0, text, finish=finish)], None)
         return verdict
 
     return judge
@@ -281,7 +281,7 @@ async def test_other_rules(score, text, rule, expected) -> None:
 def test_broken_rules_are_refused(rule) -> None:
     """By their types and sizes."""
     with pytest.raises(ValidationError):
-        ArithmeticChoice.model_validate({"arithmetic": rule})
+        ArithmeticParams.model_validate({"arithmetic": rule})
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ async def test_hostile_texts_are_read_quickly(score, text) -> None:
 @given(text=st.text(alphabet="0123456789+-*/()= .,\n:left*x\\", max_size=200))
 async def test_whatever_is_written_has_a_score(text) -> None:
     """Within [0, 1], and 1 for complete answers only."""
-    verifier = ArithmeticChoice.model_validate({"arithmetic": {"numbers": [4, 8], "target": 12}}).build(None)
+    verifier = ArithmeticVerifier(ArithmeticParams.model_validate({"arithmetic": {"numbers": [4, 8], "target": 12}}), None)
     task = Task(question="?", prefix=(), kind=AnswerKind.MATH)
     ended, cut = await verifier.score(task, [Candidate(0, text, (), "stop"), Candidate(1, text, (), "abort")], None)
     assert ended in {0.0, 1.0}

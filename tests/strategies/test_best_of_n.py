@@ -5,10 +5,12 @@ import math
 import pytest
 
 from strategies.best_of_n import BestOfN, BestOfNParams, opening_words
+from strategies.core.parameters import Params
 from strategies.core.ports import ignore_events
 from strategies.core.results import Result
 from strategies.core.values import AnswerKind, ScoredCandidate, StopReason, TokenLogprob
-from strategies.verifiers import VERIFIERS
+from strategies.verifiers.likelihood import Likelihood
+from strategies.verifiers.self_certainty import SelfCertainty
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +31,7 @@ async def test_the_golden_run(make, says, task, context) -> None:
 
 async def test_likelihood_is_the_mean_probability_per_token(says, make, task, context) -> None:
     """Exp of the mean, so that length alone neither helps nor hurts."""
-    scores = await VERIFIERS["likelihood"](context).score(
+    scores = await Likelihood().score(
         task(), [says(0, "a", logprob=-1.0), says(1, "a b c d", logprob=-1.0), says(2, "b", logprob=-2.0)], make()
     )
     assert scores == pytest.approx([math.exp(-1), math.exp(-1), math.exp(-2)])
@@ -44,7 +46,7 @@ async def test_self_certainty_is_the_distance_from_uniform(says, make, task, con
         entry = TokenLogprob("x", 0, top[0][1], tuple(top))
         return says(index, "x").__class__(index, "x", (0,), "stop", logprobs=(entry,))
 
-    scores = await VERIFIERS["self_certainty"](context).score(task(), [one(0, flat), one(1, peaked)], make())
+    scores = await SelfCertainty(Params(), context).score(task(), [one(0, flat), one(1, peaked)], make())
     left = 1 - 0.5 - 0.19
     by_hand = -(math.log(500) + 19 * math.log(10) + 980 * math.log(1000 * left / 980)) / 1000
     assert scores[0] == pytest.approx(0, abs=1e-9)

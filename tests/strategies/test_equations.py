@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from strategies.answers.equations import lines, normalised, statements
 from strategies.best_of_n import BestOfN, BestOfNParams
+from strategies.core.parameters import Params
 from strategies.core.ports import ignore_events
-from strategies.verifiers import build
-from strategies.verifiers.equations import REFUTED, is_refuted
+from strategies.verifiers.equations import REFUTED, Equations, is_refuted
 
 FALSE = [
     "5 + 3 = 9",
@@ -127,7 +127,7 @@ def test_a_long_text_takes_linear_time(piece: str, seconds) -> None:
 
 
 async def scores(says, make, task, context, *candidates) -> list[float]:
-    return await build("equations", context).score(task(), list(candidates), make())
+    return await Equations(Params(), context).score(task(), list(candidates), make())
 
 
 @pytest.mark.anyio

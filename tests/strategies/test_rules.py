@@ -11,25 +11,19 @@ from pydantic import TypeAdapter, ValidationError
 from strategies.answers.reading import read_answer
 from strategies.core.errors import UnsupportedTask, VerifierFailed
 from strategies.core.values import AnswerKind
-from strategies.verifiers.exact import NumberChoice, RegexChoice, SchemaChoice
+from strategies.verifiers import AnyVerifier
 
 pytestmark = pytest.mark.anyio
 
-CHOICE = TypeAdapter(RegexChoice | SchemaChoice | NumberChoice)
+CHOICE = TypeAdapter(AnyVerifier)
 
 
 @pytest.fixture
-def build(context):
-    """`build(rule)`: the verifier of a rule as a client writes it, in JSON."""
-    return lambda rule: CHOICE.validate_json(json.dumps(rule)).build(context)
-
-
-@pytest.fixture
-def score(says, task, build):
+def score(says, task, verifier_of):
     """`score(rule, *texts, finish=…)`: the verdicts."""
 
     async def judge(rule: dict, *texts: str, finish: str = "stop") -> list[float]:
-        return await build(rule).score(task(), [says(i, text, finish=finish) for i, text in enumerate(texts)], None)
+        return await verifier_of(rule).score(task(), [says(i, text, finish=finish) for i, text in enumerate(texts)], None)
 
     return judge
 
@@ -70,11 +64,11 @@ async def test_what_rules_accept(score, rule, right, wrong) -> None:
         assert await score(rule, *right, *wrong, finish=finish) == [0.5] * len(right + wrong)
 
 
-async def test_complete_and_incomplete_together(build, says, task) -> None:
+async def test_complete_and_incomplete_together(verifier_of, says, task) -> None:
     """Scores come in the order of the candidates."""
     candidates = [says(0, "1", finish="step"), says(1, "2"), says(2, "1"), says(3, "2", finish="abort"), says(4, "2")]
     for rule in ({"regex": "2"}, {"number": 2}, {"json_schema": {"const": 2}}):
-        verifier = build(rule)
+        verifier = verifier_of(rule)
         assert await verifier.score(task(), candidates, None) == [0.5, 1.0, 0.0, 0.5, 1.0]
         assert (verifier.name, verifier.is_exact, verifier.num_logprobs) == (next(iter(rule)), True, None)
 
@@ -116,10 +110,10 @@ def nested(levels: int) -> dict:
         ({"json_schema": {"$ref": "other.json"}}, "outside itself"),
     ],
 )
-def test_broken_rules(build, rule, reason) -> None:
+def test_broken_rules(verifier_of, rule, reason) -> None:
     """Refused before anything is generated."""
     with pytest.raises(UnsupportedTask, match=reason) as refused:
-        build(rule)
+        verifier_of(rule)
     assert refused.value.parameter == "verifier"
     assert len(str(refused.value)) < 400
 
@@ -148,9 +142,9 @@ def test_rules_of_the_wrong_shape(rule) -> None:
         CHOICE.validate_python(rule)
 
 
-def test_a_schema_of_32_levels_is_taken(build) -> None:
+def test_a_schema_of_32_levels_is_taken(verifier_of) -> None:
     """The limit itself is allowed."""
-    build({"json_schema": nested(32)})
+    verifier_of({"json_schema": nested(32)})
 
 
 async def test_patterns_take_linear_time(score) -> None:
@@ -188,14 +182,14 @@ def listener():
 @pytest.mark.parametrize(
     "where", ["http://127.0.0.1:{port}/s", "https://127.0.0.1:{port}/s", "//127.0.0.1:{port}/s", "file://{file}"]
 )
-async def test_nothing_is_ever_fetched(build, listener, tmp_path, keyword, where) -> None:
+async def test_nothing_is_ever_fetched(verifier_of, listener, tmp_path, keyword, where) -> None:
     """Neither from the network nor from the disk, wherever the reference stands."""
     port, visitors = listener
     file = tmp_path / "schema.json"
     file.write_text("{}")
     for schema in ({keyword: where.format(port=port, file=file)}, {"items": {keyword: where.format(port=port, file=file)}}):
         with pytest.raises(UnsupportedTask):
-            build({"json_schema": schema})
+            verifier_of({"json_schema": schema})
     assert visitors == []
 
 
@@ -232,9 +226,9 @@ def chain(levels: int) -> dict:
 
 
 @pytest.mark.parametrize("schema", [doubling(60), doubling(40, unevaluatedProperties=False), chain(600)])
-async def test_a_hostile_schema_ends_the_worker_and_no_more(build, says, task, score, schema) -> None:
+async def test_a_hostile_schema_ends_the_worker_and_no_more(verifier_of, says, task, score, schema) -> None:
     """It fails, for once and all, and the next rule is served."""
-    verifier = build({"json_schema": schema})
+    verifier = verifier_of({"json_schema": schema})
     for _ in range(2):
         with pytest.raises(VerifierFailed, match="too long"):
             await verifier.score(task(), [says(0, "{}")], None)

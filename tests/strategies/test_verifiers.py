@@ -5,15 +5,17 @@ import math
 from dataclasses import replace
 
 import pytest
+from pydantic import TypeAdapter
 
 from strategies.best_of_n import BestOfN, BestOfNParams
 from strategies.core.errors import UnsupportedTask, VerifierFailed
-from strategies.core.ports import Verifier, ignore_events
-from strategies.core.strategy import StrategyContext
+from strategies.core.ports import ignore_events
 from strategies.core.values import AnswerKind, Candidate, StopReason, VerifierPrompt
+from strategies.core.verifier import Verifier, is_chosen_by_name
 from strategies.search.scorer import Scorer
-from strategies.verifiers import CHOICES, VERIFIERS, AdapterChoice, RewardModelChoice, build
+from strategies.verifiers import VERIFIERS, AnyVerifier, StepVerifier
 from strategies.verifiers.p_true import QUESTION
+from strategies.verifiers.reward_model import RewardModelParams, RewardModelVerifier
 from strategies.voting.selection import choose
 
 pytestmark = pytest.mark.anyio
@@ -23,27 +25,27 @@ def said(words, text: str, index: int = 0, **fields: object) -> Candidate:
     return Candidate(index, text, words.encode(text), "stop", **fields)
 
 
-async def test_p_true_asks_in_the_next_turn(words, grow, question, context) -> None:
+async def test_p_true_asks_in_the_next_turn(words, grow, question, verifier_of) -> None:
     """P(A) / (P(A) + P(B)) after prompt, answer and the question, all candidates at once."""
     model = grow({}, weigh=lambda _text, word: math.log({"A": 0.6, "B": 0.2}[word]))
-    scores = await build("p_true", context).score(question(), [said(words, " one"), said(words, " two", 1)], model)
+    scores = await verifier_of("p_true").score(question(), [said(words, " one"), said(words, " two", 1)], model)
     assert scores == pytest.approx([0.75, 0.75])
     assert model.asked == [f"Q| {one}\nuser: {QUESTION}\nassistant:" for one in ("one", "two")]
 
 
-async def test_an_end_of_sequence_has_no_place_in_a_conversation(words, grow, question, context) -> None:
+async def test_an_end_of_sequence_has_no_place_in_a_conversation(words, grow, question, verifier_of) -> None:
     """The token that ended the answer is left out of what follows it."""
     answer = said(words, " one <end>")
     model = grow({})
     task = question(end_tokens=frozenset(words.encode(" <end>")))
-    await build("p_true", context).score(task, [answer], model)
+    await verifier_of("p_true").score(task, [answer], model)
     assert model.asked[0].startswith("Q| one\nuser:")
 
 
-async def test_an_adapter_is_asked_as_it_was_taught(words, grow, question, context) -> None:
+async def test_an_adapter_is_asked_as_it_was_taught(words, grow, question, verifier_of) -> None:
     """Its own template: what follows the answer, or a whole prompt around question, answer and step; text is not interpreted."""
     step = said(words, " a; {answer} b;", step_start=1, last_step=" {answer} b;")
-    verifier = AdapterChoice(adapter="judge").build(context)
+    verifier = verifier_of({"adapter": "judge"})
     model = grow({}, weigh=lambda _text, word: 0.0 if word == " good" else -math.inf)
     model.inquiry = VerifierPrompt(" right?", " good", " bad")
     assert await verifier.score(question(), [step], model) == [1.0]
@@ -54,11 +56,11 @@ async def test_an_adapter_is_asked_as_it_was_taught(words, grow, question, conte
 
 
 @pytest.mark.parametrize(("yes", "no"), [(" same a", " same b"), (" x", " x")])
-async def test_words_that_begin_alike_cannot_be_told_apart(yes: str, no: str, words, grow, question, context) -> None:
+async def test_words_that_begin_alike_cannot_be_told_apart(yes: str, no: str, words, grow, question, verifier_of) -> None:
     """A verdict is one token: likelihood steps in, and it is said."""
     model = grow({})
     model.inquiry = VerifierPrompt("?", yes, no)
-    judge = Scorer(AdapterChoice(adapter="j").build(context), question(), model)
+    judge = Scorer(verifier_of({"adapter": "j"}), question(), model)
     await judge.score([said(words, " a")])
     assert "begin with the same token" in judge.notes[0]
 
@@ -83,7 +85,7 @@ async def test_when_a_verifier_fails_likelihood_goes_on_and_it_is_told(make, say
     """For the rest of the run, so that what is compared was scored alike; the reply has the note."""
     moody = Moody()
     strategy = BestOfN(
-        BestOfNParams(n=3, verifier=RewardModelChoice(reward_model="m")), replace(context, reward_models={"m": moody})
+        BestOfNParams.model_validate({"n": 3, "verifier": {"reward_model": "m"}}), replace(context, reward_models={"m": moody})
     )
     candidates = [says(0, "no", logprob=-2.0), says(1, "yes", logprob=-0.1), says(2, "so", logprob=-1.0)]
     result = await strategy(task(AnswerKind.OPEN), make(*candidates), ignore_events)
@@ -114,21 +116,20 @@ async def test_the_deadline_holds_for_verifiers_too(grow, question, words) -> No
 def test_reward_models_are_chosen_by_name_only(context) -> None:
     """One that the operator has not configured is refused, with those that there are."""
     with pytest.raises(UnsupportedTask, match="there are: other"):
-        build(RewardModelChoice(reward_model="http://evil"), StrategyContext(context.equivalence, 1, {"other": Moody()}))
+        RewardModelVerifier.build(
+            RewardModelParams(reward_model="http://evil"), replace(context, reward_models={"other": Moody()})
+        )
 
 
 def test_every_verifier_can_be_chosen() -> None:
-    """By name or by the object with its name for a key."""
-    from typing import get_args
-
-    from strategies.verifiers import AnyVerifier, Choice, StepVerifier
-
-    named = {value for literal in get_args(AnyVerifier) for value in get_args(literal)}
-    assert named == set(VERIFIERS.names())
-    assert {value for literal in get_args(StepVerifier) for value in get_args(literal)} == named - {"majority"}
-    assert set(get_args(Choice)) == set(CHOICES)
-    for choice in CHOICES:
-        assert next(iter(choice.model_fields)) == choice.name
+    """By its name, or by an object with its name as the first key; steps by those that can score them."""
+    for field, among in ((AnyVerifier, set(VERIFIERS)), (StepVerifier, {one for one in VERIFIERS if one.scores_steps})):
+        schema = TypeAdapter(field).json_schema()
+        names = {name for form in schema["anyOf"] for name in form.get("enum", ())}
+        keys = {next(iter(form["properties"])) for form in schema["$defs"].values() if form["title"] != "ArithmeticRule"}
+        assert names == {one.name for one in among if is_chosen_by_name(one)}
+        assert keys == {one.name for one in among if not is_chosen_by_name(one)}
+    assert {one.name for one in VERIFIERS if not one.scores_steps} == {"majority"}
 
 
 async def test_a_weighted_vote_adds_up_scores(says, task, context) -> None:

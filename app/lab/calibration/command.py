@@ -28,7 +28,7 @@ from app.lab.calibration.summary import Worth
 from app.lab.grading import AnswerGrader
 from app.lab.progress import counting, say
 from strategies.answers.equivalence import Equivalence
-from strategies.core.strategy import StrategyContext
+from strategies.core.context import StrategyContext
 from strategies.core.values import AnswerKind
 
 POOL, SEARCHES, POLICY, REPORT = "pool.jsonl", "searches.jsonl", "policy.json", "report.html"

@@ -12,7 +12,7 @@ from app.lab.calibration.summary import Worth
 from app.request import Effort
 from app.routing.features import prompt_features
 from app.routing.policy_file import PolicyFile, auto_label
-from strategies.core.strategy import StrategyContext
+from strategies.core.context import StrategyContext
 
 
 async def fixed_worth(plan: Fixed, questions: Sequence[Question], context: StrategyContext, orders: int) -> Worth:

@@ -7,7 +7,7 @@ from typing import Any
 from app.lab.calibration.pool import How
 from app.lab.calibration.questions import Question, Replayed
 from app.lab.calibration.replay import JUDGE, MENDING, replay
-from strategies.core.strategy import StrategyContext
+from strategies.core.context import StrategyContext
 
 _JUDGED: dict[str, Any] = {"verifier": {"reward_model": JUDGE}}
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from app.lab.calibration.fitting import Observed
 from app.lab.calibration.questions import Question
 from app.lab.calibration.trajectories import ladder, trajectory
-from strategies.core.strategy import StrategyContext
+from strategies.core.context import StrategyContext
 
 ORDERS = 8
 """Of the samples of a question, each a run that could have been."""

@@ -12,10 +12,11 @@ from typing import Any, Self
 
 from app.lab.calibration.pool import Mended, Piece, Sample
 from app.lab.calibration.questions import Question, Replayed
+from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask
-from strategies.core.ports import Verifier, ignore_events
-from strategies.core.strategy import StrategyContext
+from strategies.core.ports import ignore_events
 from strategies.core.values import Candidate, Draw, StopReason, Task, VerifierPrompt
+from strategies.core.verifier import Verifier
 from strategies.registry import STRATEGIES
 
 JUDGE = "recorded"

@@ -19,8 +19,8 @@ from app.main import running
 from app.request import Caller, InferenceRequest
 from app.settings import Settings
 from strategies.answers.equivalence import Equivalence
+from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask
-from strategies.core.strategy import StrategyContext
 from strategies.core.values import StopReason
 
 HOW = How(

@@ -1,0 +1,38 @@
+"""Finds strategies and verifiers of others: by entry points of installed packages, and by the names that an operator gives.
+
+A package offers them so:
+
+    [project.entry-points."ponder.strategies"]
+    my_strategy = "my_package.module:MyStrategy"
+
+    [project.entry-points."ponder.verifiers"]
+    my_verifier = "my_package.module:MyVerifier"
+"""
+
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+
+from strategies.registry import BUILT_IN, PluginError, Registries
+
+GROUPS = ("ponder.strategies", "ponder.verifiers")
+
+
+def load_registries(plugins: Sequence[str] = (), *, has_entry_points: bool = True) -> Registries:
+    """Return the built-in strategies and verifiers with those of installed packages and those named `module:Class`.
+
+    Raises `PluginError` for one that cannot be imported, is neither a strategy nor a verifier, or has a name that is taken.
+    """
+    installed = [one for group in GROUPS for one in entry_points(group=group)] if has_entry_points else []
+    named = [EntryPoint(name=plugin, value=plugin, group="") for plugin in plugins]
+    # a class that is installed and named by the operator as well is one plugin
+    return BUILT_IN.extended(dict.fromkeys(_loaded(one) for one in (*installed, *named)))
+
+
+def _loaded(plugin: EntryPoint) -> object:
+    module, colon, cls = plugin.value.partition(":")
+    if not (module and colon and cls):
+        raise PluginError(f"plugin {plugin.value}: write it as module:Class")
+    try:
+        return plugin.load()
+    except Exception as error:  # a module of others may raise anything while it is imported
+        raise PluginError(f"plugin {plugin.value} cannot be imported: {type(error).__name__}: {error}") from error
