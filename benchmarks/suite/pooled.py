@@ -1,4 +1,4 @@
-"""Strategies replayed over a pool of answers that `ponder calibrate` drew: all budgets from the same samples, in several orders."""
+"""Replays strategies over a pool of `ponder calibrate`: all budgets from the same samples, in several orders."""
 
 import asyncio
 import statistics
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from adapters.training.scores import auroc
-from app.lab.calibration.fixed_plans import plans, replayed
-from app.lab.calibration.pool import How, read_pool
-from app.lab.calibration.questions import Question, Replayed
+from app.lab.calibration.fixed_plans import fixed_plans, replay_plan
+from app.lab.calibration.pool import PoolSettings, read_pool
+from app.lab.calibration.pooled_questions import PooledQuestion, ReplayOutcome
 from benchmarks.quality.stats import wilson
 from benchmarks.report import Table
 from benchmarks.suite.families import FAMILIES
@@ -17,44 +17,44 @@ from strategies.answers.equivalence import Equivalence
 from strategies.core.context import StrategyContext
 
 ORDERS = 4
-"""Of the samples, each for itself a run that could have been."""
+"""The number of orders of the samples. Each order is a run that could have happened."""
 
 SIZES = (1, 4, 8, 16)
 
 
 def report(path: Path, name: str) -> None:
-    """Print and save the table of a pool: of the questions of the suite alone, whatever else is in it."""
-    how, drawn = read_pool(path)
-    questions = [Question(one, how) for one in drawn if one.task in FAMILIES]
-    rows = asyncio.run(_rows(how, questions))
+    """Print and save the table of a pool. Only the questions of the suite count, also in a pool with other questions."""
+    settings, entries = read_pool(path)
+    questions = [PooledQuestion(one, settings) for one in entries if one.task in FAMILIES]
+    rows = asyncio.run(_rows(settings, questions))
     title = (
         f"Strategies with the adapter, replayed on {len(questions)} questions of the suite, {ORDERS} orders of their samples"
     )
-    if how.verifier is not None:
-        samples = [sample for one in questions for sample in one.drawn.samples]
-        worth = auroc([sample.score or 0.0 for sample in samples], [sample.is_right for sample in samples])
-        title += f"; AUROC of the verifier {worth:.2f}"
+    if settings.verifier is not None:
+        samples = [sample for one in questions for sample in one.entry.samples]
+        area = auroc([sample.score or 0.0 for sample in samples], [sample.is_right for sample in samples])
+        title += f"; AUROC of the verifier {area:.2f}"
     table = Table(f"suite/{name}", title, f"benchmarks.suite pooled OUT/pool.jsonl --name {name}", rows)
     print(table.markdown())
     table.save()
 
 
-async def _rows(how: How, questions: Sequence[Question]) -> list[dict[str, Any]]:
+async def _rows(settings: PoolSettings, questions: Sequence[PooledQuestion]) -> list[dict[str, Any]]:
     equivalence = Equivalence()
-    tools = StrategyContext(equivalence=equivalence, vocab_size=how.flops.vocab_size)
-    bins = [one.drawn.bin for one in questions]
+    context = StrategyContext(equivalence=equivalence, vocab_size=settings.flops.vocab_size)
+    bins = [one.entry.bin for one in questions]
     rows = []
     try:
-        for plan in plans(how):
+        for plan in fixed_plans(settings):
             if plan.n in SIZES:
-                outcomes = await replayed(plan, questions, tools, ORDERS)
+                outcomes = await replay_plan(plan, questions, context, ORDERS)
                 rows.append(_row(plan.name, plan.n, list(zip(*outcomes, strict=True)), bins))
     finally:
         equivalence.close()
     return rows
 
 
-def _row(name: str, n: int, runs: Sequence[Sequence[Replayed]], bins: Sequence[int]) -> dict[str, Any]:
+def _row(name: str, n: int, runs: Sequence[Sequence[ReplayOutcome]], bins: Sequence[int]) -> dict[str, Any]:
     every = [one for run in runs for one in run]
     size = len(bins)
     accuracy = statistics.fmean(one.is_right for one in every)

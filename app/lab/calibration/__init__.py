@@ -1,1 +1,1 @@
-"""Measures what each plan costs and brings on questions with known answers, and makes a policy of it."""
+"""Measures what each plan costs and gains on questions with known answers, and builds a policy from it."""

@@ -1,4 +1,4 @@
-"""What `ponder calibrate` does: a service in this process, whose answers fill a pool."""
+"""What `ponder calibrate` does: it fills a pool with the answers of a service, and builds a policy and a report from it."""
 
 import asyncio
 import hashlib
@@ -6,133 +6,168 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from adapters.disk import write_whole
-from adapters.names import AdapterRef
 from adapters.training.data import DatasetQuestion, read_questions
+from adapters.weights import digest_of
 from app.engine.build import build_engine
-from app.lab.calibration.drawing import Drawer
-from app.lab.calibration.evaluation import fixed_worth
-from app.lab.calibration.fixed_plans import plans
-from app.lab.calibration.observations import ORDERS, observe
+from app.lab.calibration.evaluation import evaluate_fixed_plan
+from app.lab.calibration.fixed_plans import fixed_plans
+from app.lab.calibration.observed_questions import ORDERS, observe
 from app.lab.calibration.options import CalibrateOptions
-from app.lab.calibration.policy_building import make
-from app.lab.calibration.pool import How, Pool, PoolRefused, read_pool
-from app.lab.calibration.questions import Question
-from app.lab.calibration.searches import Searches, check_search
-from app.lab.calibration.service import ANSWERS, JUDGES, EngineOf, serving
-from app.lab.calibration.summary import Worth
+from app.lab.calibration.performance import PlanPerformance
+from app.lab.calibration.policy_building import build_policy
+from app.lab.calibration.pool import Pool, PoolRefused, PoolSettings, read_pool
+from app.lab.calibration.pooled_questions import PooledQuestion
+from app.lab.calibration.sampling import PoolSampler
+from app.lab.calibration.searches import SearchRuns, check_search
 from app.lab.grading import AnswerGrader
 from app.lab.progress import counting, say
+from app.lab.service import EngineBuilder, LabService, start_service
 from strategies.answers.equivalence import Equivalence
 from strategies.core.context import StrategyContext
 from strategies.core.values import AnswerKind
 
 POOL, SEARCHES, POLICY, REPORT = "pool.jsonl", "searches.jsonl", "policy.json", "report.html"
 
-RARE = 0.05
-"""Share of the questions below which a kind of answers is not taken for measured."""
+ANSWERING_ADAPTER, VERIFIER_ADAPTER = "reasoning", "verifier"
+"""The names of the adapters in the service."""
 
-FEWEST = 20
-"""Questions that anything can be fitted to at all."""
+MIN_KIND_SHARE = 0.05
+"""A kind of answers counts as measured if at least this share of the questions has it."""
 
-REHEARSED = 4
-"""Questions that a dry run asks."""
+MIN_QUESTIONS = 20
+"""The fewest questions that anything can be fitted to."""
+
+NUM_DRY_RUN_QUESTIONS = 4
+"""The number of questions that a dry run answers."""
 
 
-def calibrate(options: CalibrateOptions, engine_of: EngineOf = build_engine) -> None:
-    """Draw what is missing in the pool, and make a policy of it. By default with vLLM."""
+def calibrate(options: CalibrateOptions, build: EngineBuilder = build_engine) -> None:
+    """Sample the answers that are missing in the pool, then build the policy and the report.
+
+    Args:
+        options: of the command.
+        build: makes the engine, by default vLLM's.
+
+    Raises:
+        PoolRefused: the questions, the searches or the pool cannot be used.
+
+    """
     questions = list({one.key: one for one in read_questions(options.data)}.values())
     if unanswered := sum(one.answer is None and one.verifier is None for one in questions):
         raise PoolRefused(
             f"{unanswered} questions of {options.data} have neither an `answer` nor a `verifier` to tell what is right"
         )
-    if len(questions) < FEWEST:
-        raise PoolRefused(f"{options.data} has {len(questions)} questions; {FEWEST} are needed, and hundreds are wanted")
+    if len(questions) < MIN_QUESTIONS:
+        raise PoolRefused(
+            f"{options.data} has {len(questions)} questions; at least {MIN_QUESTIONS} are needed, hundreds are better"
+        )
     for search in options.searches:
         check_search(search)
     if options.dry_run:
-        asyncio.run(_rehearse(options, questions, engine_of))
+        asyncio.run(_dry_run(options, questions, build))
         return
-    asyncio.run(_draw(options, options.out, questions, engine_of))
-    asyncio.run(_make(options, [one.key for one in questions]))
+    asyncio.run(_fill_pool(options, options.out, questions, build))
+    asyncio.run(_build_policy(options, [one.key for one in questions]))
 
 
-async def _rehearse(options: CalibrateOptions, questions: Sequence[DatasetQuestion], engine_of: EngineOf) -> None:
-    """Ask a few, spread over the file, into a pool that is thrown away."""
-    some = questions[:: max(len(questions) // REHEARSED, 1)][:REHEARSED]
+async def _dry_run(options: CalibrateOptions, questions: Sequence[DatasetQuestion], build: EngineBuilder) -> None:
+    """Answer a few questions into a temporary pool, and print how long all of them would take."""
+    # spread over the file, since data are often sorted by difficulty
+    some = questions[:: max(len(questions) // NUM_DRY_RUN_QUESTIONS, 1)][:NUM_DRY_RUN_QUESTIONS]
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        began = await _draw(options, Path(folder), some, engine_of)
-    seconds = (time.monotonic() - began) / len(some) * len(questions)
-    told = f"{len(questions)} questions will take about {seconds / 60:.0f} minutes"
-    say(f"{told}, by what {len(some)} of them took, and {began - start:.0f} s to start")
+        began = await _fill_pool(options, Path(folder), some, build)
+    minutes = (time.monotonic() - began) / len(some) * len(questions) / 60
+    say(
+        f"{len(questions)} questions will take about {minutes:.0f} minutes, estimated from {len(some)} of them; "
+        f"the start took {began - start:.0f} s"
+    )
 
 
-async def _draw(options: CalibrateOptions, out: Path, questions: Sequence[DatasetQuestion], engine_of: EngineOf) -> float:
-    """Fill the pool, and run the searches; when the service had started, by the monotonic clock."""
-    judging = AnswerGrader()
-    try:
-        async with serving(options, engine_of) as (service, how):
+async def _fill_pool(options: CalibrateOptions, out: Path, questions: Sequence[DatasetQuestion], build: EngineBuilder) -> float:
+    """Fill the pool and run the searches; return the time at which the service had started, of the monotonic clock."""
+    folders = {ANSWERING_ADAPTER: options.adapter, VERIFIER_ADAPTER: options.verifier}
+    adapters = {name: folder for name, folder in folders.items() if folder is not None}
+    adapter = ANSWERING_ADAPTER if options.adapter else None
+    verifier = VERIFIER_ADAPTER if options.verifier else None
+    with closing(AnswerGrader()) as grader:
+        async with start_service(options.model, adapters, max_tokens=options.max_tokens, build=build) as service:
             began = time.monotonic()
-            judge = JUDGES if options.verifier else None
-            drawer = Drawer(service, AdapterRef(ANSWERS) if options.adapter else None, judge, judging, how)
+            settings = _pool_settings(options, service)
+            sampler = PoolSampler(service, adapter, verifier, grader, settings)
             with counting("questions") as report:
-                await drawer.fill(Pool(out / POOL, how), questions, at_once=options.concurrency, report=report)
+                await sampler.fill(Pool(out / POOL, settings), questions, at_once=options.concurrency, report=report)
             with counting("searches") as report:
-                searches = Searches(out / SEARCHES)
-                await searches.run(drawer, questions, options.searches, at_once=options.concurrency, report=report)
-    finally:
-        judging.close()
+                runs = SearchRuns(out / SEARCHES)
+                await runs.run(sampler, questions, options.searches, at_once=options.concurrency, report=report)
     return began
 
 
-async def _make(options: CalibrateOptions, keys: Sequence[str]) -> None:
-    """The policy and the report, from what was drawn."""
-    from app.lab.calibration.report import page  # noqa: PLC0415 - matplotlib comes with an extra
+def _pool_settings(options: CalibrateOptions, service: LabService) -> PoolSettings:
+    adapter = ANSWERING_ADAPTER if options.adapter else None
+    return PoolSettings(
+        model=Path(options.model).name,
+        adapter=service.version_of(adapter),
+        architecture=service.architecture_of(adapter),
+        samples=options.samples,
+        temperature=options.temperature,
+        max_tokens=options.max_tokens,
+        backtracked=min(options.backtracked, options.samples),
+        attempts=options.attempts if options.backtracked else 1,
+        verifier=digest_of(options.verifier) if options.verifier else None,
+    )
 
-    how, drawn = read_pool(options.out / POOL)
-    by_key = {one.key: one for one in drawn}
-    questions = [Question(by_key[key], how) for key in keys]
-    equivalence = Equivalence()
-    context = StrategyContext(equivalence=equivalence, vocab_size=how.flops.vocab_size)
-    try:
+
+async def _build_policy(options: CalibrateOptions, keys: Sequence[str]) -> None:
+    """Write the policy and the report, from the pool and the searches."""
+    from app.lab.calibration.report import report_page  # noqa: PLC0415 - matplotlib comes with an extra
+
+    settings, entries = read_pool(options.out / POOL)
+    by_key = {entry.key: entry for entry in entries}
+    questions = [PooledQuestion(by_key[key], settings) for key in keys]
+    with closing(Equivalence()) as equivalence:
+        context = StrategyContext(equivalence=equivalence, vocab_size=settings.flops.vocab_size)
         with counting("trajectories") as report:
             observed = await observe(questions, context, report)
-        fixed = await _fixed(how, questions, context)
-    finally:
-        equivalence.close()
-    fixed += Searches(options.out / SEARCHES).worths(keys, options.searches)
+        fixed = await _evaluate_fixed_plans(settings, questions, context)
+    fixed += SearchRuns(options.out / SEARCHES).performances(keys, options.searches)
     provenance = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"), "ponder": version("ponder"), "questions": len(questions),
-        "data_sha256": hashlib.sha256(options.data.read_bytes()).hexdigest(), "how": how.model_dump(mode="json"),
+        "data_sha256": hashlib.sha256(options.data.read_bytes()).hexdigest(), "how": settings.model_dump(mode="json"),
     }  # fmt: skip
-    made = make(
-        observed, fixed, model=how.model, adapter=how.adapter, architecture=how.architecture, temperature=how.temperature,
-        attempts=how.attempts, provenance=provenance, kinds=_kinds(questions),
+    result = build_policy(
+        observed, fixed, model=settings.model, adapter=settings.adapter, architecture=settings.architecture,
+        temperature=settings.temperature, attempts=settings.attempts, provenance=provenance, kinds=_measured_kinds(questions),
     )  # fmt: skip
-    write_whole(options.out / POLICY, made.file.model_dump_json())
-    about = f"{how.model}{' with an adapter' if how.adapter else ''}, {len(questions)} questions of {options.data.name}."
-    write_whole(options.out / REPORT, page("What thinking is worth", about, made))
-    say(f"{options.out / POLICY} is the policy, {options.out / REPORT} what it is worth")
+    write_whole(options.out / POLICY, result.file.model_dump_json())
+    model = f"{settings.model} with an adapter" if settings.adapter else settings.model
+    about = f"{model}, {len(questions)} questions of {options.data.name}."
+    write_whole(options.out / REPORT, report_page("Accuracy and cost of test-time compute", about, result))
+    say(f"the policy is {options.out / POLICY}, the report {options.out / REPORT}")
 
 
-def _kinds(questions: Sequence[Question]) -> frozenset[AnswerKind]:
-    """Those that are more than an exception in the data, and can be compared."""
-    counts = Counter(AnswerKind(one.drawn.kind) for one in questions)
-    kinds = {kind for kind, count in counts.items() if count >= RARE * len(questions) and kind is not AnswerKind.OPEN}
+def _measured_kinds(questions: Sequence[PooledQuestion]) -> frozenset[AnswerKind]:
+    """Return the kinds of answers that can be compared and that enough of the questions have."""
+    counts = Counter(AnswerKind(one.entry.kind) for one in questions)
+    least = MIN_KIND_SHARE * len(questions)
+    kinds = {kind for kind, count in counts.items() if count >= least and kind is not AnswerKind.OPEN}
     if not kinds:
         raise PoolRefused("no answers of these questions can be compared: there is nothing to calibrate")
     return frozenset(kinds)
 
 
-async def _fixed(how: How, questions: Sequence[Question], context: StrategyContext) -> list[Worth]:
-    tried, found = plans(how), []
+async def _evaluate_fixed_plans(
+    settings: PoolSettings, questions: Sequence[PooledQuestion], context: StrategyContext
+) -> list[PlanPerformance]:
+    plans, found = fixed_plans(settings), []
     with counting("plans") as report:
-        for number, plan in enumerate(tried, 1):
-            found.append(await fixed_worth(plan, questions, context, ORDERS))
-            report(number, len(tried))
+        for number, plan in enumerate(plans, 1):
+            found.append(await evaluate_fixed_plan(plan, questions, context, ORDERS))
+            report(number, len(plans))
     return found

@@ -1,40 +1,61 @@
-"""What plans were worth on questions: fixed ones replayed over the pool, a policy by its rule on trajectories."""
+"""Evaluates plans on questions: fixed plans by replaying them, a policy by its stopping rule on trajectories."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from app.lab.calibration.fitting import Observed
-from app.lab.calibration.fixed_plans import Fixed, replayed
-from app.lab.calibration.pricing import Ended, as_planned, bins_of, end
-from app.lab.calibration.questions import Question, Replayed
-from app.lab.calibration.summary import Worth
+from app.lab.calibration.cross_validation import StoppedTrajectory, stop
+from app.lab.calibration.fixed_plans import FixedPlan, replay_plan
+from app.lab.calibration.observed_questions import ObservedQuestion
+from app.lab.calibration.performance import PlanPerformance
+from app.lab.calibration.policy_choices import bins_of, with_direct_bins
+from app.lab.calibration.pooled_questions import PooledQuestion, ReplayOutcome
 from app.request import Effort
 from app.routing.features import prompt_features
 from app.routing.policy_file import PolicyFile, auto_label
 from strategies.core.context import StrategyContext
 
 
-async def fixed_worth(plan: Fixed, questions: Sequence[Question], context: StrategyContext, orders: int) -> Worth:
-    """Of a plan that does not look."""
-    return worth(plan.label, await replayed(plan, questions, context, orders), plan.n)
+@dataclass(frozen=True, slots=True)
+class PolicyEvaluation:
+    """A policy at one effort, on questions that it was not fitted to.
+
+    Attributes:
+        performance: as the policy is served.
+        difficulties: (questions,) estimated from the prompts.
+        stopped: (questions, orders) where the stopping rule ended, also in bins that are answered directly.
+
+    """
+
+    performance: PlanPerformance
+    difficulties: NDArray[np.float64]
+    stopped: Sequence[Sequence[StoppedTrajectory]]
 
 
-def policy_worth(file: PolicyFile, effort: Effort, observed: Sequence[Observed]) -> tuple[Worth, np.ndarray, list[list[Ended]]]:
-    """Of a policy at an effort, as it would be served; the difficulties that it saw in the prompts; and where its rule ended."""
+async def evaluate_fixed_plan(
+    plan: FixedPlan, questions: Sequence[PooledQuestion], context: StrategyContext, orders: int
+) -> PlanPerformance:
+    """Replay a fixed plan on all questions, in several orders of their samples."""
+    return performance_of(plan.label, await replay_plan(plan, questions, context, orders), plan.n)
+
+
+def evaluate_policy(file: PolicyFile, effort: Effort, observed: Sequence[ObservedQuestion]) -> PolicyEvaluation:
+    """Run a policy at an effort on all questions."""
     difficulties = np.array([file.prompt_difficulty(prompt_features(one.text)) for one in observed])
-    ended = [
-        [end(file, difficulty, file.prices[effort], trajectory) for trajectory in one.trajectories]
+    stopped = [
+        [stop(file, difficulty, file.prices[effort], trajectory) for trajectory in one.trajectories]
         for one, difficulty in zip(observed, difficulties, strict=True)
     ]
-    plans = [fifth.plans[effort] for fifth in file.bins]
-    served = as_planned(ended, observed, bins_of(difficulties, file.edges), plans)
-    return worth(auto_label(effort), served), difficulties, ended
+    plans = [one.plans[effort] for one in file.bins]
+    served = with_direct_bins(stopped, observed, bins_of(difficulties, file.edges), plans)
+    return PolicyEvaluation(performance_of(auto_label(effort), served), difficulties, stopped)
 
 
-def worth(label: str, outcomes: Sequence[Sequence[Replayed | Ended]], n: int = 0) -> Worth:
-    """Means over the orders of each question."""
-    return Worth(
+def performance_of(label: str, outcomes: Sequence[Sequence[ReplayOutcome | StoppedTrajectory]], n: int = 0) -> PlanPerformance:
+    """Return the means over the orders of each question, from (questions, orders) outcomes."""
+    return PlanPerformance(
         label,
         np.array([np.mean([one.is_right for one in each]) for each in outcomes]),
         np.array([np.mean([one.flops for one in each]) for each in outcomes]),

@@ -1,32 +1,41 @@
-"""The options of `ponder calibrate`, from which the command and its help are made."""
+"""The options of `ponder calibrate`. The command and its help are made of them."""
 
 from pathlib import Path
 
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field
 
 from app.settings import DEFAULT_MODEL
 
+DEPRECATED = {"mended": "backtracked"}
+"""Old names of options, which are accepted for one more release."""
+
 
 class CalibrateOptions(BaseModel):
-    """Measure what each plan costs and brings on questions with known answers; kill it whenever you like, and start it again."""
+    """Measure what each plan costs and gains on questions with known answers. The command resumes where it was stopped."""
 
     data: Path = Field(
         description="questions: JSON lines with `messages` and an `answer` or a `verifier`; `task` and `bin` go into the report"
     )
-    out: Path = Field(description="folder of the result: the pool of answers, and what is made of it")
-    model: str = Field(DEFAULT_MODEL, description="base: the embedded model, or a folder")
+    out: Path = Field(description="folder of the result: the pool of answers, the policy and the report")
+    model: str = Field(DEFAULT_MODEL, description="base model: the embedded one, or a folder")
     adapter: Path | None = Field(None, description="folder of the adapter that answers")
-    verifier: Path | None = Field(None, description="folder of an adapter that judges")
-    samples: int = Field(16, ge=1, le=64, description="answers to each question, beside a greedy one")
-    mended: int = Field(
-        7, ge=0, le=63, description="of these, answers that are gone on with where a line is false, beside the greedy one"
+    verifier: Path | None = Field(None, description="folder of an adapter that scores the samples")
+    samples: int = Field(16, ge=1, le=64, description="sampled answers to each question, besides a greedy one")
+    backtracked: int = Field(
+        7,
+        ge=0,
+        le=63,
+        validation_alias=AliasChoices("backtracked", "mended"),
+        description="number of sampled answers that backtrack at false lines, besides the greedy one",
     )
-    attempts: int = Field(3, ge=1, le=64, description="the most times that each of them may begin or go on; 1: none is mended")
-    temperature: float = Field(0.7, gt=0, le=2, description="of sampling")
-    max_tokens: int = Field(384, ge=1, description="the most that an answer may have")
+    attempts: int = Field(
+        3, ge=1, le=64, description="the most times that each of them is begun or continued; with 1 no answer backtracks"
+    )
+    temperature: float = Field(0.7, gt=0, le=2, description="sampling temperature")
+    max_tokens: int = Field(384, ge=1, description="the most tokens of an answer")
     searches: tuple[str, ...] = Field(
         ('beam_search n=4 verifier=equations separator="\\n"',),
-        description="searches to run once on each question beside the pool: `strategy name=value …`, separated by commas",
+        description="searches that are run once on each question besides the pool: `strategy name=value …`, separated by commas",
     )
-    dry_run: bool = Field(False, description="say how long it will take here, from a few of the questions, and do nothing else")
-    concurrency: int = Field(4, ge=1, le=64, description="questions that are asked at a time")
+    dry_run: bool = Field(False, description="only estimate the duration on this machine, from a few of the questions")
+    concurrency: int = Field(4, ge=1, le=64, description="number of questions that are answered at a time")

@@ -1,6 +1,8 @@
-"""A pool: answers to questions, drawn once, from which every sampling strategy can be replayed. JSON lines, written one by one.
+"""A pool: answers to questions, sampled once, from which every sampling strategy can be replayed.
 
-The first line says how they were drawn; each other one is a question. A kill loses the questions under way and nothing else.
+It is a file of JSON lines. The first line holds the settings of the sampling, and each other line one question with its answers.
+A line is written when its question is done, so a kill loses only the questions in progress. Keys that older versions of ponder
+wrote are still read.
 """
 
 import json
@@ -8,40 +10,42 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from adapters.disk import append_line, whole_lines
 from app.engine.architecture import Architecture
 
 VERSION = 3
-"""Of the format; raised when its meaning changes."""
+"""The version of the format. It is raised when the meaning of a key changes."""
 
 DECIMALS = 4
-"""Of log-probabilities and scores in the file."""
+"""The decimals of log-probabilities and scores in the file."""
 
 
 V = TypeVar("V", bound=BaseModel)
 
 
 class PoolRefused(Exception):
-    """What a pool cannot be used for, in words for the operator."""
+    """A pool, or its questions, cannot be used. The message is for the operator."""
 
 
 class Value(BaseModel):
-    """A line of a file."""
+    """A line of a file, or a part of one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class How(Value):
-    """Everything but the question that decides what was drawn.
+class PoolSettings(Value):
+    """Everything besides the question that decides which answers are sampled.
 
     Attributes:
-        model: what answered, `adapter` the hash of its adapter's version (None: none).
-        architecture: fields of `Architecture`, with the adapter's parameters.
-        samples: of each question, at `temperature`; beside them one greedy answer.
-        mended: of these, how many (after the greedy one) are gone on with where a line is false, `attempts` in all at most.
-        verifier: hash of the adapter that scored the samples; None: nobody did.
+        model: the name of the base model that answers.
+        adapter: the hash of the adapter's version, None for the base model alone.
+        architecture: the fields of `Architecture`, with the adapter's parameters.
+        samples: the number of answers to each question at `temperature`. There is one greedy answer besides.
+        backtracked: the number of samples that backtrack at false lines. The greedy answer does so too.
+        attempts: how often such an answer is begun or continued, at most.
+        verifier: the hash of the adapter that scored the samples, None where they have no scores.
 
     """
 
@@ -52,23 +56,24 @@ class How(Value):
     samples: int
     temperature: float
     max_tokens: int
-    mended: int = 0
+    backtracked: int = Field(0, validation_alias=AliasChoices("backtracked", "mended"))
     attempts: int = 1
     verifier: str | None = None
 
     @property
     def flops(self) -> Architecture:
-        """The arithmetic of what answered."""
+        """The FLOPs arithmetic of what answers."""
         return Architecture(**self.architecture)
 
 
-class Piece(Value):
+class Generation(Value):
     """What one branch generated.
 
     Attributes:
-        lengths: in characters, of its tokens in their order; `logprobs` likewise.
-        cached: tokens of its prefix that the cache had.
-        is_right: the answer that ends with it.
+        lengths: the characters of each token.
+        logprobs: the log-probability of each token.
+        cached: the number of tokens of its prefix that were in the prefix cache.
+        is_right: whether the answer that ends with it is right.
 
     """
 
@@ -82,41 +87,45 @@ class Piece(Value):
     is_right: bool
 
 
-class Mended(Piece):
-    """What was written after `said` tokens: of the attempt before it, and of the calculator. To its end, even where a line is false again.
+class Continuation(Generation):
+    """An attempt after the first one. It was generated to its end, even where it has another false line.
 
     Attributes:
-        given: what the calculator wrote, `given_ids` its tokens.
+        kept_tokens: the number of tokens of the answer before it: those kept of earlier attempts, and those inserted.
+        inserted: the text that the calculator inserted before it.
+        inserted_ids: the tokens of that text.
 
     """
 
-    said: int
-    given: str = ""
-    given_ids: tuple[int, ...] = ()
+    kept_tokens: int = Field(validation_alias=AliasChoices("kept_tokens", "said"))
+    inserted: str = Field("", validation_alias=AliasChoices("inserted", "given"))
+    inserted_ids: tuple[int, ...] = Field((), validation_alias=AliasChoices("inserted_ids", "given_ids"))
 
 
-class Sample(Piece):
+class Sample(Generation):
     """One answer.
 
     Attributes:
-        score: the verifier's, in [0, 1]; None: nobody was asked.
-        later: attempts to mend it, each of which goes on from the one before.
+        score: the verifier's, 0 to 1; None for a pool without a verifier.
+        continuations: later attempts, each of which continues the one before it.
 
     """
 
     score: float | None = None
-    later: tuple[Mended, ...] = ()
+    continuations: tuple[Continuation, ...] = Field((), validation_alias=AliasChoices("continuations", "later"))
 
 
-class Drawn(Value):
+class PoolEntry(Value):
     """A question with its answers.
 
     Attributes:
-        key: of the question; `kind` of its answer.
-        task: what it is one of, and `bin` how hard the data call it, as far as they say.
-        prefix: token ids of the rendered prompt.
+        key: names the question.
+        kind: of its answer.
+        task: the family of the question, if the data name one.
+        bin: the difficulty in the data, if they have one.
+        prefix: the token ids of the rendered prompt.
         greedy: the answer at temperature 0.
-        verify_flops: of the verifier for all samples together.
+        verify_flops: the verifier's FLOPs for all samples together.
 
     """
 
@@ -130,55 +139,62 @@ class Drawn(Value):
     samples: tuple[Sample, ...]
     verify_flops: int = 0
 
+    @property
+    def answers(self) -> tuple[Sample, ...]:
+        """The greedy answer and the samples."""
+        return (self.greedy, *self.samples)
+
 
 class Pool:
-    """The file of a pool.
+    """The file of a pool, to which entries are added.
 
-    Raises `PoolRefused` when it holds something else, or was drawn in another way than `how`.
+    Raises `PoolRefused` where the file is something else, or was sampled with other settings.
 
     Attributes:
-        drawn: what is there, by key.
+        entries: by the key of their question.
 
     """
 
-    def __init__(self, path: Path, how: How) -> None:
+    def __init__(self, path: Path, settings: PoolSettings) -> None:
         self._path = path
-        self.how = how
-        self.drawn: dict[str, Drawn] = {}
+        self.settings = settings
+        self.entries: dict[str, PoolEntry] = {}
         if path.exists() and path.stat().st_size:
-            known, drawn = read_pool(path)
-            if known != how:
-                raise PoolRefused(f"{path} was drawn in another way ({_difference(known, how)}): choose another --out")
-            self.drawn = {one.key: one for one in drawn}
+            stored, entries = read_pool(path)
+            if stored != settings:
+                raise PoolRefused(
+                    f"{path} was sampled with other settings ({_difference(stored, settings)}): choose another --out"
+                )
+            self.entries = {entry.key: entry for entry in entries}
         else:
-            append_line(path, how.model_dump_json())
+            append_line(path, settings.model_dump_json())
 
-    def add(self, drawn: Drawn) -> None:
-        """To the file, at once."""
-        self.drawn[drawn.key] = drawn
-        append_line(self._path, drawn.model_dump_json())
+    def add(self, entry: PoolEntry) -> None:
+        """Write an entry to the file at once."""
+        self.entries[entry.key] = entry
+        append_line(self._path, entry.model_dump_json())
 
 
-def read_pool(path: Path) -> tuple[How, Sequence[Drawn]]:
-    """How a pool was drawn, and what. Raises `PoolRefused`."""
+def read_pool(path: Path) -> tuple[PoolSettings, Sequence[PoolEntry]]:
+    """Return the settings of a pool and its entries; raises `PoolRefused` where the file is no pool."""
     first, *lines = whole_lines(path) or [b""]
-    return _parsed(path, How, first), [_parsed(path, Drawn, line) for line in lines]
+    return _parse(path, PoolSettings, first), [_parse(path, PoolEntry, line) for line in lines]
 
 
-def lines_of(path: Path, what: type[V]) -> list[V]:
-    """The values of another file of a pool. Raises `PoolRefused`."""
-    return [_parsed(path, what, line) for line in whole_lines(path)]
+def read_lines(path: Path, line_type: type[V]) -> list[V]:
+    """Return the lines of another file beside a pool; raises `PoolRefused` for a line of another type."""
+    return [_parse(path, line_type, line) for line in whole_lines(path)]
 
 
-def _parsed(path: Path, what: type[V], line: bytes) -> V:
+def _parse(path: Path, line_type: type[V], line: bytes) -> V:
     try:
-        return what.model_validate_json(line)
+        return line_type.model_validate_json(line)
     except ValidationError as error:
         raise PoolRefused(f"{path} is not of a pool of this version of ponder: {error}") from error
 
 
-def _difference(known: How, wanted: How) -> str:
-    before, now = known.model_dump(), wanted.model_dump()
+def _difference(stored: PoolSettings, wanted: PoolSettings) -> str:
+    before, now = stored.model_dump(), wanted.model_dump()
     return ", ".join(
         f"{name}: {json.dumps(before[name])}, not {json.dumps(now[name])}" for name in now if before[name] != now[name]
     )

@@ -1,17 +1,16 @@
-"""Runs strategies on the samples of a pool, with their own code: a `Model` that hands out what was drawn, in any order.
+"""Runs strategies on the answers of a pool, with their own code: a `Model` that returns what was sampled, in any order.
 
-It charges what a server would have: each sample's own tokens, and the prompt once. Where a strategy leaves a draw, the others
-have as many tokens as the longest answer that it has waited for, and are charged with them.
+It charges what a server would have charged: the tokens of each sample, and the prompt once. Where a strategy stops before all
+branches have ended, each of the others is charged with as many tokens as the longest branch that had ended by then.
 """
 
-import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Self
 
-from app.lab.calibration.pool import Mended, Piece, Sample
-from app.lab.calibration.questions import Question, Replayed
+from app.lab.calibration.pool import Continuation, Generation, Sample
+from app.lab.calibration.pooled_questions import PooledQuestion, ReplayOutcome
 from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask
 from strategies.core.ports import ignore_events
@@ -19,36 +18,53 @@ from strategies.core.values import Candidate, Draw, StopReason, Task, VerifierPr
 from strategies.core.verifier import Verifier
 from strategies.registry import STRATEGIES
 
-JUDGE = "recorded"
-"""Names the verifier whose scores are in the pool, as a reward model."""
+RECORDED_VERIFIER = "recorded"
+"""The name, as a reward model, of the verifier whose scores are in the pool."""
 
-MENDING = ("adaptive", "backtracking")
-"""Strategies that go on with answers; their indices tell which."""
+BACKTRACKING_STRATEGIES = ("adaptive", "backtracking")
+"""Strategies that continue answers. The indices of their candidates tell which answer is continued."""
 
 
 async def replay(
-    question: Question, strategy: str, params: dict[str, Any], context: StrategyContext, seed: int = 0
-) -> Replayed:
-    """Run a strategy of the registry on the samples in one of their orders."""
+    question: PooledQuestion, strategy: str, params: dict[str, Any], context: StrategyContext, seed: int = 0
+) -> ReplayOutcome:
+    """Run a strategy of the registry on the samples of a question.
+
+    Args:
+        question: with its answers.
+        strategy: by its name.
+        params: of the strategy.
+        context: which it is built with.
+        seed: of the order of the samples.
+
+    Raises:
+        UnsupportedTask: the strategy needs what the pool does not hold.
+
+    """
     spec = STRATEGIES[strategy]
     values = spec.Params.model_validate(params)
-    model = Replay(question, seed, chains=getattr(values, "n", 1) if spec.name in MENDING else None)
-    context = replace(context, reward_models={JUDGE: Recorded(question, model)})
+    num_answers = getattr(values, "n", 1) if spec.name in BACKTRACKING_STRATEGIES else None
+    model = ReplayModel(question, seed, num_answers=num_answers)
+    context = replace(context, reward_models={RECORDED_VERIFIER: RecordedVerifier(question, model)})
     result = await spec(values, context)(question.task, model, ignore_events)
     is_right = bool(result.chosen) and model.is_right(result.chosen[0].candidate.index)
     flops = model.flops + model.verified
-    return Replayed(is_right, flops, model.verified, model.tokens, model.num_drawn, result.stop_reason)
+    return ReplayOutcome(is_right, flops, model.verified, model.tokens, model.num_drawn, result.stop_reason)
 
 
-class Replay:
+class ReplayModel:
     """`strategies.core.ports.Model` over the samples of one question, in one of their orders.
 
     Args:
-        chains: of a strategy that mends answers, how many; None for others.
+        question: with its answers.
+        seed: of the order of the samples.
+        num_answers: of a strategy that continues answers, the most that it may begin; None for other strategies.
 
     Attributes:
-        flops: of generation, as far as it came; `verified`: booked by verifiers.
+        flops: of the generated tokens and their prefixes.
+        verified: the FLOPs that verifiers booked.
         tokens: decoded.
+        num_drawn: the number of branches.
 
     """
 
@@ -56,129 +72,141 @@ class Replay:
     deadline: float | None = None
     stopped: StopReason | None = None
 
-    def __init__(self, question: Question, seed: int, chains: int | None = None) -> None:
-        how = question.how
+    def __init__(self, question: PooledQuestion, seed: int, num_answers: int | None = None) -> None:
+        settings = question.settings
         self._question = question
-        self._chains = chains
-        # only some have their later attempts
-        self._left = question.order(seed, how.samples if chains is None or how.attempts == 1 else how.mended)
-        self._pieces: dict[int, Piece] = {}
+        self._num_answers = num_answers
+        # only some samples of a pool have continuations
+        has_continuations = num_answers is not None and settings.attempts > 1
+        self._unused = question.order(seed, settings.backtracked if has_continuations else settings.samples)
+        self._generations: dict[int, Generation] = {}
         self._cut: set[int] = set()
-        self._architecture = how.flops
+        self._architecture = settings.flops
         self.flops = 0
         self.verified = 0
         self.tokens = 0
         self.num_drawn = 0
 
     def is_right(self, index: int) -> bool:
-        """Whether the answer that ends with that candidate is."""
-        return self._pieces[index].is_right and index not in self._cut
+        """Return whether the answer that ends with a candidate is right."""
+        return self._generations[index].is_right and index not in self._cut
 
     def score_of(self, index: int) -> float | None:
-        """The verifier's."""
-        piece = self._pieces[index]
-        return piece.score if isinstance(piece, Sample) else None
+        """Return the recorded score of a candidate, None where it has none."""
+        generation = self._generations[index]
+        return generation.score if isinstance(generation, Sample) else None
 
     @asynccontextmanager
     async def sample(self, draw: Draw) -> AsyncIterator[AsyncIterator[Candidate]]:
-        """The next `n` of the pool, or what was written after one; raises `UnsupportedTask` for what was not drawn."""
-        first_index, until = draw.first_index, draw.step.until
+        """Yield the next `n` samples of the pool, or what followed one of them.
+
+        Raises `UnsupportedTask` for anything else.
+        """
         if draw.step.separators or draw.step.max_tokens or draw.max_tokens is not None or draw.num_logprobs:
-            raise UnsupportedTask("a pool holds whole answers, with no log-probabilities but theirs", parameter="strategy")
-        is_later = first_index >= (self._chains or math.inf)
-        pieces = self._later(draw.prefix, first_index) if is_later else self._first(draw)
-        drawn = [self._deliver(piece, index, until) for index, piece in enumerate(pieces, first_index)]
-        drawn.sort(key=lambda candidate: len(candidate.token_ids))  # as they end
+            message = "a pool holds complete answers, and only the log-probabilities of their own tokens"
+            raise UnsupportedTask(message, parameter="strategy")
+        if self._num_answers is not None and draw.first_index >= self._num_answers:
+            generations = self._continuation(draw.prefix, *divmod(draw.first_index, self._num_answers))
+        else:
+            generations = self._next_samples(draw)
+        candidates = [
+            self._deliver(generation, index, draw.step.until) for index, generation in enumerate(generations, draw.first_index)
+        ]
+        candidates.sort(key=lambda candidate: len(candidate.token_ids))  # the shortest one ends first
         reached = 0
 
         async def arrivals() -> AsyncIterator[Candidate]:
             nonlocal reached
-            for candidate in drawn:
+            for candidate in candidates:
                 reached = len(candidate.token_ids)
                 yield candidate
 
         try:
             yield arrivals()
         finally:
-            for candidate in drawn:
+            for candidate in candidates:
                 self._charge(candidate.index, len(draw.prefix), min(len(candidate.token_ids), reached))
 
-    def _first(self, draw: Draw) -> list[Piece]:
-        n = draw.n
-        if draw.prefix != self._question.drawn.prefix:
-            raise UnsupportedTask("a pool holds whole answers", parameter="strategy")
+    def _next_samples(self, draw: Draw) -> list[Generation]:
+        entry = self._question.entry
+        if draw.prefix != entry.prefix:
+            raise UnsupportedTask("a pool holds complete answers", parameter="strategy")
         if draw.temperature == 0:
-            return [self._question.drawn.greedy] * n
-        if n > len(self._left):
-            raise UnsupportedTask(f"the pool has {len(self._question.drawn.samples)} samples", parameter="n")
-        places, self._left = self._left[:n], self._left[n:]
+            return [entry.greedy] * draw.n
+        if draw.n > len(self._unused):
+            raise UnsupportedTask(f"the pool has {len(entry.samples)} samples", parameter="n")
+        places, self._unused = self._unused[: draw.n], self._unused[draw.n :]
         return [self._question.sample(place) for place in places]
 
-    def _later(self, prefix: Sequence[int], index: int) -> list[Piece]:
-        assert self._chains is not None
-        attempt, number = divmod(index, self._chains)
-        sample = self._pieces[number]
-        later = sample.later if isinstance(sample, Sample) else ()
-        if attempt == len(later) + 1 and attempt < self._question.how.attempts:
-            return []  # it had no room for more
-        if attempt > len(later) or later[attempt - 1].said != len(prefix) - len(self._question.drawn.prefix):
+    def _continuation(self, prefix: Sequence[int], attempt: int, number: int) -> list[Generation]:
+        """Return what was recorded as this attempt at an answer; nothing where the answer had no room for another one."""
+        sample = self._generations[number]
+        continuations = sample.continuations if isinstance(sample, Sample) else ()
+        if attempt == len(continuations) + 1 and attempt < self._question.settings.attempts:
+            return []
+        kept_tokens = len(prefix) - len(self._question.entry.prefix)
+        # another number of kept tokens means that the code has found other false lines since the pool was filled
+        if attempt > len(continuations) or continuations[attempt - 1].kept_tokens != kept_tokens:
             raise UnsupportedTask("the pool does not have this attempt, or other lines were false then", parameter="attempts")
-        return [later[attempt - 1]]
+        return [continuations[attempt - 1]]
 
-    def _deliver(self, piece: Piece, index: int, until: Callable[[str], bool] | None) -> Candidate:
-        self._pieces[index] = piece
-        whole = self._question.candidate(piece, index)
+    def _deliver(self, generation: Generation, index: int, until: Callable[[str], bool] | None) -> Candidate:
+        """Return the candidate of a generation, cut at the first token where `until` holds."""
+        self._generations[index] = generation
+        complete = self._question.candidate(generation, index)
         if until is None:
-            return whole
+            return complete
         length = 0
-        for number, token in enumerate(piece.lengths[:-1], 1):
+        for number, token in enumerate(generation.lengths[:-1], 1):
             length += token
-            if until(piece.text[:length]):
+            if until(generation.text[:length]):
                 self._cut.add(index)
                 return replace(
-                    whole,
-                    text=piece.text[:length],
-                    token_ids=whole.token_ids[:number],
-                    logprobs=whole.logprobs[:number],
+                    complete,
+                    text=generation.text[:length],
+                    token_ids=complete.token_ids[:number],
+                    logprobs=complete.logprobs[:number],
                     finish_reason="step",
                 )
-        return whole
+        return complete
 
     def _charge(self, index: int, prefix: int, tokens: int) -> None:
-        piece = self._pieces[index]
-        cached = piece.cached if isinstance(piece, Mended) else self._question.cached if self.num_drawn else 0
+        generation = self._generations[index]
+        # the first branch prefills the prompt, and the other ones find it in the cache
+        cached_prompt = self._question.cached if self.num_drawn else 0
+        cached = generation.cached if isinstance(generation, Continuation) else cached_prompt
         self.flops += sum(self._architecture.branch_cost(prefix, cached, tokens))
         self.tokens += tokens
         self.num_drawn += 1
 
     async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:  # noqa: ARG002 - the port's signature
-        """Not in the pool."""
-        raise UnsupportedTask("a pool holds no verdicts but its verifier's", parameter="verifier")
+        """Raise `UnsupportedTask`: a pool holds no scores of tokens."""
+        raise UnsupportedTask("a pool holds no scores but its verifier's", parameter="verifier")
 
-    def spend(self, tokens: int, flops: int) -> bool:  # noqa: ARG002 - the pool tells FLOPs of verdicts
-        """Book a verification."""
+    def spend(self, tokens: int, flops: int) -> bool:  # noqa: ARG002 - a pool knows only the FLOPs of its scores
+        """Book a verification; the budget has no limit."""
         self.verified += flops
         return True
 
     def using(self, adapter: str) -> Self:  # noqa: ARG002 - the port's signature
-        """Whoever answers, it is recorded."""
+        """Return this model: the answers are recorded, whichever adapter is named."""
         return self
 
 
-class Recorded(Verifier):
-    """The scores that the pool's verifier gave, at what they cost on average."""
+class RecordedVerifier(Verifier):
+    """Returns the scores of the pool's verifier. Each costs the verifier's mean FLOPs per sample."""
 
-    name = JUDGE
+    name = RECORDED_VERIFIER
 
-    def __init__(self, question: Question, model: Replay) -> None:
+    def __init__(self, question: PooledQuestion, model: ReplayModel) -> None:
         self._question = question
         self._model = model
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Any) -> list[float]:  # noqa: ARG002 - a verifier's signature
-        """As recorded; raises `UnsupportedTask` where nobody was asked."""
-        drawn = self._question.drawn
+        """Return the recorded scores; raises `UnsupportedTask` where the pool has none."""
+        entry = self._question.entry
         scores = [self._model.score_of(candidate.index) for candidate in candidates]
-        self._model.spend(0, drawn.verify_flops * len(candidates) // max(len(drawn.samples), 1))
+        self._model.spend(0, entry.verify_flops * len(candidates) // max(len(entry.samples), 1))
         if any(score is None for score in scores):
-            raise UnsupportedTask("this pool was drawn without a verifier", parameter="verifier")
+            raise UnsupportedTask("this pool was sampled without a verifier", parameter="verifier")
         return [score for score in scores if score is not None]

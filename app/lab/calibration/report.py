@@ -1,4 +1,4 @@
-"""What calibration found, as a page that needs nothing but itself."""
+"""The report of a calibration: one HTML page without external files, and the tables of it."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -7,9 +7,17 @@ from html import escape
 import numpy as np
 
 from adapters.training.scores import auroc
-from app.lab.calibration.plots import picture
-from app.lab.calibration.policy_building import Made, Moments
-from app.lab.calibration.summary import Worth, brier, calibration_error, difference, error_by_chance, largest, oracle
+from app.lab.calibration.performance import (
+    PlanPerformance,
+    brier,
+    calibration_error,
+    difference,
+    error_by_chance,
+    most_accurate_of_largest,
+    oracle,
+)
+from app.lab.calibration.plots import figure_png
+from app.lab.calibration.policy_building import CalibrationResult, DifficultyEstimates
 
 _STYLE = """
 body { font: 14px sans-serif; margin: 2em auto; max-width: 75em }
@@ -20,73 +28,86 @@ img { width: 100% }
 """
 
 Rows = Sequence[Sequence[str]]
+"""The rows of a table, its head first."""
 
 
-def page(title: str, about: str, made: Made) -> str:
-    """HTML: the picture, and the tables behind it."""
-    image = b64encode(picture(title, made)).decode("ascii")
-    about = f"{about} Everything is charged. The policy is measured on {len(made.bins)} questions in folds: each on what the others taught."
+def report_page(title: str, about: str, result: CalibrationResult) -> str:
+    """Return the HTML page.
+
+    Args:
+        title: of the page.
+        about: which model was measured on which questions.
+        result: of the calibration.
+
+    """
+    image = b64encode(figure_png(title, result)).decode("ascii")
+    method = (
+        f"{about} The FLOPs of the difficulty estimates and of verifiers are charged. The policy is measured by cross-validation on "
+        f"{len(result.bins)} questions: each question is answered with a policy that was fitted to the other folds. Intervals are 95 % "
+        "intervals over the questions."
+    )
     parts = [
-        f"<h1>{escape(title)}</h1><p>{escape(about)} Intervals are 95 % over questions.</p>",
+        f"<h1>{escape(title)}</h1><p>{escape(method)}</p>",
         f'<img alt="accuracy against FLOPs, by bin, and reliability" src="data:image/png;base64,{image}">',
-        "<h2>Plans</h2>" + _table(plans(made)),
-        "<h2>Regret</h2>" + _table(regret(made)),
-        "<h2>Difficulty</h2>" + _table(moments(made.moments)),
-        "<h2>By bin</h2>" + _table(by_bin(made)),
+        "<h2>Plans</h2>" + _table(plan_rows(result)),
+        "<h2>Regret</h2>" + _table(regret_rows(result)),
+        "<h2>Difficulty</h2>" + _table(difficulty_rows(result.difficulty)),
+        "<h2>By bin</h2>" + _table(bin_rows(result)),
     ]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 
-def plans(made: Made) -> Rows:
-    """Every plan on all questions, the policy's last."""
-    rows = [["plan", "accuracy", "95 % interval", "GFLOP a question", "branches"]]
-    for one in (*made.fixed, *made.autos.values()):
+def plan_rows(result: CalibrationResult) -> Rows:
+    """Return the accuracy and cost of every plan on all questions, with the policy's last."""
+    rows = [["plan", "accuracy", "95 % interval", "GFLOPs per question", "branches"]]
+    for one in (*result.fixed, *result.autos.values()):
         low, high = one.interval
         count = f"{one.branches.mean():.1f}"
         rows.append([one.label, f"{one.mean:.1%}", f"{low:.1%} to {high:.1%}", f"{one.gflops:.0f}", count])
     return rows
 
 
-def regret(made: Made) -> Rows:
-    """Against whoever knows the best fixed plan of each question, and against those that never look."""
-    knows = oracle([*made.fixed, *made.autos.values()])
-    direct = made.fixed[0]
-    most = largest(made.fixed)
-    rows = [["effort", *(f"accuracy less than that of {one.label}" for one in (knows, direct, most)), "times their FLOPs"]]
-    for auto in made.autos.values():
+def regret_rows(result: CalibrationResult) -> Rows:
+    """Return what the policy loses against the oracle, `direct`, and the most accurate of the largest fixed plans."""
+    best = oracle([*result.fixed, *result.autos.values()])
+    direct = result.fixed[0]
+    largest = most_accurate_of_largest(result.fixed)
+    references = (best, direct, largest)
+    rows = [["effort", *(f"accuracy below {one.label}" for one in references), "FLOPs as a multiple of theirs"]]
+    for auto in result.autos.values():
         cells = []
-        for one in (knows, direct, most):
+        for one in references:
             mean, low, high = difference(one, auto)
             cells.append(f"{mean:+.1%} ({low:+.1%} to {high:+.1%})")
-        times = ", ".join(f"{auto.gflops / one.gflops:.2f}" for one in (knows, direct, most))
-        rows.append([auto.label, *cells, times])
+        multiples = ", ".join(f"{auto.gflops / one.gflops:.2f}" for one in references)
+        rows.append([auto.label, *cells, multiples])
     return rows
 
 
-def moments(seen: Moments) -> Rows:
-    """How far both can be believed."""
-    rows = [["estimated", "AUROC", "calibration error", "by chance alone", "Brier score"]]
-    for name, (estimates, is_wrong) in seen.items():
+def difficulty_rows(difficulty: DifficultyEstimates) -> Rows:
+    """Return how good the estimates of difficulty are."""
+    rows = [["estimated", "AUROC", "calibration error", "calibration error by chance alone", "Brier score"]]
+    for name, (estimates, is_wrong) in difficulty.items():
         error = calibration_error(estimates, is_wrong)
         numbers = (auroc(estimates, is_wrong), error, error_by_chance(estimates), brier(estimates, is_wrong))
         rows.append([name, *(f"{number:.3f}" for number in numbers)])
     return rows
 
 
-def by_bin(made: Made) -> Rows:
-    """Per bin what each effort does, and the most right fixed plan beside it."""
-    rows = [["bin", "questions", "direct", "most right fixed plan", *made.autos]]
-    for number in sorted(set(made.bins.tolist())):
-        some = made.bins == number
-        best = max((one.of(some) for one in made.fixed), key=lambda one: (one.mean, -one.gflops))
-        cells = [_cell(one.of(some)) for one in made.autos.values()]
-        row = [str(number + 1), str(int(np.sum(some))), _cell(made.fixed[0].of(some)), f"{best.label}: {_cell(best)}", *cells]
-        rows.append(row)
+def bin_rows(result: CalibrationResult) -> Rows:
+    """Return the accuracy and GFLOPs of each effort by bin, with `direct` and the most accurate fixed plan besides."""
+    rows = [["bin", "questions", "direct", "most accurate fixed plan", *result.autos]]
+    for number in sorted(set(result.bins.tolist())):
+        mask = result.bins == number
+        best = max((one.of(mask) for one in result.fixed), key=lambda one: (one.mean, -one.gflops))
+        cells = [_cell(one.of(mask)) for one in result.autos.values()]
+        direct = _cell(result.fixed[0].of(mask))
+        rows.append([str(number + 1), str(int(np.sum(mask))), direct, f"{best.label}: {_cell(best)}", *cells])
     return rows
 
 
-def _cell(one: Worth) -> str:
+def _cell(one: PlanPerformance) -> str:
     return f"{one.mean:.0%} for {one.gflops:.0f}"
 
 

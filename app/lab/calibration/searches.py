@@ -1,4 +1,4 @@
-"""Searches whose samples depend on one another, so that no pool can replay them: run at the budgets that are named, once per question."""
+"""Searches whose samples depend on one another. No pool can replay them, so each named search is run once per question."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -12,14 +12,21 @@ from pydantic import ValidationError
 from adapters.concurrency import for_each
 from adapters.disk import append_line
 from adapters.training.data import DatasetQuestion
-from app.lab.calibration.drawing import Drawer
-from app.lab.calibration.pool import PoolRefused, Value, lines_of
-from app.lab.calibration.summary import Worth
+from app.lab.calibration.performance import PlanPerformance
+from app.lab.calibration.pool import PoolRefused, Value, read_lines
+from app.lab.calibration.sampling import PoolSampler
 from strategies.registry import STRATEGIES
 
 
-class Run(Value):
-    """A line of the file: a search as it was named, `strategy name=value …`, on a question."""
+class SearchRun(Value):
+    """A line of the file: the outcome of one search on one question.
+
+    Attributes:
+        key: of the question.
+        search: as it was named, `strategy name=value …`.
+        branches: the number that it drew.
+
+    """
 
     key: str
     search: str
@@ -28,14 +35,17 @@ class Run(Value):
     branches: int
 
 
-def parse(search: str) -> tuple[str, dict[str, Any]]:
-    """Strategy and parameters of `beam_search n=4 verifier=equations`; values are JSON, or words."""
-    name, *given = search.split()
+def parse_search(search: str) -> tuple[str, dict[str, Any]]:
+    """Return strategy and parameters of, for instance, `beam_search n=4 verifier=equations`. Values are JSON or plain words.
+
+    Raises `PoolRefused` for a part that is no name=value.
+    """
+    name, *pairs = search.split()
     params: dict[str, Any] = {}
-    for one in given:
-        key, is_there, value = one.partition("=")
-        if not is_there:
-            raise PoolRefused(f"`{one}` of `{search}` is no name=value")
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise PoolRefused(f"`{pair}` of `{search}` is no name=value")
         try:
             params[key] = json.loads(value)
         except ValueError:
@@ -44,61 +54,69 @@ def parse(search: str) -> tuple[str, dict[str, Any]]:
 
 
 def check_search(search: str) -> None:
-    """Raise `PoolRefused` for one that no request could name."""
-    name, params = parse(search)
+    """Raise `PoolRefused` for a search that no request could name."""
+    name, params = parse_search(search)
     try:
         STRATEGIES[name].Params.model_validate(params)
     except (KeyError, ValidationError) as error:
         raise PoolRefused(f"`{search}` is no search: {error}") from error
 
 
-class Searches:
-    """The file of them, written one by one."""
+class SearchRuns:
+    """The file of search runs. Each run is written as soon as it is complete."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known = {(one.key, one.search): one for one in lines_of(path, Run)}
+        self._runs = {(one.key, one.search): one for one in read_lines(path, SearchRun)}
 
     async def run(
         self,
-        drawer: Drawer,
+        sampler: PoolSampler,
         questions: Sequence[DatasetQuestion],
         searches: Sequence[str],
         *,
         at_once: int,
         report: Callable[[int, int], None],
     ) -> None:
-        """All that are not known yet, so many at once."""
-        wanted = [(question, search) for search in searches for question in questions]
+        """Run all searches on all questions, but for those that are in the file.
 
-        async def run(one: tuple[DatasetQuestion, str]) -> None:
-            question, search = one
-            brought = await drawer.search(question, *parse(search))
-            line = Run(key=question.key, search=search, **asdict(brought))
+        Args:
+            sampler: runs strategies.
+            questions: with known answers.
+            searches: as they are named.
+            at_once: the number of concurrent runs.
+            report: is told the number of finished runs and the number of all.
+
+        """
+        pairs = [(question, search) for search in searches for question in questions]
+
+        async def run(pair: tuple[DatasetQuestion, str]) -> None:
+            question, search = pair
+            outcome = await sampler.search(question, *parse_search(search))
+            line = SearchRun(key=question.key, search=search, **asdict(outcome))
             append_line(self._path, line.model_dump_json())
-            self._known[question.key, search] = line
-            report(sum((question.key, search) in self._known for question, search in wanted), len(wanted))
+            self._runs[question.key, search] = line
+            report(sum((question.key, search) in self._runs for question, search in pairs), len(pairs))
 
-        await for_each([one for one in wanted if (one[0].key, one[1]) not in self._known], run, at_once)
+        await for_each([pair for pair in pairs if (pair[0].key, pair[1]) not in self._runs], run, at_once)
 
     @property
     def names(self) -> list[str]:
-        """All that were run."""
-        return list(dict.fromkeys(search for _, search in self._known))
+        """All searches that were run on any question."""
+        return list(dict.fromkeys(search for _, search in self._runs))
 
-    def worths(self, keys: Sequence[str], searches: Sequence[str]) -> list[Worth]:
-        """Those that were run on all of the questions."""
+    def performances(self, keys: Sequence[str], searches: Sequence[str]) -> list[PlanPerformance]:
+        """Return the performance of those searches that were run on all of the questions."""
         found = []
         for search in searches:
-            each = [self._known.get((key, search)) for key in keys]
-            if all(each):
-                some = [one for one in each if one is not None]
+            runs = [run for key in keys if (run := self._runs.get((key, search))) is not None]
+            if len(runs) == len(keys):
                 found.append(
-                    Worth(
+                    PlanPerformance(
                         search,
-                        np.array([float(one.is_right) for one in some]),
-                        np.array([float(one.flops) for one in some]),
-                        np.array([float(one.branches) for one in some]),
+                        np.array([float(one.is_right) for one in runs]),
+                        np.array([float(one.flops) for one in runs]),
+                        np.array([float(one.branches) for one in runs]),
                     )
                 )
         return found

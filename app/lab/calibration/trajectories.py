@@ -1,10 +1,10 @@
-"""What a search that draws wave by wave would have seen, been right with and cost after each: what rules are fitted to."""
+"""Trajectories: what a search in waves observed after each wave, whether it was right then, and what it had cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from app.lab.calibration.questions import Question
-from app.lab.calibration.replay import Replay
+from app.lab.calibration.pooled_questions import PooledQuestion
+from app.lab.calibration.replay import ReplayModel
 from strategies.adaptive import Adaptive, AdaptiveParams
 from strategies.core.context import StrategyContext
 from strategies.core.ports import ignore_events
@@ -12,12 +12,13 @@ from strategies.core.stopping_rule import Decision, Evidence
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """After a wave.
+class WaveRecord:
+    """The state of a search after one of its waves.
 
     Attributes:
-        is_right: the answer that would be given now.
-        flops: all up to here.
+        evidence: what a stopping rule observes.
+        is_right: whether the leading answer is right.
+        flops: of all waves so far.
 
     """
 
@@ -26,29 +27,37 @@ class Stage:
     flops: int
 
 
-def ladder(answers: int) -> list[int]:
-    """How many there are after each wave: one, then twice as many each time."""
+def wave_sizes(answers: int) -> list[int]:
+    """Return the numbers of answers after each wave, up to `answers`: 1, 2, 4, 8 and so on."""
     return [2**power for power in range(answers.bit_length())]
 
 
-async def trajectory(question: Question, seed: int, answers: Sequence[int], context: StrategyContext) -> list[Stage]:
-    """The waves of `adaptive` on a question, the samples in one of their orders; the first is the most likely answer alone."""
-    params = AdaptiveParams(n=answers[-1], attempts=question.how.attempts)
-    model = Replay(question, seed, chains=params.n)
-    climb = _Climb(answers, model)
-    await Adaptive(params, replace(context, rule=climb))(question.task, model, ignore_events)
-    return climb.stages
+async def trajectory(question: PooledQuestion, seed: int, sizes: Sequence[int], context: StrategyContext) -> list[WaveRecord]:
+    """Replay all waves of `adaptive` on a question. The first wave is the greedy answer alone.
+
+    Args:
+        question: with its answers.
+        seed: of the order of the samples.
+        sizes: the number of answers after each wave.
+        context: which the strategy is built with.
+
+    """
+    params = AdaptiveParams(n=sizes[-1], attempts=question.settings.attempts)
+    model = ReplayModel(question, seed, num_answers=params.n)
+    rule = _RecordingRule(sizes, model)
+    await Adaptive(params, replace(context, rule=rule))(question.task, model, ignore_events)
+    return rule.records
 
 
-class _Climb:
-    """A rule that goes to the end and writes down what it passes."""
+class _RecordingRule:
+    """A stopping rule that never stops before the last wave, and records each one."""
 
-    def __init__(self, answers: Sequence[int], model: Replay) -> None:
-        self._answers = answers
+    def __init__(self, sizes: Sequence[int], model: ReplayModel) -> None:
+        self._sizes = sizes
         self._model = model
-        self.stages: list[Stage] = []
+        self.records: list[WaveRecord] = []
 
     def next(self, evidence: Evidence) -> Decision:
-        self.stages.append(Stage(evidence, self._model.is_right(evidence.leader), self._model.flops))
-        place = len(self.stages)
-        return Decision(self._answers[place] if place < len(self._answers) else None)
+        self.records.append(WaveRecord(evidence, self._model.is_right(evidence.leader), self._model.flops))
+        num_waves = len(self.records)
+        return Decision(self._sizes[num_waves] if num_waves < len(self._sizes) else None)

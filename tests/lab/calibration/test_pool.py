@@ -1,4 +1,4 @@
-"""A pool keeps what was drawn, whatever stops it, and replays strategies with their own code at the cost that they would have had."""
+"""A pool keeps its entries whatever stops it, and replays strategies with their own code at the cost that they would have had."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,12 +9,13 @@ import pytest
 
 from adapters.training.data import DatasetQuestion
 from app.engine.scripted import SMALL, ScriptedEngine
-from app.lab.calibration.drawing import Drawer
-from app.lab.calibration.pool import Drawn, How, Pool, PoolRefused, Sample, read_pool
-from app.lab.calibration.questions import Question
-from app.lab.calibration.replay import JUDGE, replay
-from app.lab.calibration.trajectories import ladder, trajectory
+from app.lab.calibration.pool import Continuation, Pool, PoolEntry, PoolRefused, PoolSettings, Sample, read_pool
+from app.lab.calibration.pooled_questions import PooledQuestion
+from app.lab.calibration.replay import RECORDED_VERIFIER, replay
+from app.lab.calibration.sampling import PoolSampler
+from app.lab.calibration.trajectories import trajectory, wave_sizes
 from app.lab.grading import AnswerGrader
+from app.lab.service import LabService
 from app.main import running
 from app.request import Caller, InferenceRequest
 from app.settings import Settings
@@ -23,7 +24,7 @@ from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask
 from strategies.core.values import StopReason
 
-HOW = How(
+SETTINGS = PoolSettings(
     model="scripted", adapter=None, architecture=asdict(SMALL), samples=8, temperature=0.7, max_tokens=64, verifier="hash"
 )
 TEXTS = ["It is 41.", "42", "So 42.", "I think that it is 42.", "Well, 42 it is.", "It is 41.", "42.", "= 42"]
@@ -37,9 +38,9 @@ def sample(text: str, score: float | None = None) -> Sample:
     )  # fmt: skip
 
 
-def drawn(key: str = "one", texts: list[str] = TEXTS) -> Drawn:
+def entry(key: str = "one", texts: list[str] = TEXTS) -> PoolEntry:
     samples = tuple(sample(text, 0.9 if "41" in text else 0.1) for text in texts)
-    return Drawn(
+    return PoolEntry(
         key=key, question="17 + 25?", kind="math", task="sums", bin=1, prefix=tuple(range(40)), greedy=samples[0],
         samples=samples, verify_flops=800,
     )  # fmt: skip
@@ -60,28 +61,28 @@ async def serving(tmp_path: Path, script) -> AsyncIterator:
 
 
 @pytest.mark.anyio
-async def test_a_pool_is_drawn_and_goes_on_where_it_was_killed(tmp_path: Path) -> None:
+async def test_a_pool_is_filled_and_resumes_where_it_was_killed(tmp_path: Path) -> None:
     path = tmp_path / "pool.jsonl"
     questions = [
         DatasetQuestion(messages=[{"role": "user", "content": f"{n} + 25?"}], answer="42", task="sums", bin=1) for n in range(5)
     ]
-    judging = AnswerGrader()
-    told: list[tuple[int, int]] = []
+    grader = AnswerGrader()
+    reports: list[tuple[int, int]] = []
     try:
         async with serving(tmp_path, lambda prompt, serial: TEXTS[serial % 8]) as service:
-            drawer = Drawer(service, None, None, judging, HOW)
-            await drawer.fill(Pool(path, HOW), questions[:3], at_once=2, report=lambda *_: None)
+            sampler = PoolSampler(LabService(service), None, None, grader, SETTINGS)
+            await sampler.fill(Pool(path, SETTINGS), questions[:3], at_once=2, report=lambda *_: None)
             whole = path.read_bytes()
-            path.write_bytes(whole[: len(whole) - 40])  # killed in the middle of the third line
-            pool = Pool(path, HOW)
-            assert len(pool.drawn) == 2
-            await drawer.fill(pool, questions, at_once=2, report=lambda *counts: told.append(counts))
+            path.write_bytes(whole[: len(whole) - 40])  # a kill in the middle of the third line
+            pool = Pool(path, SETTINGS)
+            assert len(pool.entries) == 2
+            await sampler.fill(pool, questions, at_once=2, report=lambda *counts: reports.append(counts))
     finally:
-        judging.close()
-    how, found = read_pool(path)
-    assert how == HOW
+        grader.close()
+    settings, found = read_pool(path)
+    assert settings == SETTINGS
     assert {one.key for one in found} == {question.key for question in questions}
-    assert told[-1] == (5, 5)
+    assert reports[-1] == (5, 5)
     for one in found:
         assert len(one.samples) == 8
         assert (one.task, one.bin, one.kind) == ("sums", 1, "math")
@@ -90,15 +91,33 @@ async def test_a_pool_is_drawn_and_goes_on_where_it_was_killed(tmp_path: Path) -
         assert all(len(each.logprobs) == len(each.token_ids) > 0 for each in one.samples)
 
 
-def test_answers_drawn_in_another_way_are_not_mixed(tmp_path: Path) -> None:
+def test_answers_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     path = tmp_path / "pool.jsonl"
-    Pool(path, HOW).add(drawn())
-    assert Pool(path, HOW).drawn == {"one": drawn()}
+    Pool(path, SETTINGS).add(entry())
+    assert Pool(path, SETTINGS).entries == {"one": entry()}
     with pytest.raises(PoolRefused, match="samples: 8, not 16"):
-        Pool(path, HOW.model_copy(update={"samples": 16}))
+        Pool(path, SETTINGS.model_copy(update={"samples": 16}))
     path.write_text("no pool\n")
     with pytest.raises(PoolRefused, match="no pool"):
-        Pool(path, HOW)
+        Pool(path, SETTINGS)
+
+
+def test_a_pool_with_the_keys_of_an_older_version_resumes(tmp_path: Path) -> None:
+    """Older versions wrote `mended`, `later`, `said`, `given` and `given_ids`."""
+    settings = SETTINGS.model_copy(update={"backtracked": 2, "attempts": 3})
+    fields = sample("is 42").model_dump(exclude={"score", "continuations"})
+    continuation = Continuation(**fields, kept_tokens=3, inserted=" 4", inserted_ids=(7,))
+    expected = entry().model_copy(update={"greedy": sample("It is 41.").model_copy(update={"continuations": (continuation,)})})
+    path = tmp_path / "pool.jsonl"
+    Pool(path, settings).add(expected)
+    text = path.read_text()
+    for old, new in {
+        "mended": "backtracked", "later": "continuations", "said": "kept_tokens", "given": "inserted", "given_ids": "inserted_ids",
+    }.items():  # fmt: skip
+        assert f'"{new}":' in text
+        text = text.replace(f'"{new}":', f'"{old}":')
+    path.write_text(text)
+    assert Pool(path, settings).entries == {"one": expected}
 
 
 @pytest.mark.anyio
@@ -112,10 +131,8 @@ def test_answers_drawn_in_another_way_are_not_mixed(tmp_path: Path) -> None:
         ("self_consistency", {"n": 8, "schedule": "waves"}),
     ],
 )
-async def test_what_is_replayed_is_what_was_served(
-    tmp_path: Path, context: StrategyContext, strategy: str, params: dict
-) -> None:
-    """The same answers in the same order: the same choice, the same tokens, the same FLOPs."""
+async def test_a_replay_does_what_a_server_does(tmp_path: Path, context: StrategyContext, strategy: str, params: dict) -> None:
+    """From the same answers in the same order come the same choice, the same tokens and the same FLOPs."""
     async with serving(tmp_path, lambda prompt, serial: TEXTS[serial % 8]) as service:
         body = {"messages": [{"role": "user", "content": "17 + 25?"}]}
         request = InferenceRequest(
@@ -125,9 +142,9 @@ async def test_what_is_replayed_is_what_was_served(
             outcome = await session.run(lambda *_: None)
             [task], meter = session.rendered.tasks, session.meter
             [result] = outcome.results
-    pool = drawn().model_copy(update={"prefix": task.prefix, "kind": task.kind})
+    pool = entry().model_copy(update={"prefix": task.prefix, "kind": task.kind})
     samples = tuple(one.model_copy(update={"cached": 0}) for one in pool.samples)
-    uncached = Question(pool.model_copy(update={"samples": samples, "greedy": samples[0]}), HOW)
+    uncached = PooledQuestion(pool.model_copy(update={"samples": samples, "greedy": samples[0]}), SETTINGS)
     replayed = await replay(uncached, strategy, params, context)
     assert replayed.is_right == ("42" in result.chosen[0].candidate.text)
     assert replayed.stop_reason == outcome.stop_reason
@@ -135,11 +152,11 @@ async def test_what_is_replayed_is_what_was_served(
 
 
 WRONG = "1 + 1 = 2\n20 / 3 = 5\nand 5 + 1 = 6\nso it is 6"
-"""An answer whose second line is false, in a way that no calculator puts right."""
+"""An answer whose second line is false in a way that the calculator cannot correct."""
 
 
 def slips(prompt: str, serial: int) -> str:
-    """Writes a false line once more, of which the result is put right, and goes on from there."""
+    """Write another false line first, whose result the calculator corrects, and continue from there."""
     if prompt.endswith("= 4"):
         return "\nso it is 4"
     return "\n2 + 2 = 3\nso it is 3" if prompt.endswith("= 2") else WRONG
@@ -147,23 +164,23 @@ def slips(prompt: str, serial: int) -> str:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("strategy", ["backtracking", "adaptive"])
-async def test_what_is_mended_in_a_pool_is_what_is_mended_when_served(
+async def test_an_answer_backtracks_in_a_replay_as_it_does_when_served(
     tmp_path: Path, context: StrategyContext, strategy: str
 ) -> None:
-    """The later attempts are drawn whole and kept, so that a replay can cut them where a server would."""
-    how = HOW.model_copy(update={"samples": 2, "attempts": 4, "verifier": None})
-    asked = DatasetQuestion(messages=[{"role": "user", "content": "2 + 2?"}], answer="4")
+    """The continuations are generated to their end, so that a replay can cut them where a server would."""
+    settings = SETTINGS.model_copy(update={"samples": 2, "attempts": 4, "verifier": None})
+    question = DatasetQuestion(messages=[{"role": "user", "content": "2 + 2?"}], answer="4")
     params = {"n": 1, "attempts": 4}
-    judging = AnswerGrader()
+    grader = AnswerGrader()
     try:
         async with serving(tmp_path / "a", slips) as service:
-            found = await Drawer(service, None, None, judging, how).draw(asked)
+            found = await PoolSampler(LabService(service), None, None, grader, settings).sample(question)
     finally:
-        judging.close()
-    assert [one.text.strip().partition("\n")[0] for one in found.greedy.later] == ["2 + 2 = 3", "so it is 4"]
-    assert [one.given for one in found.greedy.later] == ["", " 4"]
-    assert [one.is_right for one in (found.greedy, *found.greedy.later)] == [False, False, True]
-    assert not any(one.later for one in found.samples)
+        grader.close()
+    assert [one.text.strip().partition("\n")[0] for one in found.greedy.continuations] == ["2 + 2 = 3", "so it is 4"]
+    assert [one.inserted for one in found.greedy.continuations] == ["", " 4"]
+    assert [one.is_right for one in (found.greedy, *found.greedy.continuations)] == [False, False, True]
+    assert not any(one.continuations for one in found.samples)
     async with serving(tmp_path / "b", slips) as service:
         body = {"messages": [{"role": "user", "content": "2 + 2?"}]}
         request = InferenceRequest(
@@ -173,59 +190,59 @@ async def test_what_is_mended_in_a_pool_is_what_is_mended_when_served(
             outcome = await session.run(lambda *_: None)
             meter = session.meter
     assert outcome.results[0].chosen[0].candidate.text == "1 + 1 = 2\n2 + 2 = 4\nso it is 4"
-    replayed = await replay(Question(found, how), strategy, params, context)
+    replayed = await replay(PooledQuestion(found, settings), strategy, params, context)
     assert replayed.is_right
     assert (replayed.tokens, replayed.flops, replayed.num_drawn) == (meter.generated_tokens, meter.total_flops, 3)
 
 
 @pytest.mark.anyio
-async def test_the_waves_of_a_search_are_looked_at_one_by_one(tmp_path: Path, context: StrategyContext) -> None:
-    """After each what would be seen, answered and paid; where nothing is to be mended, the first costs what a direct answer does."""
-    how = HOW.model_copy(update={"samples": 3, "mended": 3, "attempts": 4, "verifier": None})
-    asked = DatasetQuestion(messages=[{"role": "user", "content": "2 + 2?"}], answer="4")
-    judging = AnswerGrader()
+async def test_a_trajectory_records_each_wave_of_a_search(tmp_path: Path, context: StrategyContext) -> None:
+    """Each record has evidence, answer and cost. Without a false line the first wave costs what a direct answer costs."""
+    settings = SETTINGS.model_copy(update={"samples": 3, "backtracked": 3, "attempts": 4, "verifier": None})
+    question = DatasetQuestion(messages=[{"role": "user", "content": "2 + 2?"}], answer="4")
+    grader = AnswerGrader()
     try:
         async with serving(tmp_path, slips) as service:
-            found = await Drawer(service, None, None, judging, how).draw(asked)
+            found = await PoolSampler(LabService(service), None, None, grader, settings).sample(question)
     finally:
-        judging.close()
-    assert ladder(4) == [1, 2, 4]
-    assert ladder(7) == [1, 2, 4]
-    stages = await trajectory(Question(found, how), 0, ladder(4), context)
-    assert [stage.evidence.answers for stage in stages] == ladder(4)
-    assert [stage.is_right for stage in stages] == [True, True, True]
-    assert [stage.flops for stage in stages] == sorted(stage.flops for stage in stages)
-    easy = found.greedy.later[-1].model_copy(update={"text": "it is 4"})
-    same = easy.model_dump(exclude={"said", "given", "given_ids", "text", "lengths"})
+        grader.close()
+    assert wave_sizes(4) == [1, 2, 4]
+    assert wave_sizes(7) == [1, 2, 4]
+    records = await trajectory(PooledQuestion(found, settings), 0, wave_sizes(4), context)
+    assert [record.evidence.answers for record in records] == wave_sizes(4)
+    assert [record.is_right for record in records] == [True, True, True]
+    assert [record.flops for record in records] == sorted(record.flops for record in records)
+    easy = found.greedy.continuations[-1].model_copy(update={"text": "it is 4"})
+    same = easy.model_dump(exclude={"kept_tokens", "inserted", "inserted_ids", "text", "lengths"})
     clean = Sample(**same, text="it is 4", lengths=(7, *[0] * (len(easy.lengths) - 1)))
-    question = Question(found.model_copy(update={"greedy": clean}), how)
-    [stage] = await trajectory(question, 0, [1], context)
-    assert stage.flops == question.replay_greedy().flops
+    question = PooledQuestion(found.model_copy(update={"greedy": clean}), settings)
+    [record] = await trajectory(question, 0, [1], context)
+    assert record.flops == question.replay_greedy().flops
 
 
 @pytest.mark.anyio
-async def test_branches_that_are_left_have_come_as_far_as_those_that_were_waited_for(context: StrategyContext) -> None:
+async def test_unfinished_branches_are_charged_up_to_the_last_finished_one(context: StrategyContext) -> None:
     texts = ["42", "42", "42", "42", *["a long way to say that it may well be 42"] * 4]
-    replayed = await replay(Question(drawn(texts=texts), HOW), "self_consistency", {"n": 8}, context)
+    replayed = await replay(PooledQuestion(entry(texts=texts), SETTINGS), "self_consistency", {"n": 8}, context)
     assert replayed.stop_reason is StopReason.SETTLED
     assert replayed.num_drawn == 8
-    assert replayed.tokens == 8  # one each, though the long ones would have had ten
+    assert replayed.tokens == 8  # one token each, though the long answers have ten
 
 
 @pytest.mark.anyio
 async def test_recorded_scores_choose_and_are_charged(context: StrategyContext) -> None:
-    question = Question(drawn(), HOW)
-    params = {"n": 4, "verifier": {"reward_model": JUDGE}}
+    question = PooledQuestion(entry(), SETTINGS)
+    params = {"n": 4, "verifier": {"reward_model": RECORDED_VERIFIER}}
     replayed = await replay(question, "best_of_n", params, context)
-    assert not replayed.is_right  # the pool's verifier prefers 41
+    assert not replayed.is_right  # the recorded scores prefer 41
     assert replayed.verified == 400  # half of what all eight cost
     shuffled = [await replay(question, "best_of_n", {**params, "n": 1}, context, seed) for seed in range(20)]
     assert {one.is_right for one in shuffled} == {True, False}
 
 
 @pytest.mark.anyio
-async def test_what_is_not_in_the_pool_is_refused(context: StrategyContext) -> None:
-    question = Question(drawn(), HOW)
+async def test_a_replay_of_what_the_pool_does_not_hold_is_refused(context: StrategyContext) -> None:
+    question = PooledQuestion(entry(), SETTINGS)
     for strategy, params in [
         ("best_of_n", {"n": 9}),
         ("best_of_n", {"n": 2, "verifier": "self_certainty"}),
@@ -234,6 +251,6 @@ async def test_what_is_not_in_the_pool_is_refused(context: StrategyContext) -> N
     ]:
         with pytest.raises((UnsupportedTask, BaseExceptionGroup)):
             await replay(question, strategy, params, context)
-    unjudged = Question(drawn().model_copy(update={"samples": tuple(sample(text) for text in TEXTS)}), HOW)
+    without_scores = PooledQuestion(entry().model_copy(update={"samples": tuple(sample(text) for text in TEXTS)}), SETTINGS)
     with pytest.raises(UnsupportedTask, match="without a verifier"):
-        await replay(unjudged, "best_of_n", {"n": 2, "verifier": {"reward_model": JUDGE}}, context)
+        await replay(without_scores, "best_of_n", {"n": 2, "verifier": {"reward_model": RECORDED_VERIFIER}}, context)

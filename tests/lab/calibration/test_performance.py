@@ -1,4 +1,4 @@
-"""Numbers that tell what a policy is worth, against their definitions."""
+"""The measures of plans and probabilities agree with their definitions."""
 
 import math
 
@@ -8,13 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.training.scores import auroc
-from app.lab.calibration.summary import Worth, brier, calibration_error, cheapest, difference, error_by_chance, largest, oracle
+from app.lab.calibration.performance import (
+    PlanPerformance,
+    brier,
+    calibration_error,
+    cheapest_of_largest,
+    difference,
+    error_by_chance,
+    most_accurate_of_largest,
+    oracle,
+)
 
 ESTIMATES = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=60)
 
 
-def worth(label: str, accuracy: list[float], flops: list[float]) -> Worth:
-    return Worth(label, np.array(accuracy), np.array(flops), np.ones(len(flops)))
+def performance(label: str, accuracy: list[float], flops: list[float]) -> PlanPerformance:
+    return PlanPerformance(label, np.array(accuracy), np.array(flops), np.ones(len(flops)))
 
 
 @given(pairs=ESTIMATES)
@@ -32,14 +41,17 @@ def test_errors_of_calibration_are_shares(pairs: list[tuple[float, bool]]) -> No
     assert 0 <= brier(scores, truths) <= 1
 
 
-def test_who_says_what_is_true_makes_no_error() -> None:
+def test_true_probabilities_have_no_calibration_error() -> None:
     truths = np.array([True] * 40 + [False] * 60)
     assert calibration_error(truths.astype(float), truths) == 0
     assert calibration_error(np.full(100, 0.4), truths[np.random.default_rng(0).permutation(100)]) < 0.4
 
 
-def test_the_oracle_takes_the_cheapest_plan_that_is_most_often_right() -> None:
-    direct, vote = worth("direct", [1.0, 0.0, 0.0], [1.0, 1.0, 1.0]), worth("vote", [1.0, 0.8, 0.0], [4.0, 4.0, 4.0])
+def test_the_oracle_takes_the_cheapest_of_the_most_accurate_plans() -> None:
+    direct, vote = (
+        performance("direct", [1.0, 0.0, 0.0], [1.0, 1.0, 1.0]),
+        performance("vote", [1.0, 0.8, 0.0], [4.0, 4.0, 4.0]),
+    )
     best = oracle([direct, vote])
     assert best.accuracy.tolist() == [1.0, 0.8, 0.0]
     assert best.flops.tolist() == [1.0, 4.0, 1.0]
@@ -49,21 +61,21 @@ def test_the_oracle_takes_the_cheapest_plan_that_is_most_often_right() -> None:
     assert best.of(np.array([False, True, False])).mean == pytest.approx(0.8)
 
 
-def test_chance_makes_an_error_of_true_estimates() -> None:
-    """The smaller the more questions there are; none where nothing is left to chance."""
+def test_true_probabilities_have_a_calibration_error_by_chance() -> None:
+    """It falls with the number of questions, and is 0 for probabilities of 0 and 1."""
     estimates = np.linspace(0.1, 0.9, 1000)
     assert 0 < error_by_chance(estimates) < error_by_chance(estimates[::10])
     assert error_by_chance(np.array([0.0, 1.0] * 50)) == 0
 
 
-def test_of_the_largest_plans_those_hardly_worse_count_as_well() -> None:
-    """A standard error of a hundred questions, half of them right, is 0.05."""
+def test_the_cheapest_of_the_largest_plans_is_within_a_standard_error() -> None:
+    """The standard error of a hundred questions, half of them right, is 0.05."""
     num = 100
 
-    def plan(label: str, right: int, flops: float, n: int) -> Worth:
+    def plan(label: str, right: int, flops: float, n: int) -> PlanPerformance:
         accuracy = np.arange(num) < right
-        return Worth(label, accuracy.astype(float), np.full(num, flops), np.full(num, float(n)), n)
+        return PlanPerformance(label, accuracy.astype(float), np.full(num, flops), np.full(num, float(n)), n)
 
     small, dear, cheap, bad = plan("a", 90, 1, 8), plan("b", 50, 9, 16), plan("c", 46, 6, 16), plan("d", 44, 3, 16)
-    assert largest([small, dear, cheap, bad]) is dear
-    assert cheapest([small, dear, cheap, bad]) is cheap
+    assert most_accurate_of_largest([small, dear, cheap, bad]) is dear
+    assert cheapest_of_largest([small, dear, cheap, bad]) is cheap

@@ -1,0 +1,60 @@
+"""Observed questions: the trajectories of each question of a pool, to which the estimators of a policy are fitted."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from app.lab.calibration.pooled_questions import PooledQuestion, ReplayOutcome
+from app.lab.calibration.trajectories import WaveRecord, trajectory, wave_sizes
+from strategies.core.context import StrategyContext
+
+ORDERS = 8
+"""The number of orders of the samples of a question. Each order is a run that could have happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedQuestion:
+    """A question with the trajectories of a search on it.
+
+    Attributes:
+        text: the last message of the user.
+        task: the family of the question.
+        bin: the difficulty in the data.
+        direct: what the greedy answer came to, without backtracking.
+        trajectories: one for each order of the samples.
+
+    """
+
+    text: str
+    task: str
+    bin: int
+    direct: ReplayOutcome
+    trajectories: Sequence[Sequence[WaveRecord]]
+
+    @property
+    def is_hard(self) -> bool:
+        """Whether the first answer is wrong."""
+        return not self.trajectories[0][0].is_right
+
+
+async def observe(
+    questions: Sequence[PooledQuestion], context: StrategyContext, report: Callable[[int, int], None], orders: int = ORDERS
+) -> list[ObservedQuestion]:
+    """Replay the trajectories of all questions.
+
+    Args:
+        questions: of one pool.
+        context: which the strategy is built with.
+        report: is told the number of finished questions and the number of all.
+        orders: of the samples, for each question.
+
+    """
+    observed = []
+    for question in questions:
+        settings, entry = question.settings, question.entry
+        # only samples with continuations can be replayed with backtracking; the greedy answer is one answer more
+        sizes = wave_sizes(1 + (settings.backtracked if settings.attempts > 1 else settings.samples))
+        trajectories = [await trajectory(question, seed, sizes, context) for seed in range(orders)]
+        direct = question.replay_greedy()
+        observed.append(ObservedQuestion(entry.question, entry.task, entry.bin, direct, trajectories))
+        report(len(observed), len(questions))
+    return observed

@@ -1,0 +1,76 @@
+"""Questions of a pool, prepared for many replays."""
+
+import random
+from dataclasses import dataclass, replace
+
+from app.lab.calibration.backtracking import candidate_of
+from app.lab.calibration.pool import Generation, PoolEntry, PoolSettings, Sample
+from strategies.core.values import AnswerKind, Candidate, StopReason, Task
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOutcome:
+    """What a replay came to on one question.
+
+    Attributes:
+        flops: of all branches and verifiers.
+        verified: the FLOPs of the verifiers among them.
+        tokens: decoded by all branches.
+        num_drawn: the number of branches that were begun.
+
+    """
+
+    is_right: bool
+    flops: int
+    verified: int
+    tokens: int
+    num_drawn: int
+    stop_reason: StopReason
+
+
+GREEDY = -1
+"""The place of the greedy answer among the samples."""
+
+
+class PooledQuestion:
+    """A question of a pool, prepared for many replays: its candidates are made once.
+
+    Attributes:
+        task: as a strategy receives it.
+        cached: the number of the prompt's tokens that are in the prefix cache once one branch has prefilled it.
+
+    """
+
+    def __init__(self, entry: PoolEntry, settings: PoolSettings) -> None:
+        self.entry = entry
+        self.settings = settings
+        self.cached = max(one.cached for one in entry.answers)
+        self._candidates: dict[int, Candidate] = {}
+        self._inserted = {one.inserted: one.inserted_ids for answer in entry.answers for one in answer.continuations}
+        self.task = Task(question=entry.question, prefix=entry.prefix, kind=AnswerKind(entry.kind), encode=self._encode)
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        # an unknown text was inserted after the last recorded attempt, and no attempt continues it
+        return self._inserted.get(text, ())
+
+    def sample(self, place: int) -> Sample:
+        """Return the answer at a place, `GREEDY` or a sample's."""
+        return self.entry.greedy if place == GREEDY else self.entry.samples[place]
+
+    def candidate(self, generation: Generation, index: int) -> Candidate:
+        """Return a generation of this question as a strategy sees it, with an index."""
+        known = self._candidates.get(id(generation)) or self._candidates.setdefault(id(generation), candidate_of(generation))
+        return replace(known, index=index)
+
+    def order(self, seed: int, num: int) -> list[int]:
+        """Return the places of the first `num` samples, shuffled by the seed. Seed 0 keeps the order of the pool."""
+        order = list(range(num))
+        if seed:
+            random.Random(f"{self.entry.key}-{seed}").shuffle(order)  # noqa: S311 - not for secrets
+        return order
+
+    def replay_greedy(self) -> ReplayOutcome:
+        """Return what `direct` at temperature 0 came to."""
+        greedy = self.entry.greedy
+        flops = sum(self.settings.flops.branch_cost(len(self.entry.prefix), 0, len(greedy.token_ids)))
+        return ReplayOutcome(greedy.is_right, flops, 0, len(greedy.token_ids), 1, StopReason.COMPLETED)

@@ -1,0 +1,180 @@
+"""Fills a pool: a service answers each question greedily and several times by sampling, many questions at once."""
+
+from asyncio import TaskGroup
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from adapters.concurrency import for_each
+from adapters.training.data import DatasetQuestion
+from adapters.training.ports import Answer
+from app.lab.calibration.backtracking import AnswerContinuer, RecordedContinuation, candidate_of
+from app.lab.calibration.pool import DECIMALS, Continuation, Pool, PoolEntry, PoolRefused, PoolSettings, Sample
+from app.lab.grading import AnswerGrader, kind_of
+from app.lab.service import LabService, RequestRun
+from strategies.checking.chains import Writer
+from strategies.core.ports import ignore_events
+from strategies.core.values import AnswerKind, Candidate, ScoredCandidate, Task
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOutcome:
+    """What a strategy came to on one question.
+
+    Attributes:
+        branches: the number that it drew.
+
+    """
+
+    is_right: bool
+    flops: int
+    branches: int
+
+
+class PoolSampler:
+    """Samples the answers of a pool.
+
+    Args:
+        service: that answers.
+        adapter: the name of the adapter that answers, None for the base model.
+        verifier: the name of the adapter that scores the samples, None for a pool without scores.
+        grader: knows right answers.
+        settings: of the pool.
+
+    """
+
+    def __init__(
+        self, service: LabService, adapter: str | None, verifier: str | None, grader: AnswerGrader, settings: PoolSettings
+    ) -> None:
+        self._service = service
+        self._adapter = adapter
+        self._verifier = verifier
+        self._grader = grader
+        self._settings = settings
+
+    async def fill(
+        self, pool: Pool, questions: Sequence[DatasetQuestion], *, at_once: int, report: Callable[[int, int], None]
+    ) -> None:
+        """Sample answers for all questions that are not in the pool. Each entry is written as soon as it is complete.
+
+        Args:
+            pool: which is filled.
+            questions: with known answers.
+            at_once: the number of questions that are answered concurrently.
+            report: is told the number of finished questions and the number of all.
+
+        """
+        by_key = {question.key: question for question in questions}
+
+        async def add(question: DatasetQuestion) -> None:
+            pool.add(await self.sample(question))
+            report(sum(key in pool.entries for key in by_key), len(by_key))
+
+        await for_each([question for question in by_key.values() if question.key not in pool.entries], add, at_once)
+
+    async def sample(self, question: DatasetQuestion) -> PoolEntry:
+        """Return the greedy answer of one question, and its samples with their scores."""
+        settings = self._settings
+        parameters = {"n": settings.samples, "verifier": {"adapter": self._verifier} if self._verifier else "likelihood"}
+        async with TaskGroup() as group:
+            direct = group.create_task(self._chat(question, 0.0, "direct", {}))
+            best_of_n = group.create_task(self._chat(question, settings.temperature, "best_of_n", parameters))
+        task = best_of_n.result().task
+        samples = sorted(best_of_n.result().result.candidates, key=lambda one: one.candidate.index)
+        scored = [*direct.result().result.candidates, *samples]
+        grades = await self.grade(question, [(task.read(one.candidate), one.candidate.is_complete) for one in scored])
+        greedy, *others = [
+            Sample(**_generation(one.candidate, is_right=is_right), score=self._score(one))
+            for one, is_right in zip(scored, grades, strict=True)
+        ]
+        entry = PoolEntry(
+            key=question.key, question=task.question, kind=task.kind, task=question.task, bin=question.bin, prefix=task.prefix,
+            greedy=greedy, samples=tuple(others), verify_flops=best_of_n.result().verify_flops,
+        )  # fmt: skip
+        return await self.backtrack(question, entry) if settings.attempts > 1 else entry
+
+    async def backtrack(self, question: DatasetQuestion, entry: PoolEntry) -> PoolEntry:
+        """Continue answers behind their false lines, as `strategies.checking.chains` does when a server backtracks."""
+        settings = self._settings
+        task = Task(question=entry.question, prefix=entry.prefix, kind=AnswerKind(entry.kind), encode=self._service.encode)
+        answers = entry.answers[: 1 + settings.backtracked]
+        continuer = AnswerContinuer(
+            [candidate_of(one) for one in answers], partial(self._continue, question), settings.max_tokens
+        )
+        writer = Writer(task, continuer, ignore_events, most=len(answers), first=0.0)
+        await continuer.record(writer, settings.attempts)
+        recorded = [one for continuations in continuer.continuations for one in continuations]
+        grades = iter(await self.grade(question, [(one.answer_text, one.candidate.is_complete) for one in recorded]))
+        greedy, *samples = [
+            answer.model_copy(
+                update={"continuations": tuple(self._continuation(one, is_right=next(grades)) for one in continuations)}
+            )
+            for answer, continuations in zip(answers, continuer.continuations, strict=True)
+        ]
+        unchanged = entry.samples[settings.backtracked :]
+        return entry.model_copy(update={"greedy": greedy, "samples": (*samples, *unchanged)})
+
+    async def search(self, question: DatasetQuestion, strategy: str, parameters: dict[str, Any]) -> SearchOutcome:
+        """Run any strategy on a question."""
+        run = await self._chat(question, self._settings.temperature, strategy, parameters)
+        chosen = run.result.chosen[0].candidate
+        [is_right] = await self.grade(question, [(run.task.read(chosen), chosen.is_complete)])
+        return SearchOutcome(is_right, run.flops, run.num_branches)
+
+    async def grade(self, question: DatasetQuestion, answers: Sequence[tuple[str, bool]]) -> list[bool]:
+        """Return which answers are right. Each is a text and whether it is complete."""
+        return await self._grader.grade(question, [Answer(text, is_complete) for text, is_complete in answers])
+
+    def _score(self, one: ScoredCandidate) -> float | None:
+        # without a verifier, `best_of_n` scored by likelihood, which the pool does not keep
+        return None if self._verifier is None or one.score is None else round(one.score, DECIMALS)
+
+    def _continuation(self, one: RecordedContinuation, *, is_right: bool) -> Continuation:
+        return Continuation(
+            **_generation(one.candidate, is_right=is_right),
+            kept_tokens=len(one.kept.token_ids),
+            inserted=one.inserted,
+            inserted_ids=self._service.encode(one.inserted) if one.inserted else (),
+        )
+
+    async def _chat(
+        self, question: DatasetQuestion, temperature: float, strategy: str, parameters: dict[str, Any]
+    ) -> RequestRun:
+        messages = [message.model_dump() for message in question.messages]
+        body = {"messages": messages, "max_tokens": self._settings.max_tokens}
+        return await self._run(question, body, temperature, strategy, parameters)
+
+    async def _continue(
+        self, question: DatasetQuestion, token_ids: Sequence[int], max_tokens: int, temperature: float | None
+    ) -> Candidate:
+        """Generate one continuation of a prompt with the beginning of its answer."""
+        body = {"prompt": list(token_ids), "max_tokens": max_tokens}
+        temperature = self._settings.temperature if temperature is None else temperature
+        run = await self._run(question, body, temperature, "direct", {})
+        return run.result.candidates[0].candidate
+
+    async def _run(
+        self, question: DatasetQuestion, body: dict[str, Any], temperature: float, strategy: str, parameters: dict[str, Any]
+    ) -> RequestRun:
+        run = await self._service.run(
+            body, request_id=f"calibrate-{question.key}", question=question.messages[-1].content, kind=kind_of(question),
+            temperature=temperature, adapter=self._adapter, strategy=strategy, parameters=parameters,
+        )  # fmt: skip
+        if run.exhausted_budget is not None:
+            raise PoolRefused(f"a budget of the server cut an answer to {question.key}: {run.exhausted_budget}")
+        return run
+
+
+def _generation(candidate: Candidate, *, is_right: bool) -> dict[str, Any]:
+    """Return the fields of `Generation`."""
+    return {
+        "text": candidate.text,
+        "token_ids": candidate.token_ids,
+        "lengths": tuple(len(entry.token) for entry in candidate.logprobs),
+        "logprobs": tuple(round(entry.logprob, DECIMALS) for entry in candidate.logprobs),
+        "finish_reason": candidate.finish_reason,
+        "stop_reason": candidate.stop_reason,
+        "cached": candidate.cost.cached_tokens,
+        "is_right": is_right,
+    }

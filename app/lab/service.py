@@ -1,0 +1,137 @@
+"""The only place where the lab reaches the server: it starts a service in this process, and sends it requests.
+
+The lab is offline: it runs in a command, and the server never imports it.
+"""
+
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters.names import AdapterRef
+from app.engine.base import Engine
+from app.engine.build import build_engine
+from app.lab.server import preloaded_folder
+from app.request import Caller, InferenceRequest
+from app.serving.service import Service
+from app.settings import Settings
+from strategies.core.results import Result
+from strategies.core.values import AnswerKind, StopReason, Task
+
+NO_LIMIT = 10**9
+"""A limit of tokens or seconds that is never reached: a measured answer may end only at its own maximum length."""
+
+EngineBuilder = Callable[[Settings], Engine]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRun:
+    """What one request came to.
+
+    Attributes:
+        task: as the strategy received it.
+        flops: of all branches and verifiers.
+        verify_flops: of the verifiers alone.
+        num_branches: the number of branches that were drawn.
+        exhausted_budget: the budget that ended the request, None where none did.
+
+    """
+
+    task: Task
+    result: Result
+    flops: int
+    verify_flops: int
+    num_branches: int
+    exhausted_budget: StopReason | None
+
+
+class LabService:
+    """A running service, as far as the lab needs it."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the token ids of a text."""
+        return self._service.engine.encode(text)
+
+    def version_of(self, adapter: str | None) -> str | None:
+        """Return the version of an adapter, None for the base model."""
+        found = None if adapter is None or self._service.adapters is None else self._service.adapters.find(AdapterRef(adapter))
+        return None if found is None else found.version
+
+    def architecture_of(self, adapter: str | None) -> dict[str, Any]:
+        """Return the fields of `Architecture` of the model with this adapter, None for the base model."""
+        found = None if adapter is None or self._service.adapters is None else self._service.adapters.find(AdapterRef(adapter))
+        return asdict(self._service.engine.card.architecture_with(found))
+
+    async def run(
+        self,
+        body: Mapping[str, Any],
+        *,
+        request_id: str,
+        question: str,
+        kind: AnswerKind,
+        temperature: float,
+        adapter: str | None = None,
+        strategy: str = "direct",
+        parameters: Mapping[str, Any] | None = None,
+    ) -> RequestRun:
+        """Run one request, with log-probabilities.
+
+        Args:
+            body: `messages` of a chat, or a `prompt` of token ids, and `max_tokens`.
+            request_id: for the log.
+            question: the last message of the user.
+            kind: of the answer.
+            temperature: of sampling.
+            adapter: which answers, None for the base model.
+            strategy: by its name.
+            parameters: of the strategy.
+
+        """
+        request = InferenceRequest(
+            id=request_id, bodies=({**body, "temperature": temperature},), is_chat="messages" in body, question=question,
+            num_chars=sum(len(message["content"]) for message in body.get("messages", ())),
+            adapter=None if adapter is None else AdapterRef(adapter), strategy=strategy, parameters=parameters or {}, kind=kind,
+            temperature=temperature, num_logprobs=0,
+        )  # fmt: skip
+        async with self._service.open(request, Caller("lab")) as session:
+            outcome = await session.run(lambda _number, _event: None)
+            [result], meter = outcome.results, session.meter
+            return RequestRun(
+                session.rendered.tasks[0],
+                result,
+                meter.total_flops,
+                meter.flops["verify"],
+                meter.branches["drawn"],
+                meter.stopped,
+            )
+
+
+@asynccontextmanager
+async def start_service(
+    model: str, adapters: Mapping[str, Path], *, max_tokens: int, build: EngineBuilder = build_engine
+) -> AsyncIterator[LabService]:
+    """Start a service in this process, and end it with the block.
+
+    Args:
+        model: the embedded model, or a folder.
+        adapters: the folders of the adapters that it serves, by name. It serves no others.
+        max_tokens: the most that an answer may have.
+        build: makes the engine, by default vLLM's.
+
+    """
+    from app.main import running  # noqa: PLC0415 - vLLM reads the environment that `build` prepares
+
+    with tempfile.TemporaryDirectory() as store, preloaded_folder(adapters) as (folder, rank):
+        settings = Settings(
+            model=model, adapter_dir=Path(store, "adapters"), policy_dir=Path(store, "policies"),
+            adapter_preload_dir=folder, shipped_adapters=False, adapter_slots=len(adapters) + 1 if adapters else 0,
+            max_adapter_rank=rank, max_tokens=max_tokens, max_request_tokens=NO_LIMIT, max_request_flops=None,
+            max_request_seconds=NO_LIMIT, max_n=64, max_branches_per_key=4096, max_waiting_branches=4096, priorities=False,
+        )  # fmt: skip
+        async with running(settings, build(settings)) as service:
+            yield LabService(service)
