@@ -25,6 +25,8 @@ RUN if [ "$TARGET" = cpu ]; then \
     && grep -v '+cpu$' "locks/$TARGET.txt" | pip install --no-deps --requirement /dev/stdin
 
 COPY pyproject.toml README.md ./
+COPY scripts/hatch_build.py scripts/hatch_build.py
+COPY ponder ponder
 COPY app app
 COPY strategies strategies
 COPY adapters adapters

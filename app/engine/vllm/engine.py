@@ -36,6 +36,7 @@ from app.engine.architecture import LINEAR_MODULES, Architecture
 from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
 from app.engine.vllm.outputs import output_of, without_stop
 from app.engine.vllm.reply_parsers import ParsedReply, PlainReply
+from app.engine.worker import extension
 from app.errors import EngineDead, InvalidRequest
 
 MARK = "-the-answer-so-far-"
@@ -101,7 +102,7 @@ class VllmEngine:
             trust_remote_code=False,
             **_given(block_size=options.block_size, gpu_memory_utilization=options.gpu_memory_utilization),
             **_lora(options),
-            worker_extension_cls=f"app.engine.worker.extension.{'Cpu' if options.is_cpu else 'Gpu'}Worker",
+            worker_extension_cls=f"{extension.__name__}.{'Cpu' if options.is_cpu else 'Gpu'}Worker",
         )
         config = await asyncio.to_thread(arguments.create_engine_config)
         self._llm = AsyncLLM.from_vllm_config(config)
