@@ -34,7 +34,7 @@ from app.settings import DEFAULT_MODEL, Settings
 from app.telemetry.adapter_metrics import OTHER
 from app.telemetry.energy import Energy, find_counters
 from app.telemetry.metrics import Metrics
-from app.telemetry.spans import Tracer
+from app.telemetry.spans import Tracer, span_of
 from strategies.answers.equivalence import Equivalence
 from strategies.core.context import StrategyContext
 from strategies.plugins import load_registries
@@ -140,7 +140,10 @@ async def _tracing(settings: Settings, model: str) -> AsyncIterator[Tracer]:
 @asynccontextmanager
 async def _reward_models(settings: Settings) -> AsyncIterator[dict[str, RewardModel]]:
     """Clients of the reward models that the operator runs elsewhere."""
-    clients = {name: RewardModel(name, options) for name, options in settings.reward_models.items()}
+    clients = {
+        name: RewardModel(name, options, trace_headers=lambda model: span_of(model).headers)
+        for name, options in settings.reward_models.items()
+    }
     try:
         yield clients
     finally:

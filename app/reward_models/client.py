@@ -15,7 +15,6 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from app.reward_models.breaker import Breaker, Resting
 from app.reward_models.options import RewardModelOptions
 from app.reward_models.routes import UnusableReply, read_scores, request_body
-from app.telemetry.spans import span_of
 from strategies.core.errors import VerifierFailed
 from strategies.core.ports import Model
 from strategies.core.values import Candidate, Task
@@ -53,14 +52,23 @@ class RewardModel(Verifier):
         label: the operator's name for it, which clients may see.
         options: how it is reached and asked.
         clock: of the breaker.
+        trace_headers: returns the headers that join the reward model's own spans to the trace of a request, from its model.
 
     """
 
     name = "reward_model"
     num_logprobs: int | None = 0  # likelihood steps in when it fails
 
-    def __init__(self, label: str, options: RewardModelOptions, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        label: str,
+        options: RewardModelOptions,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        trace_headers: Callable[[Model], Mapping[str, str]] = lambda _model: {},
+    ) -> None:
         self.label = label
+        self._trace_headers = trace_headers
         self._options = options
         self._breaker = Breaker(options.failures, options.rest_seconds, _Failed, clock)
         headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
@@ -86,7 +94,7 @@ class RewardModel(Verifier):
         try:
             with self._breaker.passing():
                 self._charge(task, candidates, model)
-                return await self._ask(task, candidates, span_of(model).headers)
+                return await self._ask(task, candidates, self._trace_headers(model))
         except Resting:
             self._fail("is out of service for the moment")
         except _Failed as failure:

@@ -14,8 +14,7 @@ from app.routing.kinds import detect_kind
 from app.routing.planner import Planner
 from app.routing.policy import Plan
 from app.serving.traced_verifier import TracedVerifier
-from app.telemetry.span_attributes import of_plan
-from app.telemetry.spans import Span
+from app.telemetry.spans import Attributes, Span, Value
 from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask
 from strategies.core.parameters import Params
@@ -43,6 +42,18 @@ class PlannedRequest:
     plan: Plan
     strategy: AnyStrategy
     width: int
+
+    def span_attributes(self) -> Attributes:
+        """Return the plan and the difficulty as attributes of a span."""
+        attributes: dict[str, Value] = {
+            "ponder.strategy": self.plan.strategy,
+            "ponder.answer_kind": self.kind.value,
+            "ponder.plan.why": self.plan.why,
+            "ponder.plan.calibrated": self.plan.is_calibrated,
+        }
+        if self.plan.difficulty is not None:
+            attributes |= {"ponder.difficulty": self.plan.difficulty, "ponder.bin": self.plan.bin}
+        return attributes
 
 
 class Planning:
@@ -74,10 +85,12 @@ class Planning:
             plan = self._planner.plan(request, kind, load)
             watched = TracedVerifier if span.is_recording else self._context.watched
             strategy = self._strategy(request, plan, replace(self._context, rule=plan.rule, watched=watched))
+            width = strategy.width(request.num_choices) * len(request.bodies)
+            planned = PlannedRequest(kind, plan, strategy, width)
             if routing.is_recording:
-                routing.set(of_plan(plan, kind))
+                routing.set(planned.span_attributes())
                 span.set({"ponder.strategy": plan.strategy})
-        return PlannedRequest(kind, plan, strategy, strategy.width(request.num_choices) * len(request.bodies))
+        return planned
 
     def _check_length(self, request: InferenceRequest) -> None:
         if request.num_chars > self._limits.max_prompt_chars:

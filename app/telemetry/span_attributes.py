@@ -4,10 +4,9 @@ from functools import partial
 
 from app.metering.meter import Meter
 from app.request import InferenceRequest, Outcome
-from app.routing.policy import Plan
 from app.telemetry.spans import Attributes, Span, Tracer, Value
 from strategies.core.results import Result
-from strategies.core.values import AnswerKind, Candidate
+from strategies.core.values import Candidate
 
 
 def request_span(tracer: Tracer, request: InferenceRequest, model: str, meter: Meter) -> Span:
@@ -47,19 +46,6 @@ def _of_meter(meter: Meter) -> Attributes:
     told |= {f"ponder.seconds.{phase}": seconds for phase, seconds in meter.seconds.items()}
     if meter.stopped is not None:
         told["ponder.budget.exhausted"] = meter.stopped.value.removeprefix("budget_")
-    return told
-
-
-def of_plan(plan: Plan, kind: AnswerKind) -> Attributes:
-    """Who answers, and why."""
-    told: dict[str, Value] = {
-        "ponder.strategy": plan.strategy,
-        "ponder.answer_kind": kind.value,
-        "ponder.plan.why": plan.why,
-        "ponder.plan.calibrated": plan.is_calibrated,
-    }
-    if plan.difficulty is not None:
-        told |= {"ponder.difficulty": plan.difficulty, "ponder.bin": plan.bin}
     return told
 
 
