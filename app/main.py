@@ -29,6 +29,7 @@ from app.routing.policies import Policies
 from app.search_traces import SearchTraces
 from app.serving.accounting import Observers
 from app.serving.feedback import Feedback
+from app.serving.planning import Planning
 from app.serving.service import Service
 from app.settings import DEFAULT_MODEL, Settings
 from app.telemetry.adapter_metrics import OTHER
@@ -186,15 +187,13 @@ def _service(
         feedback=Feedback(settings.feedback_path and settings.feedback_path.expanduser(), engine.card.name, metrics),
         tracer=tracer,
     )
+    planner = Planner(policies, engine.card, Path(settings.model).name, adapters)
     return Service(
         engine,
-        planner=Planner(policies, engine.card, Path(settings.model).name, adapters),
+        planning=Planning(planner, context, limits, registries),
         admission=admission,
-        context=context,
-        limits=limits,
         observers=observers,
         adapters=adapters,
-        registries=registries,
     )
 
 

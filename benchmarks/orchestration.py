@@ -17,6 +17,7 @@ from app.routing.policies import Policies
 from app.search_traces import SearchTraces
 from app.serving.accounting import Observers
 from app.serving.feedback import Feedback
+from app.serving.planning import Planning
 from app.serving.service import Service
 from app.telemetry.metrics import Metrics
 from app.telemetry.spans import Tracer
@@ -67,10 +68,12 @@ async def drive(
     metrics = metrics or Metrics()
     service = Service(
         engine,
-        limits=Limits(64, 100_000, Budget(100_000, None, 600)),
-        planner=Planner(Policies(Path("/nowhere")), engine.card, "scripted", None),
+        planning=Planning(
+            Planner(Policies(Path("/nowhere")), engine.card, "scripted", None),
+            StrategyContext(equivalence, 1000),
+            Limits(64, 100_000, Budget(100_000, None, 600)),
+        ),
         admission=Admission(num_slots=64, max_branches=10_000, max_branches_per_key=10_000),
-        context=StrategyContext(equivalence, 1000),
         observers=Observers(metrics, SearchTraces(256, 32_000_000), Feedback(None, "scripted", metrics), tracer or Tracer()),
     )
     drawn = 0

@@ -82,7 +82,7 @@ async def page(request: Request) -> Response:
 @router.get("/playground/options")
 async def options(request: Request) -> dict[str, Any]:
     """What may be chosen, in words and as JSON schemas: strategies with their parameters, verifiers, efforts, kinds of answer."""
-    registries: Registries = request.app.state.service.registries
+    registries: Registries = request.app.state.service.planning.registries
     return {
         "strategies": [
             {

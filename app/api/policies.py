@@ -45,10 +45,10 @@ async def put(request: Request, model: str) -> dict[str, Any]:
     service: Service = request.app.state.service
     file = parse_policy(await request.body())
     adapter = service.names.resolve_policy(model)
-    if (mismatch := service.planner.mismatch(adapter, file)) is not None:
+    if (mismatch := service.planning.planner.mismatch(adapter, file)) is not None:
         raise InvalidRequest(f"This policy is not for `{model}`: {mismatch}.", parameter="model")
-    service.planner.policies.put(model, file)
-    return _told(model, service.planner.policies.history(model))
+    service.planning.planner.policies.put(model, file)
+    return _told(model, service.planning.planner.policies.history(model))
 
 
 @router.post("/v1/policies/{model}/choose", dependencies=[Depends(changer)])
@@ -73,4 +73,4 @@ def _told(name: str, history: PolicyHistory) -> dict[str, Any]:
 
 def _policies(request: Request) -> Policies:
     service: Service = request.app.state.service
-    return service.planner.policies
+    return service.planning.planner.policies

@@ -27,7 +27,7 @@ class ModelNames:
 
     def resolve(self, name: str) -> tuple[AdapterRef | None, str | None]:
         """Return the adapter (None: the base model) and the strategy (None: not named) of a model name, or raise `NotFound`."""
-        # An adapter's name may contain an `@` itself, so only a known strategy after the last one counts as a strategy.
+        # The operator may name the base model with an `@`, so only a known strategy after the last one counts as a strategy.
         model, separator, strategy = name.rpartition("@")
         if not separator:
             model, strategy = name, ""

@@ -18,9 +18,8 @@ from app.telemetry.spans import Attributes, Span, Value
 from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask
 from strategies.core.parameters import Params
-from strategies.core.registry import Registry
 from strategies.core.values import AnswerKind
-from strategies.registry import AnyStrategy
+from strategies.registry import BUILT_IN, AnyStrategy, Registries
 
 WIDTH_PARAMETERS = ("n", "workers", "breadth", "chains")
 """Parameters of strategies that set how many branches run at once."""
@@ -63,17 +62,15 @@ class Planning:
         planner: chooses the plan.
         context: what strategies are built with.
         limits: what the operator allows one request.
-        strategies: the strategies of this server.
+        registries: the strategies and verifiers of this server.
 
     """
 
-    def __init__(
-        self, planner: Planner, context: StrategyContext, limits: Limits, strategies: Registry[type[AnyStrategy]]
-    ) -> None:
-        self._planner = planner
+    def __init__(self, planner: Planner, context: StrategyContext, limits: Limits, registries: Registries = BUILT_IN) -> None:
+        self.planner = planner
+        self.registries = registries
+        self.limits = limits
         self._context = context
-        self._limits = limits
-        self._strategies = strategies
 
     def plan(self, request: InferenceRequest, load: float, meter: Meter, span: Span) -> PlannedRequest:
         """Return the plan of a request, or raise `InvalidRequest`. `load` is the share of admitted branches, 0 to 1."""
@@ -82,7 +79,7 @@ class Planning:
             kind = request.kind or detect_kind(
                 request.question, response_format=request.response_format, has_tools=request.has_tools
             )
-            plan = self._planner.plan(request, kind, load)
+            plan = self.planner.plan(request, kind, load)
             watched = TracedVerifier if span.is_recording else self._context.watched
             strategy = self._strategy(request, plan, replace(self._context, rule=plan.rule, watched=watched))
             width = strategy.width(request.num_choices) * len(request.bodies)
@@ -93,21 +90,21 @@ class Planning:
         return planned
 
     def _check_length(self, request: InferenceRequest) -> None:
-        if request.num_chars > self._limits.max_prompt_chars:
+        if request.num_chars > self.limits.max_prompt_chars:
             raise InvalidRequest(
-                f"The prompt has more than {self._limits.max_prompt_chars} characters.",
+                f"The prompt has more than {self.limits.max_prompt_chars} characters.",
                 parameter="messages" if request.is_chat else "prompt",
             )
 
     def _strategy(self, request: InferenceRequest, plan: Plan, context: StrategyContext) -> AnyStrategy:
-        strategy_type = self._strategies[plan.strategy]
+        strategy_type = self.registries.strategies[plan.strategy]
         params = _params(strategy_type, plan)
         _check_sampling(request, strategy_type)
         strategy = strategy_type(params, context)
-        if (width := strategy.width(request.num_choices)) > self._limits.max_n:
+        if (width := strategy.width(request.num_choices)) > self.limits.max_n:
             fields = strategy_type.Params.model_fields
             raise InvalidRequest(
-                f"This server runs at most {self._limits.max_n} branches at once for a request, and this would be {width}.",
+                f"This server runs at most {self.limits.max_n} branches at once for a request, and this would be {width}.",
                 parameter=next((f"ponder.{name}" for name in WIDTH_PARAMETERS if name in fields), "n"),
             )
         return strategy

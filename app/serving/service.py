@@ -11,8 +11,7 @@ from adapters.registry import AdapterRegistry
 from app.admission import Admission
 from app.engine.base import Engine
 from app.metering.meter import Meter
-from app.request import Caller, InferenceRequest, Limits
-from app.routing.planner import Planner
+from app.request import Caller, InferenceRequest
 from app.serving.accounting import Observers, open_account
 from app.serving.leasing import lease_adapters
 from app.serving.model_names import ModelNames
@@ -22,8 +21,6 @@ from app.serving.rendering import render
 from app.serving.session import Session
 from app.telemetry.span_attributes import request_span
 from app.telemetry.spans import NO_SPAN
-from strategies.core.context import StrategyContext
-from strategies.registry import BUILT_IN, Registries
 
 
 class Service:
@@ -31,13 +28,10 @@ class Service:
 
     Args:
         engine: generates; started and closed by whoever made it.
-        planner: chooses plans by the policies of this server.
+        planning: the planning stage, with the server's policies, limits and strategies.
         admission: limits how many branches run and wait.
-        context: what strategies are built with.
-        limits: what the operator allows one request.
         observers: what records requests.
         adapters: the registry of adapters, None for a server that holds none.
-        registries: the strategies and verifiers of this server.
 
     """
 
@@ -45,23 +39,17 @@ class Service:
         self,
         engine: Engine,
         *,
-        planner: Planner,
+        planning: Planning,
         admission: Admission,
-        context: StrategyContext,
-        limits: Limits,
         observers: Observers,
         adapters: AdapterRegistry | None = None,
-        registries: Registries = BUILT_IN,
     ) -> None:
         self.engine = engine
-        self.planner = planner
+        self.planning = planning
         self.admission = admission
         self.observers = observers
         self.adapters = adapters
-        self.registries = registries
-        self.names = ModelNames(engine.card.name, adapters, registries.strategies.names())
-        self._planning = Planning(planner, context, limits, registries.strategies)
-        self._limits = limits
+        self.names = ModelNames(engine.card.name, adapters, planning.registries.strategies.names())
 
     @asynccontextmanager
     async def open(self, request: InferenceRequest, caller: Caller) -> AsyncIterator[Session]:
@@ -77,7 +65,7 @@ class Service:
         """
         model, meter, observers = self.engine.card.name, self._meter(request), self.observers
         with request_span(observers.tracer, request, model, meter) as span:
-            planned = self._planning.plan(request, self.admission.load, meter, span)
+            planned = self.planning.plan(request, self.admission.load, meter, span)
             rendered = await render(self.engine, request, planned, meter, span)
             with observers.metrics.refusals(), self.admission.admit(caller, planned.width) as admitted:
                 verifiers = planned.strategy.params.adapters
@@ -90,11 +78,11 @@ class Service:
     async def preview(self, request: InferenceRequest) -> Preview:
         """Return what `open` would run and what it is expected to take. Nothing is generated, admitted or leased."""
         meter = self._meter(request)
-        planned = self._planning.plan(request, self.admission.load, meter, NO_SPAN)
+        planned = self.planning.plan(request, self.admission.load, meter, NO_SPAN)
         rendered = await render(self.engine, request, planned, meter, NO_SPAN)
         prediction = predict(planned, rendered, self.observers.throughput, self.engine.card.architecture)
         return Preview(str(request.adapter or self.engine.card.name), planned, rendered.num_tokens, prediction, meter.budget)
 
     def _meter(self, request: InferenceRequest) -> Meter:
         """Return a meter with the tighter of the caller's and the operator's budget."""
-        return Meter(self.engine.card.architecture, request.budget.capped(self._limits.budget))
+        return Meter(self.engine.card.architecture, request.budget.capped(self.planning.limits.budget))

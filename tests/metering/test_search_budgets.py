@@ -17,6 +17,7 @@ from app.routing.policies import Policies
 from app.search_traces import SearchTraces
 from app.serving.accounting import Observers
 from app.serving.feedback import Feedback
+from app.serving.planning import Planning
 from app.serving.service import Service
 from app.serving.session import Session
 from app.telemetry.metrics import Metrics
@@ -58,10 +59,12 @@ class Run:
         metrics = Metrics()
         self.service = Service(
             self.engine,
-            limits=Limits(64, 100_000, Budget(100_000, None, 600)),
-            planner=Planner(Policies(Path("/nowhere")), self.engine.card, "scripted", None),
+            planning=Planning(
+                Planner(Policies(Path("/nowhere")), self.engine.card, "scripted", None),
+                context,
+                Limits(64, 100_000, Budget(100_000, None, 600)),
+            ),
             admission=self.admission,
-            context=context,
             observers=Observers(metrics, SearchTraces(4, 1_000_000), Feedback(None, "scripted", metrics)),
         )
         self.session: Session | None = None
