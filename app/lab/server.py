@@ -17,7 +17,6 @@ import httpx
 from adapters.config import CONFIG_FILE, read_config
 from adapters.training.errors import MachineRefused
 from adapters.training.ports import ModelAddress
-from app import cli
 
 START_TIMEOUT_S = 600
 """A large model is read from disk, and the embedded one is converted at first."""
@@ -62,7 +61,7 @@ def serving(model: str, name: str, log: Path, adapters: Mapping[str, Path]) -> I
     key = secrets.token_urlsafe()
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", cli.__name__, "serve", "--model", model, "--model-name", BASE, "--host", "127.0.0.1",
+    command = [sys.executable, "-m", "ponder", "serve", "--model", model, "--model-name", BASE, "--host", "127.0.0.1",
                "--port", str(port), "--log-level", "warning", "--no-shipped-adapters"]  # fmt: skip
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as store, preloaded(adapters) as options:
