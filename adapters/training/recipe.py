@@ -1,7 +1,7 @@
 """How something is trained: every number that decides the result, checked before anything is loaded."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -17,6 +17,8 @@ Optimiser = Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adam
 class LoraShape(BaseModel):
     """What an adapter is. The descriptions are the options' help, here and below."""
 
+    help_group: ClassVar[str] = "Adapter"
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rank: int = Field(16, ge=1, le=256, description="rank of the updates")
@@ -28,6 +30,8 @@ class LoraShape(BaseModel):
 
 class Schedule(BaseModel):
     """How anything is trained."""
+
+    help_group: ClassVar[str] = "Training"
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -62,6 +66,8 @@ class Schedule(BaseModel):
 
 class Packing(BaseModel):
     """How examples become rows."""
+
+    help_group: ClassVar[str] = "Training"
 
     packing: bool = Field(True, description="put several examples into one row, none of which sees another")
 

@@ -1,52 +1,55 @@
-"""`ponder adapters …`: the adapters of a running server, for people as tables, for scripts as JSON. Speaks HTTP, nothing else."""
+"""`ponder adapters …`: the adapters of a running server over HTTP, as tables for people and as JSON for scripts."""
 
 import json
-import sys
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
 
-from adapters.config import CONFIG_FILE
-from adapters.verifier_prompt import NOTES_FILE
-from adapters.weights import WEIGHTS_FILE
-from app.cli.client import Json, Url, connect, ok, print_json
+from app.cli.client import Json, Url, connect, exit_with_error, json_or_exit, print_json
+from app.cli.model_options import GroupedCommand
 from app.settings import ClientSettings
 
-app = typer.Typer(no_args_is_help=True, help="List, push, activate and remove LoRA adapters of a running server.")
+if TYPE_CHECKING:
+    import httpx  # imported by `connect`: help pages do not need it
 
-Key = Annotated[str | None, typer.Option("--key", help="Key for administration. [PONDER_ADMIN_KEY]")]
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Manage the LoRA adapters of a running server.")
+
+Key = Annotated[str | None, typer.Option("--key", metavar="<text>", help="key for administration [env: PONDER_ADMIN_KEY]")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="name of the adapter")]
+NameOrVersion = Annotated[
+    str, typer.Argument(metavar="NAME", help="name of the adapter, or one of its versions as `name:sha8`")
+]
 
 
-@app.command("list")
+@app.command("list", cls=GroupedCommand)
 def list_(url: Url = None, key: Key = None, as_json: Json = False) -> None:
-    """All adapters."""
+    """List all adapters."""
     with _server(url, key) as server:
-        answer = ok(server.get("/v1/adapters"))
+        answer = json_or_exit(server.get("/v1/adapters"))
     if as_json:
         print_json(answer["data"])
         return
     table = _table("adapter", "state", "version", "rank", "modules", "size", "versions", "leases")
     for adapter in answer["data"]:
         versions = adapter["versions"]
-        shown = next((one for one in versions if one["is_current"]), versions[-1])
+        newest = next((one for one in versions if one["is_current"]), versions[-1])
         table.add_row(
-            adapter["id"], adapter["state"], shown["version"][:8] if adapter["current"] else "-", str(shown["rank"]),
-            str(len(shown["target_modules"])), _size(shown["size"]), str(len(versions)), str(sum(v["leases"] for v in versions)),
+            adapter["id"], adapter["state"], newest["version"][:8] if adapter["current"] else "-", str(newest["rank"]),
+            str(len(newest["target_modules"])), _size(newest["size"]), str(len(versions)), str(sum(v["leases"] for v in versions)),
         )  # fmt: skip
     Console().print(table)
 
 
-@app.command()
-def show(name: str, url: Url = None, key: Key = None, as_json: Json = False) -> None:
-    """One adapter with all its versions, or one version as `name:sha8`."""
+@app.command(cls=GroupedCommand)
+def show(name: NameOrVersion, url: Url = None, key: Key = None, as_json: Json = False) -> None:
+    """Show an adapter with all its versions."""
     with _server(url, key) as server:
-        answer = ok(server.get(f"/v1/adapters/{name}"))
+        answer = json_or_exit(server.get(f"/v1/adapters/{name}"))
     if as_json:
         print_json(answer)
         return
@@ -66,47 +69,53 @@ def show(name: str, url: Url = None, key: Key = None, as_json: Json = False) -> 
             Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def push(
-    name: Annotated[str, typer.Argument(help="Name to serve it under.")],
-    path: Annotated[Path, typer.Argument(help="A peft folder, or a zip of one.", exists=True)],
-    activate: Annotated[bool, typer.Option(help="Serve it at once.")] = True,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="name of the adapter in the API")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="folder as peft saves it, or a zip file of one", exists=True)],
+    activate: Annotated[bool, typer.Option(help="serve this version at once [default: yes]", show_default=False)] = True,
     url: Url = None,
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Upload an adapter and serve it."""
+    """Upload an adapter, and serve it under a name."""
     with _server(url, key) as server, ExitStack() as stack:
         bar = stack.enter_context(_progress())
-        files = [("archive", path)] if path.is_file() else [("files", file) for file in _parts(path)]
+        files = [("archive", path)] if path.is_file() else [("files", file) for file in _files_to_send(path)]
         if missing := [file for _, file in files if not file.is_file()]:
-            sys.exit(f"ponder: there is no {missing[0]}")
+            exit_with_error(f"there is no {missing[0]}")
         parts = [
             (field, (file.name, stack.enter_context(bar.open(file, "rb", description=file.name)))) for field, file in files
         ]
-        answer = ok(server.post("/v1/adapters", data={"name": name, "activate": str(activate).lower()}, files=parts))
+        answer = json_or_exit(server.post("/v1/adapters", data={"name": name, "activate": str(activate).lower()}, files=parts))
     served = "is served as" if activate else "can be activated as"
     _report(answer, f"{name}:{answer['version'][:8]} {served} [bold]{name}[/bold]", as_json=as_json)
 
 
-@app.command()
-def activate(name: str, version: str, url: Url = None, key: Key = None, as_json: Json = False) -> None:
-    """Let a name stand for one of its versions (at least eight digits of its hash)."""
+@app.command(cls=GroupedCommand)
+def activate(
+    name: Name,
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="at least eight digits of the version's hash")],
+    url: Url = None,
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Serve another version of an adapter under its name."""
     with _server(url, key) as server:
-        answer = ok(server.post(f"/v1/adapters/{name}/activate", json={"version": version}))
+        answer = json_or_exit(server.post(f"/v1/adapters/{name}/activate", json={"version": version}))
     _report(answer, f"[bold]{name}[/bold] is now {name}:{answer['version'][:8]}", as_json=as_json)
 
 
-@app.command()
-def remove(name: str, url: Url = None, key: Key = None, as_json: Json = False) -> None:
-    """Delete an adapter, or one version of it as `name:sha8`."""
+@app.command(cls=GroupedCommand)
+def remove(name: NameOrVersion, url: Url = None, key: Key = None, as_json: Json = False) -> None:
+    """Delete an adapter, or one of its versions."""
     with _server(url, key) as server:
-        answer = ok(server.delete(f"/v1/adapters/{name}"))
+        answer = json_or_exit(server.delete(f"/v1/adapters/{name}"))
     _report(answer, f"{name} is deleted", as_json=as_json)
 
 
 def _progress() -> Progress:
-    """On the terminal only: what scripts read is not disturbed."""
+    """A progress bar on stderr, and only on a terminal, so that the output for scripts stays clean."""
     console = Console(stderr=True)
     return Progress(
         "{task.description}",
@@ -118,30 +127,37 @@ def _progress() -> Progress:
     )
 
 
-def _server(url: str | None, key: str | None) -> AbstractContextManager[httpx.Client]:
+def _server(url: str | None, key: str | None) -> AbstractContextManager["httpx.Client"]:
+    """A connection with the key for administration from the option or the environment."""
     return connect(url, key or ClientSettings().admin_key)
 
 
 def _report(answer: Any, line: str, *, as_json: bool) -> None:
-    """How a change ends: the server's answer for scripts, a line for people."""
+    """Print the result of a change: the server's answer for scripts, a line for people."""
     if as_json:
         print_json(answer)
     else:
         Console().print(line)
 
 
-def _parts(folder: Path) -> list[Path]:
-    """The files of a peft folder that are sent; the notes only where there are some."""
+def _files_to_send(folder: Path) -> list[Path]:
+    """The files of a peft folder that the server reads: configuration, weights, and ponder's own file when there is one."""
+    # These modules import numpy, which the other commands and the help pages do not need.
+    from adapters.config import CONFIG_FILE  # noqa: PLC0415
+    from adapters.verifier_prompt import NOTES_FILE  # noqa: PLC0415
+    from adapters.weights import WEIGHTS_FILE  # noqa: PLC0415
+
     notes = [place for place in folder.iterdir() if place.name == NOTES_FILE]
     return [folder / CONFIG_FILE, folder / WEIGHTS_FILE, *notes]
 
 
 def _shortened(text: str) -> str:
+    """At most 200 characters of a text, then an ellipsis."""
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _table(*columns: str, wide: tuple[str, ...] = ()) -> Table:
-    """Plain, and narrow: only the `wide` columns are folded."""
+    """A table without lines; the `wide` columns are folded to the width of the terminal, the others are not."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, no_wrap=True)

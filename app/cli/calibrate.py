@@ -1,32 +1,27 @@
-"""`ponder calibrate`: measures a model and builds its policy."""
+"""`ponder calibrate`: measures a model and makes a policy for it."""
 
-import sys
-
-import typer
-
-from adapters.training.errors import TrainingError
-from app.cli.client import fail, need
-from app.engine.weights.conversions import ModelUnavailable
-from app.lab.calibration.options import DEPRECATED, CalibrateOptions
-from app.lab.calibration.pool import PoolRefused
-from app.settings import BadOptions, parse_options
+from app.cli.client import exit_with_error, require_extra
+from app.cli.model_options import takes_options
+from app.lab.calibration.options import CalibrateOptions
 
 
-def calibrate(context: typer.Context) -> None:
-    """Measure what each plan costs and gains on questions with known answers."""
-    try:
-        options = parse_options(CalibrateOptions, context.command_path, context.args)
-    except BadOptions as error:
-        fail(error)
-    for old, new in DEPRECATED.items():
-        if any(argument.partition("=")[0] == f"--{old}" for argument in context.args):
-            typer.echo(f"ponder: --{old} is deprecated and will be removed in the next release: use --{new}", err=True)
-    need("calibrate", "sklearn", "matplotlib")
-    from app.lab.calibration.command import calibrate as run  # noqa: PLC0415 - takes seconds to import
+@takes_options(CalibrateOptions)
+def calibrate(options: CalibrateOptions) -> None:
+    """Measure all plans on questions, and make a policy.
+
+    The questions have known answers: the policy rests on what each plan costs and how often it is right.
+    The command may be stopped at any time. Started again, it resumes after the last question.
+    """
+    require_extra("calibrate", "sklearn", "matplotlib")
+    # Imported only now: these libraries take seconds to import.
+    from adapters.training.errors import TrainingError  # noqa: PLC0415
+    from app.engine.weights.conversions import ModelUnavailable  # noqa: PLC0415
+    from app.lab.calibration.command import calibrate as run  # noqa: PLC0415
+    from app.lab.calibration.pool import PoolRefused  # noqa: PLC0415
 
     try:
         run(options)
     except (ModelUnavailable, PoolRefused, TrainingError) as error:
-        fail(error)
+        exit_with_error(error)
     except KeyboardInterrupt:
-        sys.exit("ponder: stopped; the same command resumes after the last question")
+        exit_with_error("stopped; the same command resumes after the last question")

@@ -1,4 +1,4 @@
-"""What the commands share that speak to a running server: the connection, its errors in one line, and texts that others wrote."""
+"""What the commands share: the connection to a running server, errors in one line, and texts of others made harmless for a terminal."""
 
 import json
 import sys
@@ -6,67 +6,75 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import httpx
 import typer
 
 from app.settings import ClientSettings
 
-Url = Annotated[str | None, typer.Option("--url", help="Address of the server. [PONDER_URL; http://127.0.0.1:8000]")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+if TYPE_CHECKING:
+    import httpx  # imported by `connect`: help pages do not need it
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="<url>", help="address of the server [default: http://127.0.0.1:8000] [env: PONDER_URL]"),
+]
+Json = Annotated[bool, typer.Option("--json", help="print JSON, for scripts", show_default=False)]
 
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode's controls, invisible formats (bidirectional ones among them), surrogates, line and paragraph separators."""
+"""Unicode categories that may steer a terminal: controls, invisible formats such as bidirectional ones, surrogates, line separators."""
 
 _SAFE = frozenset("\n\t\u200c\u200d")
-"""Of those, what texts need: emoji and several scripts have joiners."""
+"""Characters of these categories that texts need: line feeds, tabs, and the joiners of emoji and of several scripts."""
 
 
 @contextmanager
-def connect(url: str | None, key: str | None) -> Iterator[httpx.Client]:
-    """A client of the server; ends the command in one line when nobody answers."""
+def connect(url: str | None, key: str | None) -> Iterator["httpx.Client"]:
+    """An HTTP client of the server; ends the command in one line when the server does not answer."""
+    import httpx  # noqa: PLC0415
+
     url = url or ClientSettings().url
     headers = {b"Authorization": f"Bearer {key}".encode(errors="surrogateescape")} if key else {}
     try:
         with httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(600, connect=10)) as client:
             yield client
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        fail(f"no answer from {url}: {error}")
+        exit_with_error(f"no answer from {url}: {error}")
 
 
-def ok(response: httpx.Response) -> Any:
-    """The JSON of a success; ends the command with the server's own words otherwise."""
+def json_or_exit(response: "httpx.Response") -> Any:
+    """The JSON of a successful response; ends the command with the server's own message otherwise."""
     try:
         answer = response.json()
     except ValueError:
-        fail(f"{response.status_code}: this is not a ponder server")
+        exit_with_error(f"{response.status_code}: this is not a ponder server")
     if response.is_error:
-        fail(answer.get("error", {}).get("message", response.status_code))
+        exit_with_error(answer.get("error", {}).get("message", response.status_code))
     return answer
 
 
-def events(response: httpx.Response) -> Iterator[Any]:
-    """The JSON events of a stream. Lines end at a line feed only: httpx's end at U+0085 and U+2028 too, which texts contain."""
+def stream_events(response: "httpx.Response") -> Iterator[Any]:
+    """The JSON events of a stream, without comments and the final `[DONE]`."""
+    # httpx's own lines also end at U+0085 and U+2028, which texts may contain. Here a line ends at a line feed only.
     rest = b""
     for chunk in response.iter_bytes():
         *lines, rest = (rest + chunk).split(b"\n")
         yield from (json.loads(line[6:]) for line in lines if line.startswith(b"data: {"))
 
 
-def fail(message: object) -> NoReturn:
+def exit_with_error(message: object) -> NoReturn:
     """End the command with status 1 and one line."""
-    sys.exit(f"ponder: {one_line(str(message))}")
+    sys.exit(f"ponder: {to_one_line(str(message))}")
 
 
-def need(extra: str, *modules: str) -> None:
-    """End the command in one line when a library that comes with an extra is not installed."""
+def require_extra(extra: str, *modules: str) -> None:
+    """End the command in one line when one of the modules of an optional dependency is not installed."""
     if missing := [name for name in modules if find_spec(name) is None]:
-        fail(f"{missing[0]} is not installed: pip install 'ponder[{extra}]'")
+        exit_with_error(f"{missing[0]} is not installed: pip install 'ponder[{extra}]'")
 
 
-def clean(text: str) -> str:
-    r"""Somebody else's text for a terminal: what could steer it is shown as `\x1b`; line feeds and tabs stay."""
+def escape_controls(text: str) -> str:
+    r"""The text with `\x1b` and the like in place of characters that may steer a terminal; line feeds and tabs stay."""
     text = text.replace("\r\n", "\n")
     return "".join(
         char if char in _SAFE or unicodedata.category(char) not in _UNSAFE else char.encode("unicode_escape").decode()
@@ -74,11 +82,11 @@ def clean(text: str) -> str:
     )
 
 
-def one_line(text: str) -> str:
-    """The same in one line."""
-    return clean(" ".join(text.split()))
+def to_one_line(text: str) -> str:
+    """The text escaped and in one line, each run of white space as one space."""
+    return escape_controls(" ".join(text.split()))
 
 
 def print_json(value: Any) -> None:
-    """For scripts; all but printable ASCII is escaped."""
+    """Print JSON for scripts; everything but printable ASCII is escaped."""
     typer.echo(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))

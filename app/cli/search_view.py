@@ -1,6 +1,6 @@
-"""A search on a terminal: its tree, one line a node and no more lines than there is room for.
+"""A search as a tree on a terminal: one line for each node, and no more lines than the terminal has.
 
-What the model wrote is shown as plain text, so that nothing in it can steer the terminal (`client.clean`; rich's markup is never parsed).
+Texts of the model are escaped and never parsed as rich's markup, so that nothing in them can steer the terminal.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 from rich.tree import Tree
 
-from app.cli.client import clean, one_line
+from app.cli.client import escape_controls, to_one_line
 
 Node = Mapping[str, Any]
 
@@ -27,15 +27,23 @@ MARKS = {
     "pruned": ("✗", "dim"),
     "duplicate": ("=", "dim"),
 }
-"""By the state of a node, the best first: a mark that is there without colours too, and a style."""
+"""Mark and style for each state of a node, the best state first. The marks differ, so that colours are not needed."""
 
 _RANKS = {state: rank for rank, state in enumerate(MARKS)}
 _MIN_WORDS = 30
-"""Columns that the deepest node still has for its words."""
+"""Columns that the deepest node still has for its text."""
 
 
-class Search:
-    """What the stream has told so far. `nodes` is replaced, never changed, as another thread draws it; the last told are last."""
+class SearchProgress:
+    """A search as far as the stream has reported it.
+
+    Attributes:
+        nodes: the nodes by id, those that were reported last at the end. The dictionary is replaced and never changed, because another
+            thread draws it.
+        answer: the text of the answer so far.
+        account: the `ponder` object of the finished answer; `None` until it arrives.
+
+    """
 
     def __init__(self) -> None:
         self.nodes: dict[int, Node] = {}
@@ -44,36 +52,37 @@ class Search:
         self._reasoning = "waiting for the first step"
         self._started = time.monotonic()
 
-    def take(self, event: Mapping[str, Any]) -> None:
-        """One event of the stream."""
+    def add_event(self, event: Mapping[str, Any]) -> None:
+        """Add the nodes, the text and the account of one event of the stream."""
         ponder = event.get("ponder", {})
         if "nodes" in ponder:
-            self.take_nodes(ponder["nodes"])
-        elif "stop_reason" in ponder:  # the first chunk tells the plan alone
+            self.add_nodes(ponder["nodes"])
+        elif "stop_reason" in ponder:  # the first event has the plan alone
             self.account = ponder
         for choice in event.get("choices", ()):
             self.answer += choice["delta"].get("content") or ""
             self._reasoning = (self._reasoning + (choice["delta"].get("reasoning") or ""))[-2000:]
 
-    def take_nodes(self, nodes: Iterable[Node]) -> None:
-        """New nodes, and those that have changed."""
-        told = {node["id"]: node for node in nodes}
-        self.nodes = {**{number: node for number, node in self.nodes.items() if number not in told}, **told}
+    def add_nodes(self, nodes: Iterable[Node]) -> None:
+        """Add new nodes, and replace those that have changed."""
+        updates = {node["id"]: node for node in nodes}
+        kept = {number: node for number, node in self.nodes.items() if number not in updates}
+        self.nodes = {**kept, **updates}
 
     @property
     def seconds(self) -> float:
-        """Since the question was put."""
+        """Seconds since the question was sent."""
         return time.monotonic() - self._started
 
     @property
     def status(self) -> str:
-        """How it goes: the last line of progress, or of the answer once that comes."""
+        """The last line of the answer, or of the reported progress while there is no answer."""
         lines = (self.answer or self._reasoning).rstrip().splitlines()
-        return one_line(lines[-1][-500:]) if lines else ""
+        return to_one_line(lines[-1][-500:]) if lines else ""
 
 
-def live(search: Search, console: Console) -> Live:
-    """Draws the search while the block runs, and leaves nothing behind."""
+def draw_live(search: SearchProgress, console: Console) -> Live:
+    """A context that draws the search again and again while its block runs, and erases the drawing at the end."""
 
     def picture() -> Group:
         status = Text(f"{search.seconds:.0f} s  {search.status}", "italic", no_wrap=True, overflow="ellipsis")
@@ -83,90 +92,94 @@ def live(search: Search, console: Console) -> Live:
 
 
 def tree(nodes: Mapping[int, Node], console: Console) -> Iterator[Tree | Text]:
-    """The tree as far as there is room for it on one screen, then how much of it is left out."""
-    shown = _shown(nodes, max(console.height - 4, 1))
-    if shown:
-        yield _drawn(nodes, shown, console.width)
-    if left_out := len(nodes) - len(shown):
+    """The nodes that fit on one screen as a tree, then a line with the number of the other nodes."""
+    selected = _select_nodes(nodes, max(console.height - 4, 1))
+    if selected:
+        yield _build_tree(nodes, selected, console.width)
+    if left_out := len(nodes) - len(selected):
         yield Text(f"… {left_out} more", "dim")
 
 
-def _shown(nodes: Mapping[int, Node], room: int) -> set[int]:
-    """The best and the most recently told by turns, each with as much of the path that led to it as there is room for."""
-    if len(nodes) <= room:
+def _select_nodes(nodes: Mapping[int, Node], most: int) -> set[int]:
+    """At most `most` nodes: the best and the most recent by turns, each with its ancestors as far as they fit."""
+    if len(nodes) <= most:
         return set(nodes)
-    shown: set[int] = set()
+    selected: set[int] = set()
     best = sorted(nodes, key=lambda number: _rank(nodes[number]))
-    for wanted in itertools.chain.from_iterable(zip(best, reversed(list(nodes)), strict=True)):
-        at: int | None = wanted
-        while at is not None and at in nodes and at not in shown and len(shown) < room:
-            shown.add(at)
-            at = nodes[at]["parent"]
-        if len(shown) >= room:
+    for leaf in itertools.chain.from_iterable(zip(best, reversed(list(nodes)), strict=True)):
+        number: int | None = leaf
+        while number is not None and number in nodes and number not in selected and len(selected) < most:
+            selected.add(number)
+            number = nodes[number]["parent"]
+        if len(selected) >= most:
             break
-    return shown
+    return selected
 
 
 def _rank(node: Node) -> tuple[int, float, int]:
+    """A key that sorts by state, then by falling value; of equal nodes the newer comes first."""
     return _RANKS.get(node["state"], len(_RANKS)), -(node["value"] or 0.0), -node["id"]
 
 
-def _drawn(nodes: Mapping[int, Node], shown: set[int], width: int) -> Tree:
-    """Where the path to a node has gaps it hangs on what is shown of it; where levels would fill the width no more are indented."""
+def _build_tree(nodes: Mapping[int, Node], selected: set[int], width: int) -> Tree:
+    """The selected nodes as rich's tree.
+
+    A node whose parent is not selected hangs on its nearest selected ancestor. Levels so deep that no text would fit are not indented.
+    """
     children: dict[int | None, list[int]] = defaultdict(list)
-    for number in sorted(shown):
+    for number in sorted(selected):
         parent = nodes[number]["parent"]
-        while parent is not None and parent not in shown:
+        while parent is not None and parent not in selected:
             parent = nodes[parent]["parent"] if parent in nodes else None
         children[parent].append(number)
     root = _NarrowTree("", hide_root=True)
     deepest = max(width - _MIN_WORDS, 0) // _NarrowTree.INDENT
-    under_way: list[tuple[int, Tree, int]] = [(number, root, 0) for number in reversed(children[None])]
-    while under_way:
-        number, home, level = under_way.pop()
+    to_add: list[tuple[int, Tree, int]] = [(number, root, 0) for number in reversed(children[None])]
+    while to_add:
+        number, parent_branch, level = to_add.pop()
         node = nodes[number]
-        has_gap = node["parent"] is not None and node["parent"] not in shown
-        branch = home.add(_line(node, width - level * _NarrowTree.INDENT, has_gap=has_gap))
-        inside, below = (branch, level + 1) if level < deepest else (home, level)
-        under_way += [(child, inside, below) for child in reversed(children[number])]
+        has_gap = node["parent"] is not None and node["parent"] not in selected
+        branch = parent_branch.add(_line(node, width - level * _NarrowTree.INDENT, has_gap=has_gap))
+        inside, below = (branch, level + 1) if level < deepest else (parent_branch, level)
+        to_add += [(child, inside, below) for child in reversed(children[number])]
     return root
 
 
 class _NarrowTree(Tree):
-    """Two columns a level instead of four: searches are deep."""
+    """A tree that indents by two columns a level, where rich's has four: searches are deep."""
 
     INDENT: ClassVar = 2
     ASCII_GUIDES = ("  ", "| ", "+-", "`-")
     TREE_GUIDES = [("  ", "│ ", "├╴", "└╴")] * 3
 
     def add(self, label: Any, **_styles: Any) -> Tree:
-        """A child of the same kind."""
+        """Add a child that indents by two columns too, and return it."""
         child = _NarrowTree(label)
         self.children.append(child)
         return child
 
 
 def _line(node: Node, width: int, *, has_gap: bool) -> Text:
-    """Mark, opening words as far as they fit, the answer that a whole one comes to, value and visits."""
+    """One line of a node: mark, the beginning of its text, its answer when it is finished, value and visits."""
     mark, style = MARKS.get(node["state"], MARKS["open"])
-    answer = Text(f" → {one_line(node['answer'])}" if node["answer"] and node["state"] in ("chosen", "final") else "")
+    answer = Text(f" → {to_one_line(node['answer'])}" if node["answer"] and node["state"] in ("chosen", "final") else "")
     answer.truncate(width // 3, overflow="ellipsis")
     value = "" if node["value"] is None else f"  {node['value']:.2f}"
     visits = f"  ×{node['visits']}" if node["visits"] else ""  # noqa: RUF001 - times
     head = f"{mark} ⋯ " if has_gap else f"{mark} "
-    words = Text(one_line(node["text"][: 4 * width]))
-    words.truncate(max(width - len(head + value + visits) - answer.cell_len, 1), overflow="ellipsis")
-    return Text.assemble(head, words, answer, value, visits, style=style, no_wrap=True, overflow="ellipsis")
+    beginning = Text(to_one_line(node["text"][: 4 * width]))
+    beginning.truncate(max(width - len(head + value + visits) - answer.cell_len, 1), overflow="ellipsis")
+    return Text.assemble(head, beginning, answer, value, visits, style=style, no_wrap=True, overflow="ellipsis")
 
 
-def summary(account: Mapping[str, Any], seconds: float) -> str:
-    """One line: what was done, why it ended, what it cost, and what else there is to know."""
-    cost = f"{account['tokens']['decoded']:,} tokens", flops(account["flops"]["total"]), f"{seconds:.1f} s"
-    return one_line(" · ".join((account["strategy"], account["stop_reason"], *cost, *account["notes"])))
+def summary_line(account: Mapping[str, Any], seconds: float) -> str:
+    """One line with strategy, stop reason, tokens, FLOPs, seconds, and notes of the server."""
+    cost = f"{account['tokens']['decoded']:,} tokens", format_flops(account["flops"]["total"]), f"{seconds:.1f} s"
+    return to_one_line(" · ".join((account["strategy"], account["stop_reason"], *cost, *account["notes"])))
 
 
-def flops(number: float) -> str:
-    """In a unit that can be read."""
+def format_flops(number: float) -> str:
+    """A number of FLOPs with three digits and a unit from FLOPs to EFLOPs."""
     for unit in ("", "k", "M", "G", "T", "P"):
         if number < 999.5:
             return f"{number:.3g} {unit}FLOPs"
@@ -174,6 +187,6 @@ def flops(number: float) -> str:
     return f"{number:.3g} EFLOPs"
 
 
-def text(words: str, style: str = "") -> Text:
-    """Somebody else's text."""
-    return Text(clean(words), style)
+def plain_text(text: str, style: str = "") -> Text:
+    """A text of others, escaped and without markup."""
+    return Text(escape_controls(text), style)

@@ -1,71 +1,65 @@
-"""`ponder train …`: makes the adapters that the server swaps. Each command goes on where it was killed."""
+"""`ponder train …` and `ponder prune`: make adapters, verifiers and smaller models. A killed command continues when started again."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import typer
-from pydantic import BaseModel
 
-from app.cli.client import fail, need
+from app.cli.client import require_extra
+from app.cli.model_options import GroupedCommand, takes_options
 from app.lab.training.options import DistillOptions, LoraOptions, PruneOptions, QloraOptions, VerifierOptions
-from app.settings import BadOptions, parse_options
 
-app = typer.Typer(no_args_is_help=True, help="Train LoRA adapters and verifiers for a model.")
-
-M = TypeVar("M", bound=BaseModel)
-
-PASSED_ON: dict[str, Any] = {
-    "context_settings": {"ignore_unknown_options": True, "allow_extra_args": True},
-    "add_help_option": False,
-}
-"""The options are the models' of `app.lab.training.options`, which parse what follows the command, `--help` among it."""
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train LoRA adapters and verifiers.")
 
 
-@app.command(**PASSED_ON)
-def lora(context: typer.Context) -> None:
-    """Supervised fine-tuning of a LoRA adapter on chats."""
-    options = _options(LoraOptions, context)
+@app.command(cls=GroupedCommand)
+@takes_options(LoraOptions)
+def lora(options: LoraOptions) -> None:
+    """Fine-tune a LoRA adapter on chats.
+
+    Only the last answer of each chat is learned.
+    """
     _commands().fine_tune("lora", options)
 
 
-@app.command(**PASSED_ON)
-def qlora(context: typer.Context) -> None:
-    """The same over a base in 4 bits, with an 8-bit optimiser."""
-    options = _options(QloraOptions, context)
+@app.command(cls=GroupedCommand)
+@takes_options(QloraOptions)
+def qlora(options: QloraOptions) -> None:
+    """Fine-tune a LoRA adapter over a base in 4 bits.
+
+    The optimiser has 8 bits. The adapter is served on the base as it is, without quantisation.
+    """
     _commands().fine_tune("qlora", options)
 
 
-@app.command(**PASSED_ON)
-def distill(context: typer.Context) -> None:
-    """Learn a teacher's right answers, the shortest of each question."""
-    options = _options(DistillOptions, context)
+@app.command(cls=GroupedCommand)
+@takes_options(DistillOptions)
+def distill(options: DistillOptions) -> None:
+    """Learn the right answers of a teacher model.
+
+    Of the right answers to a question, the shortest are learned.
+    """
     _commands().distill(options)
 
 
-@app.command(**PASSED_ON)
-def verifier(context: typer.Context) -> None:
-    """Teach an adapter to say whether an answer, or a step of one, is right."""
-    options = _options(VerifierOptions, context)
+@app.command(cls=GroupedCommand)
+@takes_options(VerifierOptions)
+def verifier(options: VerifierOptions) -> None:
+    """Train an adapter that scores answers, or steps of answers."""
     _commands().verifier(options)
 
 
-def prune(context: typer.Context) -> None:
-    """Make a model smaller, and let the unpruned one teach what is left."""
-    options = _options(PruneOptions, context)
+@takes_options(PruneOptions)
+def prune(options: PruneOptions) -> None:
+    """Make a model smaller.
+
+    The original model teaches the smaller one, to recover what was lost.
+    """
     _commands().prune(options)
 
 
 def _commands() -> Any:
-    """What does the work; imported only now, since torch, trl and peft take seconds."""
+    """The module that trains. It is imported only now, since torch, trl and peft take seconds. Ends the command without them."""
+    require_extra("train", "peft", "trl", "datasets", "bitsandbytes")
     from app.lab.training import commands  # noqa: PLC0415
 
     return commands
-
-
-def _options(model: type[M], context: typer.Context) -> M:
-    """What the command line says; ends the command in one line when that is wrong, or when what trains is not installed."""
-    try:
-        options = parse_options(model, context.command_path, context.args)
-    except BadOptions as error:
-        fail(error)
-    need("train", "peft", "trl", "datasets", "bitsandbytes")
-    return options

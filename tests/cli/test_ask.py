@@ -22,8 +22,7 @@ from typer.testing import CliRunner
 
 from app.cli import __main__ as cli
 from app.cli import ask as ask_cli
-from app.cli import client
-from app.cli import search_view as ask_view
+from app.cli import client, search_view
 
 pytestmark = pytest.mark.anyio
 
@@ -168,11 +167,11 @@ def raw(output: str) -> set[str]:
 @given(st.text() | st.text(alphabet=HOSTILE))
 def test_clean_texts_steer_nothing_and_plain_texts_stay(text: str) -> None:
     """Twice is as once."""
-    shown = client.clean(text)
+    shown = client.escape_controls(text)
     assert not raw(shown)
-    assert client.clean(shown) == shown
-    assert "\n" not in client.one_line(text)
-    assert client.clean("naïve 👩‍💻\tdone\r\n") == "naïve 👩‍💻\tdone\n"
+    assert client.escape_controls(shown) == shown
+    assert "\n" not in client.to_one_line(text)
+    assert client.escape_controls("naïve 👩‍💻\tdone\r\n") == "naïve 👩‍💻\tdone\n"
 
 
 @st.composite
@@ -181,7 +180,7 @@ def trees(draw):
     nodes = []
     for number in range(draw(st.integers(1, 60))):
         parent = draw(st.none() | st.integers(0, number - 1)) if number else None
-        state = draw(st.sampled_from([*ask_view.MARKS, "unheard of"]))
+        state = draw(st.sampled_from([*search_view.MARKS, "unheard of"]))
         text, answer = draw(st.text(max_size=80)), draw(st.none() | st.text(max_size=20))
         value, visits = draw(st.none() | st.floats(0, 1)), draw(st.integers(0, 10_000))
         nodes.append(
@@ -194,10 +193,10 @@ def trees(draw):
 @given(trees(), st.integers(20, 120), st.integers(3, 50))
 def test_a_tree_fits_the_terminal_whatever_it_says(nodes, width: int, height: int) -> None:
     """One line a node, none wider than the terminal, nothing raw; those shown and those left out are all."""
-    search, file = ask_view.Search(), io.StringIO()
-    search.take_nodes(nodes)
+    search, file = search_view.SearchProgress(), io.StringIO()
+    search.add_nodes(nodes)
     console = _terminal(file, width, height)
-    console.print(*ask_view.tree(search.nodes, console), sep="\n")
+    console.print(*search_view.tree(search.nodes, console), sep="\n")
     lines = file.getvalue().removesuffix("\n").split("\n")
     left_out = re.fullmatch(r"… (\d+) more", lines[-1])
     shown = len(lines) - bool(left_out)
@@ -217,7 +216,7 @@ def test_events_are_read_whatever_texts_and_packets_look_like(texts: list[str], 
     ]
     stream = b"".join([*parts, b"data: [DONE]\n\n"])
     packets = iter([stream[at : at + size] for at in range(0, len(stream), size)])
-    told = list(client.events(httpx.Response(200, content=packets)))
+    told = list(client.stream_events(httpx.Response(200, content=packets)))
     assert [event["text"] for event in told] == texts
 
 
@@ -292,7 +291,7 @@ async def test_a_dry_run_tells_the_plan_and_generates_nothing(serve, ask) -> Non
 )
 def test_flops_in_a_readable_unit(number: float, shown: str) -> None:
     """Three digits."""
-    assert ask_view.flops(number) == shown
+    assert search_view.format_flops(number) == shown
 
 
 def test_notes_end_the_summary() -> None:
@@ -300,7 +299,7 @@ def test_notes_end_the_summary() -> None:
     account = {
         "strategy": "mcts", "stop_reason": "settled", "tokens": {"decoded": 1234}, "flops": {"total": 5e9}, "notes": ["fell\nback"],
     }  # fmt: skip
-    assert ask_view.summary(account, 1.26) == "mcts · settled · 1,234 tokens · 5 GFLOPs · 1.3 s · fell back"
+    assert search_view.summary_line(account, 1.26) == "mcts · settled · 1,234 tokens · 5 GFLOPs · 1.3 s · fell back"
 
 
 async def test_refusals_are_one_line_in_the_server_s_words(serve, ask) -> None:

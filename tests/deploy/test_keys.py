@@ -77,6 +77,6 @@ def test_the_server_takes_them(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
     """From the files: it may be reached by others."""
     run(PONDER_ADMIN_KEYS="c, d")
     monkeypatch.setattr(settings_module, "SECRETS", tmp_path)
-    settings = read_settings(["--host", "0.0.0.0"])
+    settings = read_settings({"host": "0.0.0.0"})
     assert settings.api_keys == (read(tmp_path)["ponder_api_keys"],)
     assert settings.admin_keys == ("c", "d")

@@ -6,9 +6,6 @@ from pydantic import AliasChoices, BaseModel, Field
 
 from app.settings import DEFAULT_MODEL
 
-DEPRECATED = {"mended": "backtracked"}
-"""Old names of options, which are accepted for one more release."""
-
 
 class CalibrateOptions(BaseModel):
     """Measure what each plan costs and gains on questions with known answers. The command resumes where it was stopped."""

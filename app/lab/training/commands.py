@@ -29,7 +29,7 @@ from adapters.training.run import fine_tune as run_fine_tuning
 from adapters.training.sampling import SamplingSettings
 from adapters.training.teacher import AnswerCollector, Teacher, beside
 from adapters.training.verifier_training import train_verifier
-from app.cli.client import fail
+from app.cli.client import exit_with_error
 from app.engine import hardware
 from app.engine.weights.conversions import ModelUnavailable
 from app.engine.weights.default_model import ensure_default_model
@@ -176,11 +176,11 @@ def _command(out: Path) -> Iterator[None]:
         with exclusive_folder(out):
             yield
     except (TrainingError, ModelUnavailable) as error:
-        fail(error)
+        exit_with_error(error)
     except (OSError, SafetensorError) as error:
         # safetensors reports a full disk as an error of its own, with the system's message in its text.
         if getattr(error, "errno", None) not in {errno.ENOSPC, errno.EDQUOT} and os.strerror(errno.ENOSPC) not in str(error):
             raise
-        fail(f"the disk is full ({error}); the files that are written are kept: make room and start again")
+        exit_with_error(f"the disk is full ({error}); the files that are written are kept: make room and start again")
     except KeyboardInterrupt:
-        fail("stopped; the same command goes on from the last checkpoint")
+        exit_with_error("stopped; the same command goes on from the last checkpoint")

@@ -1,7 +1,7 @@
 """The options of `ponder train …` and `ponder prune`, from which the commands, their help and the README's tables are made."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,8 @@ from app.settings import DEFAULT_MODEL
 
 class ValidatedSchedule(Schedule):
     """Training that may be watched."""
+
+    help_group: ClassVar[str] = "Training"
 
     validation: Path | None = Field(None, description="chats to watch, and to stop in time by")
 

@@ -211,7 +211,7 @@ def test_pruning(chats, tiny, tmp_path):  # noqa: F811
         (["--batch", "3", "--at-once", "2"], "a batch of 3 rows cannot be computed 2 at a time"),
         (["--targets", "query"], "the model has no linear module `query`"),
         (["--model", "/nowhere"], "there is no model folder /nowhere"),
-        (["--colour", "red"], "unrecognized arguments: --colour"),
+        (["--colour", "red"], "No such option: --colour"),
         (["--context", "16"], "examples are longer than the context of 16 tokens"),
     ],
 )

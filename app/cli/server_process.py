@@ -1,0 +1,70 @@
+"""The process of `ponder serve`: engine, application and HTTP server, until a signal or the death of the engine."""
+
+import asyncio
+import logging
+import signal
+import socket
+
+import uvicorn
+import uvloop
+
+from app.engine.build import build_engine
+from app.settings import Settings
+from strategies.plugins import load_registries
+
+logger = logging.getLogger("ponder")
+
+
+class AnnouncingServer(uvicorn.Server):
+    """An HTTP server that logs the address of the playground when it has started."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then log the address with the port that was really taken: port 0 takes any free one."""
+        await super().startup(sockets)
+        app = self.config.app
+        if self.started and hasattr(app, "state") and app.state.settings.playground:
+            port = self.servers[0].sockets[0].getsockname()[1]
+            host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(self.config.host, self.config.host)  # noqa: S104 - compared, not bound
+            logger.info("the playground is at http://%s:%d/playground", host, port)
+
+
+def run_server(settings: Settings) -> int:
+    """Serve until a signal or the death of the engine. Returns 1 when the engine died or the server did not start, else 0."""
+    registries = load_registries(settings.plugins)  # before the engine, which takes minutes to start
+    engine = build_engine(settings)
+    # vLLM reads environment variables that `build_engine` has set, so the application is imported after it.
+    from app.main import create_app  # noqa: PLC0415
+
+    died: list[str] = []
+
+    def stop_after_engine_death(reason: str) -> None:
+        died.append(reason)
+        server.should_exit = True
+
+    # The application asks the server whether it drains, but the server is made with the application.
+    server_of: list[uvicorn.Server] = []
+    asgi = create_app(
+        settings,
+        engine,
+        registries=registries,
+        on_engine_death=stop_after_engine_death,
+        is_draining=lambda: bool(server_of) and server_of[0].should_exit,
+    )
+    server = AnnouncingServer(
+        uvicorn.Config(
+            asgi,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=int(settings.drain_seconds),
+            lifespan="on",
+        )
+    )
+    server_of.append(server)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn drains on these signals and raises them again afterwards. Without a handler, that would end the process as a crash.
+        signal.signal(number, lambda _number, _frame: None)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(server.serve())
+    return 1 if died or not server.started else 0
