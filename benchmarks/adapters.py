@@ -13,8 +13,9 @@ from adapters.weights import BaseModel
 from app.engine.architecture import Architecture
 from app.engine.weights.default_model import ensure_default_model
 from app.settings import Settings
-from benchmarks import load, peft_folder, servers
+from benchmarks import load, servers
 from benchmarks.report import Table
+from tests import peft_folder
 
 COUNT = 8
 RANK = 16
