@@ -169,8 +169,8 @@ def _service(
         has_priorities=settings.priorities,
     )
     metrics = Metrics()
-    metrics.watch(admission)
-    metrics.watch_engine(engine, VERSION, registries.strategies.names())
+    metrics.export_admission(admission)
+    metrics.export_engine(engine, VERSION, registries.strategies.names())
     limits = Limits(
         max_n=settings.max_n,
         max_prompt_chars=settings.max_prompt_chars,
@@ -208,7 +208,7 @@ def _registry(settings: Settings, engine: Engine, metrics: Metrics) -> AdapterRe
         reserved=frozenset({card.name, OTHER}),
         observer=metrics.adapters,
     )
-    metrics.adapters.watch(registry)
+    metrics.adapters.export_state(registry)
     return registry
 
 

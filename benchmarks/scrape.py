@@ -6,9 +6,9 @@ import time
 from app.engine.architecture import Architecture
 from app.metering.meter import Budget, Meter
 from app.search_traces import SearchTrace
-from app.telemetry.drift import Seen
-from app.telemetry.metrics import Metrics, Planned
-from app.telemetry.request_metrics import Labels
+from app.telemetry.metrics import Metrics, PlanLabels
+from app.telemetry.quality_metrics import AnswerQuality
+from app.telemetry.request_metrics import RequestLabels
 from benchmarks.report import Table
 from strategies.registry import STRATEGIES
 
@@ -31,14 +31,14 @@ def run(*, is_quick: bool) -> Table:
     strategies = list(STRATEGIES.names())
     start = time.perf_counter()
     for number in range(num_requests):
-        book(metrics, Labels(draw.choice(strategies), "smollm2-135m", draw.choice(names)), number, draw)
+        book(metrics, RequestLabels(draw.choice(strategies), "smollm2-135m", draw.choice(names)), number, draw)
     booked = (time.perf_counter() - start) / num_requests
     table = Table("scrape", f"A scrape after {num_requests:,} requests with {NUM_ADAPTERS} adapter names")
-    for kind, is_open in (("text", False), ("OpenMetrics", True)):
+    for kind, is_openmetrics in (("text", False), ("OpenMetrics", True)):
         taken = []
         for _ in range(10):
             start = time.perf_counter()
-            page = metrics.page.render(is_open=is_open)
+            page = metrics.registry.render(is_openmetrics=is_openmetrics)
             taken.append(time.perf_counter() - start)
         table.rows.append(
             {
@@ -53,7 +53,7 @@ def run(*, is_quick: bool) -> Table:
     return table
 
 
-def book(metrics: Metrics, labels: Labels, number: int, draw: random.Random) -> None:
+def book(metrics: Metrics, labels: RequestLabels, number: int, draw: random.Random) -> None:
     """A request that touches everything that a request can touch."""
     meter = Meter(MODEL, Budget())
     for phase in ("route", "render", "adapter", "queue", "search", "first_token"):
@@ -65,6 +65,8 @@ def book(metrics: Metrics, labels: Labels, number: int, draw: random.Random) -> 
     meter.branches["drawn"] = 8
     bin_number = draw.randrange(6)
     with metrics.request(
-        labels, Planned("policy", str(bin_number), "medium"), meter, SearchTrace(str(number), "m", labels.strategy)
+        labels, PlanLabels("policy", str(bin_number), "medium"), meter, SearchTrace(str(number), "m", labels.strategy)
     ):
-        metrics.show(labels, Seen(before=0.4, after=0.3, bin=bin_number, agreement=0.5, is_right=True))
+        metrics.observe_quality(
+            labels, AnswerQuality(difficulty_before=0.4, difficulty_after=0.3, bin=bin_number, agreement=0.5, is_right=True)
+        )

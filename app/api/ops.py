@@ -33,9 +33,10 @@ async def ready(request: Request) -> JSONResponse:
     response_class=Response,
 )
 async def metrics(request: Request) -> Response:
-    """Ponder's own metrics, then the engine's; in OpenMetrics, with exemplars, for whom that is the wish."""
+    """Return ponder's own metrics, then the engine's. Clients that accept OpenMetrics get it, with exemplars."""
     service = request.app.state.service
-    is_open = "application/openmetrics-text" in request.headers.get("accept", "")
-    page = service.observers.metrics.page.render(is_open=is_open) + service.engine.metrics(is_open=is_open)
-    # As a header: Starlette would add its own word on the character set.
-    return Response(page + b"# EOF\n" * is_open, headers={"content-type": OPENMETRICS if is_open else TEXT})
+    is_openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
+    registry = service.observers.metrics.registry
+    page = registry.render(is_openmetrics=is_openmetrics) + service.engine.metrics(is_openmetrics=is_openmetrics)
+    # The content type is set as a header, since Starlette would add a character set of its own to a media type.
+    return Response(page + b"# EOF\n" * is_openmetrics, headers={"content-type": OPENMETRICS if is_openmetrics else TEXT})

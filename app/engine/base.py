@@ -166,7 +166,7 @@ class Engine(AdapterHost, Protocol):
         """End these branches now; each still yields a last output (finish reason "abort") with what it had."""
         ...
 
-    def metrics(self, *, is_open: bool) -> bytes:
+    def metrics(self, *, is_openmetrics: bool) -> bytes:
         """The engine's own metrics in Prometheus' text format, or in OpenMetrics without the mark of its end; may be empty."""
         ...
 

@@ -258,7 +258,7 @@ class ScriptedEngine:
             if branch_id in self.live:
                 self.live[branch_id].set()
 
-    def metrics(self, *, is_open: bool) -> bytes:  # noqa: ARG002 - the port's signature
+    def metrics(self, *, is_openmetrics: bool) -> bytes:  # noqa: ARG002 - the port's signature
         """None of its own."""
         return b""
 

@@ -13,9 +13,9 @@ from app.routing.throughput import ThroughputEstimator
 from app.search_traces import SearchTrace, SearchTraces
 from app.serving.feedback import Feedback
 from app.serving.planning import PlannedRequest
-from app.telemetry.drift import Seen
-from app.telemetry.metrics import Metrics, Planned
-from app.telemetry.request_metrics import Labels
+from app.telemetry.metrics import Metrics, PlanLabels
+from app.telemetry.quality_metrics import AnswerQuality
+from app.telemetry.request_metrics import RequestLabels
 from app.telemetry.span_attributes import of_outcome
 from app.telemetry.spans import Span, Tracer
 from strategies.core.values import BUDGETS, StopReason, Task
@@ -56,7 +56,7 @@ class Account:
     observers: Observers
     request: InferenceRequest
     planned: PlannedRequest
-    labels: Labels
+    labels: RequestLabels
     meter: Meter
     trace: SearchTrace
     span: Span
@@ -85,16 +85,16 @@ class Account:
         verifier = getattr(self.planned.strategy.params, "verifier", None)
         is_exact = isinstance(verifier, VerifierChoice) and verifier.is_exact
         has_proof = is_exact and result.stop_reason not in BUDGETS
-        seen = Seen(
-            before=plan.difficulty,
-            after=None if plan.rule is None else plan.rule.difficulty_after_wave,
+        quality = AnswerQuality(
+            difficulty_before=plan.difficulty,
+            difficulty_after=None if plan.rule is None else plan.rule.difficulty_after_wave,
             bin=plan.bin,
             agreement=result.agreement,
             is_right=result.stop_reason is StopReason.VERIFIED if has_proof else None,
         )
-        self.observers.metrics.show(self.labels, seen)
+        self.observers.metrics.observe_quality(self.labels, quality)
         if any(result.notes for result in outcome.results):  # strategies note a verifier's failure, and nothing else
-            self.observers.metrics.fall_back(self.labels)
+            self.observers.metrics.count_fallback(self.labels)
 
 
 @contextmanager
@@ -110,12 +110,12 @@ def open_account(
 ) -> Iterator[Account]:
     """Record a request from now to the end of the block, however it ends. `model` is the name of the base model."""
     plan, adapter = planned.plan, request.adapter
-    labels = Labels(planned.strategy.name, model, adapter.name if adapter else "")
+    labels = RequestLabels(planned.strategy.name, model, adapter.name if adapter else "")
     trace = SearchTrace(
         request.id, str(adapter or model), planned.strategy.name, bin=plan.bin, difficulty=plan.difficulty,
         adapter=labels.adapter, otel_trace_id=span.trace_id,
     )  # fmt: skip
-    source = Planned(_plan_source(request, planned), str(plan.bin), request.effort.value)
+    source = PlanLabels(_plan_source(request, planned), str(plan.bin), request.effort.value)
     with observers.metrics.request(labels, source, meter, trace), observers.traces.recorded(caller.key, trace):
         yield Account(observers, request, planned, labels, meter, trace, span)
 

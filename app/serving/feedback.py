@@ -55,7 +55,7 @@ class Feedback:
         if trace.is_right is not None:
             return False
         trace.is_right = is_right
-        self._metrics.judge(self._model, trace, is_right=is_right)
+        self._metrics.count_feedback(self._model, trace, is_right=is_right)
         if not is_right or trace.asked is None or self._path is None:
             return False
         async with self._lock:

@@ -1,4 +1,8 @@
-"""What is counted of adapters. Their names are labels, so they are bounded: only those that are served, and only so many."""
+"""The metrics of adapters.
+
+The names of adapters are labels, and callers of the administration choose them. So that the page stays bounded, only adapters that
+are served are named, and at most `MAX_LABELS` of them.
+"""
 
 from collections import Counter as Tally
 from collections.abc import Callable
@@ -6,91 +10,96 @@ from collections.abc import Callable
 from adapters.names import Adapter
 from adapters.registry import AdapterRegistry
 from adapters.residency import Resident
-from app.telemetry.registry import Page, Readings
+from app.telemetry.registry import Registry, Samples
 
 LOAD_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 MAX_LABELS = 100
 OTHER = "other"
-"""The label of adapters beyond `MAX_LABELS`, and of those that are no longer served when their last requests end."""
+"""The label of adapters beyond `MAX_LABELS`, and of adapters that were removed before their last requests ended."""
 
 STATES = ("serving", "inactive", "lost")
 
 
 class AdapterMetrics:
-    """An `adapters.ports.Observer`; the registry's state is read when the page is.
+    """An `adapters.ports.Observer` that counts loads, swaps, evictions and failures, and exports the state of all adapters.
 
     Args:
-        page: where it is all shown.
-        on_forgotten: called with the name of an adapter that is no longer served: its series are to leave the page.
+        registry: where the metrics are registered.
+        on_forgotten: called with the name of an adapter that is no longer served, so that its series leave the page.
 
     """
 
-    def __init__(self, page: Page, on_forgotten: Callable[[str], None]) -> None:
+    def __init__(self, registry: Registry, on_forgotten: Callable[[str], None]) -> None:
         self._adapters: AdapterRegistry | None = None
         self._on_forgotten = on_forgotten
         self._names: set[str] = set()
         by = ["adapter"]
-        self._load_seconds = page.histogram("adapter_load_seconds", "Time to load a version into the engine.", LOAD_SECONDS, by)
-        self._swaps = page.counter("adapter_swaps_total", "Switches of a name to a version.", by)
-        self._evictions = page.counter("adapter_evictions_total", "Idle versions that left the engine to make room.", by)
-        self._failures = page.counter("adapter_failures_total", "Versions that could not be loaded, or compute nonsense.", by)
+        self._load_seconds = registry.histogram(
+            "adapter_load_seconds", "Seconds to load a version into the engine.", LOAD_SECONDS, by
+        )
+        self._swaps = registry.counter("adapter_swaps_total", "Switches of a name to a version.", by)
+        self._evictions = registry.counter("adapter_evictions_total", "Idle versions that left the engine to make room.", by)
+        self._failures = registry.counter(
+            "adapter_failures_total", "Versions that could not be loaded, or that compute values that are not numbers.", by
+        )
         self._failures.labels(OTHER)
-        page.gauge("adapter_state", "1 for the state that the adapter is in.", self._states, ["adapter", "state"])
-        page.gauge("adapter_versions_live", "Versions in the engine.", self._live, by)
-        page.gauge("adapter_leases", "Requests that run on the adapter.", self._leases, by)
+        registry.gauge("adapter_state", "1 for the state that the adapter is in.", self._states, ["adapter", "state"])
+        registry.gauge("adapter_versions_live", "Versions in the engine.", self._live, by)
+        registry.gauge("adapter_leases", "Requests that run on the adapter.", self._leases, by)
 
-    def watch(self, adapters: AdapterRegistry) -> None:
-        """Export the state of these from now on."""
+    def export_state(self, adapters: AdapterRegistry) -> None:
+        """Read the gauges of adapters from this registry from now on."""
         self._adapters = adapters
 
     def label(self, name: str) -> str:
-        """The adapter's own name as long as it is served, empty for the base model."""
+        """Return the label of an adapter: its name while it is served, else `OTHER`. An empty name is the base model's."""
         return name if name in self._names or not name else OTHER
 
     def loaded(self, name: str, seconds: float) -> None:
-        """See `Observer`."""
+        """Count the seconds that a version took to load."""
         self._load_seconds.labels(self.label(name)).observe(seconds)
 
     def evicted(self, name: str) -> None:
-        """See `Observer`."""
+        """Count an idle version that left the engine."""
         self._evictions.labels(self.label(name)).inc()
 
     def failed(self, name: str) -> None:
-        """See `Observer`."""
+        """Count a version that could not be loaded or that computes nonsense."""
         self._failures.labels(self.label(name)).inc()
 
     def served(self, name: str) -> None:
-        """See `Observer`."""
+        """Name an adapter that is served from now on."""
         if len(self._names) < MAX_LABELS:
             self._names.add(name)
         for family in (self._swaps, self._evictions, self._failures):
-            family.labels(self.label(name))  # 0 is a value, too
+            family.labels(self.label(name))  # appears at 0: a rate needs a value before the first event
 
     def swapped(self, name: str) -> None:
-        """See `Observer`."""
+        """Count a switch of the name to another version."""
         self._swaps.labels(self.label(name)).inc()
 
     def removed(self, name: str) -> None:
-        """See `Observer`."""
+        """Drop the series of an adapter that is no longer served."""
         if name in self._names:
             self._names.remove(name)
-            self._failures.labels(OTHER).inc(self._failures.labels(name).value)  # a first version that fails is never served
+            # A first version that fails is never served, so failures of an adapter that is removed must stay visible.
+            self._failures.labels(OTHER).inc(self._failures.labels(name).value)
             self._on_forgotten(name)
 
-    def _states(self) -> Readings:
+    def _states(self) -> Samples:
         for adapter in self._adapters.adapters() if self._adapters is not None else ():
             if adapter.name in self._names:
-                for one in STATES:
-                    yield (adapter.name, one), float(one == state_of(adapter))
+                for state in STATES:
+                    yield (adapter.name, state), float(state == state_of(adapter))
 
-    def _live(self) -> Readings:
+    def _live(self) -> Samples:
         return self._tally(lambda _resident: 1)
 
-    def _leases(self) -> Readings:
+    def _leases(self) -> Samples:
         return self._tally(lambda resident: resident.leases)
 
-    def _tally(self, amount: Callable[[Resident], int]) -> Readings:
-        """Added up by adapter, over the versions in the engine."""
+    def _tally(self, amount: Callable[[Resident], int]) -> Samples:
+        """Return the sum of an amount over the versions in the engine, by adapter."""
         tally: Tally[str] = Tally(dict.fromkeys(self._names, 0))
         for resident in self._adapters.residents() if self._adapters is not None else ():
             tally[self.label(resident.version.name)] += amount(resident)
@@ -98,7 +107,11 @@ class AdapterMetrics:
 
 
 def state_of(adapter: Adapter) -> str:
-    """One of `STATES`."""
+    """Return the state of an adapter, one of `STATES`.
+
+    `serving`: its current version answers. `inactive`: it has no current version. `lost`: the files of its current version are gone
+    or do not fit the model.
+    """
     if adapter.current is None:
         return "inactive"
     return "lost" if adapter.current.version in adapter.unusable else "serving"

@@ -1,39 +1,40 @@
-"""Joules, where the machine counts them: of processor packages by RAPL, of NVIDIA's GPUs by NVML. Elsewhere there are none.
+"""Energy in joules, where the machine counts it: of processor packages by RAPL, of NVIDIA's GPUs by NVML.
 
-The counters are the machine's, whoever uses it. What they gain between two readings is shared among the requests by the FLOPs that they
-did in the meantime, as far as their meters know: branches are booked when they end. What is gained while none runs is nobody's.
+The counters belong to the whole machine and include the work of other processes. What they gain between two readings is shared
+among the requests in proportion to the FLOPs that they spent in the meantime. A meter books a branch when the branch ends, so the
+energy of a long branch waits until then. Energy that is counted while no request runs is not attributed to any request.
 """
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from app.telemetry.metrics import Metrics
-from app.telemetry.request_metrics import Labels
+from app.telemetry.request_metrics import RequestLabels
 
 logger = logging.getLogger("ponder")
 
 RAPL = Path("/sys/class/powercap")
 INTERVAL_S = 5.0
-"""RAPL's counters of 32 bits turn over after a minute at the soonest."""
+"""Seconds between two readings. RAPL's counters have 32 bits and wrap after a minute at the soonest: none is missed."""
 
 
 class EnergyCounter(Protocol):
-    """Something that counts the joules of a part of the machine. `source`: `rapl` or `nvml`."""
+    """Counts the joules of one part of the machine. `source` is `rapl` or `nvml`."""
 
     source: str
 
     def read(self) -> float:
-        """Joules since the last reading, 0 at the first."""
+        """Return the joules since the last reading, or since the counter was made."""
         ...
 
 
 class Rapl:
-    """One processor package; its file counts microjoules up to `max_energy_range_uj`, and begins anew."""
+    """The counter of one processor package. Its file counts microjoules up to `max_energy_range_uj` and then starts at zero."""
 
     source = "rapl"
 
@@ -43,14 +44,14 @@ class Rapl:
         self._last = int(self._path.read_text())
 
     def read(self) -> float:
-        """See `EnergyCounter`."""
+        """Return the joules since the last reading."""
         now = int(self._path.read_text())
         gained, self._last = now - self._last, now
         return (gained if gained >= 0 else gained + self._range) / 1e6
 
 
 class Nvml:
-    """One GPU; `total` reads millijoules since its driver was loaded."""
+    """The counter of one GPU. `total` returns the millijoules since its driver was loaded."""
 
     source = "nvml"
 
@@ -59,18 +60,18 @@ class Nvml:
         self._last = total()
 
     def read(self) -> float:
-        """See `EnergyCounter`."""
+        """Return the joules since the last reading."""
         now = self._total()
         gained, self._last = now - self._last, now
         return max(gained, 0) / 1e3
 
 
 def find_counters(rapl: Path = RAPL) -> list[EnergyCounter]:
-    """Those of this machine that may be read."""
+    """Return the counters of this machine that this process may read; none where there are none."""
     found: list[EnergyCounter] = []
     for folder in sorted(rapl.glob("intel-rapl:*")):
         try:
-            # Others are parts of packages, or (psys) the whole platform with all of them in it.
+            # Other zones are parts of a package, or (psys) the whole platform: they would be counted twice.
             if (folder / "name").read_text().startswith("package-"):
                 found.append(Rapl(folder))
         except (OSError, ValueError) as error:
@@ -79,7 +80,7 @@ def find_counters(rapl: Path = RAPL) -> list[EnergyCounter]:
 
 
 def _gpus() -> list[EnergyCounter]:
-    """The GPUs of this machine; none without NVIDIA's library, or where they count nothing."""
+    """Return a counter for each GPU that counts its energy; none without NVIDIA's library."""
     found: list[EnergyCounter] = []
     try:
         import pynvml  # noqa: PLC0415 - comes with vLLM's CUDA build only
@@ -101,46 +102,48 @@ def _gpus() -> list[EnergyCounter]:
 
 
 class Energy:
-    """Reads the counters from time to time, and says whose it was.
+    """Reads the counters every few seconds, and shares their joules among the requests.
 
     Args:
         counters: at least one.
-        metrics: where it is shown, and where the FLOPs of requests are read.
+        metrics: where the joules are exported, and where the FLOPs of requests are read.
 
     """
 
     def __init__(self, counters: Sequence[EnergyCounter], metrics: Metrics) -> None:
         self._counters = counters
         self._metrics = metrics
-        self._total = metrics.page.counter("energy_joules_total", "Energy that the machine's counters counted.", ["source"])
-        self._shared = metrics.page.counter(
-            "request_energy_joules_total", "Energy counted while requests ran, by their share of the FLOPs.", Labels._fields
+        self._total = metrics.registry.counter(
+            "energy_joules_total", "Energy that the machine's counters counted, whoever used the machine.", ["source"]
+        )
+        self._shared = metrics.registry.counter(
+            "request_energy_joules_total", "Energy counted while requests ran, shared among them by their FLOPs.", RequestLabels._fields
         )  # fmt: skip
-        self._done: Counter[Labels] = Counter()
+        self._flops: Tally[RequestLabels] = Tally()
         self._pending = 0.0
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Read the counters every `INTERVAL_S` seconds until this is cancelled, or until a counter fails."""
         while True:
             await asyncio.sleep(INTERVAL_S)
             try:
                 gained = await asyncio.to_thread(lambda: [counter.read() for counter in self._counters])
-            except Exception as error:  # noqa: BLE001 - a driver may go away under a server that need not
+            except Exception as error:  # noqa: BLE001 - a driver may be unloaded; the server goes on without energy metrics
                 logger.warning("energy is no longer counted: %s", error)
                 return
-            self.take(gained)
+            self.count(gained)
 
-    def take(self, gained: Sequence[float]) -> None:
-        """Book what each counter gained since the last time."""
+    def count(self, gained: Sequence[float]) -> None:
+        """Count the joules that each counter gained since the last call."""
         for counter, joules in zip(self._counters, gained, strict=True):
             self._total.labels(counter.source).inc(joules)
-        done = self._metrics.flops()
-        news = {labels: flops - self._done[labels] for labels, flops in done.items() if flops > self._done[labels]}
-        self._done = done
+        flops = self._metrics.flops()
+        spent = {labels: total - self._flops[labels] for labels, total in flops.items() if total > self._flops[labels]}
+        self._flops = flops
         self._pending += sum(gained)
-        total = sum(news.values())
-        for labels, flops in news.items():
-            self._shared.labels(*labels).inc(self._pending * flops / total)
-        # A branch is booked when it ends: until then what it burns waits for it.
+        total = sum(spent.values())
+        for labels, amount in spent.items():
+            self._shared.labels(*labels).inc(self._pending * amount / total)
+        # While requests run whose branches are not booked yet, the energy waits for them.
         if total or not self._metrics.num_in_flight:
             self._pending = 0.0

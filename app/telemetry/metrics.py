@@ -1,14 +1,14 @@
-"""What the service counts for Prometheus, with the prefix `ponder_`.
+"""What the service counts for Prometheus. Every metric has the prefix `ponder_`.
 
-Labels are bounded: strategies and models are known at start, adapters are so many at most, everything else is an enumeration.
-Reads meters, measures nothing.
+The number of series is bounded: strategies and the model are known at the start, at most a hundred adapters are named, and every
+other label is an enumeration. Costs are read from the meters of requests; nothing is measured here.
 """
 
 import time
-from collections import Counter
+from collections import Counter as Tally
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from adapters.errors import AdapterError, NoSlot
 from app.admission import Admission
@@ -17,21 +17,21 @@ from app.errors import Busy, Disconnected, EngineDead, PonderError, QuotaExceede
 from app.metering.meter import Meter
 from app.search_traces import SearchTrace
 from app.telemetry.adapter_metrics import OTHER, AdapterMetrics
-from app.telemetry.drift import DriftMetrics, Seen
-from app.telemetry.registry import Page
-from app.telemetry.request_metrics import Labels, RequestSeries
+from app.telemetry.quality_metrics import AnswerQuality, QualityMetrics
+from app.telemetry.registry import Registry
+from app.telemetry.request_metrics import RequestLabels, RequestMetrics
 
 REASONS = ("quota", "overload", "adapter_slots", "adapter")
 """Why requests are refused before they run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """Who chose a request's plan, and for what.
+class PlanLabels(NamedTuple):
+    """The labels of a request's plan.
 
     Attributes:
-        source: `caller`, `policy` (calibrated) or `prior`.
-        bin: of the difficulty, "0" where nothing was measured.
+        source: who chose the plan: `caller`, `policy` (calibrated) or `prior`.
+        bin: of the difficulty, "1" to "5"; "0" where the difficulty was not estimated.
+        effort: of the request, `low`, `medium` or `high`.
 
     """
 
@@ -41,57 +41,61 @@ class Planned:
 
 
 class Metrics:
-    """One server's, so that two apps can live in one process."""
+    """The metrics of one server. Two apps in one process have one each."""
 
     def __init__(self) -> None:
-        self.page = Page()
-        self._running: dict[Meter, Labels] = {}
-        self._series = RequestSeries(self.page)
-        self._rejections = self.page.counter("rejections_total", "Requests refused before they ran.", ["reason"])
-        self._plans = self.page.counter(
-            "plans_total", "Plans by the bin of the difficulty, the caller's effort, and who chose.",
+        self.registry = Registry()
+        self._running: dict[Meter, RequestLabels] = {}
+        self._requests = RequestMetrics(self.registry)
+        self._rejections = self.registry.counter("rejections_total", "Requests refused before they ran.", ["reason"])
+        self._plans = self.registry.counter(
+            "plans_total", "Plans by the bin of the difficulty, the caller's effort, and who chose the plan.",
             ["strategy", "model", "bin", "effort", "source"],
         )  # fmt: skip
-        self._fallbacks = self.page.counter(
+        self._fallbacks = self.registry.counter(
             "verifier_fallbacks_total", "Requests in which likelihood took the place of a verifier that did not answer.",
             ["strategy", "model"],
         )  # fmt: skip
-        self.drift = DriftMetrics(self.page)
-        self.adapters = AdapterMetrics(self.page, self.forget_adapter)
-        self.page.gauge("requests_in_flight", "Requests admitted and not ended.", lambda: self.num_in_flight)
+        self._quality = QualityMetrics(self.registry)
+        self.adapters = AdapterMetrics(self.registry, self.forget_adapter)
+        self.registry.gauge("requests_in_flight", "Requests admitted and not ended.", lambda: self.num_in_flight)
         for reason in REASONS:
-            self._rejections.labels(reason)  # 0 is a value, too: rates begin with it
+            self._rejections.labels(reason)  # appears at 0: a rate needs a value before the first rejection
 
-    def watch(self, admission: Admission) -> None:
-        """Export the state of the admission gates, read at scrape time."""
-        gauge = self.page.gauge
+    def export_admission(self, admission: Admission) -> None:
+        """Add gauges of the admission's state, which is read at each scrape."""
+        gauge = self.registry.gauge
         gauge("branches_running", "Branches that hold a slot of the engine.", lambda: admission.num_running)
         gauge("branches_waiting", "Branches that wait for a slot.", lambda: admission.num_waiting)
         gauge("branch_slots", "Branches that the engine runs at the same time.", lambda: admission.num_slots)
         gauge("load_ratio", "Admitted branches as a share of the most that are admitted.", lambda: admission.load)
 
-    def watch_engine(self, engine: Engine, version: str, strategies: Sequence[str]) -> None:
-        """Export what the engine is. What may come of requests for its base model begins at zero."""
+    def export_engine(self, engine: Engine, version: str, strategies: Sequence[str]) -> None:
+        """Add gauges that describe the engine and this `version` of the server.
+
+        The counters of the base model appear on the page at zero, for each of these `strategies`.
+        """
         card = engine.card
-        self._series.begin(card.name, strategies)
+        self._requests.start_at_zero(card.name, strategies)
         for strategy in strategies:
             self._fallbacks.labels(strategy, card.name)
         started = time.time()
-        self.page.gauge("start_time_seconds", "When the server began to serve, in seconds since 1970.", lambda: started)
-        self.page.gauge("engine_up", "1 while the engine lives.", lambda: engine.failure is None)
-        self.page.gauge(
-            "build_info", "What serves; always 1.", lambda: [((version, card.description, card.name), 1)],
-            ["version", "engine", "model"],
+        gauge = self.registry.gauge
+        gauge("start_time_seconds", "When the server began to serve, in seconds since 1970.", lambda: started)
+        gauge("engine_up", "1 while the engine lives.", lambda: engine.failure is None)
+        gauge(
+            "build_info", "Version, engine and model of this server; always 1.",
+            lambda: [((version, card.description, card.name), 1)], ["version", "engine", "model"],
         )  # fmt: skip
         if (peak := card.peak_flops) is not None:
-            self.page.gauge(
+            gauge(
                 "engine_peak_flops_per_second", "FLOPs a second of a large matrix product, as measured at the start.",
                 lambda: peak,
             )  # fmt: skip
 
     @contextmanager
     def refusals(self) -> Iterator[None]:
-        """Count requests that are turned away at the gate."""
+        """Count the request as rejected when the block raises an error of the admission or of its adapter."""
         try:
             yield
         except Busy as error:
@@ -101,62 +105,66 @@ class Metrics:
             self._rejections.labels("adapter_slots" if isinstance(error, NoSlot) else "adapter").inc()
             raise
 
-    def request(self, labels: Labels, planned: Planned, meter: Meter, trace: SearchTrace) -> "_Counted":
-        """Count, when the block ends, one request: everything on its meter and the tree that it grew, however it ends."""
-        self._plans.labels(labels.strategy, labels.model, planned.bin, planned.effort, planned.source).inc()
-        return _Counted(self, labels, meter, trace)
+    def request(self, labels: RequestLabels, plan: PlanLabels, meter: Meter, trace: SearchTrace) -> "_CountedRequest":
+        """Return a context manager for the run of one request.
 
-    def begin(self, labels: Labels, meter: Meter) -> Labels:
-        """A request runs from now on; what it is counted by."""
+        When its block ends, in whatever way, everything on the meter and the size of the search tree are counted.
+        """
+        self._plans.labels(labels.strategy, labels.model, plan.bin, plan.effort, plan.source).inc()
+        return _CountedRequest(self, labels, meter, trace)
+
+    def begin(self, labels: RequestLabels, meter: Meter) -> RequestLabels:
+        """Note that a request runs from now on, and return the labels that it is counted by."""
         if labels.adapter:
             labels = labels._replace(adapter=self.adapters.label(labels.adapter))
         self._running[meter] = labels
         return labels
 
-    def end(self, labels: Labels, meter: Meter, trace: SearchTrace, outcome: str) -> None:
-        """It has ended."""
+    def end(self, labels: RequestLabels, meter: Meter, trace: SearchTrace, outcome: str) -> None:
+        """Count a request that `begin` was called for and that has ended."""
         del self._running[meter]
-        if labels.adapter and labels.adapter != self.adapters.label(labels.adapter):  # it has gone in the meantime
+        # The series of an adapter that was removed while the request ran are gone, and must not come back.
+        if labels.adapter and labels.adapter != self.adapters.label(labels.adapter):
             labels = labels._replace(adapter=OTHER)
-        self._series.book(labels, meter, trace, outcome, time.monotonic() - meter.started)
+        self._requests.count(labels, meter, trace, outcome, time.monotonic() - meter.started)
 
     def forget_adapter(self, name: str) -> None:
-        """Drop the series of a name that is no longer served."""
-        self.page.forget("adapter", name)
-        self._series.forget_adapter(name)
+        """Drop the series of an adapter that is no longer served."""
+        self.registry.forget("adapter", name)
+        self._requests.forget_adapter(name)
 
-    def show(self, labels: Labels, seen: Seen) -> None:
-        """What an answered request showed of its policy."""
-        self.drift.book(labels.model, self.adapters.label(labels.adapter), seen)
+    def observe_quality(self, labels: RequestLabels, quality: AnswerQuality) -> None:
+        """Count what an answered request tells about how well its policy fits."""
+        self._quality.observe(labels.model, self.adapters.label(labels.adapter), quality)
 
-    def fall_back(self, labels: Labels) -> None:
-        """A verifier did not answer."""
+    def count_fallback(self, labels: RequestLabels) -> None:
+        """Count a request in which a verifier did not answer."""
         self._fallbacks.labels(labels.strategy, labels.model).inc()
 
-    def judge(self, model: str, trace: SearchTrace, *, is_right: bool) -> None:
-        """A caller's word on an answer."""
+    def count_feedback(self, model: str, trace: SearchTrace, *, is_right: bool) -> None:
+        """Count what a caller says of an answer that `model` gave."""
         adapter = self.adapters.label(trace.adapter)
-        self.drift.judged(model, adapter, trace.bin, "feedback", is_right=is_right, foreseen=trace.difficulty)
+        self._quality.count_outcome(model, adapter, trace.bin, "feedback", is_right=is_right, difficulty=trace.difficulty)
 
     @property
     def num_in_flight(self) -> int:
-        """Requests admitted and not ended."""
+        """The number of requests that are admitted and have not ended."""
         return len(self._running)
 
-    def flops(self) -> Counter[Labels]:
-        """FLOPs done so far, by the labels of requests; those that run are in it with what they have spent."""
-        done = Counter(self._series.flops())
+    def flops(self) -> Tally[RequestLabels]:
+        """Return the FLOPs spent so far by the labels of requests, those of running requests included."""
+        spent = Tally(self._requests.flops())
         for meter, labels in self._running.items():
-            done[labels] += meter.total_flops
-        return done
+            spent[labels] += meter.total_flops
+        return spent
 
 
-class _Counted:
-    """See `Metrics.request`; a class, since a generator costs as much as all that is counted."""
+class _CountedRequest:
+    """See `Metrics.request`. It is a class, since a generator-based context manager costs as much as all the counting."""
 
     __slots__ = ("_labels", "_meter", "_metrics", "_trace")
 
-    def __init__(self, metrics: Metrics, labels: Labels, meter: Meter, trace: SearchTrace) -> None:
+    def __init__(self, metrics: Metrics, labels: RequestLabels, meter: Meter, trace: SearchTrace) -> None:
         self._metrics, self._labels, self._meter, self._trace = metrics, labels, meter, trace
 
     def __enter__(self) -> None:
@@ -167,7 +175,7 @@ class _Counted:
 
 
 def _outcome(error: type[BaseException]) -> str:
-    """How a request ended that was not answered."""
+    """Return the outcome of a request that ended with this error."""
     if not issubclass(error, Exception) or issubclass(error, Disconnected):
         return "cancelled"
     if issubclass(error, EngineDead):

@@ -1,10 +1,12 @@
-"""Counters, histograms and gauges, and the page on which Prometheus reads them.
+"""Counters, gauges and histograms, and the page on which Prometheus reads them.
 
-The page is ours because of its length: with a hundred adapters and every strategy it has some forty thousand lines, for which
-prometheus_client, which puts each line together anew, takes a third of a second. Here a series knows its lines but for the
-numbers. All of it lives on the event loop: there are no locks.
+prometheus_client is not used, because the page is long: with a hundred adapters and every strategy it has about forty thousand
+lines. prometheus_client formats every line anew at each scrape, which takes a third of a second and stops the event loop for as
+long. Here each series prepares its lines when it is made, and a scrape only puts in the numbers: about ten times faster.
 
-Formats: Prometheus' text format 0.0.4, and OpenMetrics 1.0, which has exemplars.
+Everything here is used from the event loop's thread alone, so there are no locks.
+
+The page has one of two formats: Prometheus' text format 0.0.4, or OpenMetrics 1.0, which also carries exemplars.
 """
 
 from abc import ABC, abstractmethod
@@ -14,24 +16,33 @@ from itertools import accumulate
 from typing import Generic, TypeVar
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
-OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+"""Content type of Prometheus' text format."""
 
-Readings = Iterable[tuple[Sequence[str], float]]
-"""Values of a gauge by the values of its labels."""
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+"""Content type of OpenMetrics."""
+
+Samples = Iterable[tuple[Sequence[str], float]]
+"""The values of a gauge, each with the values of its labels."""
 
 Number = int | float
 
 
 class Series(ABC):
-    """One combination of labels. `name` is its family's, `labels` what stands between the braces."""
+    """One time series: a metric with one combination of label values."""
 
     @abstractmethod
-    def lines(self, *, is_open: bool) -> Iterator[str]:
-        """Its lines on the page; `is_open`: in OpenMetrics."""
+    def lines(self, *, is_openmetrics: bool) -> Iterator[str]:
+        """Yield the lines of this series, in OpenMetrics or in the text format."""
 
 
-class Count(Series):
-    """A sum that only grows."""
+class Counter(Series):
+    """A sum that only grows.
+
+    Args:
+        name: of the metric, with its prefix.
+        labels: what stands between the braces, for example `model="m",kind="decoded"`; empty for a metric without labels.
+
+    """
 
     __slots__ = ("_line", "value")
 
@@ -40,16 +51,23 @@ class Count(Series):
         self._line = f"{name}{{{labels}}} " if labels else f"{name} "
 
     def inc(self, amount: Number = 1) -> None:
-        """Add to it."""
+        """Add a number that is not negative."""
         self.value += amount
 
-    def lines(self, *, is_open: bool) -> Iterator[str]:  # noqa: ARG002 - both formats agree
-        """The one that it has."""
+    def lines(self, *, is_openmetrics: bool) -> Iterator[str]:  # noqa: ARG002 - both formats agree
+        """Yield the one line of this counter."""
         yield f"{self._line}{float(self.value)!r}\n"
 
 
-class Spread(Series):
-    """How values are spread over buckets. Each bucket remembers the last request that fell into it, for exemplars."""
+class Histogram(Series):
+    """Counts values in buckets. Each bucket remembers the last request that fell into it, as an exemplar.
+
+    Args:
+        name: of the metric, with its prefix.
+        labels: what stands between the braces, without `le`; empty for a metric without labels.
+        bounds: the upper ends of the buckets, ascending. A last bucket without an end is added.
+
+    """
 
     __slots__ = ("_bounds", "_counts", "_exemplars", "_heads", "_last", "total")
 
@@ -64,17 +82,18 @@ class Spread(Series):
         braced = f"{{{labels}}}" if labels else ""
         self._last = (f"{name}_count{braced} ", f"{name}_sum{braced} ")
 
-    def observe(self, value: float, trace: tuple[str, float] | None = None) -> None:
-        """Count a value; `trace`: the id of its request's, and the time (seconds since 1970)."""
+    def observe(self, value: float, exemplar: tuple[str, float] | None = None) -> None:
+        """Count a value. `exemplar` is the trace id of the request that it belongs to, and the time in seconds since 1970."""
         place = bisect_left(self._bounds, value)
         self._counts[place] += 1
         self.total += value
-        if trace is not None:
-            self._exemplars[place] = value, trace
+        if exemplar is not None:
+            self._exemplars[place] = value, exemplar
 
-    def lines(self, *, is_open: bool) -> Iterator[str]:
-        """Cumulative buckets, count and sum."""
-        exemplars = {place: _exemplar(*one) for place, one in self._exemplars.items()} if is_open else {}
+    def lines(self, *, is_openmetrics: bool) -> Iterator[str]:
+        """Yield the lines of the cumulative buckets, of the count and of the sum."""
+        # The text format has no exemplars: Prometheus would refuse the whole page.
+        exemplars = {place: _exemplar(*one) for place, one in self._exemplars.items()} if is_openmetrics else {}
         num = 0
         for place, (head, num) in enumerate(zip(self._heads, accumulate(self._counts), strict=True)):
             yield f"{head}{num}.0{exemplars.get(place, '')}\n"
@@ -85,8 +104,17 @@ class Spread(Series):
 S = TypeVar("S", bound=Series)
 
 
-class Family(Generic[S]):
-    """The series of one name, by the values of their labels, in the order of `labels`."""
+class MetricFamily(Generic[S]):
+    """All series of one metric, by the values of their labels.
+
+    Args:
+        name: of the metric, with its prefix.
+        text: the HELP line.
+        kind: `counter` or `histogram`.
+        labels: the names of the labels.
+        make: makes a series from the name and from what stands between its braces.
+
+    """
 
     def __init__(self, name: str, text: str, kind: str, labels: Sequence[str], make: Callable[[str, str], S]) -> None:
         self.name = name
@@ -97,95 +125,112 @@ class Family(Generic[S]):
         self._series: dict[tuple[str, ...], S] = {}
 
     def labels(self, *values: str) -> S:
-        """The series of these, made when it is asked for first."""
+        """Return the series with these label values, in the order of the label names. It is made when it is asked for first."""
         if (found := self._series.get(values)) is None:
             found = self._series[values] = self._make(self.name, _braced(self._labels, values))
         return found
 
     def forget(self, label: str, value: str) -> None:
-        """Drop all series that have this; none, where there is no such label."""
+        """Drop all series whose `label` has this value. A metric without that label keeps all its series."""
         if label in self._labels:
             place = self._labels.index(label)
             self._series = {values: one for values, one in self._series.items() if values[place] != value}
 
-    def lines(self, *, is_open: bool) -> Iterator[str]:
-        """What it is, and all its series."""
-        yield from _head(self.name, self._text, self._kind, is_open=is_open)
+    def lines(self, *, is_openmetrics: bool) -> Iterator[str]:
+        """Yield the HELP and TYPE lines, then the lines of all series."""
+        yield from _head(self.name, self._text, self._kind, is_openmetrics=is_openmetrics)
         for one in self._series.values():
-            yield from one.lines(is_open=is_open)
+            yield from one.lines(is_openmetrics=is_openmetrics)
 
 
 class Gauge:
-    """Values that are read when the page is."""
+    """A metric whose values are read at each scrape.
 
-    def __init__(self, name: str, text: str, labels: Sequence[str], read: Callable[[], Readings]) -> None:
+    Args:
+        name: of the metric, with its prefix.
+        text: the HELP line.
+        labels: the names of the labels.
+        read: returns the values of all series.
+
+    """
+
+    def __init__(self, name: str, text: str, labels: Sequence[str], read: Callable[[], Samples]) -> None:
         self.name = name
         self._text = text
         self._labels = tuple(labels)
         self._read = read
 
-    def lines(self, *, is_open: bool) -> Iterator[str]:
-        """What it is, and what it reads now."""
-        yield from _head(self.name, self._text, "gauge", is_open=is_open)
+    def lines(self, *, is_openmetrics: bool) -> Iterator[str]:
+        """Yield the HELP and TYPE lines, then the present value of each series."""
+        yield from _head(self.name, self._text, "gauge", is_openmetrics=is_openmetrics)
         for values, value in self._read():
             labels = _braced(self._labels, values)
             yield f"{self.name}{{{labels}}} {float(value)!r}\n" if labels else f"{self.name} {float(value)!r}\n"
 
 
-F = TypeVar("F", Family[Count], Family[Spread], Gauge)
+M = TypeVar("M", MetricFamily[Counter], MetricFamily[Histogram], Gauge)
 
 
-class Page:
-    """All families of one server. Names get the prefix `ponder_`: vLLM unregisters what is called `vllm:*` when it starts."""
+class Registry:
+    """All metrics of one server. Each name gets the prefix `ponder_`.
+
+    The prefix must not be `vllm:`: vLLM unregisters every collector of that name when it starts.
+    """
 
     def __init__(self) -> None:
-        self._families: dict[str, Family[Count] | Family[Spread] | Gauge] = {}
+        self._metrics: dict[str, MetricFamily[Counter] | MetricFamily[Histogram] | Gauge] = {}
 
-    def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Family[Count]:
-        """A family of sums; the name ends in `_total`."""
-        return self._add(Family(f"ponder_{name}", text, "counter", labels, Count))
+    def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> MetricFamily[Counter]:
+        """Register counters. `name` ends in `_total`; raises `ValueError` when it is taken."""
+        return self._add(MetricFamily(f"ponder_{name}", text, "counter", labels, Counter))
 
-    def histogram(self, name: str, text: str, bounds: Sequence[float], labels: Sequence[str] = ()) -> Family[Spread]:
-        """A family of spreads; `bounds` are the upper ends of the buckets, the last of which is infinite and not named."""
+    def histogram(self, name: str, text: str, bounds: Sequence[float], labels: Sequence[str] = ()) -> MetricFamily[Histogram]:
+        """Register histograms. `bounds` are the upper ends of the buckets; raises `ValueError` when the name is taken."""
         ends = tuple(bounds)
-        return self._add(Family(f"ponder_{name}", text, "histogram", labels, lambda full, has: Spread(full, has, ends)))
+        return self._add(
+            MetricFamily(f"ponder_{name}", text, "histogram", labels, lambda full, braced: Histogram(full, braced, ends))
+        )
 
-    def gauge(self, name: str, text: str, read: Callable[[], float | Readings], labels: Sequence[str] = ()) -> None:
-        """Something that is read when the page is; one number, where it has no labels."""
+    def gauge(self, name: str, text: str, read: Callable[[], float | Samples], labels: Sequence[str] = ()) -> None:
+        """Register a gauge, which `read` is called for at each scrape; it returns one number where there are no labels.
 
-        def readings() -> Readings:
+        Raises `ValueError` when the name is taken.
+        """
+
+        def samples() -> Samples:
             value = read()
             return [((), value)] if isinstance(value, int | float) else value
 
-        self._add(Gauge(f"ponder_{name}", text, labels, readings))
+        self._add(Gauge(f"ponder_{name}", text, labels, samples))
 
     def forget(self, label: str, value: str) -> None:
-        """Drop all series that have this, so that the page does not grow with names that come and go."""
-        for family in self._families.values():
-            if isinstance(family, Family):
-                family.forget(label, value)
+        """Drop all counters and histograms whose `label` has this value, so that names that come and go do not fill the page."""
+        for metric in self._metrics.values():
+            if isinstance(metric, MetricFamily):
+                metric.forget(label, value)
 
-    def _add(self, family: F) -> F:
-        if family.name in self._families:
-            message = f"{family.name} is there twice"
+    def _add(self, metric: M) -> M:
+        if metric.name in self._metrics:
+            message = f"{metric.name} is registered already"
             raise ValueError(message)
-        self._families[family.name] = family
-        return family
+        self._metrics[metric.name] = metric
+        return metric
 
-    def render(self, *, is_open: bool = False) -> bytes:
-        """The page; `is_open`: in OpenMetrics, without the mark of its end, since the engine's own part may follow."""
-        lines = [line for family in self._families.values() for line in family.lines(is_open=is_open)]
+    def render(self, *, is_openmetrics: bool = False) -> bytes:
+        """Return the page. OpenMetrics' last line, `# EOF`, is left out, since the engine's own metrics may follow."""
+        lines = [line for metric in self._metrics.values() for line in metric.lines(is_openmetrics=is_openmetrics)]
         return "".join(lines).encode()
 
 
-def _exemplar(value: float, trace: tuple[str, float]) -> str:
-    trace_id, at = trace
+def _exemplar(value: float, exemplar: tuple[str, float]) -> str:
+    trace_id, at = exemplar
     return f' # {{trace_id="{trace_id}"}} {float(value)!r} {at:.3f}'
 
 
-def _head(name: str, text: str, kind: str, *, is_open: bool) -> Iterator[str]:
-    named = name.removesuffix("_total") if is_open and kind == "counter" else name
-    yield f"# HELP {named} {text}\n# TYPE {named} {kind}\n"
+def _head(name: str, text: str, kind: str, *, is_openmetrics: bool) -> Iterator[str]:
+    # In OpenMetrics the name of a counter's family has no `_total`, only the names of its samples have.
+    family = name.removesuffix("_total") if is_openmetrics and kind == "counter" else name
+    yield f"# HELP {family} {text}\n# TYPE {family} {kind}\n"
 
 
 def _braced(labels: Sequence[str], values: Sequence[str]) -> str:

@@ -56,21 +56,22 @@ async def test_nobody_judges_another_s_answer(serve) -> None:
         assert (await judge(served, trace_id, correct=True)).status_code == 401
 
 
-async def test_what_was_predicted_and_seen_is_exported(serve, tmp_path) -> None:
-    """Difficulty before and after, agreement, and what rules say, also where the caller names the strategy."""
+async def test_predicted_difficulty_and_known_outcomes_are_exported(serve, tmp_path) -> None:
+    """Difficulty before and after, agreement, and outcomes by exact verifiers are counted, also where the caller names the strategy."""
     async with serve(policy_dir=tmp_path) as served:
         await served.client.put(
             "/v1/policies/scripted", content=policy(model="scripted", hard=0.65, right=0.95).model_dump_json()
         )
         await served.chat()
         who = 'adapter="",'
-        for moment, tenth in (("before", "0.7"), ("foreseen", "0.7"), ("after", "0.1")):
+        for moment, tenth in (("before", "0.7"), ("expected", "0.7"), ("foreseen", "0.7"), ("after", "0.1")):
             series = f'ponder_difficulty_bucket{{{who}model="scripted",moment="{moment}",le="{tenth}"}}'
             assert await count(served, series) == 1
         await served.chat(ponder={"strategy": "best_of_n", "n": 2, "verifier": {"number": 42}})
         await served.chat(ponder={"strategy": "best_of_n", "n": 2, "verifier": {"number": 7}})
         series = 'ponder_outcomes_total{adapter="",bin="4",model="scripted",outcome="%s",source="rule"}'
         assert [await count(served, series % outcome) for outcome in ("right", "wrong")] == [1, 1]
-        foreseen = 'ponder_outcomes_foreseen_total{adapter="",bin="4",model="scripted",source="rule"}'
-        assert await count(served, foreseen) == pytest.approx(2 * 0.65)  # of the two that were judged so many were to be wrong
+        for name in ("expected", "foreseen"):  # the second is deprecated
+            series = f'ponder_outcomes_{name}_total{{adapter="",bin="4",model="scripted",source="rule"}}'
+            assert await count(served, series) == pytest.approx(2 * 0.65)  # the difficulty of both answers
         assert await count(served, "ponder_agreement_count") > 0

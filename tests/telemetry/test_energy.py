@@ -1,4 +1,4 @@
-"""Joules are counted where the machine counts them, shared by FLOPs, and absent elsewhere."""
+"""Energy: joules are read from the machine's counters, shared among requests by FLOPs, and absent where there are no counters."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from app.engine.architecture import Architecture
 from app.metering.meter import Budget, Meter
 from app.search_traces import SearchTrace
 from app.telemetry.energy import Energy, Nvml, Rapl, find_counters
-from app.telemetry.metrics import Metrics, Planned
-from app.telemetry.request_metrics import Labels
+from app.telemetry.metrics import Metrics, PlanLabels
+from app.telemetry.request_metrics import RequestLabels
 
 MODEL = Architecture(
     num_layers=2, hidden_size=8, num_heads=2, num_kv_heads=1, head_dim=4, intermediate_size=16, vocab_size=32
@@ -18,7 +18,7 @@ SHARED = "ponder_request_energy_joules_total"
 
 
 class Fixed:
-    """An `EnergyCounter` that is read by hand."""
+    """An `EnergyCounter` whose readings the tests pass to `Energy.count` themselves."""
 
     source = "rapl"
 
@@ -27,7 +27,7 @@ class Fixed:
 
 
 def package(root: Path, name: str, microjoules: int, most: int = 1000, zone: str = "package-0") -> Path:
-    """A folder as Linux shows a processor package, or another zone."""
+    """Make a folder as Linux shows a processor package, or another RAPL zone."""
     folder = root / name
     folder.mkdir(exist_ok=True)
     (folder / "name").write_text(f"{zone}\n")
@@ -37,21 +37,23 @@ def package(root: Path, name: str, microjoules: int, most: int = 1000, zone: str
 
 
 def spend(metrics: Metrics, strategy: str, flops: int) -> None:
-    """A request that costs so much."""
+    """Run a request that spends so many FLOPs."""
     meter = Meter(MODEL, Budget())
     meter.flops["decode"] = flops
-    with metrics.request(Labels(strategy, "m"), Planned("caller", "0", "low"), meter, SearchTrace("id", "m", strategy)):
+    with metrics.request(
+        RequestLabels(strategy, "m"), PlanLabels("caller", "0", "low"), meter, SearchTrace("id", "m", strategy)
+    ):
         pass
 
 
 def joules(metrics: Metrics) -> dict[str, float]:
-    """What each strategy's requests burnt."""
-    lines = [line for line in metrics.page.render().decode().splitlines() if line.startswith(SHARED)]
+    """Return the joules of the requests by strategy."""
+    lines = [line for line in metrics.registry.render().decode().splitlines() if line.startswith(SHARED)]
     return {line.split('strategy="')[1].split('"')[0]: float(line.rpartition(" ")[2]) for line in lines}
 
 
 def test_packages_are_found_and_their_parts_are_not_counted_twice(tmp_path) -> None:
-    """What may not be read is left out."""
+    """Only packages count, and a package whose file may not be read is left out."""
     package(tmp_path, "intel-rapl:0", 10)
     package(tmp_path, "intel-rapl:0:0", 5, zone="core")
     package(tmp_path, "intel-rapl:2", 20, zone="psys")
@@ -62,7 +64,7 @@ def test_packages_are_found_and_their_parts_are_not_counted_twice(tmp_path) -> N
 
 
 def test_a_counter_that_turns_over_loses_nothing(tmp_path) -> None:
-    """RAPL's begins again at zero, past its range."""
+    """RAPL's counter starts at zero again when it passes its range."""
     counter = Rapl(package(tmp_path, "intel-rapl:0", 900))
     package(tmp_path, "intel-rapl:0", 100)
     assert counter.read() == pytest.approx(200e-6)
@@ -71,55 +73,55 @@ def test_a_counter_that_turns_over_loses_nothing(tmp_path) -> None:
 
 
 def test_a_gpu_counts_millijoules() -> None:
-    """A driver that was loaded anew begins at zero: nothing is made of that."""
+    """A driver that is loaded again starts at zero; that step back counts as nothing."""
     readings = iter([1000, 3500, 0, 500])
     counter = Nvml(lambda: next(readings))
     assert [counter.read() for _ in range(3)] == [2.5, 0.0, 0.5]
 
 
 def test_energy_is_shared_by_flops() -> None:
-    """All that was counted while requests ran, and to those that were booked."""
+    """Each reading goes to the requests that spent FLOPs since the reading before it."""
     metrics = Metrics()
     energy = Energy([Fixed(), Fixed()], metrics)
     spend(metrics, "direct", 100)
     spend(metrics, "mcts", 300)
-    energy.take([2.0, 6.0])
+    energy.count([2.0, 6.0])
     spend(metrics, "direct", 100)
-    energy.take([1.0, 0.0])
+    energy.count([1.0, 0.0])
     assert joules(metrics) == {"direct": pytest.approx(3.0), "mcts": pytest.approx(6.0)}
-    assert 'ponder_energy_joules_total{source="rapl"} 9.0' in metrics.page.render().decode()
+    assert 'ponder_energy_joules_total{source="rapl"} 9.0' in metrics.registry.render().decode()
 
 
-def test_a_long_request_gets_what_it_burnt_before_it_was_booked_and_an_idle_server_nobody() -> None:
-    """FLOPs are booked at the end."""
+def test_a_long_request_gets_the_energy_from_before_it_was_booked_and_idle_energy_goes_to_nobody() -> None:
+    """The meter books the FLOPs when a branch ends; energy counted before that waits for them."""
     metrics = Metrics()
     energy = Energy([Fixed()], metrics)
-    energy.take([50.0])  # nothing runs
+    energy.count([50.0])  # nothing runs
     meter = Meter(MODEL, Budget())
-    with metrics.request(Labels("mcts", "m"), Planned("caller", "0", "low"), meter, SearchTrace("id", "m", "mcts")):
-        energy.take([3.0])
-        energy.take([4.0])
+    with metrics.request(RequestLabels("mcts", "m"), PlanLabels("caller", "0", "low"), meter, SearchTrace("id", "m", "mcts")):
+        energy.count([3.0])
+        energy.count([4.0])
         meter.flops["decode"] = 10
-    energy.take([1.0])
+    energy.count([1.0])
     assert joules(metrics) == {"mcts": pytest.approx(8.0)}
 
 
 def test_a_long_search_beside_short_requests_gets_its_share() -> None:
-    """Each reading is shared by what was done since the last, not by who happened to end."""
+    """A reading is shared by the FLOPs since the last one, also with requests that have not ended."""
     metrics = Metrics()
     energy = Energy([Fixed()], metrics)
     meter = Meter(MODEL, Budget())
-    with metrics.request(Labels("mcts", "m"), Planned("caller", "0", "low"), meter, SearchTrace("id", "m", "mcts")):
+    with metrics.request(RequestLabels("mcts", "m"), PlanLabels("caller", "0", "low"), meter, SearchTrace("id", "m", "mcts")):
         for _ in range(3):
             meter.flops["decode"] += 90
             spend(metrics, "direct", 10)
-            energy.take([10.0])
+            energy.count([10.0])
     assert joules(metrics) == {"mcts": pytest.approx(27.0), "direct": pytest.approx(3.0)}
 
 
 @pytest.mark.anyio
 async def test_a_machine_without_counters_shows_none(serve) -> None:
-    """Absent, not zero."""
+    """The metric is absent, not zero."""
     async with serve() as served:
         await served.chat()
         page = (await served.client.get("/metrics")).text

@@ -285,9 +285,9 @@ class VllmEngine:
         if ids and self._llm is not None and not self._llm.errored:
             await self._llm.abort(ids)
 
-    def metrics(self, *, is_open: bool) -> bytes:
+    def metrics(self, *, is_openmetrics: bool) -> bytes:
         """VLLM's own `vllm:*` metrics."""
-        if is_open:
+        if is_openmetrics:
             # prometheus_client would make underscores of the colons in the names of samples, and not in those of their families.
             page = openmetrics.generate_latest(get_prometheus_registry(), escaping=openmetrics.ALLOWUTF8)  # type: ignore[no-untyped-call]
             return page.removesuffix(b"# EOF\n")
