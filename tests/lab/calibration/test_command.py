@@ -13,7 +13,7 @@ from app.lab.calibration.command import POLICY, POOL, REPORT, SEARCHES, calibrat
 from app.lab.calibration.options import CalibrateOptions
 from app.lab.calibration.pool import PoolRefused, read_pool
 from app.routing.policies import read_policy
-from app.settings import parse_options
+from app.settings import read_options
 
 NUM_QUESTIONS = 60
 
@@ -107,12 +107,12 @@ def test_questions_without_a_known_answer_are_refused(data: Path) -> None:
 
 def test_the_old_name_of_the_option_is_still_accepted(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`--mended` is now called `--backtracked`."""
-    arguments = ["--data", str(data), "--out", str(data.parent / "out")]
-    assert parse_options(CalibrateOptions, "calibrate", [*arguments, "--mended", "3"]).backtracked == 3
-    assert parse_options(CalibrateOptions, "calibrate", [*arguments, "--backtracked", "4"]).backtracked == 4
+    given = {"data": str(data), "out": str(data.parent / "out")}
+    assert read_options(CalibrateOptions, {**given, "mended": "3"}).backtracked == 3
+    assert read_options(CalibrateOptions, {**given, "backtracked": "4"}).backtracked == 4
     # the questions are too few, so the command ends before an engine starts
     data.write_text(data.read_text().splitlines(keepends=True)[0])
-    result = CliRunner().invoke(app, ["calibrate", *arguments, "--mended=3"])
+    result = CliRunner().invoke(app, ["calibrate", "--data", str(data), "--out", given["out"], "--mended=3"])
     assert result.exit_code != 0
     assert "--mended is deprecated" in result.stderr
     assert "use --backtracked" in result.stderr
