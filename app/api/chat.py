@@ -9,13 +9,13 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from app.api import replies
 from app.api.access import caller
 from app.api.errors import RESPONSES
-from app.api.schemas import ChatRequest, CompletionRequest, PonderOptions, Sampling
+from app.api.requests import Origin, chat_request, completion_request
+from app.api.schemas import ChatRequest, CompletionRequest, Sampling
 from app.api.shapes import ChatShape, CompletionShape, Shape
 from app.api.sse import EventStream, while_connected
 from app.api.streaming import ReplyStream
-from app.errors import InvalidRequest, NotFound
-from app.metering.meter import Budget
-from app.request import Caller, InferenceRequest, effort_of
+from app.errors import NotFound
+from app.request import Caller, InferenceRequest
 from app.serving.service import Service
 
 router = APIRouter(responses=RESPONSES)
@@ -37,7 +37,7 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
 @router.post("/v1/chat/completions", responses=_CONTENT)
 async def chat_completions(http_request: Request, body: ChatRequest, who: Who, header: StrategyHeader = None) -> Response:
     """Answer a conversation."""
-    return await _respond(http_request, _chat_request(http_request, body, header, None), body, who, ChatShape())
+    return await _respond(http_request, chat_request(body, _origin(http_request, header)), body, who, ChatShape())
 
 
 @router.post("/v1/{strategy}/chat/completions", responses=_CONTENT)
@@ -45,84 +45,24 @@ async def chat_completions_by(
     http_request: Request, strategy: str, body: ChatRequest, who: Who, header: StrategyHeader = None
 ) -> Response:
     """Answer a conversation with the strategy in the path, for clients that can set only a base URL."""
-    if strategy not in (names := _strategies(http_request)):
-        message = f"There is no strategy `{strategy}`; there are {', '.join(names)}."
+    origin = _origin(http_request, header, strategy)
+    if strategy not in origin.names.strategies:
+        message = f"There is no strategy `{strategy}`; there are {', '.join(origin.names.strategies)}."
         raise NotFound(message, parameter="strategy")
-    return await _respond(http_request, _chat_request(http_request, body, header, strategy), body, who, ChatShape())
+    return await _respond(http_request, chat_request(body, origin), body, who, ChatShape())
 
 
 @router.post("/v1/completions", responses=_CONTENT)
 async def completions(http_request: Request, body: CompletionRequest, who: Who, header: StrategyHeader = None) -> Response:
     """Continue one or several texts."""
-    fields = body.for_engine()
-    prompts = body.prompts
-    request = _inference_request(
-        http_request,
-        body,
-        header,
-        None,
-        bodies=tuple({**fields, "prompt": prompt} for prompt in prompts),
-        is_chat=False,
-        question=prompts[0] if isinstance(prompts[0], str) else "",
-        num_chars=sum(len(prompt) for prompt in prompts),
-        num_logprobs=body.num_logprobs,
-    )
+    request = completion_request(body, _origin(http_request, header))
     return await _respond(http_request, request, body, who, CompletionShape(echo=body.echo))
 
 
-def _chat_request(http_request: Request, body: ChatRequest, header: str | None, path: str | None) -> InferenceRequest:
-    return _inference_request(
-        http_request,
-        body,
-        header,
-        path,
-        bodies=(body.for_engine(),),
-        is_chat=True,
-        question=body.question,
-        num_chars=body.num_chars,
-        num_logprobs=body.num_logprobs,
-        has_tools=bool(body.tools) and body.tool_choice != "none",
-    )
-
-
-def _strategies(http_request: Request) -> tuple[str, ...]:
-    """Return the names by which a strategy may be chosen."""
+def _origin(http_request: Request, header: str | None, path: str | None = None) -> Origin:
     service: Service = http_request.app.state.service
-    return service.names.strategies
-
-
-def _inference_request(
-    http_request: Request, body: Sampling, header: str | None, path: str | None, **fields: Any
-) -> InferenceRequest:
-    """Build the request. Its strategy is the first one named by: the body, the header, the model's name, the path."""
-    service: Service = http_request.app.state.service
-    adapter, in_model = service.names.resolve(body.model)
-    options = body.ponder or PonderOptions()
-    names = _strategies(http_request)
-    if options.strategy is not None and options.strategy not in names:
-        message = f"There is no strategy `{options.strategy}`; there are {', '.join(names)}."
-        raise InvalidRequest(message, parameter="ponder.strategy")
-    if header is not None and header not in names:
-        raise InvalidRequest(f"There is no strategy `{header}`.", parameter="X-Ponder-Strategy")
-    budget = options.budget
-    response_format = body.response_format
-    return InferenceRequest(
-        id=http_request.state.request_id,
-        adapter=adapter,
-        strategy=options.strategy or header or in_model or path,
-        parameters=options.parameters,
-        budget=Budget(budget.tokens, budget.flops, budget.seconds) if budget else Budget(),
-        kind=options.answer,
-        effort=effort_of(options.effort, getattr(body, "reasoning_effort", None)),
-        num_choices=body.n,
-        seed=body.seed,
-        temperature=body.temperature,
-        response_format=response_format.model_dump(by_alias=True) if response_format else None,
-        is_watched=body.stream,
-        shows_nodes=options.show_nodes,
-        trace_context={name: value for name in TRACE_HEADERS if (value := http_request.headers.get(name))},
-        **fields,
-    )
+    trace_context = {name: value for name in TRACE_HEADERS if (value := http_request.headers.get(name))}
+    return Origin(http_request.state.request_id, service.names, header, path, trace_context)
 
 
 async def _respond(http_request: Request, request: InferenceRequest, body: Sampling, who: Caller, shape: Shape) -> Response:

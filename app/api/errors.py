@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
@@ -107,7 +107,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _validation(_request: Request, error: RequestValidationError) -> JSONResponse:
-        return response_to(_first_fault(error))
+        return response_to(first_fault(error))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
@@ -121,7 +121,8 @@ def install(app: FastAPI) -> None:
         return JSONResponse(body, error.status_code, headers)
 
 
-def _first_fault(error: RequestValidationError) -> errors.InvalidRequest:
+def first_fault(error: RequestValidationError | ValidationError) -> errors.InvalidRequest:
+    """Return the first fault that the validation of a body found, in our words and with the field's name."""
     first = error.errors()[0]
     loc = [str(part) for part in first["loc"] if part != "body"]
     where = ".".join(itertools.takewhile(lambda part: not _UNION_BRANCH.match(part), loc))

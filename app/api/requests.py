@@ -1,0 +1,90 @@
+"""Turns a validated body into an `InferenceRequest`. The Python API uses it too, so that a field means the same in both."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.api.schemas import ChatRequest, CompletionRequest, PonderOptions, Sampling
+from app.errors import InvalidRequest
+from app.metering.meter import Budget
+from app.request import InferenceRequest, effort_of
+from app.serving.model_names import ModelNames
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a request brings besides its body.
+
+    Attributes:
+        id: of the request; it names its trace.
+        names: the models and strategies of the server.
+        header: the strategy that a header names, `path`: that its path names; None where neither does.
+        trace_context: the caller's `traceparent` and `tracestate`.
+
+    """
+
+    id: str
+    names: ModelNames
+    header: str | None = None
+    path: str | None = None
+    trace_context: Mapping[str, str] = field(default_factory=dict)
+
+
+def chat_request(body: ChatRequest, origin: Origin) -> InferenceRequest:
+    """Return the request of a conversation, or raise `InvalidRequest` or `NotFound`."""
+    return _request(
+        body,
+        origin,
+        bodies=(body.for_engine(),),
+        is_chat=True,
+        question=body.question,
+        num_chars=body.num_chars,
+        num_logprobs=body.num_logprobs,
+        has_tools=bool(body.tools) and body.tool_choice != "none",
+    )
+
+
+def completion_request(body: CompletionRequest, origin: Origin) -> InferenceRequest:
+    """Return the request of one or several texts to be continued, or raise `InvalidRequest` or `NotFound`."""
+    fields = body.for_engine()
+    prompts = body.prompts
+    return _request(
+        body,
+        origin,
+        bodies=tuple({**fields, "prompt": prompt} for prompt in prompts),
+        is_chat=False,
+        question=prompts[0] if isinstance(prompts[0], str) else "",
+        num_chars=sum(len(prompt) for prompt in prompts),
+        num_logprobs=body.num_logprobs,
+    )
+
+
+def _request(body: Sampling, origin: Origin, **fields: Any) -> InferenceRequest:
+    """Build the request. Its strategy is the first one named by: the body, the header, the model's name, the path."""
+    adapter, in_model = origin.names.resolve(body.model)
+    options = body.ponder or PonderOptions()
+    names = origin.names.strategies
+    if options.strategy is not None and options.strategy not in names:
+        message = f"There is no strategy `{options.strategy}`; there are {', '.join(names)}."
+        raise InvalidRequest(message, parameter="ponder.strategy")
+    if origin.header is not None and origin.header not in names:
+        raise InvalidRequest(f"There is no strategy `{origin.header}`.", parameter="X-Ponder-Strategy")
+    budget = options.budget
+    response_format = body.response_format
+    return InferenceRequest(
+        id=origin.id,
+        adapter=adapter,
+        strategy=options.strategy or origin.header or in_model or origin.path,
+        parameters=options.parameters,
+        budget=Budget(budget.tokens, budget.flops, budget.seconds) if budget else Budget(),
+        kind=options.answer,
+        effort=effort_of(options.effort, getattr(body, "reasoning_effort", None)),
+        num_choices=body.n,
+        seed=body.seed,
+        temperature=body.temperature,
+        response_format=response_format.model_dump(by_alias=True) if response_format else None,
+        is_watched=body.stream,
+        shows_nodes=options.show_nodes,
+        trace_context=origin.trace_context,
+        **fields,
+    )
