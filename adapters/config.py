@@ -1,8 +1,8 @@
-"""What of peft's `adapter_config.json` is accepted. Data only: nothing named in it is imported, opened or fetched.
+"""Checks peft's `adapter_config.json`. It is data only: nothing that it names is imported, opened or fetched.
 
-Plain LoRA is what an unmerged adapter can be swapped as. Whatever would make the adapter mean something else than plain LoRA on the
-served base model is refused by name, with the reason; what matters only to training is dropped. A field that is not known here
-may be there, but only unset, since a later peft may give it a meaning.
+Only plain LoRA can be swapped without merging it into the base. A field that makes the adapter anything else than plain LoRA on the served
+base model is refused by name, with the reason. Fields that matter only to training are dropped. A field that is not known here may be
+there only unset, since a later version of peft may give it a meaning.
 """
 
 import json
@@ -33,7 +33,7 @@ UNSUPPORTED = {
     "use_bdlora": "block-diagonal LoRA is not supported",
     "megatron_config": "Megatron's parallel layers are not supported",
 }
-"""Field -> why it must be unset."""
+"""Field -> the reason why it must be unset."""
 
 TRAINING_ONLY = frozenset(
     [
@@ -55,10 +55,10 @@ TRAINING_ONLY = frozenset(
         "runtime_config",
     ]
 )
-"""Fields that say how it was trained; which tensors there are says what it is."""
+"""Fields that say how the adapter was trained. What it computes follows from its tensors."""
 
 CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq")
-"""Initialisations that change the base model's weights: without those, the adapter computes something else."""
+"""Initialisations that change the base model's weights. On an unchanged base the adapter computes something else."""
 
 
 class AdapterConfig(BaseModel):
@@ -88,7 +88,7 @@ class AdapterConfig(BaseModel):
     def _listed(cls, value: object) -> object:
         if isinstance(value, str):
             message = "a pattern is not evaluated here: list the modules"
-            raise ValueError(message)  # noqa: TRY004 - pydantic's own word for it
+            raise ValueError(message)  # noqa: TRY004 - pydantic expects a ValueError
         return value
 
     @field_validator("init_lora_weights")
@@ -106,23 +106,23 @@ class AdapterConfig(BaseModel):
                 continue
             reason = UNSUPPORTED.get(name, "this field is not known, and what it asks for may matter")
             raise AdapterRefused(f"{CONFIG_FILE}: `{name}` must be unset: {reason}.", parameter=f"{CONFIG_FILE}:{name}")
-        if len(self.normalised()) > MAX_CONFIG_BYTES:  # what is written must be readable again
+        if len(self.normalised()) > MAX_CONFIG_BYTES:  # the config is written again and must stay readable
             raise AdapterRefused(f"{CONFIG_FILE}: `target_modules` is too long.", parameter=f"{CONFIG_FILE}:target_modules")
         return self
 
     @property
     def scale(self) -> float:
-        """What the product of B and A is multiplied by: alpha / r, or alpha / sqrt(r) with rsLoRA (Kalajdzievski 2023)."""
+        """The factor of the product of B and A: alpha / r, or alpha / sqrt(r) with rsLoRA (Kalajdzievski 2023, arXiv 2312.03732)."""
         return self.lora_alpha / (math.sqrt(self.r) if self.use_rslora else self.r)
 
     @property
     def declared_base(self) -> str | None:
-        """The base model that it says it was trained on, shortened; shown to people, never opened."""
+        """The base model that the config names, shortened. It is shown to people and never opened."""
         declared = (self.model_extra or {}).get("base_model_name_or_path")
         return declared[:256] if isinstance(declared, str) else None
 
     def normalised(self) -> bytes:
-        """The config to serve with: only what was checked, always spelled alike."""
+        """Return the config that is served: only fields that were checked, always in the same spelling, so that hashes can be compared."""
         fields: dict[str, Any] = {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
@@ -136,5 +136,5 @@ class AdapterConfig(BaseModel):
 
 
 def read_config(path: Path) -> AdapterConfig:
-    """The checked config; raises `AdapterRefused` naming the field."""
+    """Return the checked config; raises `AdapterRefused` naming the field."""
     return read_document(AdapterConfig, path, MAX_CONFIG_BYTES)

@@ -1,4 +1,4 @@
-"""What a version's folder holds: its files read and checked together, written anew, and hashed."""
+"""The content of a version's folder: its files are read and checked together, written again, and hashed."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,57 +6,63 @@ from pathlib import Path
 
 from adapters.config import CONFIG_FILE, AdapterConfig, read_config
 from adapters.errors import AdapterRefused
-from adapters.verifier_prompt import NOTES_FILE, Notes, VerifierPrompt, read_notes
+from adapters.verifier_prompt import PONDER_CONFIG_FILE, PonderConfig, VerifierPrompt, read_ponder_config
 from adapters.weights import WEIGHTS_FILE, BaseModel, Weights, read_weights
 
-_WITH_NOTES = b"\xff" * 8
-"""What a hash begins with where there are notes: no length of a config, so that nothing hashes alike with and without."""
+_WITH_PONDER_CONFIG = b"\xff" * 8
+"""Start of a hash that covers a `ponder.json`. No config has this length, so that no two contents with and without one hash alike."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What the files say. `notes` are optional."""
+    """What the files of a version say. `ponder_config` is None where there is no `ponder.json`."""
 
     config: AdapterConfig
     weights: Weights
-    notes: Notes | None
+    ponder_config: PonderConfig | None
 
     @property
-    def inquiry(self) -> VerifierPrompt | None:
-        """How it is asked for a verdict, None when it does not say."""
-        return None if self.notes is None else self.notes.inquiry
+    def verifier_prompt(self) -> VerifierPrompt | None:
+        """How the adapter is asked for a score, None when it does not say."""
+        return None if self.ponder_config is None else self.ponder_config.verifier_prompt
 
     def write(self, folder: Path) -> None:
-        """Write what is served, the weights apart: nothing that was not checked, so that nothing else can matter."""
+        """Write all files but the weights again, from what was checked, so that nothing unchecked is ever served."""
         (folder / CONFIG_FILE).write_bytes(self.config.normalised())
-        if self.notes is not None:
-            (folder / NOTES_FILE).write_bytes(self.notes.normalised())
+        if self.ponder_config is not None:
+            (folder / PONDER_CONFIG_FILE).write_bytes(self.ponder_config.canonical())
 
 
 def read_content(folder: Path, base: BaseModel, max_rank: int) -> Content:
-    """What is in the folder, which must fit the base model; of the weights the headers only. Raises `AdapterRefused`."""
+    """Return the content of the folder, which must fit the base model. Of the weights only the headers are read.
+
+    Raises `AdapterRefused`.
+    """
     config = read_config(folder / CONFIG_FILE)
     if config.r > max_rank:
         raise AdapterRefused(
             f"{CONFIG_FILE}: `r`: rank {config.r} is above {max_rank}, the highest that this server has room for.",
             parameter=f"{CONFIG_FILE}:r",
         )
-    notes = read_notes(folder / NOTES_FILE)
-    return Content(config, read_weights(folder / WEIGHTS_FILE, config, base), notes)
+    ponder_config = read_ponder_config(folder / PONDER_CONFIG_FILE)
+    return Content(config, read_weights(folder / WEIGHTS_FILE, config, base), ponder_config)
 
 
-def digest(folder: Path, *, has_notes: bool) -> str:
-    """SHA-256 over the notes where it should have some, the config, and the weights; lengths come first."""
+def digest(folder: Path, *, has_ponder_config: bool) -> str:
+    """Return the SHA-256 of a version: over `ponder.json` where it should have one, the config, and the weights.
+
+    The length of each JSON file is hashed before it, so that bytes cannot move from one file to another without changing the hash.
+    """
     found = hashlib.sha256()
-    if has_notes:
-        found.update(_WITH_NOTES + _measured(folder / NOTES_FILE))
-    found.update(_measured(folder / CONFIG_FILE))
+    if has_ponder_config:
+        found.update(_WITH_PONDER_CONFIG + _with_length(folder / PONDER_CONFIG_FILE))
+    found.update(_with_length(folder / CONFIG_FILE))
     with (folder / WEIGHTS_FILE).open("rb") as file:
         while block := file.read(1 << 20):
             found.update(block)
     return found.hexdigest()
 
 
-def _measured(path: Path) -> bytes:
+def _with_length(path: Path) -> bytes:
     content = path.read_bytes()
     return len(content).to_bytes(8, "little") + content

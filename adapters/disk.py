@@ -1,4 +1,4 @@
-"""How files get to the disk as a whole: flushed before they are renamed, and made in a folder that nobody else clears."""
+"""Writes files so that each is on disk whole or not at all: flushed before it is renamed, in a folder that no other process clears."""
 
 import fcntl
 import os
@@ -10,7 +10,10 @@ from pathlib import Path
 
 
 def flush(*paths: Path) -> None:
-    """To disk: a power cut must not leave a complete name on incomplete files. Folders too, for the names in them."""
+    """Flush files and folders to disk, so that a power cut cannot leave an incomplete file under its final name.
+
+    A folder is flushed for the names in it. Paths that do not exist are ignored.
+    """
     for path in paths:
         with suppress(FileNotFoundError):
             descriptor = os.open(path, os.O_RDONLY)
@@ -21,7 +24,7 @@ def flush(*paths: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """A file that is there with all of its text or not at all."""
+    """Write a file that is there with all of its text or not at all."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_text(text, encoding="utf-8")
     flush(unfinished)
@@ -31,7 +34,7 @@ def write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def staging(incoming: Path) -> Iterator[Path]:
-    """A folder of this process's own, gone at the end. Its lock tells other processes that somebody still works in it."""
+    """Make a folder for this process, which is removed at the end. Its lock tells other processes that it is still used."""
     incoming.mkdir(parents=True, exist_ok=True)
     outer = Path(tempfile.mkdtemp(dir=incoming))
     descriptor = os.open(outer, os.O_RDONLY)
@@ -46,14 +49,14 @@ def staging(incoming: Path) -> Iterator[Path]:
 
 
 def clear(incoming: Path) -> None:
-    """Remove the folders that killed processes left; those that somebody works in stay."""
+    """Remove the folders that killed processes left; those that a running process uses stay."""
     incoming.mkdir(parents=True, exist_ok=True)
     for leftover in incoming.iterdir():
-        if leftover.is_dir() and not _is_held(leftover):
+        if leftover.is_dir() and not _is_locked(leftover):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _is_held(folder: Path) -> bool:
+def _is_locked(folder: Path) -> bool:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,7 +68,10 @@ def _is_held(folder: Path) -> bool:
 
 
 def whole_lines(path: Path) -> list[bytes]:
-    """The lines of a file that is written line by line; one that a kill has cut is taken away, so that the next stands for itself."""
+    """Return the lines of a file that is written line by line, none when there is no file.
+
+    A last line that a kill has cut off is removed from the file, so that the next one does not continue it.
+    """
     if not path.exists():
         return []
     content = path.read_bytes()
@@ -77,7 +83,7 @@ def whole_lines(path: Path) -> list[bytes]:
 
 
 def append_line(path: Path, line: str) -> None:
-    """To the end of such a file, at once."""
+    """Append a line to such a file at once; folder and file are made when they do not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")

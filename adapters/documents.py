@@ -1,4 +1,4 @@
-"""The small JSON files of an adapter: read whole, within bounds, and checked; whatever is wrong is refused by file and field."""
+"""Reads the small JSON files of an adapter within bounds, and checks them. Whatever is wrong is refused, naming file and field."""
 
 import json
 from functools import partial
@@ -11,19 +11,22 @@ from adapters.errors import AdapterRefused
 
 M = TypeVar("M", bound=BaseModel)
 
-_WORDS = {"extra_forbidden": "this field is not known", "missing": "it is missing", "model_type": "it must be an object"}
-"""pydantic's kind of error -> what is said to people who know nothing of pydantic."""
+_MESSAGES = {"extra_forbidden": "this field is not known", "missing": "it is missing", "model_type": "it must be an object"}
+"""Type of an error of pydantic -> a message for people who do not know pydantic."""
 
 
 def read_document(model: type[M], path: Path, max_bytes: int) -> M:
-    """What the file says; raises `AdapterRefused`, whose parameter is `file:field`."""
+    """Return the checked content of a file of at most `max_bytes`.
+
+    Raises `AdapterRefused`, whose parameter is `file:field`, or the file where no single field is wrong.
+    """
     data = _read_object(path, max_bytes)
     try:
         return model.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         field = _field(first["loc"], data)
-        message = _WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
+        message = _MESSAGES.get(first["type"], first["msg"].removeprefix("Value error, "))
         raise AdapterRefused(f"{path.name}: `{field}`: {message}.", parameter=f"{path.name}:{field}") from error
 
 
@@ -34,7 +37,7 @@ def _read_object(path: Path, max_bytes: int) -> dict[str, Any]:
         raise AdapterRefused(f"{path.name} is larger than {max_bytes} bytes.", parameter=path.name)
     try:
         data = json.loads(content.decode("utf-8-sig"), object_pairs_hook=partial(_unique, path.name))
-        # Halves of surrogate pairs can be escaped in JSON, but neither be sent in an answer nor tokenised.
+        # JSON can escape half of a surrogate pair, but such text can neither be sent in an answer nor tokenised.
         json.dumps(data, ensure_ascii=False).encode()
     except UnicodeError as error:
         raise AdapterRefused(f"{path.name} is not valid UTF-8.", parameter=path.name) from error
@@ -46,7 +49,7 @@ def _read_object(path: Path, max_bytes: int) -> dict[str, Any]:
 
 
 def _field(loc: tuple[int | str, ...], value: object) -> str:
-    """The field's path, as far as it leads through objects: behind that come list indices, and names of pydantic's own."""
+    """Return the path of the field, up to the first value that is no object: list indices and pydantic's own names follow there."""
     names = []
     for part in loc:
         if not isinstance(value, dict):
@@ -57,7 +60,7 @@ def _field(loc: tuple[int | str, ...], value: object) -> str:
 
 
 def _unique(file: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Readers differ on which of two counts, so what one of them checked another might not serve."""
+    """Refuse a key that occurs twice. JSON readers differ on which one counts, so the engine might read another than was checked."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -67,5 +70,5 @@ def _unique(file: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _printable(text: str) -> str:
-    """Short enough for an answer, and without halves of surrogate pairs."""
+    """Shorten a text for an error message, and remove halves of surrogate pairs."""
     return text[:200].encode(errors="replace").decode()

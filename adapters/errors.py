@@ -1,17 +1,17 @@
 """What can go wrong with an adapter; `app.api.errors` gives each a status.
 
 AdapterError
-+-- AdapterRefused    what was sent is not an adapter that this server takes; `parameter` names the field
-|   +-- AdapterFailed the engine would not load it, or computed nonsense with it
++-- AdapterRefused    the files are not an adapter that this server accepts; `parameter` names the field
+|   +-- AdapterFailed the engine could not load the version, or computed invalid probabilities with it
 +-- UnknownAdapter    there is no adapter or version of that name
-+-- AdapterConflict   it cannot be done in the state that the adapter is in
++-- AdapterConflict   the state of the adapter does not allow this
 +-- AdapterLost       the version is known, but its files are gone or no longer usable
 +-- NoSlot            every slot of the engine is in use; try again after `retry_after` seconds
 """
 
 
 class AdapterError(Exception):
-    """Base of all; the message is written for whoever sent the request, `parameter` names the field at fault."""
+    """Base of all errors of adapters. The message is written for the client, and `parameter` names the field at fault."""
 
     def __init__(self, message: str, *, parameter: str | None = None) -> None:
         super().__init__(message)
@@ -19,11 +19,11 @@ class AdapterError(Exception):
 
 
 class AdapterRefused(AdapterError):
-    """What was sent is not an adapter that this server takes."""
+    """The files are not an adapter that this server accepts."""
 
 
 class AdapterFailed(AdapterRefused):
-    """The engine would not load it, or computed nonsense with it."""
+    """The engine could not load the version, or computed invalid probabilities with it."""
 
 
 class UnknownAdapter(AdapterError):
@@ -31,7 +31,7 @@ class UnknownAdapter(AdapterError):
 
 
 class AdapterConflict(AdapterError):
-    """It cannot be done in the state that the adapter is in."""
+    """The state of the adapter does not allow this."""
 
 
 class AdapterLost(AdapterError):

@@ -1,4 +1,4 @@
-"""What a client may call an adapter, and what the name stands for."""
+"""Names of adapters: how a client writes one, and which versions it has."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,19 +8,19 @@ from adapters.version import AdapterVersion
 
 NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,64}")
 MIN_PREFIX = 8
-"""Hexadecimal digits of a version's hash that name it."""
+"""The fewest hexadecimal digits of a version's hash that can name it."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterRef:
-    """A name, and the beginning of a version's hash where the caller pins one."""
+    """A name, with the beginning of a version's hash where the caller pins a version."""
 
     name: str
     pin: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "AdapterRef":
-        """`name` or `name:sha8`; raises `UnknownAdapter` for anything else."""
+        """Parse `name` or `name:sha8`; raises `UnknownAdapter` for anything else."""
         name, colon, pin = text.partition(":")
         if not NAME.fullmatch(name) or (colon and not re.fullmatch(rf"[0-9a-f]{{{MIN_PREFIX},64}}", pin)):
             raise UnknownAdapter(f"There is no adapter `{text[:200]}`.", parameter="model")
@@ -31,12 +31,13 @@ class AdapterRef:
 
 
 @dataclass(slots=True)
-class Adapter:
-    """A name with its versions, oldest first.
+class RegisteredAdapter:
+    """A name in the registry, with its versions.
 
     Attributes:
-        current: what the name stands for; None while it is not served.
-        unusable: hash -> why a version cannot be served.
+        versions: by their hash, oldest first.
+        current: the version that the name stands for; None while the name is not served.
+        unusable: hash of a version that cannot be served -> the reason.
 
     """
 
@@ -46,7 +47,7 @@ class Adapter:
     unusable: dict[str, str] = field(default_factory=dict)
 
     def find(self, ref: AdapterRef) -> AdapterVersion:
-        """The version that `ref` means; raises `UnknownAdapter`."""
+        """Return the version that `ref` means; raises `UnknownAdapter` when there is none, or when several match."""
         if ref.pin is None:
             if self.current is None:
                 raise UnknownAdapter(f"No version of the adapter `{ref.name}` is being served.", parameter="model")
@@ -57,7 +58,7 @@ class Adapter:
         return found[0]
 
     def usable(self, ref: AdapterRef) -> AdapterVersion:
-        """The same, or `AdapterLost`."""
+        """Return the version that `ref` means; raises `AdapterLost` when it cannot be served, and what `find` raises."""
         version = self.find(ref)
         if (why := self.unusable.get(version.version)) is not None:
             raise AdapterLost(f"The adapter version `{version.id}` is lost: {why}.", parameter="model")

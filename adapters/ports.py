@@ -1,4 +1,4 @@
-"""The ports through which adapters reach the engine that computes them and whoever counts what happens to them."""
+"""The ports of adapters: to the engine that computes them, and to an observer that counts what happens to them."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,7 +6,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class EngineAdapter:
-    """A version as the engine knows it: under a name and an id that it never sees again."""
+    """A version as the engine knows it. Name and id are never used twice, also not for the same version. `path` is its folder."""
 
     name: str
     id: int
@@ -14,30 +14,30 @@ class EngineAdapter:
 
 
 class AdapterHost(Protocol):
-    """An engine that holds adapters. Its other errors than `AdapterFailed` mean that it is broken."""
+    """An engine that holds adapters. Errors other than `AdapterFailed` mean that the engine is broken."""
 
     async def load_adapter(self, adapter: EngineAdapter) -> None:
-        """Load it; raises `AdapterFailed`, and holds nothing of it then."""
+        """Load an adapter; raises `AdapterFailed`, and then the engine holds nothing of it."""
         ...
 
     async def probe_adapter(self, adapter: EngineAdapter) -> None:
-        """Generate one token with it; raises `AdapterFailed` when that does not give a finite probability."""
+        """Generate one token with an adapter; raises `AdapterFailed` when its probability is not finite."""
         ...
 
     async def unload_adapter(self, adapter: EngineAdapter) -> None:
-        """Forget it and free what it took; nothing that runs may use it."""
+        """Remove an adapter from the engine. The caller makes sure that no request uses it."""
         ...
 
     async def loaded_adapters(self) -> frozenset[int]:
-        """Ids of those that it holds, by its own count."""
+        """Return the ids of the adapters that the engine holds."""
         ...
 
 
 class Observer(Protocol):
-    """Told what happens to adapters, for metrics; never blocks."""
+    """Told what happens to adapters, for metrics. Its methods never block."""
 
     def served(self, name: str) -> None:
-        """The name is served from now on, until it is `removed`; told more than once."""
+        """The name is served from now on, until it is `removed`; may be called again meanwhile."""
         ...
 
     def loaded(self, name: str, seconds: float) -> None:
@@ -45,7 +45,7 @@ class Observer(Protocol):
         ...
 
     def failed(self, name: str) -> None:
-        """A version could not be loaded into the engine, or computes nonsense there."""
+        """A version could not be loaded into the engine, or its probe failed."""
         ...
 
     def evicted(self, name: str) -> None:
@@ -53,7 +53,7 @@ class Observer(Protocol):
         ...
 
     def swapped(self, name: str) -> None:
-        """The name stands for another version."""
+        """The name stands for another version from now on."""
         ...
 
     def removed(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""A folder of adapters, one folder each, named as they are served: taken in at the start, and again when something changes there."""
+"""Adapters that a server has from its start: those that ponder ships, and a folder of the operator's, which can be watched."""
 
 import asyncio
 import logging
@@ -8,37 +8,46 @@ from watchfiles import awatch
 
 from adapters.errors import AdapterError
 from adapters.registry import AdapterRegistry
-from adapters.upload import from_trusted_folder
+from adapters.upload import from_operator_folder
 from adapters.version import AdapterVersion
 
 logger = logging.getLogger("ponder.adapters")
 
 
 SHIPPED = Path(__file__).parent / "shipped"
-"""A folder for each model that adapters come with, by its name, with a folder for each of its adapters."""
+"""Has a folder for each model that ponder ships adapters for, by the model's name; in it is a folder for each adapter."""
 
 
-async def take_in(
-    registry: AdapterRegistry, folder: Path, max_bytes: int, *, origin: str = "preload", yields: bool = False
+async def add_folder(
+    registry: AdapterRegistry, folder: Path, max_bytes: int, *, origin: str = "preload", keep_others: bool = False
 ) -> None:
-    """Add every adapter in `folder`. New content is served at once; content that is known leaves the name as it was set.
+    """Add every adapter in a folder that has one folder for each, under the folder's name.
 
-    So a name that was rolled back stays rolled back when the server starts again. What is refused is logged, and the rest goes on.
-    `yields`: leave a name alone whose adapter came from elsewhere.
+    New content is served at once. Known content leaves the name as it is, so that a name that was rolled back stays rolled back when the
+    server starts again. An adapter that is refused is logged, and the others are added.
+
+    Args:
+        registry: to add to.
+        folder: of the folders.
+        max_bytes: the most that an adapter's weights may have.
+        origin: start of the versions' `source`.
+        keep_others: skip names that have a version from elsewhere.
+
     """
     for place in await asyncio.to_thread(_folders, folder):
-        if yields and any(not version.source.startswith(f"{origin}:") for version in _versions(registry, place.name)):
+        versions = _versions(registry, place.name)
+        if keep_others and any(not version.source.startswith(f"{origin}:") for version in versions):
             logger.info("there is another adapter %s: the %s one is left out", place.name, origin)
             continue
-        fill = from_trusted_folder(place, max_bytes)
+        write_files = from_operator_folder(place, max_bytes)
         try:
-            await registry.add(place.name, fill, source=f"{origin}:{place.name}", keeps_choice=True)
+            await registry.add(place.name, write_files, source=f"{origin}:{place.name}", keep_current=True)
         except AdapterError as error:
             logger.warning("adapter folder %s is not served: %s", place.name, error)
 
 
-async def withdraw(registry: AdapterRegistry, origin: str) -> None:
-    """Stop serving what was taken in from there at an earlier start; its versions are kept."""
+async def stop_serving(registry: AdapterRegistry, origin: str) -> None:
+    """Stop serving all adapters that came from `origin` at an earlier start; their versions are kept."""
     for adapter in registry.adapters():
         if adapter.current is not None and adapter.current.source.startswith(f"{origin}:"):
             await registry.deactivate(adapter.name)
@@ -48,10 +57,10 @@ def _versions(registry: AdapterRegistry, name: str) -> list[AdapterVersion]:
     return [version for adapter in registry.adapters() if adapter.name == name for version in adapter.versions.values()]
 
 
-async def watch(registry: AdapterRegistry, folder: Path, max_bytes: int) -> None:
-    """Take in what changes, for ever. A folder that is taken away changes nothing: the name is unloaded by the API."""
-    async for _ in awatch(folder, step=200, debounce=1000):
-        await take_in(registry, folder, max_bytes)
+async def watch_folder(registry: AdapterRegistry, folder: Path, max_bytes: int) -> None:
+    """Add what changes in the folder, until the task is cancelled. The removal of a folder changes nothing: the API unloads a name."""
+    async for _ in awatch(folder, step=200, debounce=1000):  # milliseconds: a folder is read when its files have been copied
+        await add_folder(registry, folder, max_bytes)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -1,8 +1,8 @@
-"""Adapters by name: what each name stands for, and how that changes while requests run.
+"""Adapters by name: which version each name stands for, and how that changes while requests run.
 
-A swap is: load the new version, probe it with one token, point the name on disk, switch the name in memory in one assignment, and let the
-old version leave the engine when nobody runs on it any more. Whatever fails before the switch leaves the old version serving. Requests
-hold leases; a name is resolved when the lease is granted, and the lease never changes its version.
+A swap loads the new version, probes it with one token, points the name on disk to it, and switches the name in memory in one assignment.
+The old version leaves the engine when no request uses it any more. Whatever fails before the switch leaves the old version serving. A
+request holds leases: a name is resolved when its lease is granted, and a lease never changes its version.
 """
 
 import asyncio
@@ -13,16 +13,18 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from adapters.errors import AdapterConflict, AdapterError, AdapterFailed, AdapterLost, AdapterRefused, UnknownAdapter
-from adapters.names import NAME, Adapter, AdapterRef
+from adapters.leases import Lease, LoadedVersion
+from adapters.names import NAME, AdapterRef, RegisteredAdapter
 from adapters.ports import AdapterHost, Observer
-from adapters.residency import Lease, Residency, Resident
+from adapters.slots import AdapterSlots
 from adapters.store import GONE, AdapterStore
-from adapters.upload import Fill
+from adapters.upload import WriteFiles
 from adapters.version import AdapterVersion
 
 logger = logging.getLogger("ponder.adapters")
 
-LOST_CHECK_S = 1.0
+FILE_CHECK_S = 1.0
+"""Seconds between two checks whether the files of all versions are still there."""
 
 
 class AdapterRegistry:
@@ -31,7 +33,7 @@ class AdapterRegistry:
     Args:
         store: where they are kept.
         host: the engine that serves them.
-        slots: versions that the engine holds at the same time.
+        slots: how many versions the engine holds at the same time.
         max_wait: seconds that a request waits for a slot.
         reserved: names that no adapter may have.
         observer: told of what happens, for metrics.
@@ -50,94 +52,95 @@ class AdapterRegistry:
     ) -> None:
         self._store = store
         self._host = host
-        self._residency = Residency(host, self._locate, slots=slots, max_wait=max_wait, observer=observer)
+        self._slots = AdapterSlots(host, self._find_folder, slots=slots, max_wait=max_wait, observer=observer)
         self._observer = observer
         self._reserved = reserved
-        self._adapters: dict[str, Adapter] = {}
+        self._adapters: dict[str, RegisteredAdapter] = {}
+        # A lock lives for as long as a change of its name uses it or waits for it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Serve, within this block, what was served before; versions that no longer fit are told, not served."""
-        for shelf in await asyncio.to_thread(self._store.scan):
-            adapter = self._adapters[shelf.name] = Adapter(shelf.name)
-            for version in sorted(shelf.versions, key=lambda one: one.created):
+        """Serve the stored adapters within this block. Versions that do not fit the base model are logged and not served."""
+        for stored in await asyncio.to_thread(self._store.scan):
+            adapter = self._adapters[stored.name] = RegisteredAdapter(stored.name)
+            for version in sorted(stored.versions, key=lambda one: one.created):
                 adapter.versions[version.version] = version
                 if (why := await asyncio.to_thread(self._store.misfit, version)) is not None:
                     logger.warning("adapter %s cannot be served: %s", version.id, why)
                     adapter.unusable[version.version] = why
-            adapter.current = adapter.versions.get(shelf.current or "")
+            adapter.current = adapter.versions.get(stored.current or "")
             if adapter.current is not None:
                 self._observer.served(adapter.name)
-        async with self._residency.running():
+        async with self._slots.running():
             watcher = asyncio.create_task(self._watch_files())
             try:
-                await self._warm()
+                await self._warm_up()
                 yield
             finally:
                 watcher.cancel()
 
-    async def _warm(self) -> None:
-        """Load what is served, as far as there are slots, so that the first requests need not wait."""
+    async def _warm_up(self) -> None:
+        """Load the served versions into as many slots as there are, so that the first requests need not wait for it."""
         served = [adapter for adapter in self.adapters() if adapter.current and adapter.current.version not in adapter.unusable]
-        for adapter in served[: self._residency.slots]:
+        for adapter in served[: self._slots.slots]:
             try:
                 async with self.lease([AdapterRef(adapter.name)]):
                     pass
             except AdapterError as error:
                 logger.warning("adapter %s: %s", adapter.name, error)
 
-    def adapters(self) -> list[Adapter]:
-        """All of them, by name."""
+    def adapters(self) -> list[RegisteredAdapter]:
+        """Return all adapters, sorted by name."""
         return [self._adapters[name] for name in sorted(self._adapters)]
 
-    def adapter(self, name: str) -> Adapter:
-        """The adapter of that name; raises `UnknownAdapter`."""
+    def adapter(self, name: str) -> RegisteredAdapter:
+        """Return the adapter of that name; raises `UnknownAdapter`."""
         if name not in self._adapters:
             raise UnknownAdapter(f"There is no adapter `{name[:200]}`.", parameter="name")
         return self._adapters[name]
 
-    def residents(self) -> list[Resident]:
-        """The versions in the engine."""
-        return self._residency.residents()
+    def find(self, ref: AdapterRef) -> AdapterVersion:
+        """Return the version that `ref` stands for at this moment; raises `UnknownAdapter`."""
+        return self.adapter(ref.name).find(ref)
 
     @property
     def slots(self) -> int:
-        """Versions that the engine can hold."""
-        return self._residency.slots
+        """How many versions the engine can hold."""
+        return self._slots.slots
 
     async def num_held(self) -> int:
-        """Versions that the engine holds, by its own count."""
+        """Return how many versions the engine holds by its own count, which must agree with `loaded_versions`."""
         return len(await self._host.loaded_adapters())
 
-    def resident(self, version: AdapterVersion) -> Resident | None:
-        """The version in the engine, None when it is not there."""
-        return self._residency.resident(version)
+    def loaded_versions(self) -> list[LoadedVersion]:
+        """Return all versions that have a slot of the engine."""
+        return self._slots.loaded_versions()
 
-    def find(self, ref: AdapterRef) -> AdapterVersion:
-        """What `ref` stands for at this moment; raises `UnknownAdapter`."""
-        return self.adapter(ref.name).find(ref)
-
-    def _version(self, ref: AdapterRef) -> AdapterVersion:
-        return self.adapter(ref.name).usable(ref)
+    def loaded_version(self, version: AdapterVersion) -> LoadedVersion | None:
+        """Return the version as it is in the engine, None when it has no slot."""
+        return self._slots.loaded_version(version)
 
     def lease(
-        self, refs: Sequence[AdapterRef], *, patience: float | None = None
+        self, refs: Sequence[AdapterRef], *, max_wait: float | None = None
     ) -> AbstractAsyncContextManager[tuple[Lease, ...]]:
-        """Hold the versions of all `refs` for the length of the block; see `Residency.lease`."""
-        return self._residency.lease(lambda: [self._version(ref) for ref in refs], patience=patience)
+        """Hold the versions of all `refs` for the length of the block; see `AdapterSlots.lease`."""
+        return self._slots.lease(lambda: [self.adapter(ref.name).usable(ref) for ref in refs], max_wait=max_wait)
 
     async def add(
-        self, name: str, fill: Fill, *, source: str, activate: bool = True, keeps_choice: bool = False
+        self, name: str, write_files: WriteFiles, *, source: str, activate: bool = True, keep_current: bool = False
     ) -> tuple[AdapterVersion, bool]:
-        """Take a version in, say whether it is new, and let the name stand for it; all of that or nothing.
+        """Store a version and let the name stand for it; both happen or nothing does.
 
         Args:
             name: of the adapter.
-            fill: writes the files, see `AdapterStore.put`.
-            source: told in the manifest.
-            activate: whether the name shall stand for it.
-            keeps_choice: but not when the version is known and the name stands for another one.
+            write_files: writes the files, see `AdapterStore.put`.
+            source: where they come from, for the manifest.
+            activate: whether the name shall stand for the version.
+            keep_current: do not activate a version that is known already, unless the name is not served.
+
+        Returns:
+            The version, and whether it is new.
 
         Raises:
             AdapterRefused: it is not an adapter for the base model; `AdapterFailed` when it is the engine that refuses.
@@ -146,11 +149,11 @@ class AdapterRegistry:
         """
         self.check_name(name)
         async with self._lock(name):
-            version, is_new = await asyncio.to_thread(self._store.put, name, fill, source)
-            adapter = self._adapters.setdefault(name, Adapter(name))
+            version, is_new = await asyncio.to_thread(self._store.put, name, write_files, source)
+            adapter = self._adapters.setdefault(name, RegisteredAdapter(name))
             version = adapter.versions.setdefault(version.version, version)
-            adapter.unusable.pop(version.version, None)
-            if activate and (is_new or adapter.current is None or not keeps_choice):
+            adapter.unusable.pop(version.version, None)  # the store has replaced damaged files
+            if activate and (is_new or adapter.current is None or not keep_current):
                 try:
                     await self._switch(adapter, version)
                 except BaseException:
@@ -168,29 +171,30 @@ class AdapterRegistry:
             raise AdapterRefused(f"`{name}` is taken: by the base model, or by the server itself.", parameter="name")
 
     async def activate(self, name: str, pin: str) -> AdapterVersion:
-        """Let the name stand for one of its versions."""
+        """Let the name stand for the version whose hash begins with `pin`, and return the version."""
         async with self._lock(name):
             adapter = self.adapter(name)
             version = adapter.usable(AdapterRef(name, pin))
             await self._switch(adapter, version)
         return version
 
-    async def _switch(self, adapter: Adapter, version: AdapterVersion) -> None:
+    async def _switch(self, adapter: RegisteredAdapter, version: AdapterVersion) -> None:
         if adapter.current is version:
-            self._residency.keep(version)
+            self._slots.keep(version)
             return
-        self._observer.served(adapter.name)
+        self._observer.served(adapter.name)  # before the load, so that metrics have the name as a label
         try:
             async with self.lease([AdapterRef(adapter.name, version.version)]) as (lease,):
                 await self._probe(version, lease)
+                # The disk first: after a kill in between, the next start serves the version that is on disk.
                 await asyncio.to_thread(self._store.set_current, adapter.name, version)
                 old, adapter.current = adapter.current, version
-                self._residency.keep(version)
+                self._slots.keep(version)
         finally:
             if adapter.current is None:
                 self._observer.removed(adapter.name)
         if old is not None:
-            self._residency.retire(old)
+            self._slots.retire(old)
         self._observer.swapped(adapter.name)
         logger.info("adapter %s is now %s", adapter.name, version.id)
 
@@ -202,18 +206,24 @@ class AdapterRegistry:
             raise
 
     async def deactivate(self, name: str) -> None:
-        """Stop serving the name; its versions are kept."""
+        """Stop serving the name; its versions are kept. Raises `UnknownAdapter` when it is not served."""
         async with self._lock(name):
             adapter = self.adapter(name)
             if adapter.current is None:
                 raise UnknownAdapter(f"No version of the adapter `{name}` is being served.", parameter="name")
             await asyncio.to_thread(self._store.set_current, name, None)
             old, adapter.current = adapter.current, None
-            self._residency.retire(old)
+            self._slots.retire(old)
             self._observer.removed(name)
 
     async def remove(self, ref: AdapterRef) -> None:
-        """Delete an adapter, or one version that it does not stand for. What runs on it runs to its end."""
+        """Delete an adapter, or one version of it. Requests that use it run to their end.
+
+        Raises:
+            UnknownAdapter: there is no such adapter or version.
+            AdapterConflict: it is the version that the name stands for.
+
+        """
         async with self._lock(ref.name):
             adapter = self.adapter(ref.name)
             if ref.pin is not None:
@@ -227,42 +237,46 @@ class AdapterRegistry:
             del self._adapters[ref.name]
             self._observer.removed(ref.name)
             for version in adapter.versions.values():
-                self._residency.retire(version)
+                self._slots.retire(version)
             await asyncio.to_thread(self._store.remove, ref.name)
 
-    async def _drop(self, adapter: Adapter, version: AdapterVersion) -> None:
+    async def _drop(self, adapter: RegisteredAdapter, version: AdapterVersion) -> None:
+        """Forget a version, in memory, in the engine and on disk."""
         adapter.versions.pop(version.version, None)
         if not adapter.versions:
             self._adapters.pop(adapter.name, None)
-        self._residency.retire(version)
+        self._slots.retire(version)
         await asyncio.to_thread(self._store.remove, adapter.name, version)
 
     def _lock(self, name: str) -> asyncio.Lock:
-        """One change of a name at a time; requests never take it."""
+        """Return the lock that lets one change of a name happen at a time. Requests never take it."""
         return self._locks.setdefault(name, asyncio.Lock())
 
-    async def _locate(self, version: AdapterVersion) -> Path:
-        """Read the version once more before the engine does: what was changed or taken away is told as that, and never loaded."""
+    async def _find_folder(self, version: AdapterVersion) -> Path:
+        """Return the folder of a version for the engine, after a full check: changed or missing files are never loaded.
+
+        Raises `AdapterLost`.
+        """
         if (why := await asyncio.to_thread(self._store.check, version)) is not None:
-            self._lose(version, why)
+            self._mark_lost(version, why)
             raise AdapterLost(f"The adapter version `{version.id}` is lost: {why}.", parameter="model")
         return self._store.path(version)
 
-    def _lose(self, version: AdapterVersion, why: str) -> None:
+    def _mark_lost(self, version: AdapterVersion, why: str) -> None:
         if (adapter := self._adapters.get(version.name)) and version.version in adapter.versions:
             logger.error("adapter version %s is lost: %s", version.id, why)
             adapter.unusable[version.version] = why
-            self._residency.retire(version)
+            self._slots.retire(version)
 
     async def _watch_files(self) -> None:
-        """Notice versions whose files are taken away behind the server's back, or put back; runs on them end in peace."""
+        """Notice versions whose files somebody removes or puts back while the server runs. Requests that use them run to their end."""
         while True:
-            await asyncio.sleep(LOST_CHECK_S)
-            there = [(adapter, version) for adapter in self.adapters() for version in adapter.versions.values()]
-            intact = await asyncio.to_thread(lambda all_=there: [self._store.is_intact(version) for _, version in all_])  # type: ignore[misc]
-            for (adapter, version), is_intact in zip(there, intact, strict=True):
-                known = adapter.unusable.get(version.version)
-                if not is_intact and known is None:
-                    self._lose(version, GONE)
-                elif is_intact and known == GONE:
+            await asyncio.sleep(FILE_CHECK_S)
+            known = [(adapter, version) for adapter in self.adapters() for version in adapter.versions.values()]
+            intact = await asyncio.to_thread(lambda all_=known: [self._store.is_intact(version) for _, version in all_])  # type: ignore[misc]
+            for (adapter, version), is_intact in zip(known, intact, strict=True):
+                why = adapter.unusable.get(version.version)
+                if not is_intact and why is None:
+                    self._mark_lost(version, GONE)
+                elif is_intact and why == GONE:
                     del adapter.unusable[version.version]

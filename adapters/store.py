@@ -1,11 +1,12 @@
-"""Adapter versions on disk: immutable, named by their content, there as a whole or not at all.
+"""Adapter versions on disk: immutable, named by the hash of their content, and there as a whole or not at all.
 
-    <root>/<name>/<sha256>/{adapter_config.json, adapter_model.safetensors, manifest.json}, and ponder.json where it came with one
-    <root>/<name>/current            the version that the name stands for
-    <root>/.incoming/<random>/       what is being written or thrown away
+    <root>/<name>/<sha256>/          adapter_config.json, adapter_model.safetensors, manifest.json; ponder.json where it came with one
+    <root>/<name>/current            the hash of the version that the name stands for
+    <root>/.incoming/<random>/       files that are being written or deleted
 
-Everything is made in `.incoming`, flushed, and put in its place by one rename, so that a process killed at any moment leaves either
-the old state or the new one, and rubbish only where the next start clears it. Blocking: call it from a thread. Knows no engine.
+Everything is made in `.incoming`, flushed to disk, and put in its place by one rename. So a process that is killed at any moment leaves
+either the old state or the new one, and incomplete files only in `.incoming`, which the next start clears. All methods block: call them
+from a thread.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,8 +20,9 @@ from adapters.config import CONFIG_FILE
 from adapters.content import digest, read_content
 from adapters.disk import clear, flush, staging
 from adapters.errors import AdapterRefused
-from adapters.verifier_prompt import NOTES_FILE
-from adapters.version import AdapterVersion, Shelf
+from adapters.upload import WriteFiles
+from adapters.verifier_prompt import PONDER_CONFIG_FILE
+from adapters.version import AdapterVersion, StoredAdapter
 from adapters.weights import WEIGHTS_FILE, BaseModel, check_numbers
 
 MANIFEST_FILE = "manifest.json"
@@ -34,10 +36,10 @@ class AdapterStore:
     """The folder of all adapters.
 
     Args:
-        root: made when it is not there.
+        root: the folder; it is made when it does not exist.
         base: the base model that versions must fit.
         max_rank: the highest rank that the engine has room for.
-        on_step: called between any two steps that change the disk; tests kill the process there.
+        on_step: called after each step that changes the disk, with the step's name; tests kill the process there.
 
     """
 
@@ -50,29 +52,30 @@ class AdapterStore:
         self._step = on_step
         self._incoming = root / INCOMING
 
-    def scan(self) -> list[Shelf]:
-        """What is there, after clearing what a killed process left."""
+    def scan(self) -> list[StoredAdapter]:
+        """Remove what killed processes left in `.incoming`, and return all stored adapters, sorted by name."""
         clear(self._incoming)
-        shelves = []
+        found = []
         for folder in sorted(self._root.iterdir()):
             if folder.name == INCOMING or not folder.is_dir():
                 continue
             versions = tuple(filter(None, (self._read(path) for path in sorted(folder.iterdir()))))
             if not versions:
-                with suppress(OSError):  # not empty: not ours to remove
+                with suppress(OSError):  # files that we do not know are not ours to remove
                     folder.rmdir()
                 continue
             current = _text(folder / CURRENT_FILE)
-            shelves.append(Shelf(folder.name, versions, current if any(v.version == current for v in versions) else None))
-        return shelves
+            is_known = any(version.version == current for version in versions)
+            found.append(StoredAdapter(folder.name, versions, current if is_known else None))
+        return found
 
     def path(self, version: AdapterVersion) -> Path:
-        """Where its files are."""
+        """Return the folder of the version."""
         return self._root / version.name / version.version
 
     def is_intact(self, version: AdapterVersion) -> bool:
-        """Whether its files are there, by their sizes."""
-        small = (CONFIG_FILE,) if version.inquiry is None else (CONFIG_FILE, NOTES_FILE)
+        """Return whether the files of the version are there, by their sizes alone: this is called every second."""
+        small = (CONFIG_FILE,) if version.verifier_prompt is None else (CONFIG_FILE, PONDER_CONFIG_FILE)
         try:
             weights = (self.path(version) / WEIGHTS_FILE).stat()
             return weights.st_size == version.size and all((self.path(version) / file).stat().st_size > 0 for file in small)
@@ -80,7 +83,7 @@ class AdapterStore:
             return False
 
     def misfit(self, version: AdapterVersion) -> str | None:
-        """Why the version cannot be served, None when it can, as far as its headers tell."""
+        """Return why the version cannot be served, None when it can. Of the weights only the headers are read."""
         try:
             content = read_content(self.path(version), self._base, self._max_rank)
         except OSError:
@@ -89,32 +92,35 @@ class AdapterStore:
             return f"it does not fit {self._base.name}: {refused}"
         if not self.is_intact(version):
             return GONE
-        # The manifest, which is what requests are served by, is not in the hash.
-        return None if content.inquiry == version.inquiry else CHANGED
+        # Requests are served by the manifest, which is not covered by the hash: it must say what the file says.
+        return None if content.verifier_prompt == version.verifier_prompt else CHANGED
 
     def check(self, version: AdapterVersion) -> str | None:
-        """The same for what is to be given to the engine: it is read whole, since its content must be what its name says."""
+        """Return the same after reading all files: before the engine loads a version, its content must have the hash that names it."""
         try:
-            if digest(self.path(version), has_notes=version.inquiry is not None) != version.version:
+            if digest(self.path(version), has_ponder_config=version.verifier_prompt is not None) != version.version:
                 return CHANGED
         except OSError:
             return GONE
         return self.misfit(version)
 
-    def put(self, name: str, fill: Callable[[Path], None], source: str) -> tuple[AdapterVersion, bool]:
-        """Take in a version and say whether it is new; the same content twice is one version.
+    def put(self, name: str, write_files: WriteFiles, source: str) -> tuple[AdapterVersion, bool]:
+        """Store a version. The same content twice is one version.
 
         Args:
             name: of the adapter, checked by the caller.
-            fill: writes the files into the folder that it is given; nothing it wrote stays when it or a check raises.
-            source: told in the manifest.
+            write_files: writes the files into the folder that it is given. When it or a check raises, all of them are removed.
+            source: where they come from, for the manifest.
+
+        Returns:
+            The version, and whether it is new.
 
         Raises:
             AdapterRefused: it is not an adapter for the base model.
 
         """
         with self._staging() as folder:
-            fill(folder)
+            write_files(folder)
             self._step("received")
             version = self._finish(folder, name, source)
             self._step("written")
@@ -122,16 +128,16 @@ class AdapterStore:
             place.parent.mkdir(exist_ok=True)
             self._step("placed")
             if place.exists():
-                if self.check(version) is None and (there := self._read(place)) is not None:
-                    return there, False
-                self._discard(place)  # damaged: the same content comes to replace it
+                if self.check(version) is None and (known := self._read(place)) is not None:
+                    return known, False
+                self._discard(place)  # its files are damaged, and this content replaces them
             folder.rename(place)
             self._step("renamed")
             flush(place.parent, self._root)
         return version, True
 
     def _finish(self, folder: Path, name: str, source: str) -> AdapterVersion:
-        """Check what came, write what is served, and the manifest."""
+        """Check the files, write those that are served and the manifest, and flush all of them."""
         for file in (CONFIG_FILE, WEIGHTS_FILE):
             if not (folder / file).is_file():
                 raise AdapterRefused(f"There is no {file}.", parameter=file)
@@ -140,7 +146,7 @@ class AdapterStore:
         content.write(folder)
         version = AdapterVersion(
             name=name,
-            version=digest(folder, has_notes=content.notes is not None),
+            version=digest(folder, has_ponder_config=content.ponder_config is not None),
             rank=content.config.r,
             alpha=content.config.lora_alpha,
             use_rslora=content.config.use_rslora,
@@ -152,14 +158,14 @@ class AdapterStore:
             size=(folder / WEIGHTS_FILE).stat().st_size,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             source=source,
-            inquiry=content.inquiry,
+            verifier_prompt=content.verifier_prompt,
         )
         (folder / MANIFEST_FILE).write_text(version.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        flush(*(folder / file for file in (CONFIG_FILE, WEIGHTS_FILE, NOTES_FILE, MANIFEST_FILE)), folder)
+        flush(*(folder / file for file in (CONFIG_FILE, WEIGHTS_FILE, PONDER_CONFIG_FILE, MANIFEST_FILE)), folder)
         return version
 
     def set_current(self, name: str, version: AdapterVersion | None) -> None:
-        """What the name stands for from now on; None for nothing."""
+        """Let the name stand for this version from now on, or for none."""
         pointer = self._root / name / CURRENT_FILE
         if version is None:
             pointer.unlink(missing_ok=True)
@@ -174,15 +180,16 @@ class AdapterStore:
         flush(pointer.parent)
 
     def remove(self, name: str, version: AdapterVersion | None = None) -> None:
-        """Remove one version, or all that there is under a name. Nothing of it is found again after the first step."""
+        """Remove one version, or all versions of a name. A kill at any step leaves it whole or not to be found."""
         place = self._root / name if version is None else self.path(version)
         with suppress(FileNotFoundError):
             self._discard(place)
         if version is not None:
-            with suppress(OSError):
+            with suppress(OSError):  # other versions are in it
                 place.parent.rmdir()
 
     def _discard(self, place: Path) -> None:
+        """Delete a folder: it is renamed first, since a deletion file by file could be interrupted."""
         with self._staging() as folder:
             place.rename(folder / "discarded")
             self._step("discarded")
@@ -195,7 +202,7 @@ class AdapterStore:
             yield folder
 
     def _read(self, folder: Path) -> AdapterVersion | None:
-        """The manifest of a version, None where there is none that fits its place."""
+        """Return the manifest in a version's folder, None where there is none, or one that belongs elsewhere."""
         try:
             version = AdapterVersion.model_validate_json((folder / MANIFEST_FILE).read_bytes())
         except (OSError, ValidationError):

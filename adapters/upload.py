@@ -1,7 +1,7 @@
-"""What comes in, from an upload, an archive or a folder: three files are copied, nothing else is ever written.
+"""Copies an adapter's files from an upload, an archive or a folder. At most three files are written, with fixed names.
 
-Each function returns a `fill` for `AdapterStore.put`. Archives are read entry by entry, names are only compared, never used as paths, and
-sizes are counted while copying, since what an archive says of itself may be a lie. Blocking: runs in the store's thread.
+Each public function returns a `WriteFiles` for `AdapterStore.put`, which calls it in a thread. Archives are read entry by entry. Names are
+only compared, never used as paths, and sizes are counted while copying, since the sizes that an archive states may be wrong on purpose.
 """
 
 import os
@@ -15,45 +15,47 @@ from typing import BinaryIO
 
 from adapters.config import CONFIG_FILE, MAX_CONFIG_BYTES
 from adapters.errors import AdapterRefused
-from adapters.verifier_prompt import MAX_NOTES_BYTES, NOTES_FILE
+from adapters.verifier_prompt import MAX_PONDER_CONFIG_BYTES, PONDER_CONFIG_FILE
 from adapters.weights import WEIGHTS_FILE
 
-Fill = Callable[[Path], None]
+WriteFiles = Callable[[Path], None]
+"""Writes an adapter's files into a folder; raises `AdapterRefused`."""
 
-_SMALL = {CONFIG_FILE: MAX_CONFIG_BYTES, NOTES_FILE: MAX_NOTES_BYTES}
-"""File -> the most bytes that it may have; the weights' limit is the server's setting."""
+_SMALL = {CONFIG_FILE: MAX_CONFIG_BYTES, PONDER_CONFIG_FILE: MAX_PONDER_CONFIG_BYTES}
+"""JSON file -> the most bytes that it may have. The limit of the weights is a setting of the server."""
 
 MAX_ENTRIES = 64
-"""Files in one upload or archive: a peft folder has some ten."""
+"""The most files in one upload or archive. A folder that peft has saved has about ten."""
 
 MAX_DIRECTORY_BYTES = 262_144
-"""Of a zip's own list of its files."""
+"""The most bytes of a zip's own list of its files."""
 
 _COMPANIONS = re.compile(
     r"README\.md|\.gitattributes|LICENSE|(?:tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|merges\.txt"
     r"|chat_template\.jinja"
 )
-"""What peft and transformers save beside an adapter; taken notice of and left out."""
+"""Files that peft and transformers save beside an adapter. They are accepted but not copied."""
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
+"""Endings of files that execute code when they are loaded, or may."""
 
 
-def from_files(files: Iterable[tuple[str, BinaryIO]], max_bytes: int) -> Fill:
-    """Files by name, as an upload has them; folders in their names are cut off."""
+def from_files(files: Iterable[tuple[str, BinaryIO]], max_bytes: int) -> WriteFiles:
+    """Copy uploaded files, given as (name, content). Folders in their names are ignored."""
 
-    def fill(folder: Path) -> None:
+    def write_files(folder: Path) -> None:
         for number, (name, file) in enumerate(files):
             if number >= MAX_ENTRIES:
                 raise AdapterRefused(f"There are more than {MAX_ENTRIES} files.", parameter="files")
-            _take(name, file, folder, max_bytes, "files")
+            _copy_known(name, file, folder, max_bytes, "files")
 
-    return fill
+    return write_files
 
 
-def from_archive(file: BinaryIO, max_bytes: int) -> Fill:
-    """A zip of an adapter's files, at its top or in one folder."""
+def from_archive(file: BinaryIO, max_bytes: int) -> WriteFiles:
+    """Copy the files of a zip, which has them at its top or in one folder."""
 
-    def fill(folder: Path) -> None:
+    def write_files(folder: Path) -> None:
         try:
             _check_directory(file)
             with zipfile.ZipFile(file) as archive:
@@ -63,15 +65,15 @@ def from_archive(file: BinaryIO, max_bytes: int) -> Fill:
                 for entry in entries:
                     _check_entry(entry)
                     with archive.open(entry) as content:
-                        _take(entry.filename, content, folder, max_bytes, "archive")  # type: ignore[arg-type] # reads as one
+                        _copy_known(entry.filename, content, folder, max_bytes, "archive")  # type: ignore[arg-type] # reads as one
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
             raise _refused_archive(f"it is not a readable zip file ({error})") from error
 
-    return fill
+    return write_files
 
 
 def _check_directory(file: BinaryIO) -> None:
-    """Raise when the list of entries is too long to be read: `ZipFile` reads all of it before it can be asked how long it is."""
+    """Refuse a list of entries that is too long, before `ZipFile` reads all of it into memory."""
     end = zipfile._EndRecData(file)  # type: ignore[attr-defined] # what ZipFile itself goes by
     if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY_BYTES:  # type: ignore[attr-defined]
         raise _refused_archive("it has too many files")
@@ -90,10 +92,13 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
         raise _refused_archive(f"`{entry.filename[:200]}` is encrypted")
 
 
-def from_folder(import_root: Path, path: str, max_bytes: int) -> Fill:
-    """A folder beneath `import_root`, told by a relative or absolute path. No part of it below the root may be a link."""
+def from_folder(import_root: Path, path: str, max_bytes: int) -> WriteFiles:
+    """Copy the files of a folder beneath `import_root`.
 
-    def fill(into: Path) -> None:
+    The client names the folder, by a relative or absolute path. No part of the path below the root may be a link.
+    """
+
+    def write_files(into: Path) -> None:
         root = import_root.expanduser().resolve()
         if "\0" in path:
             raise _refused_path("it holds a null character")
@@ -102,21 +107,21 @@ def from_folder(import_root: Path, path: str, max_bytes: int) -> Fill:
             raise _refused_path("it leads out of the import folder")
         _copy_folder(root, folder, into, max_bytes)
 
-    return fill
+    return write_files
 
 
-def from_trusted_folder(folder: Path, max_bytes: int) -> Fill:
-    """A folder that the operator named, by the same rules."""
+def from_operator_folder(folder: Path, max_bytes: int) -> WriteFiles:
+    """Copy the files of a folder that the operator names, which may lie anywhere. Its files are checked like those of a client."""
 
-    def fill(into: Path) -> None:
+    def write_files(into: Path) -> None:
         place = folder.resolve()
         _copy_folder(place.parent, place, into, max_bytes)
 
-    return fill
+    return write_files
 
 
 def _copy_folder(root: Path, folder: Path, into: Path, max_bytes: int) -> None:
-    """Open each part without following links, so that nothing can be exchanged between a check and the use."""
+    """Open each part of the path without following links, so that nobody can replace a part between the check and the copy."""
     descriptors = [os.open(root, os.O_RDONLY | os.O_DIRECTORY)]
     try:
         for part in folder.relative_to(root).parts:
@@ -125,15 +130,15 @@ def _copy_folder(root: Path, folder: Path, into: Path, max_bytes: int) -> None:
         names = set(os.listdir(descriptors[-1]))  # noqa: PTH208 - a descriptor, not a path
         if WEIGHTS_FILE not in names and (pickles := sorted(name for name in names if name.endswith(_PICKLES))):
             raise AdapterRefused(_is_pickle(pickles[0]), parameter="path")
-        for name in (CONFIG_FILE, WEIGHTS_FILE, *names & {NOTES_FILE}):
+        for name in (CONFIG_FILE, WEIGHTS_FILE, *names & {PONDER_CONFIG_FILE}):
             if name not in names:
                 raise AdapterRefused(f"There is no {name} in the folder.", parameter="path")
-            # Non-blocking: a named pipe would hold the thread for ever.
+            # Non-blocking: to open a named pipe would block the thread for ever.
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=descriptors[-1])
             with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise _refused_path(f"its {name} is not a regular file")
-                _take(name, file, into, max_bytes, "path")
+                _copy_known(name, file, into, max_bytes, "path")
     except (OSError, ValueError) as error:
         raise _refused_path("there is no such folder, it is not readable, or a link is in the way") from error
     finally:
@@ -141,8 +146,8 @@ def _copy_folder(root: Path, folder: Path, into: Path, max_bytes: int) -> None:
             os.close(descriptor)
 
 
-def _take(name: str, file: BinaryIO, into: Path, max_bytes: int, parameter: str) -> None:
-    """Copy one of the three files; leave out what belongs to an adapter's folder; refuse everything else."""
+def _copy_known(name: str, file: BinaryIO, into: Path, max_bytes: int, parameter: str) -> None:
+    """Copy the file if it is one of the three, skip it if it usually lies beside an adapter, and refuse anything else."""
     base = PurePosixPath(name).name
     if base == WEIGHTS_FILE or base in _SMALL:
         if (into / base).exists():

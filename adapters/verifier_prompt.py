@@ -1,7 +1,7 @@
-"""What an adapter says of itself to ponder, in an optional `ponder.json`: how it was taught to be asked for a verdict.
+"""The optional `ponder.json` of an adapter: how a verifier was trained to be asked for a score.
 
-A judge is right only when it is asked in the words that it was trained with, so those travel with its weights. Data only: the
-placeholders of a template are replaced by text, and nothing in it is formatted or interpreted.
+A verifier's scores are right only for the prompt that it was trained with, so the prompt travels with the weights. It is data only: the
+placeholders of the template are replaced by text, and nothing in it is formatted or interpreted.
 """
 
 import json
@@ -9,12 +9,15 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from adapters.documents import read_document
 
-NOTES_FILE = "ponder.json"
-MAX_NOTES_BYTES = 65_536
+PONDER_CONFIG_FILE = "ponder.json"
+MAX_PONDER_CONFIG_BYTES = 65_536
+
+OLD_KEY = "inquiry"
+"""What ponder 0.1 called `verifier_prompt`."""
 
 PLACEHOLDERS = ("question", "answer", "step")
 
@@ -27,8 +30,9 @@ class VerifierPrompt(BaseModel):
     """How the adapter is asked whether an answer, or its last step, is right.
 
     Attributes:
-        template: with `{answer}` (and `{question}`, `{step}`) in it, the whole prompt; without, what follows the answer.
-        yes: the word that says so, `no` its opposite.
+        template: the whole prompt, where it contains `{answer}` (and `{question}`, `{step}`); otherwise the text after the answer.
+        yes: the word that the adapter continues with when the answer is right.
+        no: the word that it continues with otherwise.
 
     """
 
@@ -60,18 +64,26 @@ class VerifierPrompt(BaseModel):
         return no
 
 
-class Notes(BaseModel):
-    """The whole file."""
+class PonderConfig(BaseModel):
+    """The content of `ponder.json`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    inquiry: VerifierPrompt
+    verifier_prompt: VerifierPrompt = Field(validation_alias=AliasChoices("verifier_prompt", OLD_KEY))
 
-    def normalised(self) -> bytes:
-        """The file to keep: only what was checked, always spelled alike."""
-        return json.dumps(self.model_dump(), indent=2).encode()
+    def to_json(self) -> str:
+        """Return the text of a file that says this."""
+        return json.dumps(self.model_dump(), indent=2)
+
+    def canonical(self) -> bytes:
+        """Return the file as the store keeps it: only what was checked, always in the same spelling.
+
+        The store writes the old key. A version's id is the hash of its files, so that any other spelling would give a known adapter a
+        new id when it comes again.
+        """
+        return json.dumps({OLD_KEY: self.verifier_prompt.model_dump()}, indent=2).encode()
 
 
-def read_notes(path: Path) -> Notes | None:
-    """The checked notes, None where there are none; raises `AdapterRefused` naming the field."""
-    return read_document(Notes, path, MAX_NOTES_BYTES) if path.exists() else None
+def read_ponder_config(path: Path) -> PonderConfig | None:
+    """Return the checked content of the file, None where there is no file; raises `AdapterRefused` naming the field."""
+    return read_document(PonderConfig, path, MAX_PONDER_CONFIG_BYTES) if path.exists() else None

@@ -1,24 +1,26 @@
-"""What is known of a version: its manifest, and what lies on disk under one name."""
+"""What is known of a stored version: its manifest, and the versions that lie on disk under one name."""
 
 from dataclasses import dataclass
 
-from pydantic import BaseModel as Model
-from pydantic import ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from adapters.verifier_prompt import VerifierPrompt
 
 
-class AdapterVersion(Model):
+class AdapterVersion(BaseModel):
     """The manifest of one version.
 
     Attributes:
-        version: SHA-256 of the config that is served, the weights, and the notes where there are some.
+        name: of the adapter.
+        version: SHA-256 of the content: the config that is served, the weights, and `ponder.json` where it came with one.
         target_modules: those that it has tensors for.
-        parameters: numbers in its tensors; two FLOPs each for every token.
-        base_model: what it was checked against, `declared_base` what it says itself.
-        size: bytes of its weights.
-        created: when it came here, ISO 8601; `source` whence.
-        inquiry: how it was taught to be asked for a verdict; None when it does not say.
+        parameters: how many numbers its tensors have; each costs two FLOPs a token.
+        base_model: the model that it was checked against.
+        declared_base: the model that its own config names.
+        size: of its weights, in bytes.
+        created: when it was added, ISO 8601.
+        source: where it came from, such as `upload:files`.
+        verifier_prompt: how it was trained to be asked for a score; None when it does not say.
 
     """
 
@@ -37,22 +39,23 @@ class AdapterVersion(Model):
     size: int
     created: str
     source: str
-    inquiry: VerifierPrompt | None = None
+    # ponder 0.1 wrote it as `inquiry`.
+    verifier_prompt: VerifierPrompt | None = Field(None, validation_alias=AliasChoices("verifier_prompt", "inquiry"))
 
     @property
     def id(self) -> str:
-        """As a model's name: `name:sha8`."""
+        """The version as a model's name, shortened: `name:sha8`."""
         return f"{self.name}:{self.version[:8]}"
 
     @property
     def key(self) -> str:
-        """The same in full."""
+        """The version as a model's name, in full."""
         return f"{self.name}:{self.version}"
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """What is on disk under one name."""
+class StoredAdapter:
+    """What is on disk under one name. `current` is the hash of the version that the name stands for, None while it is not served."""
 
     name: str
     versions: tuple[AdapterVersion, ...]

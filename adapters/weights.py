@@ -1,4 +1,4 @@
-"""Checks an adapter's tensors against the base model: names, shapes, dtypes, and that no number is absurd. Executes nothing."""
+"""Checks an adapter's tensors against the base model: names, shapes, dtypes and the size of the numbers. Executes nothing."""
 
 import hashlib
 import json
@@ -15,20 +15,29 @@ from adapters.errors import AdapterRefused
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 MAX_HEADER_BYTES = 16_777_216
+"""A LoRA of a large model has some thousands of tensors, with about 100 bytes of header each."""
+
 CHUNK = 1 << 22
-"""Elements looked at at a time."""
+"""Numbers that are checked at a time, to bound the memory that this takes."""
 
 _TENSOR = re.compile(r"base_model\.model\.model\.layers\.(\d{1,4})\.(?:self_attn|mlp)\.(\w+)\.lora_(A|B)\.weight")
 MAX_MAGNITUDE = 1000.0
-"""Of any number, B's with the adapter's scale. Trained ones are a few units at most; those beyond make a model overflow."""
+"""The largest magnitude of a number; for B's it is divided by the scale. Trained numbers are a few units; larger ones overflow."""
 
 _BITS = {"F32": ("<u4", 32), "F16": ("<u2", 16), "BF16": ("<u2", 16)}
-"""dtype -> how to read a number's bits, and how many there are."""
+"""dtype -> (numpy type of an integer of that width, bits)."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """The served base model, as far as adapters must fit it. `modules`: linear module -> (inputs, outputs), alike in all layers."""
+    """The served base model, as far as adapters must fit it.
+
+    Attributes:
+        name: of the model.
+        num_layers: of the model.
+        modules: linear module -> (inputs, outputs), the same in all layers.
+
+    """
 
     name: str
     num_layers: int
@@ -37,7 +46,7 @@ class BaseModel:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What the tensors are. `parameters`: numbers in all of them."""
+    """What the headers say of the tensors. `parameters` is how many numbers they have together; `modules` are those that have some."""
 
     parameters: int
     dtype: str
@@ -45,11 +54,11 @@ class Weights:
 
 
 def read_weights(path: Path, config: AdapterConfig, base: BaseModel) -> Weights:
-    """What is in the file, which must fit config and base model; raises `AdapterRefused`. Reads headers only."""
+    """Return what the headers of a file say, which must fit config and base model; raises `AdapterRefused`."""
     _header_length(path)
     try:
         with safe_open(path, framework="numpy") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
             tensors = {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise _refused(f"it is not a valid safetensors file: {error}") from error
@@ -68,7 +77,7 @@ def read_weights(path: Path, config: AdapterConfig, base: BaseModel) -> Weights:
 
 
 def _fitting(name: str, dtype: str, shape: tuple[int, ...], config: AdapterConfig, base: BaseModel) -> tuple[int, str, str]:
-    """(layer, module, side) of a tensor that fits."""
+    """Return (layer, module, `A` or `B`) of a tensor; raises `AdapterRefused` when it does not fit."""
     match = _TENSOR.fullmatch(name)
     if match is None:
         raise _refused(f"there is no place for a tensor named `{name[:200]}` in a LoRA of this model")
@@ -82,17 +91,22 @@ def _fitting(name: str, dtype: str, shape: tuple[int, ...], config: AdapterConfi
     if dtype not in _BITS:
         raise _refused(f"`{name}` is {dtype}; accepted are {', '.join(_BITS)}")
     inputs, outputs = base.modules[module]
-    wanted = (config.r, inputs) if side == "A" else (outputs, config.r)
-    if shape != wanted:
-        raise _refused(f"`{name}` has shape {list(shape)}, where rank {config.r} on {base.name} needs {list(wanted)}")
+    expected = (config.r, inputs) if side == "A" else (outputs, config.r)
+    if shape != expected:
+        raise _refused(f"`{name}` has shape {list(shape)}, where rank {config.r} on {base.name} needs {list(expected)}")
     return layer, module, side
 
 
 def check_numbers(path: Path, scale: float) -> None:
-    """Raise `AdapterRefused` when a number is infinite, not a number, or absurdly large. For files that `read_weights` accepted.
+    """Raise `AdapterRefused` when a number is infinite, not a number, or beyond `MAX_MAGNITUDE`.
 
-    Without their sign, the bits of floating-point numbers are ordered as the numbers are, infinities and NaNs above all others: so one
-    comparison of integers tells.
+    Without the sign bit, the bits of floating-point numbers are ordered like the numbers, with infinities and NaNs above all others. So
+    one comparison of integers finds all three kinds, also in bfloat16, which numpy does not have.
+
+    Args:
+        path: a file that `read_weights` has accepted.
+        scale: the adapter's, see `AdapterConfig.scale`.
+
     """
     length = _header_length(path)
     with path.open("rb") as file:
@@ -111,7 +125,7 @@ def check_numbers(path: Path, scale: float) -> None:
 
 
 def _bits_of(limit: float, dtype: str) -> int:
-    """The bits of a limit, of the largest finite number where the limit is beyond it."""
+    """Return the bits of a limit in a dtype, or those of the largest finite number where the limit is larger."""
     if dtype == "F16":
         return int(np.float16(min(limit, 65504.0)).view(np.uint16))
     bits = int(np.float32(min(limit, float(np.finfo(np.float32).max))).view(np.uint32))
@@ -119,7 +133,7 @@ def _bits_of(limit: float, dtype: str) -> int:
 
 
 def _header_length(path: Path) -> int:
-    """Bytes of the header, before anyone parses it."""
+    """Return the length of the header in bytes; it is checked before anything parses the header."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if length > MAX_HEADER_BYTES:
@@ -132,6 +146,6 @@ def _refused(why: str) -> AdapterRefused:
 
 
 def digest_of(folder: Path) -> str:
-    """SHA-256 of an adapter's weights file, in hexadecimal: tells adapters apart wherever they lie."""
+    """Return the SHA-256 of an adapter's weights file, in hexadecimal, which identifies the adapter wherever its folder lies."""
     with (folder / WEIGHTS_FILE).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

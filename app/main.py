@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from adapters import preload as folder
+from adapters import preload
 from adapters.registry import AdapterRegistry
 from adapters.store import AdapterStore
 from adapters.weights import BaseModel
@@ -219,17 +219,17 @@ async def _adapters(settings: Settings, registry: AdapterRegistry | None) -> Asy
         yield
         return
     async with registry.running():
-        shipped = folder.SHIPPED / settings.model
+        shipped = preload.SHIPPED / settings.model
         if settings.shipped_adapters and settings.model == DEFAULT_MODEL and shipped.is_dir():
-            await folder.take_in(registry, shipped, settings.max_adapter_bytes, origin="shipped", yields=True)
+            await preload.add_folder(registry, shipped, settings.max_adapter_bytes, origin="shipped", keep_others=True)
         else:
-            await folder.withdraw(registry, "shipped")
-        preload = settings.adapter_preload_dir
-        if preload is not None:
-            await folder.take_in(registry, preload.expanduser(), settings.max_adapter_bytes)
+            await preload.stop_serving(registry, "shipped")
+        folder = settings.adapter_preload_dir
+        if folder is not None:
+            await preload.add_folder(registry, folder.expanduser(), settings.max_adapter_bytes)
         watcher = None
-        if preload is not None and settings.adapter_watch:
-            watcher = asyncio.create_task(folder.watch(registry, preload.expanduser(), settings.max_adapter_bytes))
+        if folder is not None and settings.adapter_watch:
+            watcher = asyncio.create_task(preload.watch_folder(registry, folder.expanduser(), settings.max_adapter_bytes))
         try:
             yield
         finally:

@@ -24,8 +24,8 @@ from tests.peft_folder import CONFIG, tensor_name, tensors
 RANK = 4
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
-NOTES_FILE = "ponder.json"
-INQUIRY = {"template": "\nIs this answer correct (Yes or No)?", "yes": " Yes", "no": " No"}
+PONDER_CONFIG_FILE = "ponder.json"
+VERIFIER_PROMPT = {"template": "\nIs this answer correct (Yes or No)?", "yes": " Yes", "no": " No"}
 MODULE = "v_proj"
 
 
@@ -48,28 +48,38 @@ class Case:
 
 @dataclass(frozen=True)
 class Parts:
-    """A good adapter, to be spoiled."""
+    """A good adapter, from which bad ones are made."""
 
     base: BaseModel
     config: dict[str, Any]
     arrays: dict[str, np.ndarray]
 
     def case(
-        self, name: str, field: str, *, config: bytes | None = None, weights: bytes | None = None, notes: bytes | None = None
+        self,
+        name: str,
+        field: str,
+        *,
+        config: bytes | None = None,
+        weights: bytes | None = None,
+        ponder_config: bytes | None = None,
     ) -> Case:
-        """An upload of both files, and of notes where there are some, one of them spoiled."""
+        """An upload of both files, and of a `ponder.json` if given, one of which is bad."""
         config = json.dumps(self.config).encode() if config is None else config
         weights = save(self.arrays) if weights is None else weights
         files = (("files", (CONFIG_FILE, config)), ("files", (WEIGHTS_FILE, weights)))
-        return Case(name, field, files if notes is None else (*files, ("files", (NOTES_FILE, notes))))
+        return Case(name, field, files if ponder_config is None else (*files, ("files", (PONDER_CONFIG_FILE, ponder_config))))
 
-    def with_inquiry(self, name: str, field: str, **fields: Any) -> Case:
-        """The inquiry spoiled; a field set to `...` is left out."""
-        merged = {key: value for key, value in {**INQUIRY, **fields}.items() if value is not ...}
-        return self.case(name, f"{NOTES_FILE}:inquiry.{field}", notes=json.dumps({"inquiry": merged}).encode())
+    def with_verifier_prompt(self, name: str, field: str, **fields: Any) -> Case:
+        """A bad verifier prompt; a field set to `...` is left out."""
+        merged = {key: value for key, value in {**VERIFIER_PROMPT, **fields}.items() if value is not ...}
+        return self.case(
+            name,
+            f"{PONDER_CONFIG_FILE}:verifier_prompt.{field}",
+            ponder_config=json.dumps({"verifier_prompt": merged}).encode(),
+        )
 
     def with_config(self, name: str, field: str, **fields: Any) -> Case:
-        """The config spoiled; a field set to `...` is left out."""
+        """A bad config; a field set to `...` is left out."""
         merged = {key: value for key, value in {**self.config, **fields}.items() if value is not ...}
         return self.case(name, f"{CONFIG_FILE}:{field}" if field else CONFIG_FILE, config=json.dumps(merged).encode())
 
@@ -87,7 +97,7 @@ def good(base: BaseModel) -> Parts:
 def cases(base: BaseModel, import_root: Path, max_rank: int) -> list[Case]:
     """All of them; what is needed in the import folder is made there."""
     parts = good(base)
-    makers = (_truncated, _headers, _shapes, _numbers, _configs, _notes, _missing, _names)
+    makers = (_truncated, _headers, _shapes, _numbers, _configs, _ponder_configs, _missing, _names)
     found = [case for make in makers for case in make(parts)]
     found += [*_ranks(parts, max_rank), *_archives(parts), *_paths(parts, import_root)]
     return found
@@ -228,33 +238,38 @@ def _configs(parts: Parts) -> Iterator[Case]:
         yield parts.case(f"config is {name}", CONFIG_FILE if name != "too large" else "files", config=text)
 
 
-def _notes(parts: Parts) -> Iterator[Case]:
+def _ponder_configs(parts: Parts) -> Iterator[Case]:
     for field, value in (
         ("template", ""), ("template", "x" * 8193), ("template", None), ("template", ...), ("template", 1), ("template", ["{answer}"]),
         ("template", "{question}?"), ("template", "{step}?"), ("template", "{question} {step}?"), ("template", "{answer} {Question}"),
         ("template", "{answer} {context}"), ("template", "{__class__}"), ("template", "{{answer}} {{x}}"), ("template", "\ud800"),
         ("yes", ""), ("yes", "y" * 65), ("yes", None), ("yes", ...), ("yes", True), ("yes", [" Yes"]), ("no", ""), ("no", "n" * 65),
-        ("no", None), ("no", ...), ("no", False), ("no", INQUIRY["yes"]), ("maybe", " Maybe"), ("Yes", " Yes"), ("__class__", "os.system"),
+        ("no", None), ("no", ...), ("no", False), ("no", VERIFIER_PROMPT["yes"]), ("maybe", " Maybe"),
+        ("Yes", " Yes"), ("__class__", "os.system"),
     ):  # fmt: skip
-        case = parts.with_inquiry(f"notes: {field} = {value!r}"[:80], field, **{field: value})
-        yield replace(case, field=NOTES_FILE) if value == "\ud800" else case
-    inquiry = json.dumps(INQUIRY).encode()
-    whole = b'{"inquiry": ' + inquiry + b"}"
+        case = parts.with_verifier_prompt(f"ponder.json: {field} = {value!r}"[:80], field, **{field: value})
+        yield replace(case, field=PONDER_CONFIG_FILE) if value == "\ud800" else case
+    prompt = json.dumps(VERIFIER_PROMPT).encode()
+    whole = b'{"verifier_prompt": ' + prompt + b"}"
+    old = whole.replace(b"verifier_prompt", b"inquiry")
     for name, text in (
         ("a list", b"[]"), ("null", b"null"), ("text", b'"x"'), ("nothing", b""), ("a pickle", pickle.dumps({})),
-        ("deep", b"[" * 60_000), ("deep within", b'{"inquiry": ' * 5_000), ("a deep value", b'{"x": ' + b"[" * 900 + b"]" * 900 + b"}"),
-        ("UTF-16", whole.decode().encode("utf-16")), ("not UTF-8", whole.replace(b"Yes", b"\xff\xfe")), ("YAML", b"inquiry: !!python/x"),
-        ("an empty object", b"{}"), ("an inquiry of null", b'{"inquiry": null}'),
-        ("an inquiry in a list", b'{"inquiry": [' + inquiry + b"]}"),
-        ("an inquiry twice", whole[:-1] + b', "inquiry": {}}'), ("yes twice", whole.replace(b'"no"', b'"yes"')),
+        ("deep", b"[" * 60_000), ("deep within", b'{"verifier_prompt": ' * 5_000),
+        ("a deep value", b'{"x": ' + b"[" * 900 + b"]" * 900 + b"}"),
+        ("UTF-16", whole.decode().encode("utf-16")), ("not UTF-8", whole.replace(b"Yes", b"\xff\xfe")),
+        ("YAML", b"verifier_prompt: !!python/x"),
+        ("an empty object", b"{}"), ("a prompt of null", b'{"verifier_prompt": null}'),
+        ("a prompt in a list", b'{"verifier_prompt": [' + prompt + b"]}"), ("an old prompt of null", b'{"inquiry": null}'),
+        ("a prompt twice", whole[:-1] + b', "verifier_prompt": {}}'), ("an old prompt twice", old[:-1] + b', "inquiry": {}}'),
+        ("an old and a new prompt", old[:-1] + b', "verifier_prompt": ' + prompt + b"}"), ("yes twice", whole.replace(b'"no"', b'"yes"')),
         ("half a character in a name", b'{"\\udc00": 1}'), ("half a character twice", b'{"\\udc00": 1, "\\udc00": 1}'),
         ("a field more", whole[:-1] + b', "weights": "http://example.org"}'), ("a long name", b'{"' + b"x" * 60_000 + b'": 1}'),
-        ("5000 digits", b'{"inquiry": ' + b"9" * 5000 + b"}"), ("NaN", b'{"inquiry": NaN}'), ("with a tail", whole + b"{}"),
+        ("5000 digits", b'{"verifier_prompt": ' + b"9" * 5000 + b"}"), ("NaN", b'{"verifier_prompt": NaN}'), ("with a tail", whole + b"{}"),
         *((f"cut at {part}/4", whole[: len(whole) * part // 4]) for part in range(1, 4)),
     ):  # fmt: skip
-        yield parts.case(f"notes are {name}", NOTES_FILE, notes=text)
-    yield parts.case("notes too large", "files", notes=whole + b" " * 65_536)
-    good_one = parts.case("notes twice", "files", notes=whole)
+        yield parts.case(f"ponder.json is {name}", PONDER_CONFIG_FILE, ponder_config=text)
+    yield parts.case("ponder.json too large", "files", ponder_config=whole + b" " * 65_536)
+    good_one = parts.case("ponder.json twice", "files", ponder_config=whole)
     yield replace(good_one, files=(*good_one.files, good_one.files[-1]))
 
 
@@ -336,9 +351,9 @@ def _archives(parts: Parts) -> Iterator[Case]:
     yield case("a bomb in the weights", _zip({**both, WEIGHTS_FILE: b"\0" * 300_000_000}))
     yield case("a thousand files", _zip({**both, **{f"README{i}.md": b"" for i in range(1000)}}))
     yield case("a hundred thousand entries", _many_entries(100_000))
-    yield case("a bomb in the notes", _zip({**both, NOTES_FILE: b" " * 50_000_000}))
-    yield case("notes twice", _zip({**both, NOTES_FILE: b"{}", f"x/{NOTES_FILE}": b"{}"}))
-    yield case("notes that are wrong", _zip({**both, NOTES_FILE: b"{}"}), NOTES_FILE)
+    yield case("a bomb in ponder.json", _zip({**both, PONDER_CONFIG_FILE: b" " * 50_000_000}))
+    yield case("ponder.json twice", _zip({**both, PONDER_CONFIG_FILE: b"{}", f"x/{PONDER_CONFIG_FILE}": b"{}"}))
+    yield case("a wrong ponder.json", _zip({**both, PONDER_CONFIG_FILE: b"{}"}), PONDER_CONFIG_FILE)
     yield case("the config twice", _zip({**both, f"x/{CONFIG_FILE}": b"{}"}))
     yield case("nothing in it", _zip({}), CONFIG_FILE)
     yield case("no weights in it", _zip({CONFIG_FILE: both[CONFIG_FILE]}), WEIGHTS_FILE)
@@ -363,22 +378,22 @@ def _archives(parts: Parts) -> Iterator[Case]:
 def _paths(parts: Parts, root: Path) -> Iterator[Case]:
     """The import folder gets a good adapter, links to it and to what is outside, and things that are no files."""
     outside = root.parent / "outside"
-    whole = [root / "good", outside, *(root / f"notes-{kind}" for kind in ("linked", "pipe", "folder", "wrong", "large"))]
+    whole = [root / "good", outside, *(root / f"prompt-{kind}" for kind in ("linked", "pipe", "folder", "wrong", "large"))]
     for folder in (*whole, root / "pipe", root / "bin", root / "linked-file", root / "folder"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).write_text(json.dumps(parts.config))
     for folder in whole:
         (folder / WEIGHTS_FILE).write_bytes(save(parts.arrays))
-    (outside / NOTES_FILE).write_text(json.dumps({"inquiry": INQUIRY}))
-    (root / "notes-folder" / NOTES_FILE).mkdir(exist_ok=True)
-    (root / "notes-wrong" / NOTES_FILE).write_text("{}")
-    (root / "notes-large" / NOTES_FILE).write_bytes(b" " * 65_537)
+    (outside / PONDER_CONFIG_FILE).write_text(json.dumps({"verifier_prompt": VERIFIER_PROMPT}))
+    (root / "prompt-folder" / PONDER_CONFIG_FILE).mkdir(exist_ok=True)
+    (root / "prompt-wrong" / PONDER_CONFIG_FILE).write_text("{}")
+    (root / "prompt-large" / PONDER_CONFIG_FILE).write_bytes(b" " * 65_537)
     (root / "bin" / "adapter_model.bin").write_bytes(pickle.dumps({"x": 1}))
     (root / "folder" / WEIGHTS_FILE).mkdir(exist_ok=True)
     if not (root / "pipe" / WEIGHTS_FILE).exists():
         os.mkfifo(root / "pipe" / WEIGHTS_FILE)
-        os.mkfifo(root / "notes-pipe" / NOTES_FILE)
-        (root / "notes-linked" / NOTES_FILE).symlink_to(outside / NOTES_FILE)
+        os.mkfifo(root / "prompt-pipe" / PONDER_CONFIG_FILE)
+        (root / "prompt-linked" / PONDER_CONFIG_FILE).symlink_to(outside / PONDER_CONFIG_FILE)
         (root / "linked-file" / WEIGHTS_FILE).symlink_to(outside / WEIGHTS_FILE)
         (root / "linked-folder").symlink_to(outside, target_is_directory=True)
         (root / "linked-good").symlink_to(root / "good", target_is_directory=True)
@@ -387,7 +402,7 @@ def _paths(parts: Parts, root: Path) -> Iterator[Case]:
         "../outside", "good/../../outside", "/etc", str(outside), "..", ".", "/", "./", "no-such-folder", "good/no-such", "~", "~root",
         "linked-file", "linked-folder", "linked-good", "up/outside", "up/import/good", "pipe", "bin", "folder", "good\0", "x" * 4000,
         f"good/{WEIGHTS_FILE}", "file:///etc", "https://example.org/adapter", "meta/llama-adapter", "/proc/self/cwd", "$HOME",
-        "notes-linked", "notes-pipe", "notes-folder", "notes-large",
+        "prompt-linked", "prompt-pipe", "prompt-folder", "prompt-large",
     ):  # fmt: skip
         yield Case(f"path {path!r}"[:60], "path", body={"path": path})
-    yield Case("path of wrong notes", NOTES_FILE, body={"path": "notes-wrong"})
+    yield Case("path of a wrong ponder.json", PONDER_CONFIG_FILE, body={"path": "prompt-wrong"})

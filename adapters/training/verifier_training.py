@@ -26,7 +26,7 @@ from adapters.training.recipe import Job
 from adapters.training.run import describe_run, finish, report_left_out, trainer_arguments
 from adapters.training.scores import auroc
 from adapters.training.trainers import MeteredTrainer
-from adapters.verifier_prompt import NOTES_FILE, Notes, VerifierPrompt
+from adapters.verifier_prompt import PONDER_CONFIG_FILE, PonderConfig, VerifierPrompt
 
 _PLACEHOLDER = re.compile(r"\{(question|answer)\}")
 
@@ -111,7 +111,7 @@ def train_verifier(
         compute_metrics=lambda found: {"auroc": auroc(found.predictions, found.label_ids >= 0.5)},
     )
     trainer.words = (words[0], words[1])
-    write_whole(job.out / NOTES_FILE, Notes(inquiry=VERIFIER_PROMPT).normalised().decode())
+    write_whole(job.out / PONDER_CONFIG_FILE, PonderConfig(verifier_prompt=VERIFIER_PROMPT).to_json())
     return finish(trainer, job, environment, header, tokenizer)
 
 

@@ -13,10 +13,10 @@ from starlette.datastructures import FormData, UploadFile
 
 from adapters.config import CONFIG_FILE
 from adapters.errors import AdapterRefused
-from adapters.names import Adapter, AdapterRef
+from adapters.names import AdapterRef, RegisteredAdapter
 from adapters.registry import AdapterRegistry
-from adapters.upload import MAX_ENTRIES, Fill, from_archive, from_files, from_folder
-from adapters.verifier_prompt import NOTES_FILE
+from adapters.upload import MAX_ENTRIES, WriteFiles, from_archive, from_files, from_folder
+from adapters.verifier_prompt import PONDER_CONFIG_FILE
 from adapters.version import AdapterVersion
 from adapters.weights import WEIGHTS_FILE
 from app.api.access import changer
@@ -78,7 +78,7 @@ _PUSH = {
                         "files": {
                             "type": "array",
                             "items": {"type": "string", "format": "binary"},
-                            "description": f"{CONFIG_FILE}, {WEIGHTS_FILE}, and {NOTES_FILE} of an adapter that judges",
+                            "description": f"{CONFIG_FILE}, {WEIGHTS_FILE}, and {PONDER_CONFIG_FILE} of a verifier",
                         },
                         "archive": {"type": "string", "format": "binary", "description": "a zip of the same"},
                     },
@@ -111,14 +111,14 @@ async def push(request: Request, response: Response) -> dict[str, Any]:
         if kind == "multipart/form-data":
             # Read after the key was checked: FastAPI would read a declared form before.
             form = await stack.enter_async_context(request.form(max_files=MAX_ENTRIES, max_fields=8))
-            name, fill, source, activate = _upload(form, _settings(request).max_adapter_bytes)
+            name, write_files, source, activate = _upload(form, _settings(request).max_adapter_bytes)
         elif kind == "application/json":
             body = _parsed(await request.body())
             name, source, activate = body.name, f"import:{body.path[:1024]}", body.activate
-            fill = _import(request, body.path)
+            write_files = _import(request, body.path)
         else:
             raise InvalidRequest("Send multipart/form-data with the adapter's files, or application/json with a path.")
-        version, is_new = await registry.add(name, fill, source=source, activate=activate)
+        version, is_new = await registry.add(name, write_files, source=source, activate=activate)
     response.status_code = 201 if is_new else 200
     return {**_shown(registry, registry.adapter(name)), "version": version.version}
 
@@ -189,14 +189,14 @@ def _parsed(content: bytes) -> ImportBody:
         raise RequestValidationError(error.errors()) from error
 
 
-def _import(request: Request, path: str) -> Fill:
+def _import(request: Request, path: str) -> WriteFiles:
     settings = _settings(request)
     if settings.adapter_import_dir is None:
         raise Forbidden("This server imports no paths: start it with PONDER_ADAPTER_IMPORT_DIR.", parameter="path")
     return from_folder(settings.adapter_import_dir, path, settings.max_adapter_bytes)
 
 
-def _upload(form: FormData, max_bytes: int) -> tuple[str, Fill, str, bool]:
+def _upload(form: FormData, max_bytes: int) -> tuple[str, WriteFiles, str, bool]:
     """(name, fill, source, whether to activate) of a form."""
     texts = {key: value for key, value in form.multi_items() if isinstance(value, str)}
     files = [(key, value) for key, value in form.multi_items() if isinstance(value, UploadFile)]
@@ -208,13 +208,13 @@ def _upload(form: FormData, max_bytes: int) -> tuple[str, Fill, str, bool]:
     if len(archives) > 1 or bool(archives) == (len(archives) < len(files)):
         raise InvalidRequest("Send the adapter's files as `files`, or one zip as `archive`.", parameter="files")
     if archives:
-        fill, source = from_archive(archives[0].file, max_bytes), "upload:archive"
+        write_files, source = from_archive(archives[0].file, max_bytes), "upload:archive"
     else:
-        fill, source = from_files([(file.filename or "", file.file) for _, file in files], max_bytes), "upload:files"
-    return texts.get("name", ""), fill, source, texts.get("activate", "true") == "true"
+        write_files, source = from_files([(file.filename or "", file.file) for _, file in files], max_bytes), "upload:files"
+    return texts.get("name", ""), write_files, source, texts.get("activate", "true") == "true"
 
 
-def _shown(registry: AdapterRegistry, adapter: Adapter) -> dict[str, Any]:
+def _shown(registry: AdapterRegistry, adapter: RegisteredAdapter) -> dict[str, Any]:
     return {
         "id": adapter.name,
         "object": "adapter",
@@ -224,14 +224,16 @@ def _shown(registry: AdapterRegistry, adapter: Adapter) -> dict[str, Any]:
     }
 
 
-def _version(registry: AdapterRegistry, adapter: Adapter, version: AdapterVersion) -> dict[str, Any]:
-    resident = registry.resident(version)
+def _version(registry: AdapterRegistry, adapter: RegisteredAdapter, version: AdapterVersion) -> dict[str, Any]:
+    loaded = registry.loaded_version(version)
+    described = version.model_dump(mode="json")
     return {
-        **version.model_dump(mode="json"),
+        **described,
+        "inquiry": described["verifier_prompt"],  # deprecated: its name in ponder 0.1
         "id": version.id,
         "object": "adapter.version",
         "is_current": version is adapter.current,
-        "engine": resident.state.value if resident else None,
-        "leases": resident.leases if resident else 0,
+        "engine": loaded.state.value if loaded else None,
+        "leases": loaded.leases if loaded else 0,
         "lost": adapter.unusable.get(version.version),
     }

@@ -63,8 +63,8 @@ def show(name: NameOrVersion, url: Url = None, key: Key = None, as_json: Json = 
         )  # fmt: skip
     Console().print(table)
     for one in versions:
-        if inquiry := one.get("inquiry"):
-            asked, yes, no = (json.dumps(inquiry[part]) for part in ("template", "yes", "no"))  # escaped: it is somebody else's
+        if prompt := one.get("verifier_prompt", one.get("inquiry")):  # the old name, of a server of ponder 0.1
+            asked, yes, no = (json.dumps(prompt[part]) for part in ("template", "yes", "no"))  # escaped: it is somebody else's
             line = f"{one['version'][:8]} judges: asked {_shortened(asked)}, it says {yes} or {no}"
             Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -144,11 +144,11 @@ def _files_to_send(folder: Path) -> list[Path]:
     """The files of a peft folder that the server reads: configuration, weights, and ponder's own file when there is one."""
     # These modules import numpy, which the other commands and the help pages do not need.
     from adapters.config import CONFIG_FILE  # noqa: PLC0415
-    from adapters.verifier_prompt import NOTES_FILE  # noqa: PLC0415
+    from adapters.verifier_prompt import PONDER_CONFIG_FILE  # noqa: PLC0415
     from adapters.weights import WEIGHTS_FILE  # noqa: PLC0415
 
-    notes = [place for place in folder.iterdir() if place.name == NOTES_FILE]
-    return [folder / CONFIG_FILE, folder / WEIGHTS_FILE, *notes]
+    ponder_config = [place for place in folder.iterdir() if place.name == PONDER_CONFIG_FILE]
+    return [folder / CONFIG_FILE, folder / WEIGHTS_FILE, *ponder_config]
 
 
 def _shortened(text: str) -> str:

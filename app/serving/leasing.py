@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from adapters.errors import UnknownAdapter
+from adapters.leases import Lease
 from adapters.names import AdapterRef
-from adapters.residency import Lease
 from app.errors import InvalidRequest
 from app.metering.meter import Meter
 from app.serving.model_names import ModelNames
@@ -54,6 +54,6 @@ async def lease_adapters(
     async with AsyncExitStack() as stack:
         # All at once: two requests that each held one adapter and waited for the other's would wait for ever.
         with meter.timed("adapter"):
-            leases = await stack.enter_async_context(names.adapters.lease(refs, patience=meter.budget.seconds))
+            leases = await stack.enter_async_context(names.adapters.lease(refs, max_wait=meter.budget.seconds))
         own, others = (leases[0], leases[1:]) if generator else (None, leases)
         yield Leases(own, dict(zip(verifier_refs, others, strict=True)))

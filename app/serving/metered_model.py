@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
-from adapters.residency import Lease
+from adapters.leases import Lease
 from adapters.version import AdapterVersion
 from app.admission import AdmittedRequest
 from app.engine.base import Branch, Engine, Output
@@ -258,5 +258,5 @@ class MeteredModel:
 
 def _verifier_prompt(version: AdapterVersion) -> VerifierPrompt | None:
     """Return the verifier prompt of an adapter version as the value that strategies read."""
-    prompt = version.inquiry
+    prompt = version.verifier_prompt
     return None if prompt is None else VerifierPrompt(prompt.template, prompt.yes, prompt.no)

@@ -7,9 +7,9 @@ are served are named, and at most `MAX_LABELS` of them.
 from collections import Counter as Tally
 from collections.abc import Callable
 
-from adapters.names import Adapter
+from adapters.leases import LoadedVersion
+from adapters.names import RegisteredAdapter
 from adapters.registry import AdapterRegistry
-from adapters.residency import Resident
 from app.telemetry.registry import Registry, Samples
 
 LOAD_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -93,20 +93,20 @@ class AdapterMetrics:
                     yield (adapter.name, state), float(state == state_of(adapter))
 
     def _live(self) -> Samples:
-        return self._tally(lambda _resident: 1)
+        return self._tally(lambda _loaded: 1)
 
     def _leases(self) -> Samples:
-        return self._tally(lambda resident: resident.leases)
+        return self._tally(lambda loaded: loaded.leases)
 
-    def _tally(self, amount: Callable[[Resident], int]) -> Samples:
+    def _tally(self, amount: Callable[[LoadedVersion], int]) -> Samples:
         """Return the sum of an amount over the versions in the engine, by adapter."""
         tally: Tally[str] = Tally(dict.fromkeys(self._names, 0))
-        for resident in self._adapters.residents() if self._adapters is not None else ():
-            tally[self.label(resident.version.name)] += amount(resident)
+        for loaded in self._adapters.loaded_versions() if self._adapters is not None else ():
+            tally[self.label(loaded.version.name)] += amount(loaded)
         return [((name,), num) for name, num in tally.items()]
 
 
-def state_of(adapter: Adapter) -> str:
+def state_of(adapter: RegisteredAdapter) -> str:
     """Return the state of an adapter, one of `STATES`.
 
     `serving`: its current version answers. `inactive`: it has no current version. `lost`: the files of its current version are gone

@@ -13,7 +13,7 @@ from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
 from adapters.registry import AdapterRegistry
 from adapters.store import AdapterStore
-from adapters.upload import from_trusted_folder
+from adapters.upload import from_operator_folder
 from adapters.weights import BaseModel
 from app.engine.scripted import SMALL
 from tests import peft_folder
@@ -24,22 +24,24 @@ MAX_BYTES = 1 << 20
 
 @dataclass
 class FakeHost:
-    """An engine that holds adapters, and refuses to when told.
+    """An engine that holds adapters, and refuses them when a test asks for it.
 
     Attributes:
-        gate: loads wait for it when it is cleared.
-        refuses: "load" or "probe".
+        held: the adapters in the engine, by id.
+        loads: all adapters that were ever to be loaded.
+        refuses: "load" or "probe", which then fails.
+        gate: loads wait for it while it is cleared.
 
     """
 
     slots: int
     held: dict[int, EngineAdapter] = field(default_factory=dict)
-    seen: list[EngineAdapter] = field(default_factory=list)
+    loads: list[EngineAdapter] = field(default_factory=list)
     refuses: set[str] = field(default_factory=set)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def load_adapter(self, adapter: EngineAdapter) -> None:
-        self.seen.append(adapter)
+        self.loads.append(adapter)
         await self.gate.wait()
         if "load" in self.refuses:
             raise AdapterFailed("refused")
@@ -60,8 +62,8 @@ class FakeHost:
 
 
 @dataclass
-class Told:
-    """An `Observer` that remembers."""
+class RecordingObserver:
+    """An `Observer` that keeps what it is told."""
 
     events: list[tuple[str, str]] = field(default_factory=list)
 
@@ -87,24 +89,24 @@ class Told:
 
 @dataclass
 class World:
-    """A registry with what it stands on."""
+    """A registry with its parts: the engine, the observer, the store's folder, and one for made adapters."""
 
     registry: AdapterRegistry
     host: FakeHost
-    told: Told
+    observer: RecordingObserver
     root: Path
     source: Path
 
-    def fill(self, seed: int):
-        """A fill of an adapter whose content depends on `seed`."""
+    def files(self, seed: int):
+        """Return a `WriteFiles` of an adapter whose content depends on `seed`."""
         folder = self.source / str(seed)
         if not folder.exists():
             peft_folder.write(folder, BASE, seed=seed)
-        return from_trusted_folder(folder, MAX_BYTES)
+        return from_operator_folder(folder, MAX_BYTES)
 
     async def add(self, name: str, seed: int, **fields: object):
-        """The version that was added."""
-        version, _ = await self.registry.add(name, self.fill(seed), source="test", **fields)
+        """Add an adapter of that seed, and return its version."""
+        version, _ = await self.registry.add(name, self.files(seed), source="test", **fields)
         return version
 
 
@@ -124,25 +126,25 @@ def world(tmp_path: Path, store):
 
     @asynccontextmanager
     async def running(slots: int = 2, max_wait: float = 30) -> AsyncIterator[World]:
-        host, told = FakeHost(slots), Told()
+        host, observer = FakeHost(slots), RecordingObserver()
         host.gate.set()
         registry = AdapterRegistry(
-            store(), host, slots=slots, max_wait=max_wait, observer=told, reserved=frozenset({"scripted"})
+            store(), host, slots=slots, max_wait=max_wait, observer=observer, reserved=frozenset({"scripted"})
         )
         async with registry.running():
-            yield World(registry, host, told, tmp_path / "root", tmp_path / "source")
+            yield World(registry, host, observer, tmp_path / "root", tmp_path / "source")
 
     return running
 
 
 @pytest.fixture
 def folder(tmp_path: Path):
-    """`folder(seed=…, notes=…, **config)`: a peft folder that fits; notes beside the weights where there are some."""
+    """`folder(seed=…, ponder_config=…, **config)`: a peft folder that fits the base, with a `ponder.json` of that content if given."""
 
-    def of(name: str = "adapter", *, notes: object = None, **fields: object) -> Path:
+    def of(name: str = "adapter", *, ponder_config: object = None, **fields: object) -> Path:
         place = peft_folder.write(tmp_path / name, BASE, **fields)
-        if notes is not None:
-            (place / "ponder.json").write_text(json.dumps(notes))
+        if ponder_config is not None:
+            (place / "ponder.json").write_text(json.dumps(ponder_config))
         return place
 
     return of

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from adapters import registry as registry_module
 from adapters.errors import AdapterConflict, AdapterFailed, AdapterLost, AdapterRefused, NoSlot, UnknownAdapter
+from adapters.leases import State
 from adapters.names import AdapterRef
-from adapters.residency import State
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +36,7 @@ async def test_a_lease_holds_the_version_that_was_current(world) -> None:
                 assert set(w.host.held) == {old.adapter.id, new.adapter.id}
         await settle()
         assert list(w.host.held) == [new.adapter.id]
-        assert w.registry.resident(one) is None
+        assert w.registry.loaded_version(one) is None
 
 
 async def test_engine_side_names_and_ids_are_never_used_twice(world) -> None:
@@ -48,8 +48,8 @@ async def test_engine_side_names_and_ids_are_never_used_twice(world) -> None:
             await settle()
         await w.registry.remove(A)
         await w.add("a", 1)
-        assert len({adapter.id for adapter in w.host.seen}) == len(w.host.seen) >= 5
-        assert len({adapter.name for adapter in w.host.seen}) == len(w.host.seen)
+        assert len({adapter.id for adapter in w.host.loads}) == len(w.host.loads) >= 5
+        assert len({adapter.name for adapter in w.host.loads}) == len(w.host.loads)
 
 
 @pytest.mark.parametrize("step", ["load", "probe"])
@@ -93,9 +93,9 @@ async def test_a_roll_back_to_a_version_that_is_still_leaving_keeps_it(world) ->
             await w.add("a", 2)
             await w.registry.activate("a", one.version)
         await settle()
-        num_seen = len(w.host.seen)
+        num_loads = len(w.host.loads)
         assert await _use(w, A) == one
-        assert len(w.host.seen) == num_seen == 2
+        assert len(w.host.loads) == num_loads == 2
 
 
 async def test_a_request_that_ends_after_the_shutdown_is_no_error(world) -> None:
@@ -119,20 +119,20 @@ async def test_idle_versions_make_room_least_recently_used_first(world) -> None:
             assert {adapter.name.split(":")[0] for adapter in w.host.held.values()} == {"a", "c"}
         async with w.registry.lease([B]):
             assert {adapter.name.split(":")[0] for adapter in w.host.held.values()} == {"a", "b"}
-        assert [event for event in w.told.events if event[0] == "evicted"] == [("evicted", "b"), ("evicted", "c")]
+        assert [event for event in w.observer.events if event[0] == "evicted"] == [("evicted", "b"), ("evicted", "c")]
 
 
 async def test_when_every_slot_is_leased_a_request_waits_its_turn_and_then_is_told(world) -> None:
     """503 after the limit; served when somebody leaves in time."""
     async with world(slots=1) as w:
         await w.add("a", 1)
-        w.registry._residency._max_wait = 0.1
+        w.registry._slots._max_wait = 0.1
         async with w.registry.lease([A]):
             with pytest.raises(NoSlot) as refusal:
                 await w.add("b", 2)
             assert refusal.value.retry_after >= 1
             assert [adapter.name for adapter in w.registry.adapters()] == ["a"]  # what was uploaded is gone again
-        w.registry._residency._max_wait = 30
+        w.registry._slots._max_wait = 30
         await w.add("b", 2)
         async with w.registry.lease([B]):
             waiting = asyncio.create_task(_use(w, A))
@@ -213,7 +213,7 @@ async def test_opposite_needs_do_not_lock_each_other_out(world) -> None:
         pairs = [(A, B), (B, A), (B, C), (C, B), (C, A), (A, C), (A,), (B,), (C,)] * 4
         done = await asyncio.gather(*(_use(w, *pair, seconds=0.002) for pair in pairs))
         assert len(done) == len(pairs)
-        assert all(resident.leases == 0 for resident in w.registry.residents())
+        assert all(one.leases == 0 for one in w.registry.loaded_versions())
 
 
 async def test_a_cancelled_wait_leaves_nothing(world) -> None:
@@ -229,7 +229,7 @@ async def test_a_cancelled_wait_leaves_nothing(world) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await waiting
             await settle()
-            assert all(resident.leases == 0 for resident in w.registry.residents())
+            assert all(one.leases == 0 for one in w.registry.loaded_versions())
             assert (await _use(w, B)).name == "b"
 
 
@@ -246,7 +246,7 @@ async def test_deletion_lets_requests_end(world) -> None:
             assert lease.adapter.id in w.host.held
         await settle()
         assert not w.host.held
-        assert ("removed", "a") in w.told.events
+        assert ("removed", "a") in w.observer.events
 
 
 async def test_one_version_can_be_deleted_but_not_the_one_that_is_served(world) -> None:
@@ -291,7 +291,7 @@ async def test_a_restart_serves_what_was_served_before(world) -> None:
 
 async def test_a_folder_that_is_taken_away_loses_its_version_only(world, monkeypatch, tmp_path) -> None:
     """Requests for it are told, those that run go on, others are served; the files or the same content mend it."""
-    monkeypatch.setattr(registry_module, "LOST_CHECK_S", 0.02)
+    monkeypatch.setattr(registry_module, "FILE_CHECK_S", 0.02)
     async with world() as w:
         one = await w.add("a", 1)
         await w.add("b", 2)
@@ -322,10 +322,10 @@ async def test_what_was_changed_on_disk_never_reaches_the_engine(world) -> None:
         content = bytearray(weights.read_bytes())
         content[-1] ^= 1
         weights.write_bytes(content)
-        num_seen = len(w.host.seen)
+        num_loads = len(w.host.loads)
         with pytest.raises(AdapterLost, match="changed"):
             await _use(w, A)
-        assert len(w.host.seen) == num_seen
+        assert len(w.host.loads) == num_loads
         assert (await _use(w, B)).name == "b"
 
 
@@ -333,10 +333,10 @@ async def test_the_same_content_again_changes_nothing(world) -> None:
     """Not loaded, not probed, not counted as a swap."""
     async with world() as w:
         one = await w.add("a", 1)
-        again, is_new = await w.registry.add("a", w.fill(1), source="again")
+        again, is_new = await w.registry.add("a", w.files(1), source="again")
         assert (again, is_new) == (one, False)
-        assert w.told.events.count(("swapped", "a")) == 1
-        assert len(w.host.seen) == 1
+        assert w.observer.events.count(("swapped", "a")) == 1
+        assert len(w.host.loads) == 1
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ async def test_whatever_happens_the_engine_holds_what_is_leased_and_no_more_than
     async with world(slots=slots) as w, AsyncExitStack() as stack:
         for seed, name in enumerate("abc"):
             await w.add(name, seed)
-        w.registry._residency._max_wait = 0.02
+        w.registry._slots._max_wait = 0.02
         held: list[tuple[AsyncExitStack, object]] = []
         for move, name, seed in moves:
             try:
@@ -388,8 +388,8 @@ async def test_whatever_happens_the_engine_holds_what_is_leased_and_no_more_than
         await stack.aclose()
         await settle()
         async with asyncio.timeout(30):  # what a cancelled request began to load is loaded first
-            while any(resident.state is not State.READY for resident in w.registry.residents()):  # noqa: ASYNC110 - nobody tells
+            while any(one.state is not State.READY for one in w.registry.loaded_versions()):  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(0.002)
-        residents = w.registry.residents()
-        assert {resident.adapter.id for resident in residents} == set(w.host.held)
-        assert all(resident.leases == 0 and resident.state is State.READY for resident in residents)
+        loaded = w.registry.loaded_versions()
+        assert {one.adapter.id for one in loaded} == set(w.host.held)
+        assert all(one.leases == 0 and one.state is State.READY for one in loaded)

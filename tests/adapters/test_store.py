@@ -1,4 +1,4 @@
-"""Versions on disk: immutable, named by content, whole or not there, whatever kills the process."""
+"""Versions on disk are immutable, named by their content, and there whole or not at all, whenever the process is killed."""
 
 import hashlib
 import json
@@ -10,24 +10,25 @@ from pathlib import Path
 import pytest
 
 from adapters.errors import AdapterRefused
-from adapters.upload import from_trusted_folder
+from adapters.upload import from_operator_folder
 
 MAX = 1 << 20
-INQUIRY = {"template": "\nIs this answer correct (Yes or No)?", "yes": " Yes", "no": " No"}
-NOTES = {"inquiry": INQUIRY}
+VERIFIER_PROMPT = {"template": "\nIs this answer correct (Yes or No)?", "yes": " Yes", "no": " No"}
+PONDER_CONFIG = {"verifier_prompt": VERIFIER_PROMPT}
+OLD_PONDER_CONFIG = {"inquiry": VERIFIER_PROMPT}
 
 
 def put(store, folder: Path, name: str = "a"):
-    return store.put(name, from_trusted_folder(folder, MAX), "test")
+    return store.put(name, from_operator_folder(folder, MAX), "test")
 
 
 def files(root: Path) -> set[str]:
-    """Everything beneath, but for the folder of what is under way."""
+    """Return all paths below a folder, without the folder for incomplete files."""
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.name != ".incoming"}
 
 
 def test_a_version_is_its_content(store, folder) -> None:
-    """The manifest tells what it is; the folder bears the hash; only the three files are kept, and notes where it came with some."""
+    """The manifest describes it, the folder is named by the hash, and only known files are kept."""
     one = store()
     version, is_new = put(one, folder(seed=1, rank=2, modules=("q_proj", "v_proj"), lora_alpha=3, use_rslora=True))
     assert is_new
@@ -41,48 +42,76 @@ def test_a_version_is_its_content(store, folder) -> None:
     assert one.path(version).name == version.version
     assert one.is_intact(version)
     assert one.check(version) is None
-    assert version.inquiry is None
+    assert version.verifier_prompt is None
 
 
-def test_a_judge_keeps_how_it_was_taught_to_be_asked(store, folder) -> None:
-    """In its manifest, and in a file that is written anew; after a restart too."""
+def test_a_verifier_keeps_its_prompt(store, folder) -> None:
+    """It is in the manifest, and in a file that is written again in the spelling that hashes know; after a restart too."""
     one = store()
-    version, _ = put(one, folder(notes=NOTES))
-    assert version.inquiry.model_dump() == INQUIRY
-    assert json.loads((one.path(version) / "ponder.json").read_text()) == NOTES
+    version, _ = put(one, folder(ponder_config=PONDER_CONFIG))
+    assert version.verifier_prompt.model_dump() == VERIFIER_PROMPT
+    assert json.loads((one.path(version) / "ponder.json").read_text()) == OLD_PONDER_CONFIG
     assert one.check(version) is None
-    assert [shelf.versions for shelf in store().scan()] == [(version,)]
+    assert [stored.versions for stored in store().scan()] == [(version,)]
 
 
-def test_the_inquiry_is_content(store, folder) -> None:
-    """The same weights asked otherwise are another version; the same inquiry spelled otherwise is not."""
+def test_the_verifier_prompt_is_content(store, folder) -> None:
+    """The same weights with another prompt are another version. The same prompt in another spelling is the same version."""
     one = store()
-    first, _ = put(one, folder("1", notes=NOTES))
+    first, _ = put(one, folder("1", ponder_config=PONDER_CONFIG))
     spelled = folder("2")
-    turned = {"inquiry": dict(reversed(INQUIRY.items()))}
+    turned = {"verifier_prompt": dict(reversed(VERIFIER_PROMPT.items()))}
     (spelled / "ponder.json").write_text(json.dumps(turned).replace('" Yes"', '"\\u0020Yes"'), encoding="utf-8-sig")
     again, is_new = put(one, spelled)
     assert (again, is_new) == (first, False)
-    others = [put(one, folder("3", notes={"inquiry": {**INQUIRY, "template": "Right?"}})), put(one, folder("4"))]
+    others = [
+        put(one, folder("3", ponder_config={"verifier_prompt": {**VERIFIER_PROMPT, "template": "Right?"}})),
+        put(one, folder("4")),
+    ]
     assert all(is_new for _, is_new in others)
     assert len({first.version, *(version.version for version, _ in others)}) == 3
 
 
-def test_versions_from_before_there_were_notes_stay_valid(store, folder) -> None:
-    """Without notes the hash is what it was, config and weights; a manifest that knows nothing of inquiries is read."""
+def test_a_version_that_ponder_0_1_stored_keeps_its_id_and_is_served(store, folder) -> None:
+    """0.1 wrote `inquiry` into `ponder.json`, which is in the hash, and into the manifest. The same adapter is not new today."""
+    one = store()
+    version, _ = put(one, folder(ponder_config=PONDER_CONFIG))
+    place = one.path(version)
+    stored = json.dumps(OLD_PONDER_CONFIG, indent=2).encode()
+    config, weights = ((place / file).read_bytes() for file in ("adapter_config.json", "adapter_model.safetensors"))
+    sized = b"".join(len(content).to_bytes(8, "little") + content for content in (stored, config))
+    assert version.version == hashlib.sha256(b"\xff" * 8 + sized + weights).hexdigest()
+    manifest = json.loads((place / "manifest.json").read_text())
+    manifest["inquiry"] = manifest.pop("verifier_prompt")
+    (place / "manifest.json").write_text(json.dumps(manifest))
+    (place / "ponder.json").write_bytes(stored)
+    one.set_current("a", version)
+    again = store()
+    (found,) = again.scan()
+    assert (found.versions, found.current) == ((version,), version.version)
+    assert found.versions[0].verifier_prompt.model_dump() == VERIFIER_PROMPT
+    assert again.check(found.versions[0]) is None
+    assert [
+        put(again, folder(name, ponder_config=spelling))
+        for name, spelling in (("old", OLD_PONDER_CONFIG), ("new", PONDER_CONFIG))
+    ] == [(version, False)] * 2
+
+
+def test_versions_from_before_there_was_a_ponder_json_stay_valid(store, folder) -> None:
+    """Without the file the hash covers config and weights, as it did at first. A manifest without a verifier prompt is read."""
     one = store()
     version, _ = put(one, folder())
     config, weights = ((one.path(version) / file).read_bytes() for file in ("adapter_config.json", "adapter_model.safetensors"))
     assert version.version == hashlib.sha256(len(config).to_bytes(8, "little") + config + weights).hexdigest()
     manifest = json.loads((one.path(version) / "manifest.json").read_text())
-    del manifest["inquiry"]
+    del manifest["verifier_prompt"]
     (one.path(version) / "manifest.json").write_text(json.dumps(manifest))
-    assert [shelf.versions for shelf in store().scan()] == [(version,)]
+    assert [stored.versions for stored in store().scan()] == [(version,)]
     assert one.check(version) is None
 
 
 def test_the_same_content_twice_is_one_version(store, folder) -> None:
-    """Also when what matters only to training differs; other weights or another scale are another version."""
+    """Fields that matter only to training make no difference. Other weights or another scale are another version."""
     one = store()
     first, _ = put(one, folder("1", seed=1))
     again, is_new = put(one, folder("2", seed=1, lora_dropout=0.5, base_model_name_or_path="other/name"))
@@ -92,37 +121,37 @@ def test_the_same_content_twice_is_one_version(store, folder) -> None:
     assert len({first.version, others[0][0].version, others[1][0].version}) == 3
 
 
-def test_what_is_served_is_what_was_checked(store, folder) -> None:
-    """The config is written anew, with nothing in it that was not looked at."""
+def test_only_what_was_checked_is_served(store, folder) -> None:
+    """The config is written again without the fields that were not checked."""
     one = store()
     version, _ = put(one, folder(auto_mapping={"parent_library": "os"}, revision="../../etc"))
     config = json.loads((one.path(version) / "adapter_config.json").read_text())
     assert set(config) == {"peft_type", "task_type", "r", "lora_alpha", "use_rslora", "bias", "target_modules"}
 
 
-def test_a_restart_finds_what_was_there(store, folder) -> None:
-    """Versions, and what each name stands for."""
+def test_a_restart_finds_all_versions(store, folder) -> None:
+    """It also finds which version each name stands for."""
     one = store()
     first, _ = put(one, folder("1", seed=1))
     second, _ = put(one, folder("2", seed=2))
     put(one, folder("3", seed=3), "b")
     one.set_current("a", second)
     one.set_current("a", first)
-    shelves = {shelf.name: shelf for shelf in store().scan()}
-    assert set(shelves) == {"a", "b"}
-    assert set(shelves["a"].versions) == {first, second}
-    assert shelves["a"].current == first.version
-    assert shelves["b"].current is None
+    stored = {stored.name: stored for stored in store().scan()}
+    assert set(stored) == {"a", "b"}
+    assert set(stored["a"].versions) == {first, second}
+    assert stored["a"].current == first.version
+    assert stored["b"].current is None
 
 
 def test_removal_leaves_nothing(store, folder, tmp_path) -> None:
-    """One version, then the name."""
+    """A version is removed, and then the whole name."""
     one = store()
     first, _ = put(one, folder("1", seed=1))
     second, _ = put(one, folder("2", seed=2))
     one.set_current("a", first)
     one.remove("a", second)
-    assert [shelf.versions for shelf in one.scan()] == [(first,)]
+    assert [stored.versions for stored in one.scan()] == [(first,)]
     one.remove("a")
     assert one.scan() == []
     assert files(tmp_path / "root") == set()
@@ -130,7 +159,7 @@ def test_removal_leaves_nothing(store, folder, tmp_path) -> None:
 
 
 def test_a_refused_adapter_leaves_nothing(store, folder, tmp_path) -> None:
-    """Neither under its name nor where it was received."""
+    """No file stays, neither under its name nor where it was received."""
     broken = folder()
     (broken / "adapter_model.safetensors").write_bytes(b"\x00" * 100)
     one = store()
@@ -149,48 +178,50 @@ def test_a_refused_adapter_leaves_nothing(store, folder, tmp_path) -> None:
         (lambda place: (place / "ponder.json").unlink(), "gone"),
         (lambda place: (place / "ponder.json").write_text("{}"), "changed"),
         (
-            lambda place: (place / "ponder.json").write_text(json.dumps({"inquiry": {**INQUIRY, "yes": " No", "no": " Yes"}})),
+            lambda place: (place / "ponder.json").write_text(
+                json.dumps({"verifier_prompt": {**VERIFIER_PROMPT, "yes": " No", "no": " Yes"}})
+            ),
             "changed",
         ),
     ],
 )
-def test_damage_is_noticed_and_the_same_content_mends_it(store, folder, damage, why: str) -> None:
-    """Before the engine reads it."""
+def test_damage_is_noticed_and_the_same_content_repairs_it(store, folder, damage, why: str) -> None:
+    """It is noticed before the engine reads the files."""
     one = store()
-    version, _ = put(one, folder(notes=NOTES))
+    version, _ = put(one, folder(ponder_config=PONDER_CONFIG))
     damage(one.path(version))
     assert why in one.check(version)
     assert one.is_intact(version) == (
         why == "changed" and (one.path(version) / "adapter_model.safetensors").stat().st_size > 10
     )
-    mended, is_new = put(one, folder(notes=NOTES))
-    assert mended.version == version.version
+    repaired, is_new = put(one, folder(ponder_config=PONDER_CONFIG))
+    assert repaired.version == version.version
     assert is_new
     assert one.check(version) is None
 
 
-@pytest.mark.parametrize("inquiry", [None, {**INQUIRY, "template": "Wrong?"}])
-def test_a_manifest_that_asks_otherwise_is_noticed(store, folder, inquiry: object) -> None:
-    """It is what requests are served by, but it is not in the hash."""
+@pytest.mark.parametrize("prompt", [None, {**VERIFIER_PROMPT, "template": "Wrong?"}])
+def test_a_manifest_with_another_prompt_is_noticed(store, folder, prompt: object) -> None:
+    """Requests are served by the manifest, but the hash does not cover it."""
     one = store()
-    version, _ = put(one, folder(notes=NOTES))
+    version, _ = put(one, folder(ponder_config=PONDER_CONFIG))
     manifest = json.loads((one.path(version) / "manifest.json").read_text())
-    (one.path(version) / "manifest.json").write_text(json.dumps({**manifest, "inquiry": inquiry}))
-    ((found,),) = [shelf.versions for shelf in one.scan()]
+    (one.path(version) / "manifest.json").write_text(json.dumps({**manifest, "verifier_prompt": prompt}))
+    ((found,),) = [stored.versions for stored in one.scan()]
     assert "changed" in one.misfit(found)
     assert "changed" in one.check(found)
 
 
-def test_notes_put_beside_a_version_that_came_without_are_noticed(store, folder) -> None:
-    """Versions never change."""
+def test_a_ponder_json_that_is_put_beside_a_version_is_noticed(store, folder) -> None:
+    """A version never changes after it was stored."""
     one = store()
     version, _ = put(one, folder())
-    (one.path(version) / "ponder.json").write_text(json.dumps(NOTES))
+    (one.path(version) / "ponder.json").write_text(json.dumps(PONDER_CONFIG))
     assert "changed" in one.check(version)
 
 
 def test_another_base_model_is_noticed(store, folder, tmp_path) -> None:
-    """A version that was taken in for one model is not served on another."""
+    """A version that was stored for one model is not served on another."""
     from adapters.store import AdapterStore
     from adapters.weights import BaseModel
 
@@ -202,11 +233,11 @@ def test_another_base_model_is_noticed(store, folder, tmp_path) -> None:
 
 
 def test_every_file_is_on_disk_before_it_has_its_name(store, folder, monkeypatch) -> None:
-    """What a power cut leaves is whole, notes included; a kill would not tell, since the system keeps what was written."""
+    """So a power cut leaves whole files. A kill could not show this, since the system keeps what a killed process has written."""
     flushed: list[set[str]] = []
     monkeypatch.setattr("adapters.store.flush", lambda *paths: flushed.append({path.name for path in paths if path.exists()}))
     one = store(on_step=lambda step: flushed.append({step}))
-    version, _ = put(one, folder(notes=NOTES))
+    version, _ = put(one, folder(ponder_config=PONDER_CONFIG))
     names = {path.name for path in one.path(version).iterdir()}
     before = set().union(*flushed[: flushed.index({"renamed"})])
     assert "ponder.json" in names
@@ -214,25 +245,25 @@ def test_every_file_is_on_disk_before_it_has_its_name(store, folder, monkeypatch
 
 
 def test_two_processes_do_not_clear_each_other(store, folder) -> None:
-    """What another process is just receiving is not rubbish."""
+    """Files that another process is receiving at the moment are not removed."""
     first, second = store(), store()
-    seen = []
+    received = []
 
-    def fill(into: Path) -> None:
+    def write_files(into: Path) -> None:
         second.scan()
-        from_trusted_folder(folder(), MAX)(into)
-        seen.append(into)
+        from_operator_folder(folder(), MAX)(into)
+        received.append(into)
 
-    version, _ = first.put("a", fill, "test")
+    version, _ = first.put("a", write_files, "test")
     assert first.is_intact(version)
-    assert seen
+    assert received
 
 
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from adapters.upload import from_trusted_folder
+from adapters.upload import from_operator_folder
 from adapters.store import AdapterStore
 from adapters.weights import BaseModel
 from app.engine.scripted import SMALL
@@ -247,7 +278,7 @@ def on_step(step):
 
 base = BaseModel("scripted", SMALL.num_layers, SMALL.linear_modules)
 store = AdapterStore(Path({store!r}), base, max_rank=16, on_step=on_step)
-first, second = (from_trusted_folder(Path(path), 1 << 20) for path in ({first!r}, {second!r}))
+first, second = (from_operator_folder(Path(path), 1 << 20) for path in ({first!r}, {second!r}))
 one, _ = store.put("a", first, "test")
 store.set_current("a", one)
 two, _ = store.put("a", second, "test")
@@ -262,11 +293,11 @@ print("done")
 
 @pytest.mark.timeout(300)
 def test_a_kill_between_any_two_steps_leaves_a_whole_state(store, folder, tmp_path) -> None:
-    """SIGKILL after each step in turn of a life of changes: what is found afterwards is one of the states that were ever right.
+    """A process makes a series of changes and is killed after each step in turn. The next start always finds a valid state.
 
-    Every version found is whole, the name stands for one that is there, nothing is left over, and the same changes go through then.
+    Every version is whole, the name stands for one of them, no other files are left, and the same changes succeed afterwards.
     """
-    first, second = folder("1", seed=1, notes=NOTES), folder("2", seed=2)
+    first, second = folder("1", seed=1, ponder_config=PONDER_CONFIG), folder("2", seed=2)
     killed = []
     for number in range(100):
         root = tmp_path / f"root-{number}"
@@ -277,12 +308,12 @@ def test_a_kill_between_any_two_steps_leaves_a_whole_state(store, folder, tmp_pa
         assert run.returncode == -signal.SIGKILL, run.stderr
         killed.append(run.stdout.strip())
         after = type(store())(root, store()._base, max_rank=16)
-        for shelf in after.scan():
-            assert shelf.name == "a"
-            assert all(after.check(version) is None for version in shelf.versions)
-            assert shelf.current is None or shelf.current in {version.version for version in shelf.versions}
-            kept = {"current"} if shelf.current else set()
-            assert {path.name for path in (root / "a").iterdir()} == kept | {version.version for version in shelf.versions}
+        for stored in after.scan():
+            assert stored.name == "a"
+            assert all(after.check(version) is None for version in stored.versions)
+            assert stored.current is None or stored.current in {version.version for version in stored.versions}
+            kept = {"current"} if stored.current else set()
+            assert {path.name for path in (root / "a").iterdir()} == kept | {version.version for version in stored.versions}
         assert not list((root / ".incoming").iterdir())
         version, _ = put(after, first)
         after.set_current("a", version)

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 BASE = BaseModel("scripted", SMALL.num_layers, SMALL.linear_modules)
 FILES = ("adapter_config.json", "adapter_model.safetensors")
-INQUIRY = {"template": "\nIs this answer correct (Yes or No)?", "yes": " Yes", "no": " No"}
+VERIFIER_PROMPT = {"template": "\nIs this answer correct (Yes or No)?", "yes": " Yes", "no": " No"}
 
 
 @pytest.fixture
@@ -76,11 +76,11 @@ async def test_an_upload_is_served_at_once(serve, made) -> None:
     assert one["source"] == "upload:files"
 
 
-async def test_a_judge_s_inquiry_is_taken_in_by_every_way_and_shown(serve, made, tmp_path) -> None:
-    """Files, zip and path alike; part of the version, so that the same weights without it are another one."""
+async def test_a_verifier_prompt_is_accepted_in_every_way_and_shown(serve, made, tmp_path) -> None:
+    """Files, a zip and a path are alike. It is part of the version, so that the same weights without it are another version."""
     folder = made(1)
     plain = shutil.copytree(folder, tmp_path / "import" / "plain")
-    (folder / "ponder.json").write_text(json.dumps({"inquiry": INQUIRY}))
+    (folder / "ponder.json").write_text(json.dumps({"verifier_prompt": VERIFIER_PROMPT}))
     archive = shutil.make_archive(str(tmp_path / "judge"), "zip", folder)
     async with serve(adapter_import_dir=tmp_path / "import") as served:
         post = served.client.post
@@ -95,16 +95,17 @@ async def test_a_judge_s_inquiry_is_taken_in_by_every_way_and_shown(serve, made,
         wrong = await post(
             "/v1/adapters",
             data={"name": "judge"},
-            files=[("files", ("ponder.json", b'{"inquiry": {"template": "{context}"}}'))]
+            files=[("files", ("ponder.json", b'{"verifier_prompt": {"template": "{context}"}}'))]
             + [("files", (file, (folder / file).read_bytes())) for file in FILES],
         )
-        held = served.app.state.service.adapters.adapter("judge").current.inquiry
+        held = served.app.state.service.adapters.adapter("judge").current.verifier_prompt
     assert [answer.status_code for answer in answers] == [201, 200, 200]
     assert len(shown["versions"]) == 1
-    assert shown["versions"][0]["inquiry"] == one["inquiry"] == held.model_dump() == INQUIRY
-    assert without["versions"][0]["inquiry"] is None
+    assert shown["versions"][0]["verifier_prompt"] == one["verifier_prompt"] == held.model_dump() == VERIFIER_PROMPT
+    assert shown["versions"][0]["inquiry"] == VERIFIER_PROMPT  # deprecated
+    assert without["versions"][0]["verifier_prompt"] is None
     assert without["version"] != shown["current"]
-    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "ponder.json:inquiry.template")
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "ponder.json:verifier_prompt.template")
     assert "{context}" in wrong.json()["error"]["message"]
 
 
@@ -135,15 +136,15 @@ def ponder(monkeypatch):
 async def test_the_command_line_pushes_and_shows_a_judge(serve, made, ponder) -> None:
     """`ponder.json` goes along when the folder has it; how it is asked is shown, escaped and shortened; others look as before."""
     folder, plain = made(1), made(2)
-    long = {**INQUIRY, "template": "[bold]\x1b[2J" + "x" * 500}
+    long = {**VERIFIER_PROMPT, "template": "[bold]\x1b[2J" + "x" * 500}
     async with serve() as served:
         assert "can be activated as a" in await ponder(served, "push", "a", str(plain), "--no-activate")
         assert "judges" not in await ponder(served, "show", "a")
-        (folder / "ponder.json").write_text(json.dumps({"inquiry": INQUIRY}))
+        (folder / "ponder.json").write_text(json.dumps({"verifier_prompt": VERIFIER_PROMPT}))
         assert "is served as a" in await ponder(served, "push", "a", str(folder))
         version = json.loads(await ponder(served, "show", "a", "--json"))["current"]
         shown = await ponder(served, "show", "a")
-        (folder / "ponder.json").write_text(json.dumps({"inquiry": long}))
+        (folder / "ponder.json").write_text(json.dumps({"verifier_prompt": long}))
         await ponder(served, "push", "a", str(folder))
         hostile = await ponder(served, "show", "a")
         assert f"is now a:{version[:8]}" in await ponder(served, "activate", "a", version[:8])
@@ -238,7 +239,7 @@ async def test_an_adapter_judges_what_another_wrote(serve, made) -> None:
         by_base = await served.chat("Tell me.", ponder=options)
         unknown = await served.chat("Tell me.", ponder={**options, "verifier": {"adapter": "nobody"}})
         wrong = await served.chat("Tell me.", ponder={**options, "verifier": {"adapter": 3}})
-        assert all(resident.leases == 0 for resident in served.app.state.service.adapters.residents())
+        assert all(one.leases == 0 for one in served.app.state.service.adapters.loaded_versions())
     assert roles == {(f"writer:{writer}", False), (f"judge:{judge}", True)}
     assert reply["ponder"]["verifier_adapters"] == reply["ponder"]["parts"] == {"judge": f"judge:{judge}"}
     assert all(0 < candidate["score"] < 1 for candidate in reply["ponder"]["candidates"])

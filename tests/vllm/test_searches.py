@@ -156,9 +156,9 @@ async def test_rules_and_grammars(http) -> None:
 async def test_an_adapter_judges_steps_as_it_was_taught(http, tmp_path: Path) -> None:
     """An adapter that always says " yes" to a question of its own: every step is right."""
     adapter = Path(__file__).parents[1] / "data" / "adapters" / "yes"
-    inquiry = {"inquiry": {"template": "Q: {question}\nA: {answer}\nIs `{step}` right?", "yes": " yes", "no": " no"}}
+    prompt = {"verifier_prompt": {"template": "Q: {question}\nA: {answer}\nIs `{step}` right?", "yes": " yes", "no": " no"}}
     files = [("files", (file.name, file.read_bytes())) for file in adapter.iterdir()]
-    files.append(("files", ("ponder.json", json.dumps(inquiry).encode())))
+    files.append(("files", ("ponder.json", json.dumps(prompt).encode())))
     pushed = await http.post("/v1/adapters", data={"name": "step-judge"}, files=files)
     assert pushed.status_code in (200, 201), pushed.text
     reply, nodes = await chat(

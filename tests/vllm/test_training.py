@@ -102,7 +102,7 @@ def test_a_verifier_is_asked_as_it_was_taught(questions, server, push, tmp_path)
     run("train", "verifier", *asked, "--out", out, *TINY)
     push("judge", out)
     shown = httpx.get(f"{server.url}/v1/adapters/judge", timeout=60).json()
-    assert shown["versions"][0]["inquiry"] == json.loads((out / "ponder.json").read_text())["inquiry"]
+    assert shown["versions"][0]["verifier_prompt"] == json.loads((out / "ponder.json").read_text())["verifier_prompt"]
     options = {"strategy": "best_of_n", "n": 4, "verifier": {"adapter": "judge"}}
     account = says(server, "smollm2-135m", ponder=options, temperature=1.0)["ponder"]
     assert account["tokens"]["verified"] > 0

@@ -14,7 +14,7 @@ from adapters.training.labelling import LabelledAnswer, label_outcomes, label_st
 from adapters.training.ports import Answer, Samples
 from adapters.training.scores import auroc
 from adapters.training.verifier_training import VERIFIER_PROMPT, fill_template, train_verifier
-from adapters.verifier_prompt import NOTES_FILE, read_notes
+from adapters.verifier_prompt import PONDER_CONFIG_FILE, read_ponder_config
 
 EASY = [LabelledAnswer(f"{a}?", "yes" * right, float(right), f"{a:x}") for a in range(8) for right in (True, False)]
 
@@ -23,9 +23,9 @@ def test_a_verifier_learns_and_says_how_it_is_to_be_asked(job, watcher):
     made = train_verifier(job(epochs=12, packing=False, batch=4, at_once=4), EASY, EASY, watcher.environment, "a test")
     assert made.scores["validation AUROC"] > 0.9
     assert made.scores["validation loss"] < 0.6
-    notes = read_notes(job().out / NOTES_FILE)
-    assert notes is not None
-    assert notes.inquiry == VERIFIER_PROMPT
+    config = read_ponder_config(job().out / PONDER_CONFIG_FILE)
+    assert config is not None
+    assert config.verifier_prompt == VERIFIER_PROMPT
     assert json.loads((job().out / "adapter_config.json").read_text())["r"] == 4
 
 

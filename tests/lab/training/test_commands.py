@@ -175,7 +175,7 @@ def test_training_a_verifier(kind, questions, tiny, tmp_path, teacher):  # noqa:
     assert done.exit_code == 0, done.output
     assert teacher.started == 1
     assert "validation AUROC" in done.output
-    assert "{answer}" in json.loads((tmp_path / "made" / "ponder.json").read_text())["inquiry"]["template"]
+    assert "{answer}" in json.loads((tmp_path / "made" / "ponder.json").read_text())["verifier_prompt"]["template"]
     assert (tmp_path / "made.rollouts.jsonl").exists() == (kind == "prm")
 
 
