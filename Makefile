@@ -44,6 +44,7 @@ format: env ## Format, and write the dashboards and the generated parts of the d
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m scripts.generate_docs
+	$(BIN)/python -m benchmarks.results_index
 	$(BIN)/python deploy/grafana/generate.py
 
 adapters: env-bench ## Train again what is shipped for the embedded model; hours, goes on where it was stopped

@@ -111,7 +111,7 @@ def benchmarks() -> str:
     parts = []
     for path in (
         *sorted(RESULTS.glob("*.json")),
-        *sorted(set(RESULTS.glob("suite/*.json")) - {RESULTS / "suite" / "details.json"}),
+        *sorted(RESULTS.glob("suite/*.json")),
         *sorted(RESULTS.glob("policy/*.json")),
     ):
         result = json.loads(path.read_text(encoding="utf-8"))

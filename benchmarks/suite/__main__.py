@@ -29,7 +29,7 @@ def main() -> None:
         elif arguments.what == "pooled":
             pooled.report(arguments.pool, arguments.name)
         elif arguments.what == "report":
-            report(questions.tasks(), is_saved=not arguments.dry)
+            report(questions.tasks(), is_saved=not arguments.dry, has_details=arguments.details)
         else:
             _write(arguments)
     except (NotInstalled, questions.TooMany) as error:
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     replayed.add_argument("--name", required=True, help="of the table")
     shown = commands.add_parser("report", help="tables of all records")
     shown.add_argument("--dry", action="store_true", help="print only, save nothing")
+    shown.add_argument("--details", action="store_true", help="print a row for each label, run, family and bin too")
     return parser
 
 

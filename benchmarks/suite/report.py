@@ -1,4 +1,4 @@
-"""Tables of what was answered: all settings, and a short one for the README. No server, no questions, only the records."""
+"""Tables of the answers to the suite, made of the records alone: a summary for the documentation, and the details."""
 
 import statistics
 from collections import defaultdict
@@ -22,18 +22,26 @@ COMMAND = "benchmarks.suite run"
 _UNSEEN = {family.name for family in HELD_OUT}
 
 
-def report(tasks: dict[str, Task], *, is_saved: bool = True, folder: Path = FOLDER) -> None:
-    """Print the short table, and save both."""
+def report(tasks: dict[str, Task], *, is_saved: bool = True, has_details: bool = False, folder: Path = FOLDER) -> None:
+    """Print the tables, and save the summary.
+
+    Args:
+        tasks: by name.
+        is_saved: write `suite/summary.json`.
+        has_details: print a row for each label, run, family and bin too.
+        folder: of the records.
+
+    """
     found = {path.stem: answers(path, tasks) for path in sorted(folder.glob("*.jsonl"))}
     if not any(found.values()):
-        print("Nothing is answered yet.")
+        print("There are no answers yet.")
         return
     short = summary(found)
     print(short.markdown())
+    if has_details:
+        print(details(found).markdown())
     if is_saved:
-        details(found).save()
         short.save()
-        (folder / "summary.md").write_text(short.markdown() + "\n", encoding="utf-8")
 
 
 def answers(path: Path, tasks: dict[str, Task]) -> Answers:
