@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the dashboards, `dashboards/*.json`; with `--check`, only say which of them are not as they would be written."""
+"""Write the dashboards, `dashboards/*.json`. With `--check`, write nothing and fail where a file differs from what would be written."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ BOARDS = (service.BOARD, compute.BOARD, routing.BOARD, adapters.BOARD)
 
 
 def main() -> None:
-    """Entry point; exits with what is stale."""
+    """Write the dashboards, or exit with the names of stale ones."""
     written = {
         FOLDER / f"{board.uid.removeprefix('ponder-')}.json": json.dumps(
             board.build(), cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False

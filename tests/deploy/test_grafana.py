@@ -112,7 +112,7 @@ def test_a_choice_holds_for_every_panel_that_does_not_say_otherwise(board: dict)
 
 
 @pytest.mark.parametrize(
-    ("title", "alert"), [("Drift by its own look", "PonderDifficultyDrift"), ("Drift as judged", "PonderOutcomeDrift")]
+    ("title", "alert"), [("Difficulty drift", "PonderDifficultyDrift"), ("Outcome drift", "PonderOutcomeDrift")]
 )
 def test_drift_is_drawn_with_both_limits_of_its_alert(title: str, alert: str) -> None:
     (expr,) = [rule["expr"] for rule in rules() if rule.get("alert") == alert]

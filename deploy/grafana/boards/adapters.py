@@ -1,4 +1,4 @@
-"""What each adapter does, and what is done with it."""
+"""The dashboard of adapters: their states, swaps and failures, and the work of each."""
 
 from boards.kit import (
     ADAPTER,
@@ -7,12 +7,12 @@ from boards.kit import (
     Board,
     Row,
     answers,
-    courses,
     figure,
     lines,
     named,
     quantile,
     rate,
+    states,
 )
 
 SECONDS = "ponder_adapter_request_seconds"
@@ -21,12 +21,12 @@ STATES = {"2": ("serving", "green"), "1": ("inactive", "text"), "0": ("lost", "r
 
 
 def state(name: str) -> str:
-    """1 for the adapters in that state."""
+    """The query that is 1 for the adapters in that state."""
     return f'ponder_adapter_state{{{ADAPTER}, state="{name}"}}'
 
 
 def events(metric: str) -> str:
-    """How often something happened to each adapter, in each step of the graph."""
+    """The query of how often an event happened to each adapter, in each step of the graph."""
     return f"sum by (adapter) (increase({metric}{{{ADAPTER}}}[$__rate_interval]))"
 
 
@@ -34,18 +34,18 @@ NOW = Row(
     title="Now",
     panels=(
         figure("Serving", "short", "Adapters that answer.", f"sum({state('serving')})"),
-        figure("Inactive", "short", "Adapters that are kept and answer nobody.", f"sum({state('inactive')})"),
+        figure("Inactive", "short", "Adapters that are stored and answer no requests.", f"sum({state('inactive')})"),
         figure(
             "Lost", "short", "Adapters whose version is gone from disk or does not fit: they answer 410. An alert watches them.",
             f"sum({state('lost')})", limits=((1, "red"),),
         ),
-        figure("Slots taken", "short", "Each takes a slot.", f"sum(ponder_adapter_versions_live{{{ADAPTER}}})"),
+        figure("Slots taken", "short", "Versions in the engine; each takes a slot.", f"sum(ponder_adapter_versions_live{{{ADAPTER}}})"),
         figure(
             "Swaps", "short", "Switches of a name to a version, in the time that is shown.",
             f"sum(increase(ponder_adapter_swaps_total{{{ADAPTER}}}[$__range]))", decimals=0,
         ),
         figure(
-            "Failures", "short", "Versions that the engine would not load, in the time that is shown.",
+            "Failures", "short", "Versions that the engine could not load, in the time that is shown.",
             f"sum(increase(ponder_adapter_failures_total{{{ADAPTER}}}[$__range]))", limits=((1, "red"),), decimals=0,
         ),
     ),
@@ -54,8 +54,8 @@ NOW = Row(
 LIFE = Row(
     title="Life",
     panels=(
-        courses(
-            "State", "What each adapter is: serving, inactive (kept, and answering nobody), or lost (its version is gone).",
+        states(
+            "State", "State of each adapter: serving, inactive (stored, and answering no requests), or lost (its version is gone).",
             (
                 f"max by (adapter) (2 * {state('serving')} or {state('inactive')} or 0 * {state('lost')})",
                 "{{adapter}}",
@@ -63,7 +63,7 @@ LIFE = Row(
             words=STATES,
         ),
         lines(
-            "Versions in the engine", "short", "Two of one name during a swap: the old one stays until nobody runs on it.",
+            "Versions in the engine", "short", "An adapter has two during a swap: the old version stays until no request runs on it.",
             (f"sum by (adapter) (ponder_adapter_versions_live{{{ADAPTER}}})", "{{adapter}}"), width=12, stacked=True,
         ),
         lines(
@@ -76,7 +76,7 @@ LIFE = Row(
             (events("ponder_adapter_evictions_total"), "{{adapter}}"), bars=True,
         ),
         lines(
-            "Failures by adapter", "short", "Versions that the engine would not load; `other` are names that never served.",
+            "Failures by adapter", "short", "Versions that the engine could not load; `other` are adapters that never served.",
             (events("ponder_adapter_failures_total"), "{{adapter}}"), bars=True,
         ),
         lines(
@@ -84,7 +84,7 @@ LIFE = Row(
             (quantile(0.95, LOADS, ADAPTER, "adapter", "1h"), "{{adapter}}"), width=12,
         ),
         lines(
-            "Leases", "short", "Requests that run on the adapter now; a version that is replaced waits for its own.",
+            "Leases", "short", "Requests that run on the adapter now. A replaced version is removed when its own requests have ended.",
             (f"sum by (adapter) (ponder_adapter_leases{{{ADAPTER}}})", "{{adapter}}"), width=12, stacked=True,
         ),
     ),
@@ -106,15 +106,15 @@ EACH = Row(
             (named(quantile(0.5, SECONDS, ADAPTER, "adapter")), "{{adapter}}"), exemplars=True,
         ),
         lines(
-            "Tokens decoded", "cps", "Tokens per second that each writes.",
+            "Tokens decoded", "cps", "Tokens per second that each adapter generates.",
             (named(rate("ponder_tokens_total", f'{ADAPTER}, kind="decoded"', "adapter")), "{{adapter}}"), stacked=True,
         ),
         lines(
-            "FLOPs", FLOPS, "FLOPs per second that each takes, its own layers counted.",
+            "FLOPs", FLOPS, "FLOPs per second of each adapter, its LoRA layers included.",
             (named(rate("ponder_flops_total", ADAPTER, "adapter")), "{{adapter}}"), stacked=True,
         ),
         lines(
-            "FLOPs per answer", FLOP, "What was spent on all requests, over those that were answered.",
+            "FLOPs per answer", FLOP, "FLOPs spent on all requests, divided by the requests that were answered.",
             (
                 named(f"{rate('ponder_flops_total', ADAPTER, 'adapter')} / {answers(ADAPTER, 'adapter')}"),
                 "{{adapter}}",

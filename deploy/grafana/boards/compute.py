@@ -1,4 +1,4 @@
-"""What thinking costs, and what is saved of it."""
+"""The dashboard of compute: the FLOPs that requests cost, and the FLOPs that are saved."""
 
 from boards.kit import (
     BOTH,
@@ -9,8 +9,8 @@ from boards.kit import (
     Board,
     Row,
     answers,
-    clouds,
     figure,
+    heat_map,
     lines,
     mean,
     named,
@@ -31,27 +31,26 @@ NOW = Row(
         figure("FLOPs per second", FLOPS, "Computed for requests that ended: prefill, decoding and verifiers.", rate(SPENT)),
         figure(
             "Utilisation", SHARE,
-            "FLOPs per second of the last five minutes against what a matrix product reached when the engine started. "
-            "Decoding is bound by "
-            "memory, so that a few branches at a time reach a few percent.",
+            "FLOPs per second over five minutes, as a share of the peak that a matrix product reached when the engine started. "
+            "Decoding is bound by memory, so a few branches at a time reach a few percent.",
             "avg(instance:ponder_engine:utilisation_rate5m)", decimals=1,
         ),
         figure(
-            "FLOPs per answer", FLOP, "What was spent on all requests, over those that were answered.",
+            "FLOPs per answer", FLOP, "FLOPs spent on all requests, divided by the requests that were answered.",
             f"{rate(SPENT)} / {answers()}",
         ),
         figure(
-            "Against best-of-16", SHARE, "Spent, as a share of what sixteen whole answers to each question would have taken.",
+            "Against best-of-16", SHARE, "FLOPs spent, as a share of what sixteen whole answers to each question would have cost.",
             f"{rate(SPENT)} / {rate(BEST_OF_16)}", limits=((0.5, "yellow"), (1, "red")), decimals=0,
         ),
         figure(
-            "Saved by the cache", SHARE, "FLOPs that the prefix cache made unnecessary, of all that would have been needed.",
+            "Saved by the cache", SHARE, "FLOPs that the prefix cache made unnecessary, as a share of all that would have been needed.",
             f"{rate(SAVED, CACHE)} / {ALL}", decimals=1,
         ),
         figure(
             "Saved by stopping early", SHARE,
-            "FLOPs that were not needed because the answer was settled, of all that would have been. An estimate: the "
-            "rest of each plan.",
+            "FLOPs that were not needed because a plan stopped early, as a share of all that would have been needed. An estimate: "
+            "the rest of each plan.",
             f"{rate(SAVED, EARLY)} / {ALL}", decimals=1,
         ),
     ),
@@ -62,14 +61,14 @@ SPENDING = Row(
     panels=(
         lines(
             "FLOPs by phase", FLOPS,
-            "Reading prompts, writing answers, and having verifiers look at them. Booked when a request ends.",
+            "Prefill (prompts), decode (answers) and verify (verifiers). Counted when a request ends.",
             (rate(SPENT, by="kind"), "{{kind}}"), stacked=True,
         ),
         lines(
-            "FLOPs by strategy", FLOPS, "Who spends it.", (rate(SPENT, by="strategy"), "{{strategy}}"), stacked=True,
+            "FLOPs by strategy", FLOPS, "The strategies that spend them.", (rate(SPENT, by="strategy"), "{{strategy}}"), stacked=True,
         ),
         lines(
-            "FLOPs by adapter", FLOPS, "Who spends it, the base model beside its adapters.",
+            "FLOPs by adapter", FLOPS, "The adapters that spend them, and the base model.",
             (named(rate(SPENT, by="adapter")), "{{adapter}}"), stacked=True,
         ),
         lines(
@@ -79,7 +78,7 @@ SPENDING = Row(
         ),
         lines(
             "FLOPs per second and peak", FLOPS,
-            "What all replicas compute, and what they could: the speed of one large matrix product in the model's number format.",
+            "FLOPs of all replicas per second, and their peak: the speed of one large matrix product in the model's number format.",
             ("sum(rate(ponder_flops_total[$__rate_interval]))", "computed"),
             ("sum(ponder_engine_peak_flops_per_second)", "peak"), width=12, colours={"peak": "text"},
         ),
@@ -90,25 +89,24 @@ ANSWERS = Row(
     title="What an answer costs",
     panels=(
         lines(
-            "FLOPs per answer by strategy", FLOP, "What a strategy spent on all of its requests, over those that were answered.",
+            "FLOPs per answer by strategy", FLOP, "FLOPs spent on all requests of a strategy, divided by those that were answered.",
             (f"{rate(SPENT, by='strategy')} / {answers(by='strategy')}", "{{strategy}}"),
         ),
         lines(
             "Against best-of-16 by strategy", SHARE,
-            "Spent, as a share of what sixteen whole answers of the same length would have taken for the same "
-            "questions. Above the line, a "
-            "fixed best-of-16 would be cheaper.",
+            "FLOPs spent, as a share of what sixteen whole answers of the same length to the same questions would have cost. Above "
+            "the line, a fixed best-of-16 would be cheaper.",
             (f"{rate(SPENT, by='strategy')} / {rate(BEST_OF_16, by='strategy')}", "{{strategy}}"), limits=((1, "red"),),
         ),
-        clouds("FLOPs of a request", FLOP, "How many requests took how much.", "ponder_request_flops", STRATEGY),
+        heat_map("FLOPs of a request", FLOP, "How many requests cost how many FLOPs.", "ponder_request_flops", STRATEGY),
         lines(
             "Saved", SHARE,
-            "Of the FLOPs that would have been needed, those that were not: found in the prefix cache, or left of a plan whose "
-            "answer was settled (estimated).",
+            "FLOPs that were not needed, as a share of all that would have been: found in the prefix cache, or left of a plan that "
+            "stopped early (estimated).",
             (f"{rate(SAVED, by='by')} / ignoring (by) group_left () {ALL}", "{{by}}"), stacked=True, top=1,
         ),
         lines(
-            "Spent, and a fixed best-of-16", FLOPS, "What was spent, and what sixteen whole answers each would have taken.",
+            "Spent, and a fixed best-of-16", FLOPS, "FLOPs spent, and what sixteen whole answers to each question would have cost.",
             (rate(SPENT), "spent"), (rate(BEST_OF_16), "best-of-16"), colours={"spent": "green", "best-of-16": "text"},
         ),
         lines(
@@ -124,8 +122,7 @@ WORK = Row(
     panels=(
         lines(
             "Tokens by kind", "cps",
-            "Tokens per second: prefilled, found in the cache, decoded. `verified` are those of verifiers, and among "
-            "the others too.",
+            "Tokens per second: prefilled, found in the cache, decoded. Tokens of verifiers are counted as `verified` as well.",
             (rate("ponder_tokens_total", by="kind"), "{{kind}}"),
         ),
         lines(
@@ -133,7 +130,7 @@ WORK = Row(
             (mean("ponder_candidates", STRATEGY, "strategy"), "{{strategy}}"),
         ),
         lines(
-            "Branches", "cps", "Branches drawn per second, and those cancelled before their end since nobody needed them any more.",
+            "Branches", "cps", "Branches drawn per second, and branches cancelled before their end because they were no longer needed.",
             (rate("ponder_branches_total", by="state"), "{{state}}"), colours={"drawn": "green", "cancelled": "orange"},
         ),
         lines(
@@ -145,7 +142,7 @@ WORK = Row(
             (mean("ponder_tree_depth", STRATEGY, "strategy"), "{{strategy}}"),
         ),
         lines(
-            "FLOPs of a request, p95", FLOP, "95 of 100 requests took no more.",
+            "FLOPs of a request, p95", FLOP, "95 of 100 requests cost no more.",
             (quantile(0.95, "ponder_request_flops", STRATEGY, "strategy"), "{{strategy}}"), exemplars=True,
         ),
     ),
@@ -156,18 +153,18 @@ ENERGY = Row(
     collapsed=True,
     panels=(
         lines(
-            "Power", "watt", "What the machine's own meters say (RAPL, NVML), the whole of the package or card, whoever uses it.",
+            "Power", "watt", "Power of the processor packages (RAPL) and GPUs (NVML), other processes included.",
             ("sum by (source) (rate(ponder_energy_joules_total[$__rate_interval]))", "{{source}}"), stacked=True,
         ),
         lines(
-            "Energy per answer by strategy", "joule", "The same energy, shared out among requests by the FLOPs that they took.",
+            "Energy per answer by strategy", "joule", "The same energy, shared among requests by the FLOPs that they spent.",
             (
                 f"{rate('ponder_request_energy_joules_total', by='strategy')} / {answers(by='strategy')}",
                 "{{strategy}}",
             ),
         ),
         lines(
-            "Power by strategy", "watt", "Energy of requests per second, by what they asked for.",
+            "Power by strategy", "watt", "Energy of requests per second, by their strategy.",
             (rate("ponder_request_energy_joules_total", by="strategy"), "{{strategy}}"), stacked=True,
         ),
     ),

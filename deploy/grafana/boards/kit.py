@@ -1,4 +1,4 @@
-"""What the dashboards are made of: a few kinds of panel, which all look alike, and rows of them."""
+"""The parts of the dashboards: a few kinds of panel with one look, rows of panels, and PromQL queries."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ BY_NAME = "palette-classic-by-name"  # a strategy has one colour on all panels
 
 P = TypeVar("P", timeseries.Panel, stat.Panel, heatmap.Panel, statetimeline.Panel)
 Limits = Sequence[tuple[float, str]]
-"""From which value on a figure has which colour; below the first it is green."""
+"""Pairs of a value and the colour that a figure has from that value on; below the first it is green."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Panels beneath a title; a collapsed one asks nothing until it is opened."""
+    """Panels beneath a title. A collapsed row sends no queries until it is opened."""
 
     title: str
     panels: Sequence[Any]
@@ -49,7 +49,7 @@ class Board:
     filters: Sequence[str] = ("strategy", "adapter")
 
     def build(self) -> models.Dashboard:
-        """As Grafana wants it: every panel numbered and in its place."""
+        """Return the dashboard as Grafana reads it, with every panel numbered and placed."""
         board = (
             dashboard.Dashboard(self.title)
             .uid(self.uid)
@@ -80,28 +80,28 @@ class Board:
 
 
 def rate(metric: str, labels: str = BOTH, by: str = "") -> str:
-    """The rate of a counter, summed, by these labels."""
+    """Return the query of a counter's rate, summed by the labels `by`."""
     return f"sum{f' by ({by})' if by else ''} (rate({metric}{{{labels}}}[$__rate_interval]))"
 
 
 def answers(labels: str = BOTH, by: str = "") -> str:
-    """The rate of the requests that were answered."""
+    """Return the query of the rate of answered requests."""
     return rate("ponder_requests_total", f'{labels}, outcome="completed"', by)
 
 
 def quantile(share: float, histogram: str, labels: str, by: str = "", window: str = "$__rate_interval") -> str:
-    """A quantile of a histogram, by these labels."""
+    """Return the query of a histogram's quantile, by the labels `by`."""
     grouping = f"{by}, le" if by else "le"
     return f"histogram_quantile({share:g}, sum by ({grouping}) (rate({histogram}_bucket{{{labels}}}[{window}])))"
 
 
 def mean(histogram: str, labels: str, by: str = "") -> str:
-    """The mean of a histogram, by these labels."""
+    """Return the query of a histogram's mean, by the labels `by`."""
     return f"{rate(f'{histogram}_sum', labels, by)} / {rate(f'{histogram}_count', labels, by)}"
 
 
 def named(expr: str) -> str:
-    """The same series, with a name for the base model, whose adapter is called nothing."""
+    """Return the query with a name for the base model, whose adapter label is empty."""
     return f'label_replace({expr}, "adapter", "base model", "adapter", "")'
 
 
@@ -119,7 +119,10 @@ def lines(
     limits: Limits = (),
     colours: dict[str, str] | None = None,
 ) -> timeseries.Panel:
-    """Values over time: pairs of a query and what its series are called. Shares of a whole are stacked; rare events are bars."""
+    """Return a panel of values over time.
+
+    `queries` are pairs of a query and the name of its series. Shares of a whole are stacked; rare events are drawn as bars.
+    """
     panel = _dressed(timeseries.Panel(), title, unit, description, queries, width=width, height=8, exemplars=exemplars)
     panel.line_width(1).fill_opacity(25 if stacked else 8).show_points(shapes.VisibilityMode.NEVER)
     panel.legend(_legend()).tooltip(_tooltip()).thresholds(_thresholds(limits)).color_scheme(_colour(BY_NAME))
@@ -148,7 +151,7 @@ def figure(
     limits: Limits = (),
     decimals: int | None = None,
 ) -> stat.Panel:
-    """The last value, large, with its course behind it."""
+    """Return a panel of the last value in large digits, with a graph behind it."""
     panel = _dressed(stat.Panel(), title, unit, description, [(query, title)], width=width, height=4)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"])).thresholds(_thresholds(limits))
     panel.color_scheme(_colour("thresholds")).graph_mode(shapes.BigValueGraphMode.AREA).no_value("none yet")
@@ -157,8 +160,8 @@ def figure(
     return panel
 
 
-def clouds(title: str, unit: str, description: str, histogram: str, labels: str, *, width: int = 8) -> heatmap.Panel:
-    """A distribution over time: how many of a histogram fell into each bucket."""
+def heat_map(title: str, unit: str, description: str, histogram: str, labels: str, *, width: int = 8) -> heatmap.Panel:
+    """Return a heat map: how many values fell into each bucket of a histogram, over time."""
     query = f"sum by (le) (increase({histogram}_bucket{{{labels}}}[$__rate_interval]))"
     panel = _dressed(heatmap.Panel(), title, unit, description, [(query, "{{le}}")], width=width, height=8, exemplars=True)
     panel.calculate(False).y_axis(heatmap.YAxisConfig().unit(unit)).cell_gap(1).filter_values(
@@ -168,8 +171,8 @@ def clouds(title: str, unit: str, description: str, histogram: str, labels: str,
     return panel.show_legend().show_tooltip()
 
 
-def courses(title: str, description: str, *queries: tuple[str, str], words: dict[str, tuple[str, str]]) -> statetimeline.Panel:
-    """Which state each thing was in, over time; `words` say the states."""
+def states(title: str, description: str, *queries: tuple[str, str], words: dict[str, tuple[str, str]]) -> statetimeline.Panel:
+    """Return a panel of the state of each series over time. `words` gives each state's name and colour by its value."""
     panel = _dressed(statetimeline.Panel(), title, "none", description, queries, width=12, height=8)
     panel.line_width(0).fill_opacity(70).mappings([_mapping(words)]).merge_values(True).show_value(
         shapes.VisibilityMode.AUTO
@@ -178,7 +181,7 @@ def courses(title: str, description: str, *queries: tuple[str, str], words: dict
 
 
 def _unfiltered(panel: P, filters: Sequence[str]) -> P:
-    """The panel, which says what a choice does not touch: histograms have no adapter, the engine knows no strategies."""
+    """Return the panel with a description that says which filters do not apply to it, such as "All adapters"."""
     built = panel.build()
     names = {"strategy": "strategies", "adapter": "adapters"}
     ignored = [names[name] for name in filters if not all(f"${name}" in target.expr for target in built.targets)]

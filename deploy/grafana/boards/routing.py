@@ -1,6 +1,6 @@
-"""How hard questions look, what is planned for them, and whether the policy that says so still fits."""
+"""The dashboard of difficulty and routing: difficulty, the plans that are made of it, and whether the policy still fits."""
 
-from boards.kit import ADAPTER, BOTH, SHARE, STRATEGY, Board, Row, clouds, figure, lines, mean, named, rate
+from boards.kit import ADAPTER, BOTH, SHARE, STRATEGY, Board, Row, figure, heat_map, lines, mean, named, rate
 
 DIFFICULTY = "ponder_difficulty"
 AGREEMENT = "ponder_agreement"
@@ -9,41 +9,42 @@ OUTCOMES = "ponder_outcomes_total"
 BY_POLICY = f'{STRATEGY}, source="policy"'
 BEFORE = f'{ADAPTER}, moment="before"'
 AFTER = f'{ADAPTER}, moment="after"'
+MOMENTS = f'{ADAPTER}, moment!="foreseen"'  # the deprecated name of `expected`
 KNOWN = f'{ADAPTER}, bin!="0"'
 WRONG = f'{KNOWN}, outcome="wrong"'
-OWN_DRIFT = f"job_model_adapter:ponder_difficulty:drift6h{{{ADAPTER}}}"
-JUDGED_DRIFT = f"job_model_adapter_source:ponder_outcomes:drift1d{{{ADAPTER}}}"
-A_LOT = ((0.05, "orange"), (0.1, "red"))
-ALERTS = ((-0.1, "red"), (0.1, "red"))
+DIFFICULTY_DRIFT = f"job_model_adapter:ponder_difficulty:drift6h{{{ADAPTER}}}"
+OUTCOME_DRIFT = f"job_model_adapter_source:ponder_outcomes:drift1d{{{ADAPTER}}}"
+DRIFT_LIMITS = ((0.05, "orange"), (0.1, "red"))
+ALERT_LIMITS = ((-0.1, "red"), (0.1, "red"))
 
 NOW = Row(
     title="Now",
     panels=(
         figure(
             "Mean difficulty", SHARE,
-            "Estimated probability of being wrong, by the prompt alone; of requests whose policy can tell.",
+            "Mean estimated probability that an answer is wrong, from the prompt alone; of requests whose policy estimates it.",
             mean(DIFFICULTY, BEFORE), decimals=0,
         ),
         figure(
             "Planned by a policy", SHARE,
-            "Share of the plans that a calibrated policy made; the others are the caller's or the prior's.",
+            "Share of the plans that a calibrated policy chose; the others were chosen by the caller or the prior policy.",
             f"{rate(PLANS, BY_POLICY)} / {rate(PLANS, STRATEGY)}", decimals=0,
         ),
         figure(
-            "Agreement", SHARE, "Mean share of a request's answers that give the one that was chosen.",
+            "Agreement", SHARE, "Mean share of a request's answers that equal the chosen one.",
             mean(AGREEMENT, ADAPTER), decimals=0,
         ),
         figure(
-            "Farthest off, by its own look", SHARE,
-            "Difficulty after a look at the answers less what the prompt foresaw, of six hours; the adapter that is "
-            "farthest off. An alert watches it.",
-            f"max(abs({OWN_DRIFT}))", limits=A_LOT, decimals=1,
+            "Largest difficulty drift", SHARE,
+            "Mean difficulty estimated from the answers minus the mean estimated from the prompts, over six hours, of the "
+            "adapter where they differ most. An alert watches it.",
+            f"max(abs({DIFFICULTY_DRIFT}))", limits=DRIFT_LIMITS, decimals=1,
         ),
         figure(
-            "Farthest off, as judged", SHARE,
-            "Share of wrong answers less what was foreseen, of the answers of a day that a rule or a caller judged; "
-            "the farthest off. An alert watches it.",
-            f"max(abs({JUDGED_DRIFT}))", limits=A_LOT, decimals=1,
+            "Largest outcome drift", SHARE,
+            "Share of answers that were wrong minus the expected share, over the answers of a day that an exact verifier or a "
+            "caller checked, of the adapter where they differ most. An alert watches it.",
+            f"max(abs({OUTCOME_DRIFT}))", limits=DRIFT_LIMITS, decimals=1,
         ),
         figure(
             "Ended by a budget", SHARE,
@@ -57,22 +58,21 @@ NOW = Row(
 DIFFICULT = Row(
     title="Difficulty",
     panels=(
-        clouds(
+        heat_map(
             "Difficulty before", SHARE,
-            "Estimated probability of being wrong, by the prompt alone: how many requests fell into each tenth.",
+            "Estimated probability that an answer is wrong, from the prompt alone: how many requests fell into each tenth.",
             DIFFICULTY, BEFORE,
         ),
-        clouds(
+        heat_map(
             "Difficulty after", SHARE,
-            "The same after the last look at the answers. A policy that learns something moves it to both ends.",
+            "The same, estimated from the first answers. Where the answers are informative, it moves to both ends.",
             DIFFICULTY, AFTER,
         ),
         lines(
             "Mean difficulty by moment", SHARE,
-            "`before`: all requests, by the prompt. `foreseen`: the same, of those that were looked at again. `after`: "
-            "what that look said. "
-            "A calibrated policy has the last two in one place.",
-            (mean(DIFFICULTY, ADAPTER, "moment"), "{{moment}}"), top=1,
+            "`before`: from the prompt, all requests. `after`: from the first answers, where the stopping rule looked at them. "
+            "`expected`: from the prompt, the requests that have an `after`. With a calibrated policy the last two are equal.",
+            (mean(DIFFICULTY, MOMENTS, "moment"), "{{moment}}"), top=1,
         ),
     ),
 )  # fmt: skip
@@ -81,22 +81,22 @@ PLANNING = Row(
     title="Plans",
     panels=(
         lines(
-            "Plans by bin and strategy", "reqps", "Bin 1 is easiest, 5 hardest; in bin 0 nothing was measured.",
+            "Plans by bin and strategy", "reqps", "Bin 1 is the easiest, 5 the hardest; bin 0 has no estimate of the difficulty.",
             (rate(PLANS, STRATEGY, "bin, strategy"), "bin {{bin}}: {{strategy}}"), stacked=True,
         ),
         lines(
-            "Plans by effort", "reqps", "How much the caller asked for; `medium` who said nothing.",
+            "Plans by effort", "reqps", "The effort that callers asked for; `medium` where they did not say.",
             (rate(PLANS, STRATEGY, "effort"), "{{effort}}"), stacked=True,
         ),
         lines(
             "Plans by source", "reqps",
-            "`caller` named a strategy, `policy` is one that was calibrated for the model or adapter, `prior` serves "
+            "Who chose the plan: the `caller`, the `policy` that was calibrated for the model or adapter, or the `prior` policy "
             "where there is none.",
             (rate(PLANS, STRATEGY, "source"), "{{source}}"), stacked=True,
         ),
         lines(
             "Plans by strategy", "reqps",
-            "What the plans came to.", (rate(PLANS, STRATEGY, "strategy"), "{{strategy}}"), stacked=True,
+            "The strategies that were chosen.", (rate(PLANS, STRATEGY, "strategy"), "{{strategy}}"), stacked=True,
         ),
         lines(
             "Out of budget", "reqps", "Requests per second that a budget ended; `seconds` are missed deadlines.",
@@ -105,7 +105,7 @@ PLANNING = Row(
         ),
         lines(
             "Verifiers that did not answer", "reqps",
-            "Requests per second in which likelihood took the place of a verifier outside.",
+            "Requests per second in which likelihood took the place of a reward model that did not answer.",
             (rate("ponder_verifier_fallbacks_total", STRATEGY, "strategy"), "{{strategy}}"), stacked=True,
         ),
     ),
@@ -115,34 +115,35 @@ FITTING = Row(
     title="Does the policy still fit?",
     panels=(
         lines(
-            "Drift by its own look", SHARE,
-            "Mean difficulty after a look at the answers less what the prompts foresaw, of six hours. Above zero plans "
-            "are too small, below too large; an alert fires beyond 10 points either way, of 200 requests.",
-            (named(OWN_DRIFT), "{{model}}, {{adapter}}"), has_signs=True, limits=ALERTS,
+            "Difficulty drift", SHARE,
+            "Mean difficulty estimated from the answers minus the mean estimated from the prompts, over six hours. Above zero plans "
+            "are too small, below zero too large. An alert fires beyond 10 points either way, given 200 requests.",
+            (named(DIFFICULTY_DRIFT), "{{model}}, {{adapter}}"), has_signs=True, limits=ALERT_LIMITS,
         ),
         lines(
-            "Drift as judged", SHARE,
-            "Share of wrong answers less what was foreseen, of a day's answers that were judged, by a rule or by "
-            "callers. Callers complain more often than they praise. An alert fires beyond 10 points either way, of 200 answers.",
-            (named(JUDGED_DRIFT), "{{model}}, {{adapter}}, {{source}}"), has_signs=True, limits=ALERTS,
+            "Outcome drift", SHARE,
+            "Share of answers that were wrong minus the expected share, over the answers of a day that an exact verifier (`rule`) or "
+            "a caller (`feedback`) checked. Callers report wrong answers more often than right ones. An alert fires beyond 10 points "
+            "either way, given 200 answers.",
+            (named(OUTCOME_DRIFT), "{{model}}, {{adapter}}, {{source}}"), has_signs=True, limits=ALERT_LIMITS,
         ),
         lines(
             "Agreement by bin", SHARE,
-            "Mean share of the answers that give the chosen one. It falls from bin 1 to bin 5 if bins tell anything.",
+            "Mean share of a request's answers that equal the chosen one. It falls from bin 1 to bin 5 if the bins are informative.",
             (mean(AGREEMENT, ADAPTER, "bin"), "bin {{bin}}"), top=1,
         ),
         lines(
             "Wrong by bin", SHARE,
-            "Share of the judged answers that were wrong. It rises from bin 1 to bin 5 if bins tell anything.",
+            "Share of the checked answers that were wrong. It rises from bin 1 to bin 5 if the bins are informative.",
             (f"{rate(OUTCOMES, WRONG, 'bin')} / {rate(OUTCOMES, KNOWN, 'bin')}", "bin {{bin}}"), top=1,
         ),
         lines(
-            "Foreseen by bin", SHARE, "Share of the same answers that the policy expected to be wrong.",
-            (f"{rate('ponder_outcomes_foreseen_total', KNOWN, 'bin')} / {rate(OUTCOMES, KNOWN, 'bin')}", "bin {{bin}}"), top=1,
+            "Expected to be wrong by bin", SHARE, "Share of the same answers that the policy expected to be wrong.",
+            (f"{rate('ponder_outcomes_expected_total', KNOWN, 'bin')} / {rate(OUTCOMES, KNOWN, 'bin')}", "bin {{bin}}"), top=1,
         ),
         lines(
-            "Judged answers", "cps",
-            "Answers per second that somebody called right or wrong: a rule that does not err, or a caller.",
+            "Checked answers", "cps",
+            "Answers per second that an exact verifier (`rule`) or a caller (`feedback`) called right or wrong.",
             (rate(OUTCOMES, ADAPTER, "source, outcome"), "{{outcome}}, {{source}}"), stacked=True,
         ),
     ),
@@ -151,6 +152,6 @@ FITTING = Row(
 BOARD = Board(
     uid="ponder-routing",
     title="ponder: difficulty and routing",
-    description="The distribution of difficulty, the plans made of it, and two signs of drift.",
+    description="The distribution of difficulty, the plans that are made of it, and two measures of drift.",
     rows=(NOW, DIFFICULT, PLANNING, FITTING),
 )

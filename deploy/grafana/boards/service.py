@@ -1,6 +1,6 @@
-"""What callers notice: traffic, errors, latency, and how full the engine is."""
+"""The dashboard of the service: traffic, errors, latency, and how full the engine is."""
 
-from boards.kit import SHARE, STRATEGY, Board, Row, clouds, figure, lines, mean, quantile, rate
+from boards.kit import SHARE, STRATEGY, Board, Row, figure, heat_map, lines, mean, quantile, rate
 
 SECONDS = "ponder_request_seconds"
 FIRST_TOKEN = "ponder_time_to_first_token_seconds"  # noqa: S105 - a metric's name
@@ -12,7 +12,7 @@ NOW = Row(
     title="Now",
     panels=(
         figure(
-            "Up for", "s", "Since the replica that was started last began to serve. An alert tells of starts.",
+            "Up for", "s", "Time since the replica that was started last began to serve. An alert watches starts.",
             "time() - max(ponder_start_time_seconds)", decimals=0,
         ),
         figure("Requests", "reqps", "Requests that ended per second, however they ended.", rate("ponder_requests_total", STRATEGY)),
@@ -28,11 +28,11 @@ NOW = Row(
         ),
         figure(
             "First token, p95", "s",
-            "95 of 100 began before this: direct answers that are streamed, since others are whole before they are told.",
+            "95 of 100 streamed direct answers began before this. Answers of other strategies are sent when they are complete.",
             quantile(0.95, FIRST_TOKEN, STRATEGY), limits=((10, "orange"), (60, "red")),
         ),
         figure(
-            "Load", SHARE, "Branches admitted, as a share of the most that are; at 100 % requests are refused with 503.",
+            "Load", SHARE, "Branches admitted, as a share of the most that can be; at 100 % requests are refused with 503.",
             "max(ponder_load_ratio)", limits=((0.7, "orange"), (0.95, "red")), decimals=0,
         ),
     ),
@@ -42,7 +42,7 @@ TRAFFIC = Row(
     title="Traffic",
     panels=(
         lines(
-            "Requests by strategy", "reqps", "Requests that ended per second. `auto` counts as what it chose.",
+            "Requests by strategy", "reqps", "Requests that ended per second. `auto` counts as the strategy that it chose.",
             (rate("ponder_requests_total", STRATEGY, "strategy"), "{{strategy}}"), stacked=True,
         ),
         lines(
@@ -53,9 +53,8 @@ TRAFFIC = Row(
         ),
         lines(
             "Rejections by reason", "reqps",
-            "Turned away before they ran. `overload` and `adapter_slots`: the server was full; `quota`: one key had "
-            "too much in work; "
-            "`adapter`: it could not be served.",
+            "Requests refused before they ran. `overload` and `adapter_slots`: the server was full. `quota`: a key had too many "
+            "branches running. `adapter`: the adapter could not be served.",
             ("sum by (reason) (rate(ponder_rejections_total[$__rate_interval]))", "{{reason}}"), stacked=True,
         ),
     ),
@@ -73,12 +72,11 @@ LATENCY = Row(
             "Duration by strategy, median", "s", "Half of the requests took no longer.",
             (quantile(0.5, SECONDS, TOTAL, "strategy"), "{{strategy}}"), exemplars=True,
         ),
-        clouds("Durations", "s", "How many requests took how long.", SECONDS, TOTAL),
+        heat_map("Durations", "s", "How many requests took how long.", SECONDS, TOTAL),
         lines(
             "Where the time goes", "s",
-            "Mean seconds in each phase, of the requests that went through it: choosing a plan, rendering the prompt, "
-            "waiting for an adapter, "
-            "the search, and within that waiting for a slot (`queue`), which grows first when the server is too small.",
+            "Mean seconds in each phase, of the requests that went through it: choosing a plan, rendering the prompt, waiting for an "
+            "adapter, the search, and within the search waiting for a slot (`queue`), which grows first when the server is too small.",
             (mean(SECONDS, PARTS, "phase"), "{{phase}}"),
         ),
         lines(
@@ -87,7 +85,7 @@ LATENCY = Row(
         ),
         lines(
             "First token by strategy", "s",
-            "95 of 100, and half, of the streamed answers began before this; others are whole before they are told.",
+            "95 of 100, and half, of the streamed direct answers began before this. Other answers are sent when they are complete.",
             (quantile(0.95, FIRST_TOKEN, STRATEGY, "strategy"), "{{strategy}} p95"),
             (quantile(0.5, FIRST_TOKEN, STRATEGY, "strategy"), "{{strategy}} p50"), exemplars=True,
         ),
@@ -103,42 +101,42 @@ ENGINE = Row(
     title="Engine",
     panels=(
         lines(
-            "Requests in work", "short", "Requests that were admitted and have not ended; each has many branches.",
+            "Requests in flight", "short", "Requests that were admitted and have not ended; each has many branches.",
             ("sum(ponder_requests_in_flight)", "in flight"),
         ),
         lines(
-            "Branches", "short", "Those that hold a slot of the engine, those that wait for one, and how many slots there are.",
+            "Branches", "short", "Branches that hold a slot of the engine, branches that wait for one, and the number of slots.",
             ("sum(ponder_branches_running)", "running"), ("sum(ponder_branches_waiting)", "waiting"),
             ("sum(ponder_branch_slots)", "slots"), colours={"running": "green", "waiting": "orange", "slots": "text"},
         ),
         lines(
-            "Load by replica", SHARE, "Branches admitted, running or waiting, as a share of the most that are.",
+            "Load by replica", SHARE, "Branches admitted, running or waiting, as a share of the most that can be.",
             ("ponder_load_ratio", "{{instance}}"), top=1, limits=((0.7, "orange"), (0.95, "red")),
         ),
         lines(
-            "KV cache", SHARE, "Share of the blocks in use. When it is full, vLLM throws branches back and computes them again.",
+            "KV cache", SHARE, "Share of the blocks in use. When it is full, vLLM preempts branches and computes them again.",
             ("instance:vllm_kv_cache_usage:max", "{{instance}}"), top=1, limits=((0.8, "orange"), (0.95, "red")),
         ),
         lines(
-            "vLLM's queue", "short", "Sequences as vLLM counts them. Ponder hands out slots itself, so that few wait here.",
+            "vLLM's queue", "short", "Sequences as vLLM counts them. Ponder hands out slots itself, so few wait here.",
             ("sum(vllm:num_requests_running)", "running"), ("sum(vllm:num_requests_waiting)", "waiting"),
             colours={"running": "green", "waiting": "orange"},
         ),
         lines(
             "Prefix cache hits", SHARE,
-            "Share of the prompt tokens that vLLM found computed: branches of one request share their prompt.",
+            "Share of the prompt tokens that vLLM found in its cache: branches of one request share their prompt.",
             (f"{rate('vllm:prefix_cache_hits_total', '')} / {rate('vllm:prefix_cache_queries_total', '')}", "hits"),
             top=1,
         ),
         lines(
             "Servers", "short",
-            "Those that Prometheus looks for, those that answered its last scrape, and those whose engine lives. A dead "
+            "Servers that Prometheus looks for, servers that answered its last scrape, and servers whose engine lives. A dead "
             "engine ends its process.",
             ('count(up{job="ponder"})', "known"), ('sum(up{job="ponder"})', "answering"), ("sum(ponder_engine_up)", "engine up"),
             width=12, colours={"known": "text", "answering": "green", "engine up": "blue"},
         ),
         lines(
-            "Restarts", "short", "How often each server was started anew in the fifteen minutes before. An alert tells of it.",
+            "Restarts", "short", "How often each server was started anew in the fifteen minutes before. An alert watches it.",
             ("changes(ponder_start_time_seconds[15m])", "{{instance}}"), width=12,
         ),
     ),

@@ -1,4 +1,4 @@
-"""What the reader of a dashboard chooses: where the data is, and what is shown of it."""
+"""The variables of the dashboards: the data source, and filters by strategy and adapter."""
 
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as models
@@ -7,23 +7,23 @@ SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 
 def source() -> dashboard.DatasourceVariable:
-    """The Prometheus that is asked."""
+    """Return the variable of the Prometheus that is queried."""
     current = models.VariableOption(selected=True, text="Prometheus", value="prometheus")
     return dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus").current(current)
 
 
 def strategies() -> dashboard.QueryVariable:
-    """One strategy, some, or all."""
+    """Return the filter by strategy: one, some, or all."""
     return _choice("strategy", "Strategy", "label_values(ponder_requests_total, strategy)")
 
 
 def adapters() -> dashboard.QueryVariable:
-    """One adapter, some, or all; all of them are the base model too, whose adapter is called nothing."""
+    """Return the filter by adapter: one, some, or all. All includes the base model, whose adapter label is empty."""
     return _choice("adapter", "Adapter", "label_values(ponder_adapter_state, adapter)")
 
 
 FILTERS = {"strategy": strategies, "adapter": adapters}
-"""What a dashboard may let its reader choose from, by the names of the variables."""
+"""The filters that a dashboard can have, by the names of their variables."""
 
 
 def _choice(name: str, label: str, query: str) -> dashboard.QueryVariable:
