@@ -254,7 +254,7 @@ def _ponder_configs(parts: Parts) -> Iterator[Case]:
     old = whole.replace(b"verifier_prompt", b"inquiry")
     for name, text in (
         ("a list", b"[]"), ("null", b"null"), ("text", b'"x"'), ("nothing", b""), ("a pickle", pickle.dumps({})),
-        ("deep", b"[" * 60_000), ("deep within", b'{"verifier_prompt": ' * 5_000),
+        ("deep", b"[" * 60_000), ("deep within", b'{"verifier_prompt": ' * 3_000),
         ("a deep value", b'{"x": ' + b"[" * 900 + b"]" * 900 + b"}"),
         ("UTF-16", whole.decode().encode("utf-16")), ("not UTF-8", whole.replace(b"Yes", b"\xff\xfe")),
         ("YAML", b"verifier_prompt: !!python/x"),

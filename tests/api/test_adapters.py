@@ -395,7 +395,7 @@ async def test_when_all_slots_are_leased_a_request_is_told_when_to_come_back(ser
 
 async def test_a_lost_version_is_told(serve, made, tmp_path, monkeypatch) -> None:
     """410 for its requests, and in what is listed; others go on."""
-    monkeypatch.setattr(registry_module, "LOST_CHECK_S", 0.02)
+    monkeypatch.setattr(registry_module, "FILE_CHECK_S", 0.02)
     async with serve() as served:
         await push(served, "a", made(1))
         await push(served, "b", made(2))
