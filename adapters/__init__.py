@@ -1,1 +1,1 @@
-"""The life of LoRA adapters. Knows neither the service nor the strategies."""
+"""The life of LoRA adapters: storing, swapping, training. Imports neither the service nor the strategies."""

@@ -1,1 +1,1 @@
-"""Makes what the server swaps: adapters, verifiers and pruned models. The only home of trl, peft, bitsandbytes and datasets."""
+"""Trains adapters and verifiers, and prunes models. Only this package imports trl, peft, bitsandbytes and datasets."""

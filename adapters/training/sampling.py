@@ -93,7 +93,7 @@ async def collect(
         report(sum(key in file.samples or key in refused for key in wanted), len(wanted))
 
     await for_each(missing, draw, at_once)
-    # Refusals are kept only now: a server that is set up wrongly refuses everything, and must be asked again when it is mended.
+    # Refusals are kept only now: a server that is set up wrongly refuses everything, and must be asked again at the next start.
     for key in refused:
         file.add(Samples(key, (), 0, 0))
     return {key: file.samples[key] for key in wanted}

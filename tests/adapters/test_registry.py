@@ -1,4 +1,4 @@
-"""Names, leases and swaps over a fake host: what runs keeps its version, what fails changes nothing, nothing stays behind."""
+"""Names, leases and swaps over a fake engine: a running request keeps its version, and a failed change changes nothing."""
 
 import asyncio
 import shutil
@@ -19,13 +19,13 @@ A, B, C = AdapterRef("a"), AdapterRef("b"), AdapterRef("c")
 
 
 async def settle() -> None:
-    """Let everything run that can."""
+    """Let all tasks run until they wait."""
     for _ in range(50):
         await asyncio.sleep(0)
 
 
 async def test_a_lease_holds_the_version_that_was_current(world) -> None:
-    """The name moves on at once; the old version leaves the engine when its last lease ends, and its salt and name with it."""
+    """The name is switched at once. The old version leaves the engine when its last lease ends."""
     async with world() as w:
         one = await w.add("a", 1)
         async with w.registry.lease([A]) as (old,):
@@ -40,7 +40,7 @@ async def test_a_lease_holds_the_version_that_was_current(world) -> None:
 
 
 async def test_engine_side_names_and_ids_are_never_used_twice(world) -> None:
-    """Also when the same content comes back."""
+    """This holds also when the same content is added again."""
     async with world() as w:
         one, two = await w.add("a", 1), await w.add("a", 2)
         for version in (one, two, one, two):
@@ -54,7 +54,7 @@ async def test_engine_side_names_and_ids_are_never_used_twice(world) -> None:
 
 @pytest.mark.parametrize("step", ["load", "probe"])
 async def test_what_fails_before_the_switch_leaves_the_old_version_serving(world, step: str) -> None:
-    """And nothing of the new one, neither in the engine nor on disk."""
+    """Nothing of the new version stays, neither in the engine nor on disk."""
     async with world() as w:
         one = await w.add("a", 1)
         w.host.refuses.add(step)
@@ -73,7 +73,7 @@ async def test_what_fails_before_the_switch_leaves_the_old_version_serving(world
 
 
 async def test_a_version_can_be_pinned_and_rolled_back(world) -> None:
-    """By the beginning of its hash; the whole name again in one call."""
+    """A client pins a version by the beginning of its hash. A roll-back switches the whole name in one call."""
     async with world(slots=3) as w:
         one, two = await w.add("a", 1), await w.add("a", 2)
         async with w.registry.lease([AdapterRef.parse(one.id)]) as (pinned,), w.registry.lease([A]) as (current,):
@@ -86,7 +86,7 @@ async def test_a_version_can_be_pinned_and_rolled_back(world) -> None:
 
 
 async def test_a_roll_back_to_a_version_that_is_still_leaving_keeps_it(world) -> None:
-    """It is taken back, not loaded again."""
+    """It is not loaded again."""
     async with world(slots=3) as w:
         one = await w.add("a", 1)
         async with w.registry.lease([A]):
@@ -99,7 +99,7 @@ async def test_a_roll_back_to_a_version_that_is_still_leaving_keeps_it(world) ->
 
 
 async def test_a_request_that_ends_after_the_shutdown_is_no_error(world) -> None:
-    """Its lease ends, and nothing is done in an engine that is being closed."""
+    """Its lease ends, and nothing is changed in an engine that is being closed."""
     async with AsyncExitStack() as late:
         async with world() as w:
             await w.add("a", 1)
@@ -110,7 +110,7 @@ async def test_a_request_that_ends_after_the_shutdown_is_no_error(world) -> None
 
 
 async def test_idle_versions_make_room_least_recently_used_first(world) -> None:
-    """And come back when they are needed; a leased one never leaves."""
+    """They are loaded again when they are needed. A leased version never leaves."""
     async with world(slots=2) as w:
         await w.add("a", 1)
         await w.add("b", 2)
@@ -122,8 +122,8 @@ async def test_idle_versions_make_room_least_recently_used_first(world) -> None:
         assert [event for event in w.observer.events if event[0] == "evicted"] == [("evicted", "b"), ("evicted", "c")]
 
 
-async def test_when_every_slot_is_leased_a_request_waits_its_turn_and_then_is_told(world) -> None:
-    """503 after the limit; served when somebody leaves in time."""
+async def test_when_every_slot_is_leased_a_request_waits_for_a_limited_time(world) -> None:
+    """It is refused after the limit, and served when a slot becomes free in time."""
     async with world(slots=1) as w:
         await w.add("a", 1)
         w.registry._slots._max_wait = 0.1
@@ -131,7 +131,7 @@ async def test_when_every_slot_is_leased_a_request_waits_its_turn_and_then_is_to
             with pytest.raises(NoSlot) as refusal:
                 await w.add("b", 2)
             assert refusal.value.retry_after >= 1
-            assert [adapter.name for adapter in w.registry.adapters()] == ["a"]  # what was uploaded is gone again
+            assert [adapter.name for adapter in w.registry.adapters()] == ["a"]  # the uploaded version is removed again
         w.registry._slots._max_wait = 30
         await w.add("b", 2)
         async with w.registry.lease([B]):
@@ -147,8 +147,8 @@ async def _use(w, *refs: AdapterRef, seconds: float = 0.0):
         return leases[0].version
 
 
-async def test_a_waiter_is_not_starved_by_those_whose_version_is_there(world) -> None:
-    """With one slot and requests for `a` that overlap without end, a request for `b` still gets its turn, and `a` after it."""
+async def test_a_waiter_is_not_starved_by_requests_for_a_loaded_version(world) -> None:
+    """With one slot and requests for `a` that overlap all the time, a request for `b` is still served, and `a` after it."""
     async with world(slots=1) as w:
         await w.add("b", 2)
         await w.add("a", 1)
@@ -167,8 +167,8 @@ async def test_a_waiter_is_not_starved_by_those_whose_version_is_there(world) ->
             stop.set()
 
 
-async def test_a_name_means_what_it_means_when_the_turn_comes(world) -> None:
-    """A request that waited through a swap gets the new version, or is told that the name is gone."""
+async def test_a_name_is_resolved_when_the_lease_is_granted(world) -> None:
+    """A request that waited during a swap gets the new version, or an error when the name was removed."""
     async with world(slots=1) as w:
         await w.add("a", 1)
         await w.add("b", 9)
@@ -189,7 +189,7 @@ async def test_a_name_means_what_it_means_when_the_turn_comes(world) -> None:
 
 
 async def test_several_adapters_are_leased_together(world) -> None:
-    """Each at one version, held until the end; more than there are slots is refused, not waited for."""
+    """Each is held at one version until the end. A request for more adapters than slots is refused at once."""
     async with world(slots=2) as w:
         for seed, name in enumerate("abc"):
             await w.add(name, seed)
@@ -205,8 +205,8 @@ async def test_several_adapters_are_leased_together(world) -> None:
             await _use(w, A, B, C)
 
 
-async def test_opposite_needs_do_not_lock_each_other_out(world) -> None:
-    """Whoever needs two takes both or none: many requests over three adapters and two slots all come through."""
+async def test_requests_for_the_same_adapters_in_another_order_do_not_deadlock(world) -> None:
+    """A request takes all of its versions or none, so that many requests over three adapters and two slots are all served."""
     async with world(slots=2) as w:
         for seed, name in enumerate("abc"):
             await w.add(name, seed)
@@ -217,7 +217,7 @@ async def test_opposite_needs_do_not_lock_each_other_out(world) -> None:
 
 
 async def test_a_cancelled_wait_leaves_nothing(world) -> None:
-    """Neither a turn nor a lease, whenever the cancellation comes."""
+    """Neither a waiter nor a lease stays, whenever the cancellation comes."""
     async with world(slots=1) as w:
         await w.add("a", 1)
         await w.add("b", 2)
@@ -234,7 +234,7 @@ async def test_a_cancelled_wait_leaves_nothing(world) -> None:
 
 
 async def test_deletion_lets_requests_end(world) -> None:
-    """The name is gone at once, on disk too; what runs keeps its version in the engine until it ends."""
+    """The name is removed at once, on disk too. A running request keeps its version in the engine until it ends."""
     async with world() as w:
         await w.add("a", 1)
         async with w.registry.lease([A]) as (lease,):
@@ -250,7 +250,7 @@ async def test_deletion_lets_requests_end(world) -> None:
 
 
 async def test_one_version_can_be_deleted_but_not_the_one_that_is_served(world) -> None:
-    """The others stay."""
+    """All other versions are kept."""
     async with world() as w:
         one, two = await w.add("a", 1), await w.add("a", 2)
         with pytest.raises(AdapterConflict):
@@ -260,7 +260,7 @@ async def test_one_version_can_be_deleted_but_not_the_one_that_is_served(world) 
 
 
 async def test_unloading_keeps_the_versions(world) -> None:
-    """The name is not served, and can be activated again."""
+    """The name is not served any more, and can be activated again."""
     async with world() as w:
         one = await w.add("a", 1)
         await w.registry.deactivate("a")
@@ -275,7 +275,7 @@ async def test_unloading_keeps_the_versions(world) -> None:
 
 
 async def test_a_restart_serves_what_was_served_before(world) -> None:
-    """Names, versions and roll-backs; loaded before the first request."""
+    """Names, versions and roll-backs are the same, and versions are loaded before the first request."""
     async with world() as w:
         one, _ = await w.add("a", 1), await w.add("a", 2)
         await w.registry.activate("a", one.version)
@@ -289,8 +289,8 @@ async def test_a_restart_serves_what_was_served_before(world) -> None:
         assert len(w.registry.adapter("a").versions) == 2
 
 
-async def test_a_folder_that_is_taken_away_loses_its_version_only(world, monkeypatch, tmp_path) -> None:
-    """Requests for it are told, those that run go on, others are served; the files or the same content mend it."""
+async def test_a_removed_folder_makes_only_its_own_version_unusable(world, monkeypatch, tmp_path) -> None:
+    """New requests for it get an error, running ones go on. It is usable again when the files, or the same content, come back."""
     monkeypatch.setattr(registry_module, "FILE_CHECK_S", 0.02)
     async with world() as w:
         one = await w.add("a", 1)
@@ -313,8 +313,8 @@ async def test_a_folder_that_is_taken_away_loses_its_version_only(world, monkeyp
         assert await _use(w, A) == one
 
 
-async def test_what_was_changed_on_disk_never_reaches_the_engine(world) -> None:
-    """The content is checked against its name each time before it is loaded."""
+async def test_changed_files_never_reach_the_engine(world) -> None:
+    """The hash of the content is checked each time before a version is loaded."""
     async with world(slots=1) as w:
         one = await w.add("a", 1)
         await w.add("b", 2)
@@ -330,7 +330,7 @@ async def test_what_was_changed_on_disk_never_reaches_the_engine(world) -> None:
 
 
 async def test_the_same_content_again_changes_nothing(world) -> None:
-    """Not loaded, not probed, not counted as a swap."""
+    """It is neither loaded nor probed again, nor counted as a swap."""
     async with world() as w:
         one = await w.add("a", 1)
         again, is_new = await w.registry.add("a", w.files(1), source="again")
@@ -343,7 +343,7 @@ async def test_the_same_content_again_changes_nothing(world) -> None:
     "name", ["", ".", "..", ".hidden", "a/b", "../a", "a b", "ä", "a:b", "a@b", "x" * 65, "a\0", "scripted"]
 )
 async def test_names_that_no_adapter_can_have(world, name: str) -> None:
-    """Nothing that leads out of the root, means something else, or is the base model's."""
+    """They lead out of the store, have another meaning in a request, or are reserved."""
     async with world() as w:
         with pytest.raises(AdapterRefused) as refusal:
             await w.add(name, 1)
@@ -358,8 +358,8 @@ async def test_names_that_no_adapter_can_have(world, name: str) -> None:
         max_size=25,
     ),
 )
-async def test_whatever_happens_the_engine_holds_what_is_leased_and_no_more_than_its_slots(world, slots: int, moves) -> None:
-    """Leases, swaps, ends, cancellations and unloadings in any order."""
+async def test_the_engine_always_holds_what_is_leased_and_never_more_than_its_slots(world, slots: int, moves) -> None:
+    """Leases, swaps, ends of requests, cancellations and unloading in any order."""
     async with world(slots=slots) as w, AsyncExitStack() as stack:
         for seed, name in enumerate("abc"):
             await w.add(name, seed)
@@ -387,7 +387,7 @@ async def test_whatever_happens_the_engine_holds_what_is_leased_and_no_more_than
             assert len(w.host.held) <= slots
         await stack.aclose()
         await settle()
-        async with asyncio.timeout(30):  # what a cancelled request began to load is loaded first
+        async with asyncio.timeout(30):  # a load that a cancelled request began is finished first
             while any(one.state is not State.READY for one in w.registry.loaded_versions()):  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(0.002)
         loaded = w.registry.loaded_versions()

@@ -1,4 +1,4 @@
-"""Servers that are started for a training command serve what they should, and end with it."""
+"""Servers that an offline command starts have slots for their adapters, and end with the command."""
 
 import json
 import os
@@ -28,7 +28,7 @@ with running(server, f"http://127.0.0.1:{port}/", Path(sys.argv[2]), {}) as pid:
 @pytest.mark.skipif(not WITH_ITS_PARENT, reason="needs util-linux")
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
 def test_a_server_ends_with_whoever_started_it(sent, tmp_path):
-    """Even by a signal that nobody handles: else it would keep its gigabytes."""
+    """Also when its parent is killed: otherwise it would keep its gigabytes of memory."""
     arguments = [sys.executable, "-c", PARENT, str(free_port()), str(tmp_path / "log")]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment) as parent:
@@ -42,7 +42,7 @@ def test_a_server_ends_with_whoever_started_it(sent, tmp_path):
 
 
 def is_there(process: int) -> bool:
-    """Zombies, whose parent here may reap nothing, do not count."""
+    """Return whether the process runs. A zombie, which nobody may have waited for, does not count."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

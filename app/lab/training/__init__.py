@@ -1,1 +1,1 @@
-"""What `adapters.training` is given by the service: arithmetic of FLOPs, models that answer, rules that judge, a terminal."""
+"""The training commands: options, and what `adapters.training` is given by the service through its ports."""

@@ -1,4 +1,4 @@
-"""What `adapters.training` is given by the service: FLOPs by the server's arithmetic, a server for teachers, and the terminal."""
+"""Implements the ports of `adapters.training`: FLOPs by the server's arithmetic, a server for teachers, and the terminal."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager

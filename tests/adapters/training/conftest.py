@@ -1,4 +1,4 @@
-"""A model small enough to be trained within a test, and data that it can learn."""
+"""A model that is small enough to be trained within a test, and data that it can learn."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ CHATS = [
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a Llama of 2 layers, 64 wide, and a tokenizer of bytes with the embedded model's chat template."""
+    """The folder of a Llama with 2 layers of width 64, and a tokenizer of bytes with the embedded model's chat template."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -62,17 +62,17 @@ def write_lines(path: Path, lines: list[object]) -> Path:
 
 @pytest.fixture
 def job(tiny: Path, chats: Path, tmp_path: Path) -> Callable[..., Job]:
-    """`job(max_steps=4, …)`: a run of the tiny model on the sums; hyper-parameters as given."""
+    """`job(max_steps=4, …)`: a job that trains the tiny model on the sums, with these hyper-parameters."""
 
     def make(out: str = "out", *, data: Path = chats, validation: Path | None = None, **recipe: object) -> Job:
-        given = {"rank": 4, "alpha": 8, "context": 128, "batch": 2, "learning_rate": 5e-3, "every": 4, **recipe}
-        return Job(model=tiny, data=data, validation=validation, out=tmp_path / out, recipe=Recipe(**given))
+        recipe = {"rank": 4, "alpha": 8, "context": 128, "batch": 2, "learning_rate": 5e-3, "every": 4, **recipe}
+        return Job(model=tiny, data=data, validation=validation, out=tmp_path / out, recipe=Recipe(**recipe))
 
     return make
 
 
 class Watcher:
-    """What a run tells."""
+    """Keeps what a run reports."""
 
     def __init__(self) -> None:
         self.steps: list[Progress] = []

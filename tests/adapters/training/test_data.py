@@ -1,4 +1,4 @@
-"""Bad data are refused with file, line and reason before anything is computed; long examples are counted, never cut."""
+"""Bad data are refused with file, line and reason. Examples that are too long are counted, never cut."""
 
 import json
 
@@ -69,8 +69,8 @@ def test_separators_of_lines_within_texts_stay(tmp_path):
 
 def test_only_the_last_answer_is_learned(tiny):
     tokenizer = load_tokenizer(tiny)
-    said = [("user", "1?"), ("assistant", "one"), ("user", "2?"), ("assistant", "two")]
-    chat = Chat(messages=[{"role": role, "content": content} for role, content in said])
+    messages = [("user", "1?"), ("assistant", "one"), ("user", "2?"), ("assistant", "two")]
+    chat = Chat(messages=[{"role": role, "content": content} for role, content in messages])
     [row] = encode(tokenizer, [chat], 512).rows
     learned = [label for label in row["labels"] if label != -100]
     assert tokenizer.decode(learned).strip() == "two<|im_end|>"
@@ -95,7 +95,7 @@ def test_a_context_that_nothing_fits_is_refused(tiny):
         encode(load_tokenizer(tiny), [Chat(**CHATS[0])], 16)
 
 
-def test_questions_forget_the_answer_of_the_data(tmp_path):
+def test_the_data_s_own_answer_is_not_part_of_a_question(tmp_path):
     path = write_lines(tmp_path / "q.jsonl", [{**CHATS[7], "answer": "2", "task": "sums"}])
     [question] = read_questions(path)
     assert [message.role for message in question.messages] == ["user"]

@@ -1,4 +1,4 @@
-"""Samples are kept as they come and never drawn twice; of right answers the shortest are learned."""
+"""Samples are kept as they come and never drawn twice. The shortest right answers are learned."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ QUESTIONS = [question(f"{number}?", answer=str(number)) for number in range(20)]
 
 
 class FakeTeacher:
-    """Answers "n" to the question "n?"; gone after so many questions."""
+    """Answers "n" to the question "n?", and stops answering after `lasts` questions."""
 
     def __init__(self, lasts: int = 10**9, refuses: tuple[str, ...] = ()) -> None:
         self.lasts = lasts
@@ -56,16 +56,16 @@ async def collected(teacher, path, **options):
 @pytest.mark.anyio
 async def test_all_questions_are_asked_once_several_at_a_time(tmp_path):
     teacher = FakeTeacher()
-    told = []
-    samples = await collected(teacher, tmp_path / "s.jsonl", report=lambda done, of: told.append((done, of)))
+    reported = []
+    samples = await collected(teacher, tmp_path / "s.jsonl", report=lambda done, of: reported.append((done, of)))
     assert [samples[one.key].answers[0].text for one in QUESTIONS] == [str(number) for number in range(20)]
     assert teacher.most == 4
-    assert told[-1] == (20, 20)
+    assert reported[-1] == (20, 20)
 
 
 @pytest.mark.anyio
-async def test_a_teacher_that_goes_loses_nothing(tmp_path):
-    """The next start asks the rest, with the seeds that they would have had, even after a kill in the middle of a line."""
+async def test_no_answers_are_lost_when_the_teacher_stops(tmp_path):
+    """The next start asks the remaining questions with the same seeds, even after a kill in the middle of a line."""
     path = tmp_path / "s.jsonl"
     undisturbed = FakeTeacher()
     await collected(undisturbed, tmp_path / "whole.jsonl")
@@ -73,7 +73,7 @@ async def test_a_teacher_that_goes_loses_nothing(tmp_path):
     with pytest.raises(TeacherGone, match="stopped answering"):
         await collected(first, path)
     kept = len(SampleFile(path, "so").samples)
-    assert 6 <= kept <= 9  # those under way when it went are cancelled
+    assert 6 <= kept <= 9  # answers that were incomplete when it stopped are cancelled
     path.write_bytes(path.read_bytes() + b'{"key": "ab')
     second = FakeTeacher()
     samples = await collected(second, path)
@@ -91,7 +91,7 @@ async def test_a_question_that_is_there_twice_is_asked_once(tmp_path):
 
 
 @pytest.mark.anyio
-async def test_what_was_asked_otherwise_is_left_alone_and_not_used(tmp_path):
+async def test_samples_of_other_settings_are_kept_but_not_used(tmp_path):
     path = tmp_path / "s.jsonl"
     await collected(FakeTeacher(), path)
     assert SampleFile(path, "otherwise").samples == {}
@@ -110,13 +110,20 @@ async def test_a_question_that_is_refused_has_no_answers(tmp_path):
 
 
 @pytest.mark.anyio
-async def test_a_teacher_that_refuses_all_is_told_soon_and_asked_again(tmp_path):
-    """It may be set up wrongly."""
+async def test_a_teacher_that_refuses_everything_is_reported_soon_and_asked_again(tmp_path):
+    """Its server may be set up wrongly, and be corrected before the next start."""
     teacher = FakeTeacher(refuses=tuple(map(str, range(20))))
     with pytest.raises(TeacherGone, match="is too long"):
         await collected(teacher, tmp_path / "s.jsonl")
     assert len(teacher.asked) < 10
     assert len((await collected(FakeTeacher(), tmp_path / "s.jsonl"))[QUESTIONS[0].key].answers) == 2
+
+
+def test_samples_of_ponder_0_1_are_read(tmp_path):
+    """It called the hash of the settings `how`."""
+    line = {"key": "x", "answers": [{"text": "4", "is_whole": True}], "tokens": 1, "flops": None, "how": "so"}
+    (tmp_path / "s.jsonl").write_text(json.dumps(line) + "\n")
+    assert SampleFile(tmp_path / "s.jsonl", "so").samples["x"].answers == (Answer("4", is_whole=True),)
 
 
 def test_a_file_that_holds_no_samples_is_refused(tmp_path):

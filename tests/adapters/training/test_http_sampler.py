@@ -47,7 +47,7 @@ async def test_ponder_answers_together_and_tells_the_cost(serve):
 
 @pytest.mark.anyio
 async def test_one_answer_is_one_sample_and_not_the_winner_of_a_vote(serve):
-    """`auto` would have several vote; a name with a strategy in it says what is wanted."""
+    """`auto` would let several candidates vote. A model name with a strategy in it is used as it is."""
     async with serve() as served:
         await sampler(served.client).sample(QUESTION, 1, seed=1)
         assert len(served.engine.branches) == 1
@@ -66,7 +66,7 @@ async def test_a_server_that_gives_one_answer_is_asked_for_the_rest():
 
 
 @pytest.mark.anyio
-async def test_what_passes_is_tried_again():
+async def test_a_transient_failure_is_retried():
     client, asked = other_server(httpx.ConnectError("refused"), httpx.Response(503), reply("a"))
     samples = await sampler(client, max_retry=30).sample(QUESTION, 1, seed=5)
     assert samples.answers[0].text == "a"

@@ -1,4 +1,4 @@
-"""Logit distillation and pruning: the student comes to say what the teacher says, and a smaller model is an ordinary one."""
+"""Distillation of logits and pruning: the student approaches the teacher, and a pruned model is an ordinary model."""
 
 import shutil
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_the_student_comes_closer_to_the_teacher(job, watcher, teacher):
     assert (job().out / "adapter_config.json").exists()
 
 
-def test_a_teacher_that_splits_text_otherwise_is_refused(job, watcher, teacher):
+def test_a_teacher_with_another_tokenizer_is_refused(job, watcher, teacher):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(teacher)
@@ -44,7 +44,7 @@ def test_a_teacher_that_splits_text_otherwise_is_refused(job, watcher, teacher):
         distill_logits(job(), teacher, watcher.environment, "a test")
 
 
-def test_a_smaller_model_is_an_ordinary_one(job, watcher, tiny):
+def test_a_pruned_model_is_an_ordinary_one(job, watcher, tiny):
     pruned = job(method="full", epochs=6, batch=4, at_once=4, learning_rate=1e-3, validation=None)
     made = prune_and_distill(pruned, (None, 1, None), 16, watcher.environment)
     losses = [step.loss for step in watcher.steps if step.loss is not None]
@@ -58,7 +58,7 @@ def test_a_smaller_model_is_an_ordinary_one(job, watcher, tiny):
     assert "1 KV heads" in made.command
 
 
-def test_what_cannot_be_made_is_refused(job, watcher):
+def test_impossible_sizes_are_refused(job, watcher):
     with pytest.raises(PruningRefused):
         prune_and_distill(job(method="full"), (None, 3, None), 4, watcher.environment)
     with pytest.raises(RecipeRefused, match="say what stays"):

@@ -1,4 +1,4 @@
-"""Structured pruning on tiny random models: what does nothing goes first, without a trace in the logits."""
+"""Structured pruning of tiny random models: parts without effect are removed first, and the logits stay the same."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -36,7 +36,7 @@ BATCH = {"input_ids": TOKENS, "attention_mask": torch.ones_like(TOKENS)}
 
 @pytest.fixture(params=CONFIGS)
 def model(request) -> PreTrainedModel:
-    """Every parameter random, biases too."""
+    """A model whose parameters are all random, biases too."""
     return built(request.param)
 
 
@@ -55,7 +55,7 @@ def logits(model: PreTrainedModel) -> torch.Tensor:
 
 
 def silence(linear: nn.Linear, columns: list[int] | slice) -> None:
-    """What comes in there adds nothing to what goes out."""
+    """Make these inputs of a module have no effect on its output."""
     with torch.no_grad():
         linear.weight[:, columns] = 0
 
@@ -79,27 +79,27 @@ def test_pruning_nothing_changes_nothing(model) -> None:
     assert pruned.config.head_dim == 8
 
 
-def test_channels_that_do_nothing_go_first(model) -> None:
-    """Different ones in every layer."""
-    ignore_events = [[index, 3 + index, 10 + 2 * index, 23] for index in range(4)]
-    for layer, columns in zip(model.model.layers, ignore_events, strict=True):
+def test_channels_without_effect_are_removed_first(model) -> None:
+    """They are other channels in every layer."""
+    silenced = [[index, 3 + index, 10 + 2 * index, 23] for index in range(4)]
+    for layer, columns in zip(model.model.layers, silenced, strict=True):
         silence(layer.mlp.down_proj, columns)
     gates = [layer.mlp.gate_proj.weight.clone() for layer in model.model.layers]
     before = logits(model)
     pruned = prune(model, measure(model, [BATCH]), Plan(20, 3, 4))
     assert_same(logits(pruned), before)
     assert pruned.config.intermediate_size == 20
-    for layer, gate, columns in zip(pruned.model.layers, gates, ignore_events, strict=True):
+    for layer, gate, columns in zip(pruned.model.layers, gates, silenced, strict=True):
         kept = [channel for channel in range(24) if channel not in columns]
         assert torch.equal(layer.mlp.gate_proj.weight, gate[kept])
         assert (layer.mlp.gate_proj.out_features, layer.mlp.down_proj.in_features) == (20, 20)
 
 
 @pytest.mark.parametrize("name", ["llama", "llama with biases"])
-def test_head_groups_that_do_nothing_go_first(name) -> None:
-    """A KV head goes with both query heads that share it, and the heads that stay keep their size."""
-    model, ignore_events = built(name), [0, 1, 2, 1]
-    for layer, group in zip(model.model.layers, ignore_events, strict=True):
+def test_head_groups_without_effect_are_removed_first(name) -> None:
+    """A KV head is removed with both query heads that share it, and the other heads keep their size."""
+    model, silenced = built(name), [0, 1, 2, 1]
+    for layer, group in zip(model.model.layers, silenced, strict=True):
         silence(layer.self_attn.o_proj, slice(16 * group, 16 * (group + 1)))
     keys = [layer.self_attn.k_proj.weight.clone() for layer in model.model.layers]
     before = logits(model)
@@ -107,14 +107,14 @@ def test_head_groups_that_do_nothing_go_first(name) -> None:
     assert_same(logits(pruned), before)
     config = pruned.config
     assert (config.num_attention_heads, config.num_key_value_heads, config.head_dim) == (4, 2, 8)
-    for layer, key, group in zip(pruned.model.layers, keys, ignore_events, strict=True):
+    for layer, key, group in zip(pruned.model.layers, keys, silenced, strict=True):
         kept = [row for row in range(24) if row // 8 != group]
         assert torch.equal(layer.self_attn.k_proj.weight, key[kept])
         assert layer.self_attn.q_proj.weight.shape == (32, 48)
 
 
-def test_layers_that_do_nothing_go_first(model) -> None:
-    """And what the config says of single layers goes with them."""
+def test_layers_without_effect_are_removed_first(model) -> None:
+    """What the config says of single layers is removed with them."""
     for index in (0, 2):
         identity(model.model.layers[index])
     stay, before = [model.model.layers[index] for index in (1, 3)], logits(model)
@@ -131,7 +131,7 @@ def test_layers_that_do_nothing_go_first(model) -> None:
 
 
 def test_a_pruned_model_is_an_ordinary_folder(model, tmp_path: Path) -> None:
-    """It computes and generates the same after a reload, and tied embeddings are still one matrix."""
+    """After it is loaded again it computes and generates the same, and tied embeddings are still one matrix."""
     kv_heads = 2 if model.config.model_type == "llama" else 3
     pruned = prune(model, measure(model, [BATCH]), Plan(16, kv_heads, 3))
     shapes = {
@@ -149,7 +149,7 @@ def test_a_pruned_model_is_an_ordinary_folder(model, tmp_path: Path) -> None:
 
 
 def test_importance_is_the_mean_norm_of_what_a_part_adds(model) -> None:
-    """Measured the long way: the output of the projection with and without the part."""
+    """It equals the difference of the projection's output with and without the part."""
     importance = measure(model, [BATCH])
     for index, layer in enumerate(model.model.layers):
         for linear, scores in ((layer.mlp.down_proj, importance.mlp[index]), (layer.self_attn.o_proj, importance.heads[index])):
@@ -164,7 +164,7 @@ def test_importance_is_the_mean_norm_of_what_a_part_adds(model) -> None:
 
 
 def test_importance_of_layers_is_block_influence(model) -> None:
-    """The states that transformers gives are those between layers, but for the last, which is normed."""
+    """Transformers returns the states between layers; the last one is left out, since it is normalised."""
     with torch.no_grad():
         states = model(**BATCH, output_hidden_states=True).hidden_states[:-1]
     expected = [1 - torch.cosine_similarity(a, b, dim=-1).mean().item() for a, b in pairwise(states)]
@@ -173,7 +173,7 @@ def test_importance_of_layers_is_block_influence(model) -> None:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_does_not_count(model, side) -> None:
-    """Neither does how the tokens are spread over batches."""
+    """The distribution of tokens over batches makes no difference either."""
     rows, junk = [TOKENS[:1], TOKENS[1:, :5]], torch.full((1, 4), 2)
     alone = measure(model, [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in rows])
     ends = [(row, junk[:, : 9 - row.shape[1]]) for row in rows]
@@ -187,8 +187,8 @@ def test_padding_does_not_count(model, side) -> None:
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
-def test_measuring_leaves_no_trace(model) -> None:
-    """Also when the text breaks off."""
+def test_measuring_does_not_change_the_model(model) -> None:
+    """Also not when reading the text fails."""
 
     def broken():
         yield BATCH
@@ -225,7 +225,7 @@ def test_impossible_plans_are_refused(config, plan, message) -> None:
 
 
 def test_heads_that_no_llama_config_allows_are_refused() -> None:
-    """LlamaConfig takes no hidden size that its heads do not divide, whatever `head_dim` says."""
+    """LlamaConfig refuses a hidden size that is no multiple of its heads, even with a `head_dim`."""
     config = LlamaConfig(**SIZES | {"hidden_size": 32, "num_attention_heads": 8, "num_key_value_heads": 4})
     with pytest.raises(PruningRefused, match="32 must be a multiple of the 6 query heads"):
         Plan(24, 3, 4).checked(config)

@@ -1,4 +1,4 @@
-"""A run learns, leaves what the store takes, says what it cost, and goes on where it was killed to the same weights."""
+"""A run learns, leaves an adapter that the store accepts, reports its cost, and continues after a kill to the same weights."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def killed_at(step: int, job: object) -> None:
 
 @pytest.mark.parametrize("recipe", [{}, {"method": "qlora", "optim": "adamw_8bit"}])
 def test_a_killed_run_goes_on_to_the_same_weights(recipe, job, watcher):
-    """Kill -9 after a checkpoint, and half of a newer checkpoint left: as if nothing had happened."""
+    """It is killed with -9 after a checkpoint, and an incomplete newer checkpoint is left: the result is the same."""
     whole, cut = job("whole", max_steps=10, **recipe), job("cut", max_steps=10, **recipe)
     undisturbed = fine_tune(whole, watcher.environment, "a test")
     killed_at(6, cut)
@@ -112,12 +112,12 @@ def test_a_killed_run_goes_on_to_the_same_weights(recipe, job, watcher):
     assert (resumed.steps, resumed.tokens, resumed.flops) == (undisturbed.steps, undisturbed.tokens, undisturbed.flops)
 
 
-def test_a_killed_run_remembers_how_long_nothing_was_gained(job, watcher, chats):
-    """And where the best was, wherever it lies now."""
+def test_a_killed_run_remembers_the_state_of_early_stopping(job, watcher, chats):
+    """It also finds the best checkpoint after the folder was moved."""
     recipe = {"validation": chats, "epochs": 40, "every": 2, "patience": 3, "learning_rate": 0.5}
     whole, cut = job("whole", **recipe), job("cut", **recipe)
     undisturbed = fine_tune(whole, watcher.environment, "a test")
-    killed_at(undisturbed.steps - 1, cut)  # two looks without gain were before
+    killed_at(undisturbed.steps - 1, cut)  # after two evaluations without a better loss
     moved = cut.model_copy(update={"out": cut.out.with_name("moved")})
     cut.out.rename(moved.out)
     resumed = fine_tune(moved, watcher.environment, "a test")
@@ -126,8 +126,8 @@ def test_a_killed_run_remembers_how_long_nothing_was_gained(job, watcher, chats)
 
 
 @pytest.mark.parametrize("stopped_early", [False, True])
-def test_a_run_that_was_killed_after_its_last_step_does_no_other(stopped_early, job, watcher, chats, monkeypatch):
-    """Not even where no epoch ends there, or where it was stopped in time; and what an export left is no hindrance."""
+def test_a_run_that_was_killed_after_its_last_step_does_not_train_further(stopped_early, job, watcher, chats, monkeypatch):
+    """Also when the last step does not end an epoch, or was one of early stopping. Files of an interrupted export do no harm."""
     recipe = {"epochs": 40, "every": 2, "patience": 1, "learning_rate": 0.5} if stopped_early else {"max_steps": 5}
     watched = {"validation": chats} if stopped_early else {}
     whole, cut = job("whole", **watched, **recipe), job("cut", **watched, **recipe)
@@ -155,7 +155,7 @@ def test_one_process_at_a_time_works_on_a_result(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_validation_data_stop_a_run_in_time_and_the_best_is_kept(job, watcher, chats):
+def test_validation_data_stop_a_run_early_and_the_best_checkpoint_is_kept(job, watcher, chats):
     made = fine_tune(job(validation=chats, epochs=40, every=2, patience=2, learning_rate=0.5), watcher.environment, "a test")
     assert made.steps < watcher.steps[0].num_steps
     assert made.scores["validation loss"] == pytest.approx(
@@ -182,8 +182,8 @@ def test_a_base_in_four_bits_learns_with_an_eight_bit_optimiser(job, watcher):
     assert read_config(job().out / "adapter_config.json").r == 4
 
 
-def test_looking_at_validation_data_changes_nothing_in_four_bits(job, watcher, chats):
-    """Bitsandbytes packs weights for inference when the processor can compute with them, and packed ones have no gradient."""
+def test_evaluation_changes_nothing_in_four_bits(job, watcher, chats):
+    """Bitsandbytes packs weights for inference where the processor supports that, and packed weights have no gradient."""
     recipe = {"method": "qlora", "optim": "adamw_8bit", "max_steps": 8, "every": 2}
     fine_tune(job("watched", validation=chats, **recipe), watcher.environment, "a test")
     fine_tune(job("alone", **recipe), watcher.environment, "a test")
@@ -193,7 +193,7 @@ def test_looking_at_validation_data_changes_nothing_in_four_bits(job, watcher, c
 
 
 def test_packed_examples_do_not_see_one_another(job, watcher, chats):
-    """The loss of all examples is the same, in rows of several or each in a row of its own."""
+    """The loss of all examples is the same when several share a row and when each has a row of its own."""
     recipe = {"max_steps": 1, "learning_rate": 1e-9, "validation": chats, "batch": 64, "at_once": 64}
     packed = fine_tune(job("packed", **recipe), watcher.environment, "a test")
     alone = fine_tune(job("alone", packing=False, **recipe), watcher.environment, "a test")
@@ -234,7 +234,7 @@ def test_a_disk_that_fills_leaves_the_last_checkpoint(job, watcher, monkeypatch)
     assert "resuming at checkpoint-4" in watcher.lines
 
 
-def test_going_on_from_an_adapter(job, watcher):
+def test_an_adapter_is_trained_further(job, watcher):
     first = job("first", epochs=4)
     fine_tune(first, watcher.environment, "a test")
     begun = next(step.loss for step in watcher.steps if step.loss)
@@ -257,8 +257,8 @@ def test_the_card_is_json(job, watcher):
     assert card["peak_bytes"] > 0
 
 
-def test_logits_are_left_out_only_where_nothing_is_learned(tiny, monkeypatch):
-    """The loss and its gradients are the model's own over all positions, however many logits are computed at once."""
+def test_logits_are_computed_wherever_something_is_learned(tiny, monkeypatch):
+    """Loss and gradients equal the model's own over all positions, whatever number of logits is computed together."""
     from contextlib import nullcontext
     from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""A verifier learns to tell right from wrong, is asked at serving as it was at training, and takes its labels from what is right."""
+"""A verifier learns to separate right from wrong answers, and is asked by the server as it was in training."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from adapters.verifier_prompt import PONDER_CONFIG_FILE, read_ponder_config
 EASY = [LabelledAnswer(f"{a}?", "yes" * right, float(right), f"{a:x}") for a in range(8) for right in (True, False)]
 
 
-def test_a_verifier_learns_and_says_how_it_is_to_be_asked(job, watcher):
+def test_a_verifier_learns_and_is_saved_with_its_prompt(job, watcher):
     made = train_verifier(job(epochs=12, packing=False, batch=4, at_once=4), EASY, EASY, watcher.environment, "a test")
     assert made.scores["validation AUROC"] > 0.9
     assert made.scores["validation loss"] < 0.6
@@ -30,7 +30,7 @@ def test_a_verifier_learns_and_says_how_it_is_to_be_asked(job, watcher):
 
 
 def test_the_server_asks_in_the_words_that_were_trained():
-    """The same text in the strategy's own filling of templates."""
+    """Training and the server's verifier fill the template with the same text."""
     from strategies.core.values import Candidate, Task
     from strategies.verifiers.adapter import _prompt
 
@@ -42,7 +42,7 @@ def test_the_server_asks_in_the_words_that_were_trained():
 
 
 def test_soft_labels_are_learned_as_they_are(job, watcher):
-    """One answer, right in three of four: the loss cannot fall below the entropy of that, and gets there."""
+    """One answer has labels between 0 and 1. The loss reaches the entropy of their mean, below which it cannot fall."""
     half = [LabelledAnswer("q", "a", 0.75, "1"), LabelledAnswer("q", "a", 0.25, "2")] + [
         LabelledAnswer("q", "a", 0.75, "3")
     ] * 6
@@ -93,8 +93,8 @@ QUESTION = DatasetQuestion(
 )
 
 
-class EndsWell:
-    """Right is what ends with the question's answer."""
+class EndingGrader:
+    """An answer is right when it ends with the question's answer."""
 
     async def grade(self, question, answers):
         return [answer.text.strip().endswith(question.answer) for answer in answers]
@@ -106,7 +106,7 @@ def drawn(*texts: str) -> dict[str, Samples]:
 
 @pytest.mark.anyio
 async def test_outcomes_label_each_whole_answer_once():
-    labelled = await label_outcomes([QUESTION], drawn("is 42", "is 42 ", "is 41", "so…"), EndsWell())
+    labelled = await label_outcomes([QUESTION], drawn("is 42", "is 42 ", "is 41", "so…"), EndingGrader())
     assert [(one.question, one.answer, one.label) for one in labelled] == [("6 * 7?", "is 42", 1.0), ("6 * 7?", "is 41", 0.0)]
 
 
@@ -123,14 +123,14 @@ def test_a_beginning_is_continued_where_it_ends(tiny):
 
 
 @pytest.mark.anyio
-async def test_steps_are_labelled_by_the_share_that_ends_well():
+async def test_steps_are_labelled_by_the_share_of_right_rollouts():
     [begun] = partial_answers([QUESTION], drawn("a\nb"), max_each=1)
     rollouts = {begun.key: Samples(begun.key, tuple(Answer(text, is_whole=True) for text in ("42", "41", "42", "40")), 1)}
-    [labelled] = await label_steps([begun], rollouts, EndsWell())
+    [labelled] = await label_steps([begun], rollouts, EndingGrader())
     assert (labelled.answer, labelled.label) == ("a", 0.5)
 
 
-def test_whole_questions_are_held_out_alike_at_every_start():
+def test_the_split_is_by_whole_questions_and_the_same_at_every_start():
     labelled = [LabelledAnswer("q", "a", 1.0, f"{number * 7919:x}") for number in range(1000) for _ in range(2)]
     learned, watched = split_by_question(labelled, 0.2)
     assert {one.group for one in learned}.isdisjoint(one.group for one in watched)

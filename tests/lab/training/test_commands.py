@@ -51,7 +51,7 @@ def test_training_an_adapter(command, chats, tiny, tmp_path):  # noqa: F811
 
 
 class Teacher:
-    """Says the sum, or always the same, and then a wrong sum; knows how every beginning ends."""
+    """Answers with the sum (or always `says`), then with a wrong sum. Every partial answer is continued alike."""
 
     def __init__(self, says: str | None = None) -> None:
         self.says = says
@@ -60,7 +60,7 @@ class Teacher:
 
     @contextmanager
     def serving(self, *_: object) -> Iterator[ModelAddress]:
-        """In the place of those that the commands would start."""
+        """Stands in for the servers that the commands would start."""
         self.started += 1
         yield ModelAddress("http://nobody", "teacher")
 
@@ -80,7 +80,7 @@ class Teacher:
 
 @pytest.fixture
 def teacher(monkeypatch) -> Teacher:
-    """Whoever the commands would ask over HTTP."""
+    """The model that the commands ask over HTTP."""
     made = Teacher()
     monkeypatch.setattr("app.lab.training.environment.serving", made.serving)
     client = httpx.AsyncClient
@@ -99,15 +99,15 @@ def test_distilling(questions, tiny, tmp_path, teacher):  # noqa: F811
     assert (tmp_path / "made" / "adapter_model.safetensors").exists()
 
 
-def test_nobody_is_started_when_all_is_answered(questions, tiny, tmp_path, teacher):  # noqa: F811
+def test_no_server_is_started_when_all_answers_are_kept(questions, tiny, tmp_path, teacher):  # noqa: F811
     arguments = ["train", "distill", "--prompts", questions, "--teacher", "somebody", "--model", tiny, "--samples", "2"]
     for _ in range(2):
         assert ponder(*arguments, "--out", tmp_path / "made", *RECIPE).exit_code == 0
     assert teacher.started == 1
 
 
-def test_answers_to_another_question_are_not_taken_for_these(questions, tiny, tmp_path, teacher):  # noqa: F811
-    """Another teacher, more answers or another temperature: they are drawn anew, and the run is another."""
+def test_answers_of_other_settings_are_not_used(questions, tiny, tmp_path, teacher):  # noqa: F811
+    """With another teacher, more answers or another temperature they are sampled again, and the run is another one."""
     arguments = ["train", "distill", "--prompts", questions, "--model", tiny, "--out", tmp_path / "made", *RECIPE]
     ways = (
         ["--teacher", "a"],
@@ -142,7 +142,7 @@ def test_a_question_that_is_refused_is_left_out(questions, tiny, tmp_path, teach
         (["--teacher-model", "y"], "give its URL as --teacher"),
     ],
 )
-def test_what_is_wrong_is_said_before_anybody_is_asked(arguments, reason, questions, tiny, tmp_path, teacher):  # noqa: F811
+def test_a_wrong_option_is_reported_before_the_teacher_is_asked(arguments, reason, questions, tiny, tmp_path, teacher):  # noqa: F811
     given = ["train", "distill", "--prompts", questions, "--teacher", "x", "--model", tiny, "--out", tmp_path / "made"]
     done = ponder(*given, *RECIPE, *arguments)
     assert done.exit_code != 0
@@ -151,7 +151,7 @@ def test_what_is_wrong_is_said_before_anybody_is_asked(arguments, reason, questi
     assert not (tmp_path / "made").exists()
 
 
-def test_a_generator_that_is_none_is_said_before_anybody_is_asked(questions, tiny, tmp_path, teacher):  # noqa: F811
+def test_a_missing_generator_is_reported_before_it_is_asked(questions, tiny, tmp_path, teacher):  # noqa: F811
     arguments = ["train", "verifier", "--prompts", questions, "--model", tiny, "--generator", tmp_path / "nowhere"]
     done = ponder(*arguments, "--out", tmp_path / "made", *RECIPE)
     assert done.exit_code == 1
@@ -159,7 +159,7 @@ def test_a_generator_that_is_none_is_said_before_anybody_is_asked(questions, tin
     assert teacher.started == 0
 
 
-def test_distilling_what_nobody_knows(questions, tiny, tmp_path, teacher):  # noqa: F811
+def test_distilling_without_a_right_answer(questions, tiny, tmp_path, teacher):  # noqa: F811
     teacher.says = "no idea"
     done = ponder(
         "train", "distill", "--prompts", questions, "--teacher", "x", "--model", tiny, "--out", tmp_path / "made", *RECIPE
@@ -179,7 +179,7 @@ def test_training_a_verifier(kind, questions, tiny, tmp_path, teacher):  # noqa:
     assert (tmp_path / "made.rollouts.jsonl").exists() == (kind == "prm")
 
 
-def test_a_verifier_begins_from_an_adapter(questions, chats, tiny, tmp_path, teacher):  # noqa: F811
+def test_a_verifier_is_trained_further_from_an_adapter(questions, chats, tiny, tmp_path, teacher):  # noqa: F811
     solver, judge = tmp_path / "solver", tmp_path / "judge"
     made = ponder("train", "lora", "--data", chats, "--model", tiny, "--out", solver, *RECIPE)
     assert made.exit_code == 0, made.output
@@ -215,7 +215,7 @@ def test_pruning(chats, tiny, tmp_path):  # noqa: F811
         (["--context", "16"], "examples are longer than the context of 16 tokens"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(arguments, reason, chats, tiny, tmp_path):  # noqa: F811
+def test_a_wrong_option_is_reported_in_one_line(arguments, reason, chats, tiny, tmp_path):  # noqa: F811
     given = {"--data": chats, "--model": tiny, "--out": tmp_path / "made"}
     given |= dict(zip(arguments[::2], arguments[1::2], strict=True))
     done = ponder("train", "lora", *(word for pair in given.items() for word in pair))
@@ -224,7 +224,7 @@ def test_what_is_wrong_is_said_in_one_line(arguments, reason, chats, tiny, tmp_p
     assert "Traceback" not in done.output
 
 
-def test_a_base_that_cannot_be_made_is_said_in_one_line(chats, tmp_path, monkeypatch):
+def test_a_base_that_cannot_be_converted_is_reported_in_one_line(chats, tmp_path, monkeypatch):
     monkeypatch.setattr(default_model, "PACKAGE", "nowhere")
     monkeypatch.setenv("PONDER_CACHE_DIR", str(tmp_path / "cache"))
     done = ponder("train", "lora", "--data", chats, "--out", tmp_path / "made")
