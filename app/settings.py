@@ -199,10 +199,13 @@ class ObservabilitySettings(BaseModel):
     max_trace_chars: int = Field(33_554_432, ge=0, description="most characters of all kept search traces together")
     otlp_endpoint: Annotated[HttpUrl, AfterValidator(plain_url)] | None = Field(
         None,
-        description="base URL of a collector of OpenTelemetry traces (OTLP over HTTP, often port 4318); needs the extra `trace`",
+        description="base URL of a collector of OpenTelemetry spans (OTLP over HTTP, often port 4318); needs the extra `trace`",
     )
     trace_sample_ratio: float = Field(
-        0.001, ge=0, le=1, description="share of the requests that are traced when the caller does not decide it"
+        0.001,
+        ge=0,
+        le=1,
+        description="share of the requests whose spans are recorded, where the caller does not say whether to record",
     )
 
 

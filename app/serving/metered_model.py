@@ -226,7 +226,7 @@ class MeteredModel:
 
     async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
         """Return the log-probability of each option as the next token; see `strategies.core.ports.Model.score_options`."""
-        with self.span.child("verdict") as span:
+        with self.span.child("score") as span:
             return await self._score_options(prefix, options, span)
 
     async def _score_options(self, prefix: Sequence[int], options: Sequence[int], span: Span) -> list[float]:

@@ -1,8 +1,10 @@
-"""Spans by OpenTelemetry's SDK, sent over OTLP/HTTP by a thread of its own. The only module that imports `opentelemetry`.
+"""Spans by OpenTelemetry's SDK, sent to a collector over OTLP/HTTP. This is the only module that imports `opentelemetry`.
 
-Of the process one thing is changed, and for good: OpenTelemetry's loggers are silent. There is no global provider, and there are
-no context variables. What does not fit in the queue is dropped, a collector that does not answer is told of in the log once, and the end
-waits for it no longer than `FLUSH_S`.
+A thread of the SDK sends the spans in batches. The server must not suffer from a bad collector: spans that do not fit into the queue
+are dropped, a collector that does not answer is logged once, and the end of the server waits for it `FLUSH_S` seconds at most.
+
+No global provider is set and no context variables are used, so that two servers can live in one process. One change to the process
+stays: OpenTelemetry's loggers are silenced.
 """
 
 import asyncio
@@ -26,41 +28,45 @@ from opentelemetry.trace import SpanKind, StatusCode, format_trace_id, get_curre
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app.errors import Disconnected, InvalidRequest, NotFound, first_error
-from app.telemetry.otel_logging import Reason, silence
+from app.telemetry.otel_logging import FailureReason, silence
 from app.telemetry.spans import NO_SPAN, Attributes, Span, Tracer, Value
 
 logger = logging.getLogger("ponder.tracing")
 
 MAX_SPANS = 4096
-"""Recorded and not sent yet; those beyond are dropped."""
+"""The most spans that wait to be sent; more are dropped."""
 
 EXPORT_S = 5.0
-"""How long the collector may take for a batch, retries included."""
+"""Seconds that the collector may take for one batch, retries included."""
 
 FLUSH_S = 3.0
-"""How long the end waits for the last batches."""
+"""Seconds that the end of the server waits for the last batches."""
 
 FOLLOWED_SPANS_PER_S = 100
-"""While fewer are recorded, a caller's `sampled` flag is followed. Each costs 70 to 130 us: about one percent of a core."""
+"""A caller's `sampled` flag is followed up to this many spans a second.
+
+Clients with instrumentation set the flag always. One span costs 70 to 130 microseconds, so this many take about one percent of a core.
+"""
 
 MAX_HEADER_CHARS = 512
-"""What W3C asks to be passed on at least; longer ones are not read."""
+"""Longer trace headers are ignored. W3C's Trace Context asks for at least this length of `tracestate` to be passed on."""
 
 
 class OtelTracer(Tracer):
-    """Sends what it records to one collector.
+    """Records the spans of some requests and sends them to one collector.
 
     Args:
-        endpoint: the collector's base URL, to which `/v1/traces` is appended.
-        ratio: share of the requests that are recorded whose callers do not say whether they record theirs.
-        model: what is served, and `version` of what.
+        endpoint: the collector's base URL. `/v1/traces` is appended to it, unless it ends so already.
+        ratio: share of requests that are recorded, 0 to 1, of those whose callers do not say whether they record.
+        model: name of the served model.
+        version: of this server.
 
     """
 
     def __init__(self, endpoint: str, ratio: float, *, model: str, version: str) -> None:
         resource = {"service.name": "ponder", "service.version": version, "service.instance.id": str(uuid.uuid4())}
         self._provider = TracerProvider(
-            sampler=ALWAYS_ON,  # who is recorded is decided here, before the SDK is asked
+            sampler=ALWAYS_ON,  # `request` decides what is recorded, before the SDK is called
             resource=Resource.create({**resource, "ponder.model": model}),
             shutdown_on_exit=False,
         )
@@ -72,35 +78,42 @@ class OtelTracer(Tracer):
         self._counted_at = time.monotonic()
 
     def request(self, trace_context: Mapping[str, str]) -> Span:
-        """Recorded as the caller records (as far as `FOLLOWED_SPANS_PER_S` goes); who does not say, by chance."""
+        """Start the span of one request.
+
+        It is recorded when the caller records its own, within `FOLLOWED_SPANS_PER_S`. When the caller does not say, chance decides.
+        """
         is_chosen = random.random() < self._ratio  # noqa: S311 - chance, not a secret
-        if not trace_context and not is_chosen:  # nearly all
+        if not trace_context and not is_chosen:  # nearly all requests: this is the fast path
             return NO_SPAN
-        parent, says, is_sampled = _parent(trace_context)
-        if says and not is_sampled:
-            return _Passed(parent)
-        if is_chosen or (says and self._has_room()):
-            return _Recorded(self, "request", parent, SpanKind.SERVER)
-        return _Passed(parent) if says else NO_SPAN
+        parent, has_parent, is_sampled = _parent(trace_context)
+        if has_parent and not is_sampled:
+            return _PassedOnSpan(parent)
+        if is_chosen or (has_parent and self._has_room()):
+            return _RecordedSpan(self, "request", parent, SpanKind.SERVER)
+        return _PassedOnSpan(parent) if has_parent else NO_SPAN
 
     def _has_room(self) -> bool:
+        """Whether a caller's flag may be followed now: a token bucket that fills by `FOLLOWED_SPANS_PER_S` a second."""
         now = time.monotonic()
         self._left = min(self._left + (now - self._counted_at) * FOLLOWED_SPANS_PER_S, FOLLOWED_SPANS_PER_S)
         self._counted_at = now
         return self._left > 0
 
     def start(self, name: str, parent: Context, kind: SpanKind) -> SdkSpan:
-        """A span of the SDK's."""
+        """Start a span of the SDK."""
         self._left -= 1
         return self._spans.start_span(name, parent, kind)
 
     async def close(self) -> None:
-        """In a thread that nobody waits for any longer than this: the SDK itself may wait for half a minute."""
+        """Send the last spans, in `FLUSH_S` seconds at most.
+
+        The SDK's own shutdown may block for half a minute, so it runs in a thread that is left behind when the time is over.
+        """
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def end() -> None:
             self._provider.shutdown()
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed, so nothing waits for this any more
                 loop.call_soon_threadsafe(done.set)
 
         threading.Thread(target=end, name="tracing-flush", daemon=True).start()
@@ -112,10 +125,10 @@ class OtelTracer(Tracer):
             self._exporter.shutdown()
 
 
-class _Recorded(Span):
-    """A span of the SDK's. What it tells is handed over once, at its end."""
+class _RecordedSpan(Span):
+    """A span of the SDK. Attributes are collected here and handed to the SDK once, at the end, which is cheaper."""
 
-    __slots__ = ("_at_end", "_attributes", "_context", "_parent", "_span", "_tracer")
+    __slots__ = ("_attributes", "_attributes_at_end", "_context", "_parent", "_span", "_tracer")
     is_recording = True
 
     def __init__(self, tracer: OtelTracer, name: str, parent: Context, kind: SpanKind = SpanKind.INTERNAL) -> None:
@@ -123,52 +136,56 @@ class _Recorded(Span):
         self._parent = parent
         self._context: Context | None = None
         self._attributes: dict[str, Value] = {}
-        self._at_end: Callable[[], Attributes] | None = None
+        self._attributes_at_end: Callable[[], Attributes] | None = None
         self._span = tracer.start(name, parent, kind)
 
     @property
-    def trace_id(self) -> str:  # type: ignore[override] # read only, as everybody uses it
+    def trace_id(self) -> str:  # type: ignore[override] # only read, never assigned
         return format_trace_id(self._span.get_span_context().trace_id)
 
     def _within(self) -> Context:
-        """What its children begin in; most spans have none."""
+        """Return the context that children start in. It is made when it is first needed, since most spans have no children."""
         if self._context is None:
             self._context = set_span_in_context(self._span, self._parent)
         return self._context
 
     def child(self, name: str) -> Span:
-        return _Recorded(self._tracer, name, self._within())
+        return _RecordedSpan(self._tracer, name, self._within())
 
     def set(self, attributes: Attributes) -> None:
         self._attributes.update(attributes)
 
-    def at_end(self, attributes: Callable[[], Attributes]) -> None:
-        self._at_end = attributes
+    def set_at_end(self, attributes: Callable[[], Attributes]) -> None:
+        self._attributes_at_end = attributes
 
     @property
     def headers(self) -> Mapping[str, str]:
         return _headers(self._within())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
-        if self._at_end is not None:
-            self.set(self._at_end())
+        if self._attributes_at_end is not None:
+            self.set(self._attributes_at_end())
         if error is not None:
             self._ended_by(first_error(error))
         self._span.set_attributes(self._attributes)
         self._span.end()
 
     def _ended_by(self, error: BaseException) -> None:
-        """By name alone: a message may quote what the client wrote. Who left, and what is no longer wanted, has not failed."""
+        """Set the attributes for the error that ended the span.
+
+        Only the name of the error is sent, since its message may quote the client. A branch that is cancelled because the search no
+        longer needs it, and a client that disconnects, are not failures.
+        """
         if isinstance(error, asyncio.CancelledError | GeneratorExit | Disconnected):
             self._attributes["ponder.cancelled"] = True
             return
         self._attributes["error.type"] = type(error).__qualname__
-        if not isinstance(error, InvalidRequest | NotFound):  # those are the client's
+        if not isinstance(error, InvalidRequest | NotFound):  # these errors are the client's, not the server's
             self._span.set_status(StatusCode.ERROR)
 
 
-class _Passed(Span):
-    """Not recorded here; the caller's own trace is passed on as it came."""
+class _PassedOnSpan(Span):
+    """A span that is not recorded here, but whose caller has a trace: its headers are passed on unchanged."""
 
     __slots__ = ("_context",)
 
@@ -181,12 +198,12 @@ class _Passed(Span):
 
 
 class _Exporter(SpanExporter):
-    """An exporter that says once that it fails, and once that it works again."""
+    """An exporter that logs once when it begins to fail, and once when it works again."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         silence()
-        self._reason = Reason()
+        self._reason = FailureReason()
         self._exporter = OTLPSpanExporter(endpoint=url, timeout=EXPORT_S)
         self._is_failing = False
         self._is_shut = False
@@ -196,14 +213,14 @@ class _Exporter(SpanExporter):
         result = self._exporter.export(spans)
         failed = result is not SpanExportResult.SUCCESS
         if failed and not self._is_failing:
-            logger.warning("no spans reach %s, those of the meantime are lost: %s", self._url, self._reason.text)
+            logger.warning("no spans reach %s, and they are lost until it answers: %s", self._url, self._reason.text)
         elif self._is_failing and not failed:
             logger.info("spans reach %s again", self._url)
         self._is_failing = failed
         return result
 
     def shutdown(self) -> None:
-        """Given up by whoever waited too long, it is shut down by the SDK once more."""
+        """Shut down, once: after `OtelTracer.close` gave up waiting, the SDK's thread calls this a second time."""
         if self._is_shut:
             return
         self._is_shut = True
@@ -212,7 +229,7 @@ class _Exporter(SpanExporter):
 
 
 def _parent(trace_context: Mapping[str, str]) -> tuple[Context, bool, bool]:
-    """The caller's span, whether there is one, and whether it is recorded; what is malformed is none."""
+    """Return the caller's span as a context, whether there is one, and whether it is recorded. Malformed headers are no span."""
     short = {name: value for name, value in trace_context.items() if len(value) <= MAX_HEADER_CHARS}
     if not short:
         return Context(), False, False

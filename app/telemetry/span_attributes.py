@@ -1,4 +1,8 @@
-"""What spans tell, by the names of OpenTelemetry's conventions for generative AI where they have one; nothing of prompts and answers."""
+"""The attributes of spans. They hold nothing of prompts and answers.
+
+Where OpenTelemetry's conventions for generative AI (https://opentelemetry.io/docs/specs/semconv/gen-ai/) have a name, it is used;
+all other names begin with `ponder.`.
+"""
 
 from functools import partial
 
@@ -10,16 +14,16 @@ from strategies.core.values import Candidate
 
 
 def request_span(tracer: Tracer, request: InferenceRequest, model: str, meter: Meter) -> Span:
-    """The span of a request; what it cost is told at the end, however it ends."""
+    """Start the span of a request to the base model `model`. Its cost is read from the meter when the span ends."""
     span = tracer.request(request.trace_context)
     if span.is_recording:
         span.set(_of_request(request, model))
-        span.at_end(partial(_of_meter, meter))
+        span.set_at_end(partial(_of_meter, meter))
     return span
 
 
 def _of_request(request: InferenceRequest, model: str) -> Attributes:
-    told: dict[str, Value] = {
+    attributes: dict[str, Value] = {
         "gen_ai.operation.name": "chat" if request.is_chat else "text_completion",
         "gen_ai.provider.name": "ponder",
         "gen_ai.request.model": str(request.adapter or model),
@@ -30,27 +34,27 @@ def _of_request(request: InferenceRequest, model: str) -> Attributes:
         "ponder.effort": request.effort.value,
     }
     if request.temperature is not None:
-        told["gen_ai.request.temperature"] = request.temperature
-    return told
+        attributes["gen_ai.request.temperature"] = request.temperature
+    return attributes
 
 
 def _of_meter(meter: Meter) -> Attributes:
-    told: dict[str, Value] = {
+    attributes: dict[str, Value] = {
         "gen_ai.usage.output_tokens": meter.generated_tokens,
         "gen_ai.usage.cache_read.input_tokens": meter.prompt_cached or 0,
         "ponder.flops.total": meter.total_flops,
         "ponder.flops.saved_by_cache": meter.saved["cache"],
     }
     for name, counts in (("tokens", meter.tokens), ("flops", meter.flops), ("branches", meter.branches)):
-        told |= {f"ponder.{name}.{kind}": count for kind, count in counts.items()}
-    told |= {f"ponder.seconds.{phase}": seconds for phase, seconds in meter.seconds.items()}
+        attributes |= {f"ponder.{name}.{kind}": count for kind, count in counts.items()}
+    attributes |= {f"ponder.seconds.{phase}": seconds for phase, seconds in meter.seconds.items()}
     if meter.stopped is not None:
-        told["ponder.budget.exhausted"] = meter.stopped.value.removeprefix("budget_")
-    return told
+        attributes["ponder.budget.exhausted"] = meter.stopped.value.removeprefix("budget_")
+    return attributes
 
 
 def of_outcome(outcome: Outcome) -> Attributes:
-    """How a request was answered."""
+    """Return why an answered request stopped, and how its chosen answers ended."""
     chosen = [scored.candidate for result in outcome.results for scored in result.chosen]
     return {
         "ponder.stop_reason": outcome.stop_reason.value,
@@ -59,19 +63,19 @@ def of_outcome(outcome: Outcome) -> Attributes:
 
 
 def of_result(result: Result) -> Attributes:
-    """How one run of a strategy went."""
-    told: dict[str, Value] = {
+    """Return the size of one run of a strategy, why it stopped, and how far its answers agreed."""
+    attributes: dict[str, Value] = {
         "ponder.stop_reason": result.stop_reason.value,
         "ponder.candidates": len(result.candidates),
         "ponder.nodes": len(result.nodes),
     }
     if result.agreement is not None:
-        told["ponder.agreement"] = result.agreement
-    return told
+        attributes["ponder.agreement"] = result.agreement
+    return attributes
 
 
 def of_candidate(candidate: Candidate) -> Attributes:
-    """What a branch came to."""
+    """Return the tokens and FLOPs of a branch, and how it ended."""
     return {
         "gen_ai.usage.output_tokens": len(candidate.token_ids),
         "ponder.finish_reason": candidate.finish_reason,

@@ -1,4 +1,4 @@
-"""A collector on this machine, and requests for it to hear of."""
+"""An OpenTelemetry collector on this machine, and requests whose spans are sent to it."""
 
 import asyncio
 import threading
@@ -17,15 +17,15 @@ SECRET = "xyzzy-in-the-prompt"
 BEAM = {"strategy": "beam_search", "n": 4, "expand": 2, "separator": ";", "verifier": "p_true"}
 
 
-def story(text: str, serial: int) -> str:
-    """Two steps, then an answer."""
-    said = text.rpartition("assistant:")[2]
+def two_step_script(text: str, serial: int) -> str:
+    """Answer with two steps and then a number, continuing where the prompt ends."""
+    before = text.rpartition("assistant:")[2]
     rest = ["plugh first;", " plugh second;", f" so {[42, 41, 42][serial % 3]}"]
-    return "".join(rest[said.count(";") :])
+    return "".join(rest[before.count(";") :])
 
 
 class Collector:
-    """Takes spans over OTLP/HTTP, as a collector does. `status`: of its answers; `pause`: seconds before each."""
+    """Receives spans over OTLP/HTTP and keeps them. `status` is the HTTP status of its replies, `pause` the seconds before each."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -49,17 +49,19 @@ class Collector:
         return [span for span in self.spans if span.name == name]
 
     def parents(self, name: str) -> set[str | None]:
-        """The names of the parents of all spans of that name; None for one that is elsewhere."""
+        """Return the names of the parents of all spans of that name; None for a parent on another server."""
         names = {span.span_id: span.name for span in self.spans}
         return {names.get(span.parent_span_id) for span in self.named(name)}
 
 
 def values(attributes: Any) -> dict[str, Any]:
+    """Return the attributes of a span as a dictionary."""
     return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in attributes}
 
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
+    """Run a collector for the length of the block."""
     collector = Collector()
 
     class Handler(BaseHTTPRequestHandler):
@@ -89,12 +91,13 @@ def collecting() -> Iterator[Collector]:
 
 
 async def ask(served, headers: dict[str, str] | None = None, **fields: Any):
+    """Send a chat request whose prompt holds `SECRET`."""
     body = {"model": "scripted", "messages": [{"role": "user", "content": f"What is 17 + 25? {SECRET}"}], **fields}
     return await served.client.post("/v1/chat/completions", json=body, headers=headers)
 
 
-def heard(caplog) -> list[str]:
-    """What the log says of traces, by the loggers that pass it on."""
+def logged(caplog) -> list[str]:
+    """Return the lines of the log about tracing, without those of silenced loggers."""
     return [
         record.getMessage()
         for record in caplog.records
@@ -103,5 +106,6 @@ def heard(caplog) -> list[str]:
 
 
 async def until(holds: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
     while not holds():  # noqa: ASYNC110 - what is waited for offers no event
         await asyncio.sleep(0.01)

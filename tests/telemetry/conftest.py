@@ -1,4 +1,4 @@
-"""A collector for each test."""
+"""Fixtures of the telemetry tests."""
 
 from collections.abc import Iterator
 
@@ -9,5 +9,6 @@ from tests.telemetry.collecting import Collector, collecting
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
+    """Run an OpenTelemetry collector for the length of a test."""
     with collecting() as one:
         yield one

@@ -1,4 +1,4 @@
-"""Where spans go: a collector that fails, hangs or is none, and what the operator hears of it."""
+"""Sending spans: a collector that fails, hangs or does not exist, and what the log says about it."""
 
 import asyncio
 import logging
@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 from app import settings as settings_module
 from app.settings import Settings
-from tests.telemetry.collecting import SAMPLED, ask, heard, until
+from tests.telemetry.collecting import SAMPLED, ask, logged, until
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_failing_collector_is_told_of_once_and_disturbs_nobody(serve, collector, caplog, monkeypatch) -> None:
-    """Nor does it hold up the end."""
+async def test_a_failing_collector_is_logged_once_and_does_not_disturb_requests(serve, collector, caplog, monkeypatch) -> None:
+    """The log has one line when it fails and one when it works again. The end of the server does not wait for it."""
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
     collector.status = 401
     with caplog.at_level(logging.INFO):
@@ -31,7 +31,7 @@ async def test_a_failing_collector_is_told_of_once_and_disturbs_nobody(serve, co
             while not collector.bodies:
                 await ask(served)
                 await asyncio.sleep(0.05)
-    lines = heard(caplog)
+    lines = logged(caplog)
     assert len(lines) == 2
     assert "401" in lines[0]
     assert lines[1].endswith("again")
@@ -39,7 +39,7 @@ async def test_a_failing_collector_is_told_of_once_and_disturbs_nobody(serve, co
 
 @pytest.mark.parametrize("is_there", [True, False])
 async def test_no_client_writes_the_reason_into_the_log(serve, collector, caplog, monkeypatch, is_there: bool) -> None:
-    """What is wrong with a caller's headers is said while a batch fails, and is not why it fails."""
+    """OpenTelemetry logs what is wrong with a caller's headers while a batch fails; that must not be logged as the reason."""
     from app.telemetry import otel
 
     monkeypatch.setattr(otel, "EXPORT_S", 5.0)
@@ -48,18 +48,16 @@ async def test_no_client_writes_the_reason_into_the_log(serve, collector, caplog
     collector.status, collector.pause = 401, 0.2
     with caplog.at_level(logging.DEBUG):
         async with serve(otlp_endpoint=collector.url if is_there else "http://127.0.0.1:9", trace_sample_ratio=1) as served:
-            while not heard(caplog):
+            while not logged(caplog):
                 assert (await ask(served, {**SAMPLED, "tracestate": "EVIL-CLIENT-TEXT"})).status_code == 200
-                await asyncio.sleep(
-                    0.01
-                )  # the exporter's thread wants its turn: without one, what it says is that time is over
-    lines = heard(caplog)
+                await asyncio.sleep(0.01)  # lets the exporter's thread run; without it, the reason would be a time-out
+    lines = logged(caplog)
     assert ("401" if is_there else "refused") in lines[0]
     assert "EVIL" not in "".join(lines)
 
 
-async def test_a_collector_that_hangs_holds_up_the_end_for_moments_only(serve, collector, monkeypatch) -> None:
-    """Its last spans are given up."""
+async def test_a_collector_that_hangs_delays_the_end_only_briefly(serve, collector, monkeypatch) -> None:
+    """The last spans are lost."""
     from app.telemetry import otel
 
     monkeypatch.setattr(otel, "FLUSH_S", 0.3)
@@ -71,7 +69,7 @@ async def test_a_collector_that_hangs_holds_up_the_end_for_moments_only(serve, c
 
 
 async def test_an_export_that_is_given_up_writes_nothing_past_the_log(serve, collector, capsys, monkeypatch) -> None:
-    """What it says when nobody listens any more would be no line of JSON."""
+    """A message to standard error, after the log is closed, would not be a line of JSON."""
     from app.telemetry import otel
 
     monkeypatch.setattr(otel, "FLUSH_S", 0.3)
@@ -83,8 +81,8 @@ async def test_an_export_that_is_given_up_writes_nothing_past_the_log(serve, col
     assert capsys.readouterr().err == ""
 
 
-def test_a_server_without_a_collector_imports_nothing_of_it() -> None:
-    """With the scripted engine; vLLM has its own reasons to."""
+def test_a_server_without_a_collector_does_not_import_opentelemetry() -> None:
+    """This holds with the scripted engine; vLLM imports OpenTelemetry itself."""
     script = """
 import asyncio, sys, tempfile
 from pathlib import Path
@@ -103,7 +101,7 @@ asyncio.run(main())
 
 
 def test_a_collector_without_the_extra_stops_the_start_in_one_line(monkeypatch) -> None:
-    """And says what is to be installed."""
+    """The line says what to install."""
     monkeypatch.setattr(settings_module, "find_spec", lambda _name: None)
     with pytest.raises(ValidationError, match=r"pip install 'ponder\[trace\]'"):
         Settings(otlp_endpoint="http://127.0.0.1:4318")
@@ -113,6 +111,6 @@ def test_a_collector_without_the_extra_stops_the_start_in_one_line(monkeypatch) 
     "url", ["collector:4318", "ftp://collector", "http://user:password@collector", "http://collector?key=1"]
 )
 def test_a_collector_is_a_plain_url(url: str) -> None:
-    """Secrets do not belong into it."""
+    """A collector's URL holds no user, password or query: secrets do not belong there."""
     with pytest.raises(ValidationError):
         Settings(otlp_endpoint=url)

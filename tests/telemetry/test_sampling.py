@@ -1,4 +1,4 @@
-"""Who is traced: callers that say whether they trace, those that do not, and those that send nonsense."""
+"""Which requests have spans recorded: by the caller's flag, by the operator's ratio, and with malformed headers."""
 
 import logging
 
@@ -6,13 +6,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.telemetry.collecting import CALLER, NOT_SAMPLED, SAMPLED, TRACE_ID, ask, heard
+from tests.telemetry.collecting import CALLER, NOT_SAMPLED, SAMPLED, TRACE_ID, ask, logged
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_request_goes_on_its_caller_s_trace(serve, collector) -> None:
-    """Its state too, and whatever share is traced of those without a caller's; the id is at hand for exemplars."""
+async def test_a_request_continues_the_trace_of_its_caller(serve, collector) -> None:
+    """The caller's trace state is kept too, and the operator's ratio does not matter. The search trace knows the id, for exemplars."""
     async with serve(otlp_endpoint=collector.url, trace_sample_ratio=0) as served:
         reply = (await ask(served, SAMPLED)).json()
         [trace] = served.app.state.service.observers.traces._kept.values()
@@ -42,37 +42,37 @@ async def test_a_request_goes_on_its_caller_s_trace(serve, collector) -> None:
         {**SAMPLED, "tracestate": "no state"},
     ],
 )
-async def test_a_malformed_trace_is_ignored(serve, collector, caplog, headers) -> None:
-    """The request is answered, and the log says nothing: it would be the client's to fill."""
+async def test_malformed_trace_headers_are_ignored(serve, collector, caplog, headers) -> None:
+    """The request is answered, and nothing is logged, since clients could fill the log."""
     with caplog.at_level(logging.DEBUG):
         async with serve(otlp_endpoint=collector.url, trace_sample_ratio=1) as served:
             assert (await ask(served, headers)).status_code == 200
     [request] = collector.named("request")
     assert request.trace_state == ""
     assert (request.trace_id.hex() == TRACE_ID) == (headers.get("traceparent") == SAMPLED["traceparent"])
-    assert not heard(caplog)
+    assert not logged(caplog)
 
 
 @given(headers=st.fixed_dictionaries({}, optional={name: st.text(max_size=600) for name in SAMPLED}))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_header_is_too_odd_to_be_read(headers: dict[str, str]) -> None:
-    """Whatever it holds, a request has a span or none."""
+    """Any text in the headers gives either a parent or no headers to pass on, and never an error."""
     from app.telemetry.otel import _headers, _parent
 
-    context, says, _ = _parent(headers)
-    assert says or not _headers(context)
+    context, has_parent, _ = _parent(headers)
+    assert has_parent or not _headers(context)
 
 
-async def test_followed_callers_cannot_make_tracing_dear(serve, collector) -> None:
-    """Beyond so many spans a second only the operator's share is recorded, whatever flags callers set."""
+async def test_callers_cannot_make_the_server_record_too_many_spans(serve, collector) -> None:
+    """Above a limit of spans a second only the operator's share is recorded, whatever flags callers set."""
     async with serve(otlp_endpoint=collector.url, trace_sample_ratio=0) as served:
         for _ in range(60):
             await ask(served, SAMPLED, ponder={"strategy": "best_of_n", "n": 16})
     assert 100 <= len(collector.spans) < 60 * 16 / 2
 
 
-async def test_a_reward_model_elsewhere_is_asked_within_the_trace(serve, collector) -> None:
-    """By the header, whether or not this server records; without a caller's trace and unrecorded, it gets none."""
+async def test_a_reward_model_receives_the_trace_of_the_caller(serve, collector) -> None:
+    """It gets the header whether or not this server records; without a caller's trace and unrecorded, it gets none."""
     for ratio, headers in ((1, SAMPLED), (0, NOT_SAMPLED), (0, None)):
         async with serve(
             otlp_endpoint=collector.url,

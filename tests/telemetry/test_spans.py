@@ -1,17 +1,17 @@
-"""What a collector receives of requests that are asked over HTTP."""
+"""The spans that a collector receives of requests over HTTP."""
 
 import asyncio
 import json
 
 import pytest
 
-from tests.telemetry.collecting import BEAM, SECRET, ask, story, until, values
+from tests.telemetry.collecting import BEAM, SECRET, ask, two_step_script, until, values
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_a_direct_answer_is_a_request_a_strategy_a_wave_and_a_branch(serve, collector) -> None:
-    """Each within the one before it, with its difficulty beside; all has reached the collector when the server has stopped."""
+    """Each span is a child of the one before it. All have reached the collector when the server has stopped."""
     async with serve(otlp_endpoint=collector.url, trace_sample_ratio=1) as served:
         reply = (await ask(served, {"X-Request-Id": "mine"}, ponder={"strategy": "direct"})).json()
     assert set(collector.paths) == {"/v1/traces"}
@@ -19,14 +19,18 @@ async def test_a_direct_answer_is_a_request_a_strategy_a_wave_and_a_branch(serve
     assert len({span.trace_id for span in collector.spans}) == 1
     chain = [collector.parents(name) for name in ("branch", "wave", "strategy", "difficulty", "request")]
     assert chain == [{"wave"}, {"strategy"}, {"request"}, {"request"}, {None}]
-    told = values(collector.named("request")[0].attributes)
-    assert told["gen_ai.operation.name"] == "chat"
-    assert (told["gen_ai.request.model"], told["ponder.strategy"], told["ponder.effort"]) == ("scripted", "direct", "medium")
-    assert told["ponder.request.id"] == "mine"
-    assert told["ponder.stop_reason"] == "completed"
-    assert told["gen_ai.usage.input_tokens"] == reply["usage"]["prompt_tokens"]
-    assert told["gen_ai.usage.output_tokens"] == reply["usage"]["completion_tokens"]
-    assert told["ponder.flops.total"] == reply["ponder"]["flops"]["total"]
+    attributes = values(collector.named("request")[0].attributes)
+    assert attributes["gen_ai.operation.name"] == "chat"
+    assert (attributes["gen_ai.request.model"], attributes["ponder.strategy"], attributes["ponder.effort"]) == (
+        "scripted",
+        "direct",
+        "medium",
+    )
+    assert attributes["ponder.request.id"] == "mine"
+    assert attributes["ponder.stop_reason"] == "completed"
+    assert attributes["gen_ai.usage.input_tokens"] == reply["usage"]["prompt_tokens"]
+    assert attributes["gen_ai.usage.output_tokens"] == reply["usage"]["completion_tokens"]
+    assert attributes["ponder.flops.total"] == reply["ponder"]["flops"]["total"]
     [resource] = {json.dumps(values(one.resource.attributes)) for one in collector.resources}
     assert (
         json.loads(resource).items()
@@ -35,15 +39,16 @@ async def test_a_direct_answer_is_a_request_a_strategy_a_wave_and_a_branch(serve
 
 
 async def test_a_vote_has_a_branch_for_each_candidate(serve, collector) -> None:
-    """Numbered as the reply's candidates, and with their tokens."""
+    """Branches have the same indexes and tokens as the candidates of the reply."""
     async with serve(otlp_endpoint=collector.url, trace_sample_ratio=1) as served:
         options = {"strategy": "self_consistency", "n": 6, "weights": "likelihood", "confidence": 1.0}
         account = (await ask(served, ponder=options)).json()["ponder"]
     branches = sorted(
-        (values(span.attributes) for span in collector.named("branch")), key=lambda told: told["ponder.branch.index"]
+        (values(span.attributes) for span in collector.named("branch")),
+        key=lambda attributes: attributes["ponder.branch.index"],
     )
-    drawn = [told for told in branches if "ponder.finish_reason" in told]
-    assert [told["gen_ai.usage.output_tokens"] for told in drawn][: len(account["candidates"])] == [
+    drawn = [attributes for attributes in branches if "ponder.finish_reason" in attributes]
+    assert [attributes["gen_ai.usage.output_tokens"] for attributes in drawn][: len(account["candidates"])] == [
         candidate["tokens"] for candidate in account["candidates"]
     ]
     assert len(drawn) == account["branches"]["drawn"]
@@ -53,11 +58,11 @@ async def test_a_vote_has_a_branch_for_each_candidate(serve, collector) -> None:
 
 
 async def test_a_search_has_a_wave_for_each_step_and_its_verifier(serve, collector) -> None:
-    """What the verifier asks of the model is within the verifier's span."""
-    async with serve(story, otlp_endpoint=collector.url, trace_sample_ratio=1) as served:
+    """When the verifier scores with the model, those `score` spans are children of the verifier's span."""
+    async with serve(two_step_script, otlp_endpoint=collector.url, trace_sample_ratio=1) as served:
         await ask(served, ponder=BEAM)
     assert len(collector.named("wave")) > 2
-    chain = [collector.parents(name) for name in ("branch", "wave", "verdict", "verifier", "strategy", "difficulty", "request")]
+    chain = [collector.parents(name) for name in ("branch", "wave", "score", "verifier", "strategy", "difficulty", "request")]
     assert chain == [{"wave"}, {"strategy"}, {"verifier"}, {"strategy"}, {"request"}, {"request"}, {None}]
     assert {values(span.attributes)["ponder.verifier"] for span in collector.named("verifier")} == {"p_true"}
     assert "step" in {values(span.attributes)["ponder.finish_reason"] for span in collector.named("branch")}
@@ -65,24 +70,24 @@ async def test_a_search_has_a_wave_for_each_step_and_its_verifier(serve, collect
 
 @pytest.mark.parametrize("is_streamed", [False, True])
 @pytest.mark.parametrize("options", [{"strategy": "direct"}, BEAM, {"strategy": "best_of_n", "n": 3}])
-async def test_nothing_of_prompts_and_answers_is_told(serve, collector, options, is_streamed: bool) -> None:
-    """Nor of what a client writes into a rule, nor when its request is refused."""
-    async with serve(story, otlp_endpoint=collector.url, trace_sample_ratio=1) as served:
+async def test_spans_hold_nothing_of_prompts_and_answers(serve, collector, options, is_streamed: bool) -> None:
+    """They hold nothing of a client's verifier parameters either, also when the request is refused."""
+    async with serve(two_step_script, otlp_endpoint=collector.url, trace_sample_ratio=1) as served:
         await ask(served, ponder=options, stream=is_streamed)
         await ask(served, ponder={"strategy": "best_of_n", "n": 2, "verifier": {"regex": SECRET}}, stream=is_streamed)
         refused = await ask(served, ponder={"strategy": "best_of_n", "n": 2, "verifier": {"regex": f"({SECRET}"}})
         assert refused.status_code == 400
     assert len(collector.named("request")) == 3
-    said = b"".join(collector.bodies)
-    assert b"17 + 25" not in said
-    assert b"xyzzy" not in said
-    assert b"plugh" not in said
+    sent = b"".join(collector.bodies)
+    assert b"17 + 25" not in sent
+    assert b"xyzzy" not in sent
+    assert b"plugh" not in sent
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
 async def test_a_request_whose_client_leaves_ends_all_its_spans(serve, collector, is_streamed: bool) -> None:
-    """They say that it was cancelled, not that something failed."""
-    async with serve(story, seconds_per_token=0.05, otlp_endpoint=collector.url, trace_sample_ratio=1) as served:
+    """Its spans have the attribute for a cancellation and no error status."""
+    async with serve(two_step_script, seconds_per_token=0.05, otlp_endpoint=collector.url, trace_sample_ratio=1) as served:
         running = asyncio.create_task(ask(served, ponder=BEAM, stream=is_streamed))
         await until(lambda: served.engine.running)
         running.cancel()
@@ -95,9 +100,9 @@ async def test_a_request_whose_client_leaves_ends_all_its_spans(serve, collector
     assert {span.status.code for span in collector.spans} == {0}
 
 
-async def test_what_fails_says_so_by_the_name_of_its_error(serve, collector) -> None:
-    """On each span that it went through; a refusal is the client's and no failure of the server's."""
-    async with serve(story, seconds_per_token=0.05, otlp_endpoint=collector.url, trace_sample_ratio=1) as served:
+async def test_spans_of_a_failure_hold_the_name_of_the_error(serve, collector) -> None:
+    """Every span that the error passed through has its name. A refused request is not a failure of the server."""
+    async with serve(two_step_script, seconds_per_token=0.05, otlp_endpoint=collector.url, trace_sample_ratio=1) as served:
         assert (await ask(served, ponder={"strategy": "beam_search", "n": 3, "expand": 2})).status_code == 400
         running = asyncio.create_task(ask(served, ponder=BEAM))
         await until(lambda: served.engine.running)
