@@ -50,7 +50,7 @@ format: env ## Format, and write the dashboards and the generated parts of the d
 adapters: env-bench ## Train again what is shipped for the embedded model; hours, goes on where it was stopped
 	scripts/train_shipped.sh
 
-policy: env-bench ## Measure again the policy of the shipped adapter; an hour, goes on where it was stopped
+policy: env-bench ## Calibrate the policy of the shipped adapter anew; takes an hour, and resumes where it was stopped
 	scripts/calibrate_shipped.sh
 
 bench: env-bench ## Run the benchmarks; ARGS="--quick" for a short look

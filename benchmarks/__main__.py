@@ -1,4 +1,4 @@
-"""Run the benchmarks, print their tables, keep their figures in `benchmarks/results/`."""
+"""Run benchmarks, print their tables, and write them to `benchmarks/results/`."""
 
 import argparse
 
@@ -38,7 +38,7 @@ ALL = {
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a figure to quote")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: a first impression that is not written")
     parser.add_argument("--only", choices=ALL, nargs="+", default=list(ALL), help="which to run")
     arguments = parser.parse_args()
     for name in arguments.only:

@@ -1,4 +1,4 @@
-"""Throughput with adapters live: ponder against vLLM's own server with the same adapters and flags, and against the base model."""
+"""Throughput with active adapters: ponder against vLLM's own server with the same adapters and flags, and the base model."""
 
 import asyncio
 import json
@@ -24,14 +24,14 @@ TOKENS = 48
 
 
 def run(*, is_quick: bool) -> Table:
-    """Both servers side by side, measured in turn, all adapters in both from the start."""
+    """Measure both servers in turn. Both hold all adapters from the start."""
     with tempfile.TemporaryDirectory() as folder:
-        made = make(Path(folder))
-        return asyncio.run(_measure(made, rounds=2 if is_quick else 5))
+        adapters = write_adapters(Path(folder))
+        return asyncio.run(_measure(adapters, rounds=2 if is_quick else 5))
 
 
-def make(folder: Path) -> dict[str, Path]:
-    """Adapters of rank 16 on all seven modules of the embedded model, with small random weights."""
+def write_adapters(folder: Path) -> dict[str, Path]:
+    """Write adapters of rank 16 for all seven modules of the embedded model, with small random weights."""
     config = json.loads((ensure_default_model(Settings().cache_dir.expanduser(), print) / "config.json").read_text())
     architecture = Architecture.from_config(config)
     base = BaseModel(servers.MODEL, architecture.num_layers, architecture.linear_modules)
@@ -43,19 +43,19 @@ def make(folder: Path) -> dict[str, Path]:
     }  # fmt: skip
 
 
-async def _measure(made: dict[str, Path], rounds: int) -> Table:
+async def _measure(adapters: dict[str, Path], rounds: int) -> Table:
     table = Table("adapters", f"Tokens a second with adapters live (rank {RANK}, all modules, {CONCURRENCY} at a time)")
     slots = ("--adapter-slots", str(COUNT), "--max-adapter-rank", str(RANK))
-    with servers.ponder(*slots) as ours, servers.vllm(made, RANK) as theirs:
+    with servers.ponder(*slots) as ours, servers.vllm(adapters, RANK) as theirs:
         async with httpx.AsyncClient(base_url=ours.url, timeout=600) as client:
-            for name, folder in made.items():
+            for name, folder in adapters.items():
                 files = [
                     ("files", (file, (folder / file).read_bytes()))
                     for file in ("adapter_config.json", "adapter_model.safetensors")
                 ]
                 (await client.post("/v1/adapters", data={"name": name}, files=files)).raise_for_status()
         await load.warm_up(ours, theirs)
-        names = [*made]
+        names = [*adapters]
         loads = {"base model": [servers.MODEL], **{f"{count} live": names[:count] for count in (1, 4, COUNT)}}
         loads["base and 8"] = [servers.MODEL, *names]
         pairs: dict[str, list[tuple[float, float]]] = {what: [] for what in loads}

@@ -1,4 +1,4 @@
-"""Whether the buckets of histograms fit what they count: quantiles as Prometheus estimates them, against those of the values."""
+"""Compares quantiles as Prometheus estimates them from the buckets of histograms with those of the values themselves."""
 
 import asyncio
 import math
@@ -40,20 +40,20 @@ BOUNDS: Mapping[str, Sequence[float]] = {
 
 
 def run(*, is_quick: bool) -> Table:
-    """Mixed traffic on the embedded model and its adapter, eight requests at a time."""
-    seen = asyncio.run(_measure(len(MIX) * (2 if is_quick else 12)))
-    table = Table("buckets", f"Quantiles by bucket and by value, of {len(seen['total, s'])} requests of seven kinds")
-    for name, values in seen.items():
+    """Measure mixed traffic on the embedded model and its adapter, eight requests at a time."""
+    observed = asyncio.run(_measure(len(MIX) * (2 if is_quick else 12)))
+    table = Table("buckets", f"Quantiles by bucket and by value, of {len(observed['total, s'])} requests of seven kinds")
+    for name, values in observed.items():
         row: dict[str, Any] = {"what": name, "requests": len(values)}
         for quantile in QUANTILES:
-            true, told = _quantile(values, quantile), _estimate(values, BOUNDS[name], quantile)
-            row[f"p{quantile:.0%}".replace("%", "")] = f"{true:.3g} ({told / true:.2f})" if true else "0"
+            true, estimate = _quantile(values, quantile), _estimate(values, BOUNDS[name], quantile)
+            row[f"p{quantile:.0%}".replace("%", "")] = f"{true:.3g} ({estimate / true:.2f})" if true else "0"
         table.rows.append(row)
     return table
 
 
 async def _measure(num_requests: int) -> dict[str, list[float]]:
-    seen: dict[str, list[float]] = defaultdict(list)
+    observed: dict[str, list[float]] = defaultdict(list)
     each = math.ceil(num_requests / len(FAMILIES))
     questions = [one.prompt for family in FAMILIES for one in examples(family, 1, "test", each)]
     random.Random(1).shuffle(questions)
@@ -70,17 +70,17 @@ async def _measure(num_requests: int) -> dict[str, list[float]]:
                 async with gate:
                     start = time.perf_counter()
                     reply = await client.post("/v1/chat/completions", json=body, headers={"X-Request-Id": f"bucket-{number}"})
-                    seen["total, s"].append(time.perf_counter() - start)
+                    observed["total, s"].append(time.perf_counter() - start)
                 reply.raise_for_status()
-                for name, value in _of((await client.get(f"/v1/traces/bucket-{number}")).json()):
-                    seen[name].append(value)
+                for name, value in _observations((await client.get(f"/v1/traces/bucket-{number}")).json()):
+                    observed[name].append(value)
 
             await asyncio.gather(*(one(number) for number in range(min(num_requests, len(questions)))))
-    return dict(seen)
+    return dict(observed)
 
 
-def _of(trace: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """What one request is counted with, by what it is."""
+def _observations(trace: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the observations of one request, each with the name of its histogram."""
     account = trace["ponder"]
     for phase, taken in account["seconds"].items():
         yield "first token, s" if phase == "first_token" else f"{phase}, s", taken
@@ -88,18 +88,18 @@ def _of(trace: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     yield "candidates", account["branches"]["drawn"]
     yield "nodes", len(trace["nodes"])
     depths: dict[int, int] = {}
-    for node in trace["nodes"]:  # by id, and a parent's is smaller than its children's
+    for node in trace["nodes"]:  # sorted by id, so that a parent comes before its children
         depths[node["id"]] = 1 + depths.get(node["parent"], 0)
     yield "depth", max(depths.values(), default=0)
 
 
 def _quantile(values: Sequence[float], quantile: float) -> float:
-    """The value that this share of them does not exceed."""
+    """Return the smallest value that at least this share of the values does not exceed."""
     return sorted(values)[min(math.ceil(quantile * len(values)), len(values)) - 1]
 
 
 def _estimate(values: Sequence[float], bounds: Sequence[float], quantile: float) -> float:
-    """As PromQL's `histogram_quantile`: linear within a bucket, the last bound where it lies beyond."""
+    """Estimate a quantile as PromQL's `histogram_quantile` does: linearly within a bucket, the last bound for values beyond it."""
     counts = [0] * (len(bounds) + 1)
     for value in values:
         counts[bisect_left(bounds, value)] += 1

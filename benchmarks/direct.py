@@ -1,4 +1,4 @@
-"""Direct requests against vLLM's own server: throughput and time to first token, interleaved."""
+"""Direct requests on ponder and on vLLM's own server: throughput and time to first token, measured in turn."""
 
 import asyncio
 import statistics
@@ -11,10 +11,10 @@ TOKENS = 48
 
 
 def run(*, is_quick: bool) -> Table:
-    """Rounds of all servers in turn, whoever is first changing each round; ratios and differences are taken round by round.
+    """Measure all servers in turn, each round in another order. Ratios and differences are taken within a round.
 
-    vLLM's server has no LoRA switched on: ponder without adapter slots is what it compares to, ponder as it starts by default, with
-    slots that nobody uses, shows what they cost.
+    vLLM's server runs without LoRA, so ponder without adapter slots is its counterpart. Ponder with its default slots, which stay
+    empty here, shows what the slots cost.
     """
     return asyncio.run(_measure(rounds=2 if is_quick else 7))
 

@@ -1,4 +1,4 @@
-"""What deciding costs where there is nothing to decide: easy questions by `auto`, against the same kinds answered directly."""
+"""What `auto` costs on easy questions, which need no search: its throughput against that of direct answers."""
 
 import asyncio
 import statistics
@@ -19,7 +19,7 @@ EASY = (("calendar_arithmetic", 2), ("count_bits", 2), ("time_intervals", 2))
 
 CONCURRENCY = 16
 EACH = 25
-"""Questions of each family in a round."""
+"""The number of questions of each family in a round."""
 
 WAYS: Mapping[str, dict[str, Any]] = {
     "direct": {"temperature": 0, "ponder": {"strategy": "direct"}},
@@ -30,7 +30,7 @@ WAYS: Mapping[str, dict[str, Any]] = {
 
 
 def run(*, is_quick: bool) -> Table:
-    """All ways in turn, round by round, each time on questions that nobody was taught or asked before."""
+    """Measure all ways in turn. Each measurement has questions that no model was trained on and no earlier one had."""
     rounds = 1 if is_quick else 3
     _, count, skip = SPLITS["fit"]
     known, wanted = skip + count, EACH * rounds * len(WAYS)

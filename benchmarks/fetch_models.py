@@ -1,6 +1,6 @@
 """Builds the larger models for benchmarks, with `../shared/models/fetch_models.py`; `python -m benchmarks.fetch_models coder-0.5b`.
 
-That script deletes a field of the converted config that newer transformers do not set, and stops there: here it finds it set.
+That script deletes a field of the converted config that newer versions of transformers do not set, and fails. So this one sets it.
 """
 
 import importlib.util
@@ -11,12 +11,12 @@ SCRIPT = Path(__file__).parents[2] / "shared" / "models" / "fetch_models.py"
 
 
 def main() -> None:
-    """Entry point; the arguments are the script's own."""
+    """Entry point. The arguments are those of the script."""
     from transformers import AutoModelForCausalLM  # noqa: PLC0415 - seconds to import
 
     spec = importlib.util.spec_from_file_location("fetch_models", SCRIPT)
     if spec is None or spec.loader is None or not SCRIPT.exists():
-        sys.exit(f"{SCRIPT} is not there")
+        sys.exit(f"{SCRIPT} does not exist")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     load = AutoModelForCausalLM.from_pretrained

@@ -1,4 +1,4 @@
-"""Eight-bit weights against the model's own format: tokens per second, interleaved, and the size of the weights."""
+"""Eight-bit weights against the model's own format: tokens per second, measured in turn, and the size of the weights."""
 
 import asyncio
 import statistics
@@ -11,18 +11,18 @@ from benchmarks import load, servers
 from benchmarks.report import Table
 
 MODELS = Path("~/.cache/ponder-models").expanduser()
-"""Where `benchmarks.fetch_models` leaves its models; those that are there are measured too."""
+"""The folder of `benchmarks.fetch_models`. Models in it are measured too."""
 
 TOKENS = 48
 
 
 def run(*, is_quick: bool) -> Table:
-    """Both servers in turn, round by round; without adapter slots, as int8 needs it on processors without AMX."""
+    """Measure both servers in turn, without adapter slots, since int8 has none on processors without AMX."""
     cache = Settings().cache_dir.expanduser()
     table = Table("int8", "`--quantization int8` against the model's own weights (medians of rounds)")
     for folder in (ensure_default_model(cache, print), *(MODELS / name for name in ("coder-0.5b", "coder-1.5b"))):
         if not folder.is_dir():
-            print(f"  {folder.name} is not there: python -m benchmarks.fetch_models {folder.name}")
+            print(f"  {folder.name} was not fetched: python -m benchmarks.fetch_models {folder.name}")
             continue
         options = ("--model", str(folder), "--model-name", servers.MODEL, "--adapter-slots", "0")
         with (

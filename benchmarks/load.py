@@ -1,4 +1,4 @@
-"""A load generator: asks, streams, and notes when the first token came."""
+"""A load generator: it sends requests, reads streams, and measures the time to the first token."""
 
 import asyncio
 import statistics
@@ -15,7 +15,14 @@ from benchmarks.servers import MODEL, Server
 
 @dataclass(frozen=True)
 class Run:
-    """Many requests, measured together. Seconds."""
+    """What many requests came to together.
+
+    Attributes:
+        tokens_per_second: of all requests.
+        first_token: the median time to the first token, in seconds.
+        total: the seconds until the last request ended.
+
+    """
 
     tokens_per_second: float
     first_token: float
@@ -23,12 +30,12 @@ class Run:
 
 
 def question(serial: int) -> list[dict[str, str]]:
-    """A prompt that no other request has, so that only the template is cached."""
+    """Return a prompt that no other request has, so that only the chat template is in the prefix cache."""
     return [{"role": "user", "content": f"Story {serial}: tell me about the number {serial * 7919 % 1000}."}]
 
 
 async def stream(client: httpx.AsyncClient, body: dict[str, Any]) -> tuple[float, float, int]:
-    """Seconds to the first token, seconds in all, number of chunks with content."""
+    """Return the seconds to the first token, the seconds in all, and the number of chunks with content."""
     start = time.perf_counter()
     first, chunks = 0.0, 0
     async with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as response:
@@ -40,7 +47,7 @@ async def stream(client: httpx.AsyncClient, body: dict[str, Any]) -> tuple[float
 
 
 async def contents(response: httpx.Response) -> AsyncIterator[str]:
-    """The pieces of an answer as they come; an error in the stream is raised."""
+    """Yield the pieces of a streamed answer; raises `httpx.RemoteProtocolError` for an error in the stream."""
     async for line in response.aiter_lines():
         if line.startswith("data: {"):
             chunk = orjson.loads(line[6:])
@@ -53,7 +60,7 @@ async def contents(response: httpx.Response) -> AsyncIterator[str]:
 async def direct(
     server: Server, concurrency: int, num_requests: int, max_tokens: int, serial: int, *, models: Sequence[str] = (MODEL,)
 ) -> Run:
-    """`num_requests` streamed chats of exactly `max_tokens` tokens, `concurrency` at a time, to each of `models` in turn."""
+    """Stream `num_requests` chats of exactly `max_tokens` tokens, `concurrency` at a time, to each of `models` in turn."""
     body = {"max_tokens": max_tokens, "ignore_eos": True, "temperature": 0.7}
     gate = asyncio.Semaphore(concurrency)
 
@@ -70,13 +77,13 @@ async def direct(
 
 
 async def warm_up(*servers: Server) -> None:
-    """The first requests pay for what is allocated once."""
+    """Send some requests that are not measured: the first ones pay for what is allocated once."""
     for server in servers:
         await direct(server, 8, 8, 16, 0)
 
 
 async def chat(server: Server, **fields: Any) -> tuple[dict[str, Any], float]:
-    """One whole reply and how long it took."""
+    """Return the reply to one request that is not streamed, and the seconds that it took."""
     async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
         start = time.perf_counter()
         response = await client.post("/v1/chat/completions", json={"model": MODEL, **fields})

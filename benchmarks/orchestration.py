@@ -1,4 +1,4 @@
-"""The orchestration alone: requests through the service over the scripted engine, one process on one core."""
+"""The cost of orchestration alone: requests run through the service on the scripted engine, in one process on one core."""
 
 import asyncio
 import os
@@ -29,10 +29,10 @@ REPLIES = ["It is 42.", "So 41.", "42", "The answer is 42.", "I say 40."]
 
 
 def run(*, is_quick: bool) -> Table:
-    """Branches a second, from plan to account, without HTTP."""
+    """Measure branches per second, from plan to account, without HTTP."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the loop that `ponder serve` runs on
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # `ponder serve` has this loop too
         return runner.run(_measure(2000 if is_quick else 20_000))
 
 
@@ -62,7 +62,7 @@ async def drive(
     tracer: Tracer | None = None,
     metrics: Metrics | None = None,
 ) -> tuple[int, float]:
-    """Branches drawn by eight clients, and the seconds that it took."""
+    """Return the number of branches that eight clients drew, and the seconds that they took."""
     engine = ScriptedEngine(cycle(REPLIES))
     equivalence = Equivalence()
     metrics = metrics or Metrics()

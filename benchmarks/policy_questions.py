@@ -1,6 +1,6 @@
-"""The questions that the shipped policy is fitted to, and those that it is judged on: all families of the suite, and GSM8K beside them.
+"""The questions that the shipped policy is fitted to and evaluated on: all families of the suite, and some of GSM8K.
 
-`python -m benchmarks.policy_questions fit OUT`, `… test OUT`. No question of one is in the other, and the adapter learned none of them.
+`python -m benchmarks.policy_questions fit OUT`, `… test OUT`. The two files share no question, and the adapter was trained on none.
 """
 
 import argparse
@@ -13,10 +13,10 @@ from benchmarks.suite.families import BINS, FAMILIES, TRAINING
 from benchmarks.suite.questions import INSTRUCTION, mixed
 
 SPLITS = {"fit": ("train", 20, 1000), "test": ("test", 10, 0)}
-"""Split of the suite, questions of each setting, and those left out before them: the adapter was taught with the first thousand."""
+"""The split of the suite, the questions of each setting, and how many are skipped: the adapter was trained on the first thousand."""
 
 STORIES = {"fit": range(60), "test": range(7000, 7040)}
-"""Lines of GSM8K's training split: too hard for the embedded model, so that there is something to give up on."""
+"""Lines of GSM8K's training split. They are too hard for the embedded model, so that a policy can learn to give up."""
 
 STORY_BIN = 3
 

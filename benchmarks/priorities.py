@@ -1,4 +1,4 @@
-"""Time to first token of a direct request while best-of-16 requests keep the engine full, with and without priorities."""
+"""The time to first token of a direct request while best-of-16 requests fill the engine, with and without priorities."""
 
 import asyncio
 import statistics
@@ -13,7 +13,7 @@ WIDE_REQUESTS = 8
 
 
 def run(*, is_quick: bool) -> Table:
-    """One server after the other; the idle engine first."""
+    """Measure one server after the other, each first with an idle engine."""
     return asyncio.run(_measure(4 if is_quick else 10))
 
 
@@ -26,7 +26,7 @@ async def _measure(probes: int) -> Table:
             async with asyncio.TaskGroup() as group:
                 wide = [group.create_task(_keep_full(server, number)) for number in range(WIDE_REQUESTS)]
                 await asyncio.sleep(3)
-                # One a second, without waiting for each other: behind a full queue each takes half a minute.
+                # one a second without waiting for each other, since each takes half a minute behind a full queue
                 busy = await asyncio.gather(*(_probe(server, 1000 + number, after=number) for number in range(probes)))
                 for task in wide:
                     task.cancel()
@@ -49,7 +49,7 @@ async def _probe(server: servers.Server, number: int, after: float = 0) -> float
 
 
 async def _keep_full(server: servers.Server, number: int) -> None:
-    """Best-of-16 requests of 128 tokens, one after the other without end."""
+    """Send best-of-16 requests of 128 tokens, one after the other, until cancelled."""
     serial = 0
     while True:
         serial += 1

@@ -1,6 +1,6 @@
-"""What pruning costs and what recovery brings back: the embedded model with its adapter merged, pruned, and taught by the unpruned one.
+"""What pruning loses and recovery regains: the embedded model with its adapter merged, pruned, and trained by the unpruned one.
 
-`make` computes the three models (goes on where it was stopped), `report` asks them the suite and measures their speed, in turn.
+`make` computes the three models and resumes where it was stopped. `report` runs the suite on them and measures their speed in turn.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def _make(arguments: argparse.Namespace) -> None:
         _merge(merged)
     common = ["--model", str(merged), "--data", str(arguments.data), "--validation", str(arguments.validation), *CUT]
     common += ["--context", "320", "--batch", "8", "--at-once", "8", "--every", "40"]
-    # a rate at which nothing changes: the model as it is cut
+    # a learning rate that changes nothing gives the pruned model without recovery
     for name, steps, rate in ((NAMES[1], 1, "1e-12"), (NAMES[2], arguments.steps, "5e-4")):
         options = ["--max-steps", str(steps), "--learning-rate", rate, "--out", str(WORK / name)]
         subprocess.run([Path(sys.executable).parent / "ponder", "prune", *common, *options], check=True)
@@ -71,9 +71,9 @@ def _merge(out: Path) -> None:
 def _report() -> None:
     table = Table("pruning", "Pruning and recovery: the embedded model with its adapter merged", "benchmarks.pruning")
     for name in NAMES:
-        ask = ["run", "--label", f"pruning-{name}", "--model", str(WORK / name), "--only-runs", "direct"]
-        ask += ["--questions", str(QUESTIONS), "--concurrency", "32"]
-        subprocess.run([sys.executable, "-m", "benchmarks.suite", *ask, "--only-tasks", *_tasks()], check=True)
+        command = ["run", "--label", f"pruning-{name}", "--model", str(WORK / name), "--only-runs", "direct"]
+        command += ["--questions", str(QUESTIONS), "--concurrency", "32"]
+        subprocess.run([sys.executable, "-m", "benchmarks.suite", *command, "--only-tasks", *_tasks()], check=True)
     speeds = asyncio.run(_speeds())
     scores = json.loads((WORK / NAMES[2] / "run_card.json").read_text(encoding="utf-8"))["scores"]
     for name, speed in zip(NAMES, speeds, strict=True):
@@ -96,12 +96,12 @@ def _report() -> None:
 
 
 def _tasks() -> list[str]:
-    """Those that the adapter was taught."""
+    """Return the tasks that the adapter was trained on."""
     return [f"{family.name}-*" for family in TRAINING]
 
 
 async def _speeds() -> list[float]:
-    """Tokens a second, 32 requests at once: medians of rounds in turn."""
+    """Return the tokens per second of each model with 32 requests at once, as medians of rounds."""
     found: list[list[float]] = [[] for _ in NAMES]
     options = ("--model-name", servers.MODEL, "--adapter-slots", "0")
     with (

@@ -1,4 +1,4 @@
-"""Tables for people and JSON for machines."""
+"""The table of a benchmark, as Markdown and as a JSON file."""
 
 import json
 import os
@@ -14,7 +14,15 @@ from scripts.generate_docs import RESULTS, table
 
 @dataclass
 class Table:
-    """One benchmark's rows. `command`: what `python -m` runs to measure them again; by default the benchmark of that name."""
+    """The table of one benchmark.
+
+    Attributes:
+        name: of the file below the results.
+        title: above the table.
+        command: what `python -m` runs to measure it again; by default the benchmark of that name.
+        rows: each with the heads of the columns as keys.
+
+    """
 
     name: str
     title: str
@@ -22,11 +30,11 @@ class Table:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def markdown(self) -> str:
-        """As the README shows it."""
+        """Return the table as the documentation shows it."""
         return "\n".join([f"**{self.title}**", "", *table(self.rows)])
 
     def save(self) -> Path:
-        """`results/<name>.json`, with the machine and the day."""
+        """Write `results/<name>.json` with the machine and the date, and return its path."""
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{self.name}.json"
         command = self.command or f"benchmarks --only {self.name}"
@@ -36,7 +44,7 @@ class Table:
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on."""
+    """Return the processor, the number of cores, the number format, the Python version and the date."""
     cpuinfo = Path("/proc/cpuinfo").read_text(errors="replace")
     model = next((line.split(":")[1].strip() for line in cpuinfo.splitlines() if line.startswith("model name")), "?")
     plan = plan_cpu()

@@ -1,4 +1,4 @@
-"""best_of_n and self_consistency with n = 8 against one vLLM request with n = 8: wall time, tokens, answers."""
+"""Compares best_of_n and self_consistency with n = 8 with one vLLM request with n = 8: duration, tokens and answers."""
 
 import asyncio
 import statistics
@@ -11,17 +11,17 @@ from strategies.core.values import AnswerKind
 
 N = 8
 TOKENS = 64
-ANSWER_TOKENS = 128  # room to finish: a truncated answer has no vote
+ANSWER_TOKENS = 128  # enough to finish, since a truncated answer has no vote
 
 
 def sums(count: int) -> list[list[dict[str, str]]]:
-    """Additions of small numbers, which the embedded model gets right more often than not."""
+    """Return additions of small numbers, most of which the embedded model solves."""
     pairs = [(1 + 2 * i % 5, 1 + 3 * i % 4) for i in range(count)]
     return [[{"role": "user", "content": f"What is {a} + {b}?"}] for a, b in pairs]
 
 
 def capitals(count: int) -> list[list[dict[str, str]]]:
-    """Facts that even the embedded model is sure of: most samples agree."""
+    """Return questions on which most samples of the embedded model agree."""
     countries = (
         "France",
         "Japan",
@@ -40,7 +40,7 @@ def capitals(count: int) -> list[list[dict[str, str]]]:
 
 
 def run(*, is_quick: bool) -> Table:
-    """The same work first (no end of sequence, no early stop), then real answers with and without early stopping."""
+    """Measure equal work first, then answers with and without early stopping."""
     return asyncio.run(_measure(rounds=4 if is_quick else 6, questions=6 if is_quick else 12))
 
 
@@ -66,7 +66,7 @@ async def _measure(rounds: int, questions: int) -> Table:
 async def _same_work(
     strategy: str, options: dict[str, Any], rounds: int, ours: servers.Server, theirs: servers.Server
 ) -> dict[str, Any]:
-    """Every branch generates the same number of tokens; truncated answers have no vote, so that no vote is settled early."""
+    """Compare where every branch generates the same number of tokens. Truncated answers have no vote, so no vote ends early."""
     ratios, seconds = [], []
     for number, messages in enumerate(sums(rounds)):
         ask = {"messages": messages, "max_tokens": TOKENS, "ignore_eos": True, "temperature": 0.7, "seed": number}
@@ -93,7 +93,7 @@ async def _early(
     questions: list[list[dict[str, str]]],
     pair: tuple[servers.Server, servers.Server],
 ) -> dict[str, Any]:
-    """Wall time against one vLLM request with n = 8; tokens and answers against the vote over all eight, with the same seeds."""
+    """Compare the duration with one vLLM request, and tokens and answers with the vote over all eight samples of the same seeds."""
     ours, theirs = pair
     ratios, seconds, tokens, same = [], [], [], 0
     for number, messages in enumerate(questions):

@@ -1,4 +1,4 @@
-"""A scrape of a long page: after a hundred thousand requests by every strategy and two hundred adapters."""
+"""The duration of a scrape after a hundred thousand requests with all strategies and two hundred adapters."""
 
 import random
 import time
@@ -20,7 +20,7 @@ MODEL = Architecture(
 
 
 def run(*, is_quick: bool) -> Table:
-    """The longest of several scrapes, and what booking a request takes."""
+    """Measure several scrapes, and the time that counting a request takes."""
     num_requests = NUM_REQUESTS // (10 if is_quick else 1)
     metrics = Metrics()
     names = [f"adapter-of-some-customer-{number}" for number in range(NUM_ADAPTERS)]
@@ -54,7 +54,7 @@ def run(*, is_quick: bool) -> Table:
 
 
 def book(metrics: Metrics, labels: RequestLabels, number: int, draw: random.Random) -> None:
-    """A request that touches everything that a request can touch."""
+    """Count a request that has a value for every metric of requests."""
     meter = Meter(MODEL, Budget())
     for phase in ("route", "render", "adapter", "queue", "search", "first_token"):
         meter.seconds[phase] = draw.random()

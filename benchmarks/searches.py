@@ -1,4 +1,4 @@
-"""Searches keep the engine as busy as sampling does: branches in flight, time per token, and what the prefix cache gives back."""
+"""Whether searches keep the engine as busy as sampling: branches in flight, time per token, and hits of the prefix cache."""
 
 import asyncio
 import statistics
@@ -43,7 +43,7 @@ RUNS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def run(*, is_quick: bool) -> Table:
-    """Each search against best_of_n with sixteen branches, question by question."""
+    """Compare each search with best_of_n of sixteen branches, question by question."""
     return asyncio.run(_measure(QUESTIONS[: 2 if is_quick else 4]))
 
 
@@ -62,7 +62,7 @@ def _mean(values: Any) -> float:
 
 
 async def _one(server: servers.Server, question: str, options: Mapping[str, Any], seed: int) -> dict[str, float]:
-    """What one search did, and best_of_n on the same question right after it: seconds as a ratio, so that machines compare."""
+    """Measure a search, and best_of_n on the same question. Seconds are a ratio, so that machines can be compared."""
     ask = {"messages": [{"role": "user", "content": question}], "max_tokens": TOKENS, "temperature": 0.7, "seed": 100 * seed}
     baseline, _ = await load.chat(server, **ask, ponder={"strategy": "best_of_n", "n": BRANCHES, "verifier": "likelihood"})
     reply, _ = await load.chat(server, **ask, ponder=dict(options))

@@ -1,4 +1,4 @@
-"""Servers to measure: ponder as its users start it, and vLLM's own with the same model, flags and environment."""
+"""Starts the servers that are measured: ponder as its users start it, and vLLM's own with the same model and flags."""
 
 import sys
 import tempfile
@@ -22,7 +22,12 @@ KV_GIB = 2
 
 @dataclass(frozen=True)
 class Server:
-    """One that answers. `pid`: of its first process."""
+    """A running server.
+
+    Attributes:
+        pid: of its first process.
+
+    """
 
     name: str
     url: str
@@ -30,7 +35,7 @@ class Server:
 
 
 def memory_mib(server: Server) -> float:
-    """Resident memory of the server's processes together; shared pages are counted once for each."""
+    """Return the resident memory of all processes of a server. A page that processes share counts once for each of them."""
     process = psutil.Process(server.pid)
     return sum(one.memory_info().rss for one in (process, *process.children(recursive=True))) / 2**20
 
@@ -50,7 +55,7 @@ def _running(name: str, command: list[str], port: int, health: str, environment:
 
 @contextmanager
 def ponder(*arguments: str, name: str = "ponder", kv_gib: int = KV_GIB) -> Iterator[Server]:
-    """`ponder serve` with the embedded model."""
+    """Run `ponder serve` with the embedded model until the end of the block."""
     port = free_port()
     command = [str(Path(sys.executable).parent / "ponder"), "serve", "--port", str(port), "--kv-cache-gib", str(kv_gib)]
     with tempfile.TemporaryDirectory() as adapters:
@@ -61,7 +66,10 @@ def ponder(*arguments: str, name: str = "ponder", kv_gib: int = KV_GIB) -> Itera
 
 @contextmanager
 def vllm(adapters: Mapping[str, Path] | None = None, max_rank: int = 16) -> Iterator[Server]:
-    """VLLM's own OpenAI server. Everything that ponder chooses for the machine is given to it too; adapters are loaded at its start."""
+    """Run vLLM's own OpenAI server until the end of the block.
+
+    It has everything that ponder chooses for the machine. Its adapters are loaded at the start.
+    """
     plan = hardware.plan_cpu()
     port = free_port()
     model = ensure_default_model(Settings().cache_dir.expanduser(), print)

@@ -1,9 +1,9 @@
-"""A hundred swaps of one name under full load: no failed request, no mixed and no stale answer, nothing that grows.
+"""Swaps one adapter name a hundred times under full load: no request may fail, no answer be mixed or stale, no memory leak.
 
-Sixteen clients ask for one name in turn directly, as best-of-n and as a stream, while the name is switched to and fro between two
-versions whose answers differ in every word. One speaks through what the prefix cache keeps, the other through weights that nothing
-caches: stale blocks and weights exchanged under a running answer both show. Before it, the same load without swaps, for the latency
-that swaps cost.
+Sixteen clients request one name directly, as best-of-n and as a stream in turn, while the name is switched between two versions
+whose answers differ in every word. The word of one version comes from what the prefix cache holds, that of the other from weights
+that nothing caches. So both stale cache blocks and weights that change under a running answer are seen. The same load without swaps
+runs before it, to measure the latency that swaps add.
 """
 
 import asyncio
@@ -25,12 +25,21 @@ NAME = "colour"
 CLIENTS = 16
 TOKENS = 16
 CACHE_TOKENS = 2**30 // (30 * 2 * 3 * 64 * 2)
-"""That one GiB of the embedded model's bfloat16 KV cache holds: layers, keys and values, heads, their width, bytes."""
+"""The tokens in one GiB of the embedded model's bfloat16 KV cache, from its layers, keys and values, heads, their width, and bytes."""
 
 
 @dataclass
 class Tally:
-    """What was seen of the answers."""
+    """What was observed of the answers.
+
+    Attributes:
+        failed: the errors of requests.
+        mixed: answers with words of both versions, or of none.
+        stale: answers of a version that had been replaced before the request was sent.
+        seconds: of each request.
+        gaps: the seconds between the tokens of streams.
+
+    """
 
     failed: list[str] = field(default_factory=list)
     mixed: list[str] = field(default_factory=list)
@@ -40,7 +49,7 @@ class Tally:
 
 
 class Name:
-    """The name under swap, as its clients can know it: which words an answer may have that began at some moment."""
+    """The adapter name that is swapped. It knows which words an answer to a request of some time may have."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
@@ -49,7 +58,7 @@ class Name:
         self._switched: list[tuple[float, str]] = []
 
     async def push(self, word: str) -> None:
-        """Upload one of the two; its versions are told apart by their word."""
+        """Upload the version that answers with `word`."""
         files = [("files", (path.name, path.read_bytes())) for path in sorted((ADAPTERS / word).iterdir())]
         response = await self._client.post("/v1/adapters", data={"name": NAME}, files=files)
         self.versions[word] = response.raise_for_status().json()["version"]
@@ -57,11 +66,11 @@ class Name:
 
     @property
     def num_swaps(self) -> int:
-        """Switches that were asked for."""
+        """The number of swaps that were requested."""
         return len(self._started)
 
     async def swap(self) -> float:
-        """Switch to the other word; seconds."""
+        """Switch to the other version, and return the seconds that it took."""
         word = WORDS[self._switched[-1][1] == WORDS[0]]
         start = time.monotonic()
         self._started.append((start, word))
@@ -71,14 +80,14 @@ class Name:
         return time.monotonic() - start
 
     def allowed(self, begun: float) -> set[str]:
-        """The word that was current when the request began, and those to which a switch was on its way since."""
+        """Return the word of the version that was active when the request was sent, and those of later swaps."""
         switched = [word for moment, word in self._switched if moment <= begun]
         done = max(moment for moment, _ in self._switched if moment <= begun)
         return {switched[-1], *(word for moment, word in self._started if moment > done - 1e-9)}
 
 
-def judge(text: str, name: Name, begun: float, tally: Tally) -> None:
-    """Note an answer that is mixed, or from a version that was replaced before the request began."""
+def check(text: str, name: Name, begun: float, tally: Tally) -> None:
+    """Record an answer that is mixed, or of a version that had been replaced before the request was sent."""
     words = set(text.split())
     if len(words) != 1 or not words <= set(WORDS):
         tally.mixed.append(text)
@@ -86,21 +95,21 @@ def judge(text: str, name: Name, begun: float, tally: Tally) -> None:
         tally.stale.append(text)
 
 
-async def ask(client: httpx.AsyncClient, serial: int, name: Name, tally: Tally) -> None:
-    """One request: direct, best-of-n or a stream, in turn."""
+async def send(client: httpx.AsyncClient, serial: int, name: Name, tally: Tally) -> None:
+    """Send one request: direct, best-of-n or a stream, in turn."""
     begun = time.monotonic()
     body: dict[str, Any] = {"model": NAME, "messages": load.question(serial % 40), "max_tokens": TOKENS, "temperature": 0.7}
     try:
         if serial % 3 == 0:
             text = await _streamed(client, body, tally)
-            judge(text, name, begun, tally)
+            check(text, name, begun, tally)
         else:
             strategy = (
                 {"strategy": "best_of_n", "n": 3, "verifier": "likelihood"} if serial % 3 == 1 else {"strategy": "direct"}
             )
             response = await client.post("/v1/chat/completions", json={**body, "ponder": strategy})
             reply = response.raise_for_status().json()
-            judge(reply["choices"][0]["message"]["content"], name, begun, tally)
+            check(reply["choices"][0]["message"]["content"], name, begun, tally)
     except (httpx.HTTPError, KeyError, IndexError) as error:
         tally.failed.append(f"{type(error).__name__}: {error}")
     tally.seconds.append(time.monotonic() - begun)
@@ -130,12 +139,12 @@ async def under_load(
     seconds: float,
     beside: Callable[[Callable[[], int]], Awaitable[None]] | None = None,
 ) -> Tally:
-    """Sixteen clients until so many requests or seconds; `beside` runs with them, told how many requests are done."""
+    """Run sixteen clients until so many requests or seconds. `beside` runs with them and can ask how many requests are done."""
     tally, start, serial = Tally(), time.monotonic(), iter(range(10**9))
 
     async def one_client() -> None:
         while len(tally.seconds) + CLIENTS <= requests and time.monotonic() - start < seconds:
-            await ask(client, next(serial), name, tally)
+            await send(client, next(serial), name, tally)
 
     async with asyncio.TaskGroup() as group:
         clients = [group.create_task(one_client()) for _ in range(CLIENTS)]
@@ -147,7 +156,7 @@ async def under_load(
 
 
 async def fill_cache(client: httpx.AsyncClient, num_tokens: int) -> None:
-    """Touch the whole KV cache once: its pages are taken from the system when they are first used, which would look like a leak."""
+    """Use the whole KV cache once. The system hands out its pages at their first use, which would look like a leak."""
     words = 700  # of two tokens each, digits and a space
     for number in range(num_tokens // (2 * words) + 1):
         text = " ".join(str((number * words + word) % 10) for word in range(words))
@@ -158,7 +167,16 @@ async def fill_cache(client: httpx.AsyncClient, num_tokens: int) -> None:
 async def swapping(
     server: servers.Server, *, swaps: int, requests: int, seconds: float, cache_tokens: int = 0
 ) -> dict[str, Any]:
-    """The whole experiment on a running server; figures and what went wrong. `cache_tokens`: that fill the server's KV cache."""
+    """Run the experiment on a running server, and return its figures and problems.
+
+    Args:
+        server: to measure.
+        swaps: how often the name is switched.
+        requests: the most requests under load.
+        seconds: the longest duration of the load.
+        cache_tokens: the tokens that fill the server's KV cache; 0 to leave it as it is.
+
+    """
     limits = httpx.Limits(max_connections=64)
     async with httpx.AsyncClient(base_url=server.url, timeout=600, limits=limits) as client:
         name = Name(client)
@@ -172,7 +190,7 @@ async def swapping(
         memory: list[float] = []
 
         def is_due(done: int, elapsed: float) -> bool:
-            """Swaps are spread over the requests, or over the time where that is shorter."""
+            """Whether the next swap is due: they are spread over the requests, or over the time if that is shorter."""
             share = (name.num_swaps + 1) / (swaps + 2)
             return done >= share * (requests - CLIENTS) or elapsed > share * seconds
 
@@ -196,7 +214,7 @@ async def swapping(
         await asyncio.sleep(1)
         left = (await client.get("/v1/adapters")).json()["slots"]["held"]
         before = servers.memory_mib(server)
-        for _ in range(swaps):  # at rest: what grows now grows by swapping alone
+        for _ in range(swaps):  # without load, only swapping can make the memory grow
             await name.swap()
         growth = servers.memory_mib(server) - before
     tenth = min(10, len(memory)) - 1
@@ -231,7 +249,7 @@ def _percentile(values: list[float], share: float) -> float:
 
 
 def run(*, is_quick: bool) -> Table:
-    """One server."""
+    """Measure one server."""
     table = Table("swaps", "One name swapped under 16 clients that mix direct, best-of-3 and streamed requests")
     with servers.ponder(kv_gib=1) as server:
         scale = (

@@ -1,4 +1,4 @@
-"""What traces cost: processor time for each branch of the orchestration, by the share of requests that is traced."""
+"""What OpenTelemetry traces cost: processor time per branch of the orchestration, by the share of traced requests."""
 
 import asyncio
 import multiprocessing
@@ -50,7 +50,7 @@ def _serve(port: Connection) -> None:
 
 @contextmanager
 def collector() -> Iterator[str]:
-    """A process that takes spans and throws them away: what it costs is not the server's."""
+    """Run a process that receives spans and drops them, so that its cost is not the server's; yield its URL."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(there,), daemon=True)
     process.start()
@@ -62,7 +62,7 @@ def collector() -> Iterator[str]:
 
 
 def run(*, is_quick: bool) -> Table:
-    """Processor time, the exporting thread's included; the least of several rounds in which both take turns."""
+    """Measure processor time with that of the exporting thread, as the least of several rounds in turn."""
     with collector() as url:
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -94,7 +94,7 @@ async def _measure(url: str, rounds: int) -> Table:
 
 
 async def _cost(strategy: str, parameters: dict[str, Any], tracer: Tracer) -> float:
-    """Seconds for each branch, until its spans are sent: so few that none is dropped."""
+    """Return the seconds per branch until its spans are sent. They are so few that none is dropped."""
     start = time.process_time()
     drawn, _ = await drive(strategy, parameters, NUM_BRANCHES, tracer)
     await tracer.close()
@@ -102,7 +102,7 @@ async def _cost(strategy: str, parameters: dict[str, Any], tracer: Tracer) -> fl
 
 
 def _passing(tracer: Tracer, num_branches: int) -> float:
-    """The same for a request that is not traced: it goes through the same calls, too short to be seen beside the rest."""
+    """Return the seconds per branch that an untraced request spends in the tracer. They are too short to measure with the rest."""
     request, meter = InferenceRequest(id="", bodies=(), is_chat=True, question="", num_chars=0), Meter(SMALL, Budget())
     start = time.process_time()
     for _ in range(NUM_PASSED):

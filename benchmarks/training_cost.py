@@ -1,9 +1,9 @@
-"""What training costs: LoRA and QLoRA against full fine-tuning, to the same accuracy, on a data set's own answers and on a teacher's.
+"""What training costs: LoRA and QLoRA against full fine-tuning to the same accuracy, on answers of a data set and of a teacher.
 
-`run` trains one way after another, each in a process of its own, and asks each model greedily as it goes; `memory` looks at the peak of a
-few steps of a larger model; `report` makes the table. Killed runs go on. Time and FLOPs of asking are not counted: they are alike for all.
-The questions are made by `benchmarks.suite prompts` (with the final answers alone) and `data` (with worked solutions), and answered by
-`ponder train distill`, which keeps what the teacher answered rightly.
+`run` trains one way after another, each in its own process, and evaluates each model greedily in between. `memory` measures the peak of
+a few steps of a larger model. `report` writes the table. Killed runs resume. The time and FLOPs of evaluations are not counted, since
+they are the same for all ways. `benchmarks.suite prompts` writes the questions with their final answers, `benchmarks.suite data` those
+with worked solutions, and `ponder train distill` those with the right answers of a teacher.
 """
 
 import argparse
@@ -37,14 +37,14 @@ WORK = Path(".training-cost")
 
 TASKS = ("chain_sum", "basic_arithmetic", "simple_equations", "leg_counting")
 LOOKS = (20, 40, 60, 80, 100, 120, 160, 200)
-"""Steps after which the model is asked, and after the last."""
+"""The model is evaluated after these steps, and after the last one."""
 
 PARTS = (0.5, 0.75, 1.0)
-"""Of the best accuracy of full fine-tuning, to which the cost is told."""
+"""The cost is reported up to these shares of the best accuracy of full fine-tuning."""
 
 CHECKPOINT_EVERY = 20
 ROWS, ROW_TOKENS = 2, 384
-"""A step learns as many tokens in each way: rows are packed full. In longer rows there would be few steps to look at."""
+"""Rows are packed full, so a step learns the same number of tokens in each way. Longer rows would leave few steps to evaluate."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Way:
     """One way to train.
 
     Attributes:
-        answers: `bare` final ones of the data set, its `worked` solutions, or a `teacher`'s, verified.
-        learning_rate: full fine-tuning wants a tenth of LoRA's (Schulman et al. 2025).
+        answers: `bare` final answers of the data set, its `worked` solutions, or the verified answers of a `teacher`.
+        learning_rate: that of full fine-tuning should be a tenth of LoRA's (Schulman et al. 2025).
 
     """
 
@@ -65,7 +65,7 @@ class Way:
 
     @property
     def label(self) -> str:
-        """Tells it from the same way at another rate."""
+        """The name with the learning rate, since a way may have several."""
         return f"{self.name}, rate {self.learning_rate:g}"
 
 
@@ -77,14 +77,14 @@ WAYS = (
     Way("LoRA, the teacher's", "lora", "teacher", 1e-3),
     Way("QLoRA, the teacher's", "qlora", "teacher", 1e-3, "adamw_8bit"),
 )
-"""Bare answers get two rates, since little is learned at the first."""
+"""Bare answers have two rates, since the model learns little at the first one."""
 
 
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training_cost", description=__doc__)
     commands = parser.add_subparsers(dest="what", required=True)
-    run = commands.add_parser("run", help="train and ask")
+    run = commands.add_parser("run", help="train and evaluate")
     run.add_argument("--prompts", type=Path, required=True, help="questions, by `benchmarks.suite prompts`")
     run.add_argument("--worked", type=Path, required=True, help="the same with worked solutions, by `benchmarks.suite data`")
     run.add_argument("--distilled", type=Path, required=True, help="OUT of `ponder train distill` on these questions")
@@ -111,7 +111,7 @@ def _run(arguments: argparse.Namespace) -> None:
     teacher = arguments.distilled.with_name(f"{arguments.distilled.name}.chosen.jsonl")
     data = {"bare": bare, "worked": arguments.worked, "teacher": teacher}
     drawn = _lines(arguments.distilled.with_name(f"{arguments.distilled.name}.samples.jsonl"))
-    drawn = [one for one in drawn if one["how"] == drawn[-1]["how"]]  # the teacher's that was asked last
+    drawn = [one for one in drawn if one["how"] == drawn[-1]["how"]]  # the samples of the last teacher
     for number, way in enumerate(WAYS):
         out = WORK / f"{number}"
         if any(line["way"] == way.label and not line["is_memory"] for line in _lines(RUNS)):
@@ -128,7 +128,7 @@ def _answer(answer: str | None) -> dict[str, str]:
 
 
 def _forget(way: Way) -> None:
-    """What a run told whose checkpoints are gone."""
+    """Remove the lines of a run whose checkpoints are gone."""
     for path in (CURVES, RUNS):
         kept = [line for line in _lines(path) if line["way"] != way.label or line.get("is_memory")]
         if path.exists():
@@ -136,7 +136,7 @@ def _forget(way: Way) -> None:
 
 
 def _memory(arguments: argparse.Namespace) -> None:
-    """The same batch and length for all, activations recomputed, logits in chunks and only where something is learned."""
+    """Measure all methods with the same batch and length, recomputed activations, and logits only of tokens that are learned."""
     recipe = {"max_steps": 3, "batch": 4, "at_once": 4, "context": 256, "recompute": True, "every": 1000}
     for way in {way.method: way for way in WAYS}.values():
         out = WORK / f"memory-{way.method}"
@@ -151,7 +151,7 @@ def _in_a_process(way: Way, model: str, data: Path, *, out: Path, recipe: dict[s
 
 
 def _one(given: dict[str, Any]) -> None:
-    """Train one way; a line of the curve at each look, one of the memory at the end."""
+    """Train one way. Write a line of the curve at each evaluation, and one of the cost at the end."""
     way = next(way for way in WAYS if way.label == given["way"])
     FOLDER.mkdir(parents=True, exist_ok=True)
     folder = base_folder(given["model"])
@@ -175,7 +175,7 @@ def _one(given: dict[str, Any]) -> None:
 
 
 def _examiner(way: Way, folder: Path, asked: int) -> Any:
-    """A callback of transformers that asks the validation questions greedily as it goes."""
+    """Return a callback of transformers that answers the validation questions greedily between steps."""
 
     class Examiner(TrainerCallback):
         def __init__(self) -> None:
@@ -183,7 +183,7 @@ def _examiner(way: Way, folder: Path, asked: int) -> Any:
             self.spent = 0.0
 
         def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-            if state.global_step:  # resumed: seconds of asking before the checkpoint are among its seconds
+            if state.global_step:  # a resumed run counts the seconds of earlier evaluations, too
                 self.spent = sum(one["asking"] for one in _curve(way) if one["step"] <= state.global_step)
 
         def on_step_end(
@@ -213,19 +213,19 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _curve(way: Way) -> list[dict[str, Any]]:
-    """The looks of a way in order; of those that a resumed run repeated, the last."""
+    """Return the evaluations of a way in order. Of those that a resumed run repeated, the last one counts."""
     by_step = {one["step"]: one for one in _lines(CURVES) if one["way"] == way.label}
     return [by_step[step] for step in sorted(by_step)]
 
 
 def _kept(curve: Sequence[dict[str, Any]]) -> list[float]:
-    """Of each look the share of right answers that the next one has too, so that one lucky look is not enough."""
+    """Return for each evaluation the share of right answers that the next one reaches too, so that one lucky evaluation is not enough."""
     shares = [one["right"] / one["asked"] for one in curve]
     return [min(shares[place : place + 2]) for place in range(len(shares))]
 
 
 def _report() -> None:
-    """Of each way the best accuracy, and what it takes to parts of the best of full fine-tuning; peak memory."""
+    """Print and save the best accuracy of each way, its cost to shares of that of full fine-tuning, and its peak memory."""
     runs = _lines(RUNS)
     curves = {way.label: curve for way in WAYS if (curve := _curve(way))}
     most = _most(curves)

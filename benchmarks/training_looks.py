@@ -1,6 +1,6 @@
-"""How right a model in training answers: it is written to a folder as it would be served, and this server's engine answers greedily.
+"""The accuracy of a model in training: it is written to a folder as it would be served, and the server's engine answers greedily.
 
-`python -m benchmarks.training_looks FOLDER ASKED TASK…` is a process of its own, which gives its memory back.
+`python -m benchmarks.training_looks FOLDER QUESTIONS TASK…` is a process of its own, so that its memory is released.
 """
 
 import argparse
@@ -30,7 +30,7 @@ MAX_TOKENS = 256
 
 
 def num_right(model: Any, tokenizer: Any, base: Path, tasks: Sequence[str], asked: int) -> tuple[int, int]:
-    """Right greedy answers, and how many were asked for: the first `asked` validation questions of each task and bin."""
+    """Return the numbers of right greedy answers and of questions: the first `asked` validation questions of each task and bin."""
     with tempfile.TemporaryDirectory() as folder:
         _served(model, base).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -41,7 +41,7 @@ def num_right(model: Any, tokenizer: Any, base: Path, tasks: Sequence[str], aske
 
 
 def _served(model: Any, base: Path) -> Any:
-    """In bfloat16, adapters merged into the unquantised base: what is trained has weights in float32, or in 4 bits."""
+    """Return the model in bfloat16, with its adapter merged into the unquantised base. In training its weights have float32 or 4 bits."""
     copy = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
     if isinstance(model, PeftModel):
         with_adapter = get_peft_model(copy, model.peft_config["default"])
@@ -60,11 +60,11 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = [(name, number) for name in arguments.tasks for number in BINS]
     found = [one for name, number in settings for one in questions.examples(name, number, "validation", arguments.asked)]
-    right = asyncio.run(_ask(arguments.folder, found))
+    right = asyncio.run(_num_right(arguments.folder, found))
     print(right, len(found), flush=True)
 
 
-async def _ask(folder: Path, asked: Sequence[Example]) -> int:
+async def _num_right(folder: Path, asked: Sequence[Example]) -> int:
     settings = Settings(
         model=str(folder), adapter_slots=0, max_model_len=1024, kv_cache_gib=2, max_branches=256, max_branches_per_key=4096,
         max_waiting_branches=4096,

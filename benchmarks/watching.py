@@ -1,4 +1,4 @@
-"""What it costs to watch: metrics, with traces and without, at thousands of simulated branches a second."""
+"""What metrics and traces cost together, at thousands of simulated branches per second."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from benchmarks.tracing import BRANCHES_PER_S, DEFAULT_RATIO, collector
 
 NUM_BRANCHES = 3200
 
-WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
+STRATEGIES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("direct", {}),
     ("self_consistency", {"n": 4, "confidence": 1.0}),
     ("self_consistency", {"n": 16, "confidence": 1.0}),
@@ -25,20 +25,20 @@ WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def run(*, is_quick: bool) -> Table:
-    """Processor time, the least of several rounds in which all take turns."""
+    """Measure processor time, as the least of several rounds in turn."""
     table = Table("watching", f"What it costs to watch, at {BRANCHES_PER_S:,} simulated branches a second")
     with collector() as url:
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            for strategy, parameters in WAYS:
+            for strategy, parameters in STRATEGIES:
                 cost = runner.run(_costs(url, strategy, parameters, rounds=5 if is_quick else 40))
                 table.rows.append({"strategy": f"{strategy}, n={parameters.get('n', 1)}", **cost})
     return table
 
 
 async def _costs(url: str, strategy: str, parameters: dict[str, Any], rounds: int) -> dict[str, Any]:
-    """Microseconds for each branch without anybody watching, and what watching adds."""
+    """Return the microseconds per branch without metrics, with metrics, and with metrics and traces."""
     least = [1.0, 1.0, 1.0]
     for _ in range(rounds):
         for place, (metrics, is_traced) in enumerate(((Unwatched(), False), (Metrics(), False), (Metrics(), True))):
@@ -59,7 +59,7 @@ async def _costs(url: str, strategy: str, parameters: dict[str, Any], rounds: in
 
 
 class Unwatched(Metrics):
-    """Counts nothing: what the service would be without metrics."""
+    """Counts nothing, as a service without metrics would."""
 
     def request(self, *_arguments: object) -> Any:
         """See `Metrics`."""
@@ -70,5 +70,5 @@ class Unwatched(Metrics):
         """See `Metrics`."""
         yield
 
-    def show(self, *_arguments: object) -> None:
+    def observe_quality(self, *_arguments: object) -> None:
         """See `Metrics`."""

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measure again the policy of the shipped adapter. Goes on where it was stopped; WORK=folder keeps what lies between.
-# With "judge": answer the test questions too, and say what the policy is worth on them.
+# Calibrate the policy of the shipped adapter anew. It resumes where it was stopped; WORK=folder keeps the pools.
+# With "evaluate": fill a pool of the test questions too, and evaluate the policy on it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,7 +9,7 @@ version=$(sha256sum "$adapter/adapter_model.safetensors")
 work=${WORK:-.policy/${version:0:8}}
 mkdir -p "$work" app/routing/shipped
 
-measure() { # split: questions, and answers to them
+measure() { # split: write its questions, and calibrate on them
   if [ ! -s "$work/$1.jsonl" ]; then
     .venv/bin/python -m benchmarks.policy_questions "$1" "$work/$1.unfinished"
     mv "$work/$1.unfinished" "$work/$1.jsonl"
@@ -19,7 +19,7 @@ measure() { # split: questions, and answers to them
 
 measure fit
 cp "$work/fit/policy.json" app/routing/shipped/reasoning.json
-if [ "${1:-}" = judge ]; then
+if [ "${1:-}" = evaluate ]; then
   measure test
   .venv/bin/python -m benchmarks.policy "$work/fit" "$work/test" --name reasoning
 fi

@@ -1,1 +1,1 @@
-"""Accuracy against FLOPs per question, all costs charged: `python -m benchmarks.quality run`, then `… report`."""
+"""Accuracy against FLOPs per question, with all costs charged: `python -m benchmarks.quality run`, then `… report`."""

@@ -1,7 +1,7 @@
-"""An independent judge of number puzzles: exact, and sharing no code with the server's own verifier.
+"""Checks answers to number puzzles exactly, without code of the server's own verifier.
 
-An answer is a last line `Answer: expression`, or equations of two numbers, one a line, each of which replaces two of the numbers by what
-they make, each with what is left if it says so. Nothing that is said is believed: a false equation or a false remainder is a wrong answer.
+An answer is a last line `Answer: expression`, or lines with equations of two numbers. Each equation replaces two of the numbers by its
+result, and may list the numbers that are left. A false equation or a false list makes the answer wrong.
 """
 
 import ast
@@ -20,11 +20,11 @@ _SIGNS = str.maketrans({"×": "*", "÷": "/", "−": "-", "–": "-", "[": "(", 
 
 
 def solves(text: str, numbers: Sequence[int], target: int) -> bool:
-    """Whether the answer uses each number once, with + - * / alone, and makes the target."""
+    """Whether the answer uses each number once, with + - * / alone, and has the target as its result."""
     text = text.translate(_SIGNS)
-    if said := _ANSWER.findall(text):
-        return _is_right(said[-1].partition("=")[0].strip(" `*$.:\t"), numbers, target)
-    return _leads(text, numbers, target)
+    if answers := _ANSWER.findall(text):
+        return _is_right(answers[-1].partition("=")[0].strip(" `*$.:\t"), numbers, target)
+    return _reaches(text, numbers, target)
 
 
 def _is_right(expression: str, numbers: Sequence[int], target: int) -> bool:
@@ -56,14 +56,14 @@ def _apply(sign: ast.operator, a: Fraction, b: Fraction) -> Fraction:
     return a / b
 
 
-def _leads(text: str, numbers: Sequence[int], target: int) -> bool:
-    """Whether the equations and what they say is left are true, use what is there, and end with the target alone."""
+def _reaches(text: str, numbers: Sequence[int], target: int) -> bool:
+    """Whether the equations are true, use only numbers that are left, and end with the target alone."""
     pool = left(text, numbers)
     return pool is not None and pool == Counter([Fraction(target)])
 
 
 def left(text: str, numbers: Sequence[int]) -> Counter[Fraction] | None:
-    """What the equations leave of the numbers; None when one is not true or uses what is not there."""
+    """Return the numbers that the equations leave, None where one is false or uses a number that is not left."""
     pool = Counter(Fraction(number) for number in numbers)
     for line in text.strip().splitlines():
         match = _EQUATION.match(line)
@@ -78,8 +78,8 @@ def left(text: str, numbers: Sequence[int]) -> Counter[Fraction] | None:
         if made != c or min(pool.values()) < 0:
             return None
         pool[c] += 1
-        said = _LEFT.search(line)
-        if said and sorted(said[1].replace(",", " ").split()) != sorted(map(str, pool.elements())):
+        stated = _LEFT.search(line)
+        if stated and sorted(stated[1].replace(",", " ").split()) != sorted(map(str, pool.elements())):
             return None
     return +pool
 

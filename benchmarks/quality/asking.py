@@ -1,8 +1,8 @@
-"""Asks a running server, several questions at a time, and goes on where an earlier start stopped.
+"""Sends questions to a running server, several at a time, and resumes where an earlier start stopped.
 
-Each run has an API key of its own, hence a prefix cache of its own: what one strategy left there saves nothing to the next. The examples
-that all questions of a task share are read once for each run before anything is charged, as on a server that has been up for a while;
-the question itself is charged to every run alike.
+Each run has its own API key, and with it its own prefix cache, so that one strategy saves nothing to the next one. The examples that all
+questions of a task share are prefilled once for each run before anything is charged, as on a server that has run for a while. The
+question itself is charged to every run.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from benchmarks.quality.tasks import Question, Task
 
 TEMPERATURE = 0.7
 BLOCK = 10
-"""So many questions are answered by every run before the next ones are begun, so that whatever is there can be compared."""
+"""The number of questions that all runs answer before the next ones begin, so that runs can be compared at any time."""
 
 NUM_RETRIES = 20
 MAX_FAILURES = 3
@@ -29,11 +29,11 @@ TIMEOUT_S = 1800
 
 
 class ServerGone(Exception):
-    """It does not answer any more."""
+    """The server does not answer any more."""
 
 
 def body(model: str, task: Task, run: Run, question: Question) -> dict[str, Any]:
-    """The request."""
+    """Return the body of the request."""
     options = {key: question.verifier if value == EXACT else value for key, value in run.options.items()}
     return {
         "model": model,
@@ -48,7 +48,7 @@ def body(model: str, task: Task, run: Run, question: Question) -> dict[str, Any]
 
 @dataclass(frozen=True)
 class Work:
-    """Questions of one task, the runs that answer them, and where their answers go."""
+    """The questions of one task, the runs that answer them, and the log of the answers."""
 
     task: Task
     runs: list[Run]
@@ -56,7 +56,7 @@ class Work:
     log: Log
 
     def done(self) -> set[tuple[str, int]]:
-        """What is answered already, as run and number of the question."""
+        """Return what was answered before, as names of runs and numbers of questions."""
         counted = self.log.read(self.task, self.runs)
         found = {(name, record.question) for name, records in counted.items() for record in records}
         total = len(self.runs) * len(self.questions)
@@ -66,12 +66,12 @@ class Work:
 
 @dataclass
 class Session:
-    """One model's questions to one server.
+    """The requests of one model to one server.
 
     Attributes:
-        keys: of the server, one for each run.
-        deadline: on the monotonic clock; no question is begun after it.
-        refused: runs that the server does not know how to do, with its words, and those that failed several times.
+        keys: API keys of the server, one for each run.
+        deadline: of the monotonic clock, after which no question is begun.
+        refused: runs that the server refused or that failed several times, with the error.
 
     """
 
@@ -85,7 +85,7 @@ class Session:
     _warm: dict[tuple[str, str], "asyncio.Task[None]"] = field(default_factory=dict)
 
     async def answer(self, *work: Work) -> None:
-        """Whatever is not answered yet, until the deadline: the first questions of all, then the next ones of all."""
+        """Answer what was not answered before, until the deadline: the first questions of all tasks, then the next ones."""
         jobs = _jobs(work)
 
         async def ask() -> None:
@@ -112,7 +112,7 @@ class Session:
             self._note_failure(task, run, question, response)
 
     def _note_failure(self, task: Task, run: Run, question: Question, response: httpx.Response) -> None:
-        """What is refused is not asked again; what failed is asked again by the next start."""
+        """Record a failure. A refused run is skipped from then on; a failed question is sent again by the next start."""
         self._failures[run.name] += 1
         is_last = response.status_code == 400 or self._failures[run.name] >= MAX_FAILURES
         if run.name not in self.refused:
@@ -123,7 +123,7 @@ class Session:
                 self.refused[run.name] = says
 
     async def _warm_up(self, task: Task, run: Run, headers: dict[str, str]) -> None:
-        """Once for each run and task that has examples, whoever comes first; the others wait for it."""
+        """Prefill the examples of a task once for each run. The first request does it, and the others wait."""
         if not task.prompt:
             return
 
@@ -149,7 +149,7 @@ class Session:
 
 
 def ask(url: str, batches: Iterable[Sequence[Work]], *, model: str, keys: list[str], concurrency: int, deadline: float) -> None:
-    """One batch of tasks after another. Ends the process when the server is gone."""
+    """Answer one batch of tasks after another. Ends the process when the server does not answer any more."""
 
     async def answer() -> None:
         limits = httpx.Limits(max_connections=concurrency)
@@ -160,7 +160,7 @@ def ask(url: str, batches: Iterable[Sequence[Work]], *, model: str, keys: list[s
     try:
         asyncio.run(answer())
     except* ServerGone as gone:
-        sys.exit(f"the server is gone: {gone.exceptions[0]}; what was answered is kept, start again to go on")
+        sys.exit(f"the server is gone: {gone.exceptions[0]}; the answers so far are kept; start again to resume")
 
 
 def _jobs(work: Sequence[Work]) -> Iterator[tuple[Work, int, Run, Question]]:

@@ -1,7 +1,7 @@
-"""A reward model that knows whether a puzzle can still be solved: what a perfect verifier of steps would bring, and no more than that.
+"""A reward model that knows whether a puzzle can still be solved: the upper bound of what a verifier of steps can give.
 
-It is no checker but a solver, so its lines in the tables are no achievement of the search. They tell two things apart: whether the
-searches work, and whether what guides them is any good. It speaks vLLM's `/classify`, so the server asks it as it asks any reward model.
+It solves the puzzles itself, so its lines in the tables say nothing about the model. They separate two questions: whether the searches
+work, and whether their verifiers are good. It serves vLLM's `/classify`, so the server calls it as it calls any reward model.
 """
 
 import json
@@ -22,8 +22,8 @@ SOLVED, SOLVABLE, HOPELESS = 0.99, 0.9, 0.01
 _PUZZLE = re.compile(r"Numbers: ([-\d ]+)\. Target: (-?\d+)\n\n(.*)", re.DOTALL)
 
 
-def verdict(text: str) -> float:
-    """Of a question with an answer as far as it goes."""
+def score(text: str) -> float:
+    """Return the score of a question with the beginning of an answer."""
     match = _PUZZLE.fullmatch(text)
     if match is None:
         return HOPELESS
@@ -39,7 +39,7 @@ def verdict(text: str) -> float:
 
 @lru_cache(100_000)
 def is_solvable(numbers: tuple[Fraction, ...], target: Fraction) -> bool:
-    """Whether the numbers make the target, by trying everything."""
+    """Whether the numbers can be combined to the target. It tries everything."""
     if len(numbers) == 1:
         return numbers[0] == target
     pool = Counter(numbers)
@@ -54,9 +54,9 @@ def is_solvable(numbers: tuple[Fraction, ...], target: Fraction) -> bool:
 
 class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        scores = [verdict(text) for text in asked["input"]]
-        data = [{"index": index, "probs": [1 - score, score]} for index, score in enumerate(scores)]
+        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        scores = [score(text) for text in request["input"]]
+        data = [{"index": index, "probs": [1 - value, value]} for index, value in enumerate(scores)]
         reply = json.dumps({"data": data}).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(reply)))
@@ -64,12 +64,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(reply)
 
     def log_message(self, *_: object) -> None:
-        """Silent."""
+        """Print nothing."""
 
 
 @contextmanager
 def running() -> Iterator[str]:
-    """The setting by which a server knows it."""
+    """Run it until the end of the block; yield the value of the server's `--reward-models`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -1,6 +1,6 @@
-"""Instructions and worked examples. Small models follow examples rather than words, so each format is shown, line by line.
+"""Instructions and worked examples. Small models follow examples better than words, so examples show each format line by line.
 
-A puzzle's answer is its equations alone: to write one expression in the end, small models lose track of which numbers they have used.
+The answer to a puzzle is its equations alone. Small models that write one expression in the end forget which numbers they have used.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ Example = tuple[str, str]
 
 
 def turns(instruction: str, examples: Sequence[Example]) -> tuple[dict[str, str], ...]:
-    """As messages: the instruction, then each example as a turn of user and assistant."""
+    """Return messages: the instruction, then each example as a turn of user and assistant."""
     messages = [{"role": "system", "content": instruction}]
     for question, answer in examples:
         messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
@@ -18,12 +18,12 @@ def turns(instruction: str, examples: Sequence[Example]) -> tuple[dict[str, str]
 
 
 def puzzle(numbers: Sequence[int], target: int) -> str:
-    """The question of a puzzle."""
+    """Return the question of a puzzle."""
     return f"Numbers: {' '.join(map(str, numbers))}. Target: {target}"
 
 
 def _worked(numbers: Sequence[int], target: int, *equations: str) -> Example:
-    """What is left is not said: a model of half a billion parameters drops numbers from it, and a false remainder is a false step."""
+    """Return an example that does not list the numbers that are left: small models forget some, and a false list is a false step."""
     return puzzle(numbers, target), "\n".join(equations)
 
 

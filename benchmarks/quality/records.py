@@ -1,4 +1,4 @@
-"""What was answered, one JSON line each, written at once: a kill loses the questions under way and nothing else."""
+"""Records of answers, one JSON line each. A line is written at once, so a kill loses only the questions in progress."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from scripts.generate_docs import RESULTS
 FOLDER = RESULTS / "quality"
 MAX_TEXT = 400
 VERSION = 1
-"""Raised when questions or their judges change: what was recorded before does not count any more."""
+"""Raised when questions or their checks change. Older records do not count any more."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,14 @@ class Record:
     """One answered question.
 
     Attributes:
-        setup: of the run (see `setup`): a record counts only as long as the run is the same.
-        flops: all that the server charged, `saved` what its prefix cache spared.
-        tokens: decoded by all branches together; `verified`: read by verifiers.
-        seconds: while other questions were under way.
-        task: its name, "" in records of a time when each file was of one task; `bin` of the task.
+        setup: a digest of the run (see `setup`). A record counts only while the run is the same.
+        flops: all that the server charged.
+        saved: FLOPs that the prefix cache saved.
+        tokens: decoded by all branches together.
+        verified: tokens that verifiers read.
+        seconds: with other questions in progress.
+        task: its name; "" in old records, when each file had one task.
+        bin: of the task.
 
     """
 
@@ -48,19 +51,19 @@ class Record:
 
 
 def setup(task: Task, run: Run) -> str:
-    """A digest of everything but the question that decides what is asked."""
+    """Return a digest of everything in the request but the question."""
     parts: tuple[Any, ...] = (VERSION, task.prompt, task.answer, task.max_tokens, run.strategy, run.options, run.fields)
     parts += (task.revision,) if task.revision else ()
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def shortened(text: str) -> str:
-    """The beginning and, since answers stand there, more of the end."""
+    """Return the beginning of a text and more of its end, where answers stand."""
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT // 4]} […] {text[-3 * MAX_TEXT // 4 :]}"
 
 
 def counted(records: Iterable[Record], task: Task, runs: Iterable[Run]) -> dict[str, list[Record]]:
-    """Of one task by run, in the order of the questions; nothing of runs and questions that have changed since."""
+    """Return the records of one task by run, in the order of the questions. Records of runs that have changed since do not count."""
     setups = {run.name: setup(task, run) for run in runs}
     found: dict[str, dict[int, Record]] = {name: {} for name in setups}
     for record in records:
@@ -70,18 +73,18 @@ def counted(records: Iterable[Record], task: Task, runs: Iterable[Run]) -> dict[
 
 
 class Log:
-    """The records of one model, in a file."""
+    """The file with the records of one model."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
     def of(cls, model: str, task: str) -> "Log":
-        """The file of a model and task."""
+        """Return the log of a model and task."""
         return cls(FOLDER / f"{model}-{task}.jsonl")
 
     def append(self, record: Record) -> None:
-        """On the disk when it returns."""
+        """Write a record. It is on the disk when this returns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as file:
             if file.tell() and not self._ends_in_newline():
@@ -91,11 +94,11 @@ class Log:
             os.fsync(file.fileno())
 
     def read(self, task: Task, runs: Iterable[Run]) -> dict[str, list[Record]]:
-        """Those that count, by run."""
+        """Return the records that count, by run."""
         return counted(self.records(), task, runs)
 
     def records(self) -> Iterator[Record]:
-        """All of them, but for a line that was cut."""
+        """Yield all records. A line that a kill cut is skipped."""
         if not self.path.exists():
             return
         for line in self.path.read_text(encoding="utf-8").splitlines():

@@ -1,4 +1,4 @@
-"""Tables and plots of what was recorded: no server, no questions, only the records."""
+"""Tables and plots, made of the records alone."""
 
 import statistics
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ Answers = dict[str, list[Record]]
 
 
 def models(folder: Path = FOLDER) -> dict[str, list[str]]:
-    """Models with records, and the tasks of each."""
+    """Return the models with records, and the tasks of each."""
     found: dict[str, list[str]] = {}
     for path in sorted(folder.glob("*.jsonl")):
         for task in RUNS:
@@ -27,7 +27,7 @@ def models(folder: Path = FOLDER) -> dict[str, list[str]]:
 
 
 def report(tasks: dict[str, Task], *, is_saved: bool = True) -> None:
-    """Print and save everything."""
+    """Print all tables, and save them and the plots."""
     for model, names in models().items():
         panels = {}
         for name in names:
@@ -44,7 +44,7 @@ def report(tasks: dict[str, Task], *, is_saved: bool = True) -> None:
 
 
 def table(model: str, task: str, answers: Answers) -> Table:
-    """One row for each run that answered anything."""
+    """Return the table of a task, with one row for each run that has answers."""
     title = f"{model} on {task}: accuracy against FLOPs per question, all costs charged"
     made = Table(f"quality-{model}-{task}", title, "benchmarks.quality run")
     made.rows = [_row(run, answers) for run in RUNS[task] if run.name in answers]
@@ -67,22 +67,27 @@ def _row(run: Run, answers: Answers) -> dict[str, Any]:
 
 
 def accuracy(records: Sequence[Record]) -> float:
-    """Share of right answers."""
+    """Return the share of right answers."""
     return statistics.fmean(record.is_right for record in records)
 
 
 def interval(records: Sequence[Record]) -> tuple[float, float]:
-    """Around the accuracy."""
+    """Return the 95 % Wilson interval of the accuracy."""
     return wilson(sum(record.is_right for record in records), len(records))
 
 
 def flops(records: Sequence[Record]) -> float:
-    """Per question."""
+    """Return the mean FLOPs per question."""
     return statistics.fmean(record.flops for record in records)
 
 
 def paired(ours: Sequence[Record], theirs: Sequence[Record]) -> tuple[int, int, float]:
-    """On the questions that both answered: right in ours alone, right in theirs alone, and McNemar's exact p."""
+    """Compare two runs on the questions that both answered.
+
+    Returns:
+        How many answers are right in `ours` alone and in `theirs` alone, and the exact p of McNemar's test.
+
+    """
     other = {record.question: record.is_right for record in theirs}
     pairs = [(record.is_right, other[record.question]) for record in ours if record.question in other]
     won, lost = pairs.count((True, False)), pairs.count((False, True))
@@ -90,7 +95,7 @@ def paired(ours: Sequence[Record], theirs: Sequence[Record]) -> tuple[int, int, 
 
 
 def counterpart(run: Run, answers: Answers) -> str | None:
-    """The cheapest best-of-n that spends as much as the run or more; the dearest, where none does."""
+    """Return the cheapest best-of-n that costs at least as much as the run, else the most expensive one."""
     costs = {name: flops(found) for name, found in answers.items() if name.startswith(f"{BASELINE} n=")}
     enough = [name for name, cost in costs.items() if cost >= flops(answers[run.name])]
     return min(enough, key=costs.__getitem__) if enough else max(costs, key=costs.__getitem__, default=None)
@@ -106,7 +111,7 @@ def _comparison(run: Run, answers: Answers) -> str:
 
 
 def best_search(task: str, answers: Answers) -> str:
-    """The search that is right most often, cheapest first, beside best-of-n. It was picked for being best: its p flatters it."""
+    """Describe the most accurate search. Its p is too favourable, since it was chosen for its accuracy."""
     searches = [run for run in RUNS[task] if run.strategy in SEARCHES and run.name in answers]
     if not searches or not any(name.startswith(f"{BASELINE} n=") for name in answers):
         return "No search and best_of_n to compare yet."
@@ -117,9 +122,9 @@ def best_search(task: str, answers: Answers) -> str:
 
 
 def plot(model: str, panels: dict[str, Answers], path: Path) -> Path:
-    """One panel for each task, one line for each strategy."""
+    """Write a figure with one panel for each task and one line for each strategy, and return its path."""
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - only where something is drawn
+        from matplotlib.figure import Figure  # noqa: PLC0415 - comes with an extra
     except ImportError as error:
         raise NotInstalled("matplotlib is not installed: .venv/bin/python -m pip install -e '.[bench]'") from error
     figure = Figure(figsize=(5.2 * len(panels), 5.6), layout="constrained")

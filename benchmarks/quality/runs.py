@@ -1,4 +1,7 @@
-"""What is compared: strategies with their budgets. Change it freely: an answer counts only for the parameters that it was given with."""
+"""The runs that are compared: strategies with their budgets.
+
+They can be changed freely: an answer counts only for the parameters with which it was given.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,7 +9,7 @@ from typing import Any
 from benchmarks.quality.oracle import NAME
 
 EXACT = "exact"
-"""Stands for the question's own verifier."""
+"""A placeholder for the question's own verifier."""
 
 SEARCHES = ("beam_search", "tree_of_thoughts", "mcts", "particle_filtering")
 
@@ -16,9 +19,9 @@ class Run:
     """One line of a table.
 
     Attributes:
-        line: in the plot; by default the strategy.
-        options: of the `ponder` object.
-        fields: of the request beside it.
+        line: its line in the plot; by default the strategy.
+        options: fields of the `ponder` object.
+        fields: other fields of the request.
 
     """
 
@@ -30,7 +33,7 @@ class Run:
 
 
 def budgets(strategy: str, varied: str, values: tuple[int, ...], line: str = "", **options: Any) -> list[Run]:
-    """One run for each value of one parameter."""
+    """Return one run for each value of one parameter."""
     line = line or strategy
     return [Run(f"{line} {varied}={value}", strategy, {varied: value, **options}, line=line) for value in values]
 

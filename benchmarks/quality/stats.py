@@ -1,4 +1,4 @@
-"""Two pieces of statistics: an interval for a share, and a test whether one of two runs on the same questions is better."""
+"""The interval of a share, and a test whether one of two runs on the same questions is better."""
 
 from math import comb, sqrt
 
@@ -6,7 +6,7 @@ Z95 = 1.959964
 
 
 def wilson(num_right: int, total: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share."""
+    """Return the 95 % score interval of a share (Wilson 1927)."""
     if not total:
         return 0.0, 1.0
     share, square = num_right / total, Z95**2
@@ -16,7 +16,10 @@ def wilson(num_right: int, total: int) -> tuple[float, float]:
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """Exact two-sided p-value: of the questions that only one of the runs answered, is a fair coin as one-sided?"""
+    """Return the exact two-sided p-value (McNemar 1947).
+
+    It is the probability that a fair coin is at least as one-sided as the questions that only one of the runs answered rightly.
+    """
     total = won + lost
     tail = sum(comb(total, k) for k in range(min(won, lost) + 1))
     return min(1.0, 2 * tail / 2**total)

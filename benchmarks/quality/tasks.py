@@ -1,6 +1,6 @@
-"""The questions: generated with fixed seeds or held out, each with a judge of its own that shares nothing with the server.
+"""The questions, generated with fixed seeds or held out, each with a check that shares no code with the server.
 
-Every strategy gets the same prompt: an instruction, worked examples as earlier turns, the question.
+Every strategy gets the same prompt: an instruction, worked examples as earlier turns, and the question.
 """
 
 import json
@@ -29,7 +29,12 @@ class NotInstalled(Exception):
 
 @dataclass(frozen=True)
 class Question:
-    """One question. `verifier`: the exact one that a request may name, None where there is none."""
+    """One question.
+
+    Attributes:
+        verifier: the exact verifier that a request may name, None if there is none.
+
+    """
 
     number: int
     text: str
@@ -42,11 +47,11 @@ class Task:
     """A kind of question.
 
     Attributes:
-        prompt: messages before the question.
-        answer: the kind of answer, as the request names it.
+        prompt: the messages before the question.
+        answer: the kind of answer, as a request names it.
         max_tokens: of one answer.
-        load: the first so many questions; more may follow without changing them.
-        bin: difficulty, where the questions come in several.
+        load: returns the first questions, by their number. A higher number does not change the first ones.
+        bin: the difficulty, if the questions have several.
         revision: changes when the questions do.
 
     """
@@ -60,12 +65,12 @@ class Task:
     revision: str = ""
 
     def messages(self, question: str) -> list[dict[str, str]]:
-        """What is sent."""
+        """Return the messages of a request."""
         return [*self.prompt, {"role": "user", "content": question}]
 
 
 def tasks(gsm8k: Path = GSM8K) -> dict[str, Task]:
-    """All of them by name; nothing is loaded yet."""
+    """Return all tasks by name. Their questions are loaded later."""
     puzzle, equation, story = (prompts.turns(*each) for each in (prompts.PUZZLES, prompts.EQUATIONS, prompts.STORIES))
     every = (
         Task("game24", puzzle, "text", 96, _game24),
@@ -88,7 +93,7 @@ def _countdown(count: int) -> list[Question]:
 
 
 def _puzzles(count: int, generated: Iterable[tuple[list[int], int]]) -> list[Question]:
-    """The first so many that differ by more than the order of their numbers, and are none of the worked examples."""
+    """Return the first puzzles that differ in more than the order of their numbers, and are no worked examples."""
     known = {prompts.puzzle(sorted(numbers), target) for numbers, target, *_ in prompts.PUZZLE_EXAMPLES}
     found: list[Question] = []
     for numbers, target in generated:
@@ -115,7 +120,7 @@ def _gsm8k(path: Path, count: int) -> list[Question]:
 
 
 def held_out(num_lines: int) -> list[int]:
-    """Lines of the training file that are kept for this benchmark: whatever trains on the file leaves them out."""
+    """Return the lines of the training file that are held out for this benchmark. Training on the file must skip them."""
     return random.Random(SEED).sample(range(num_lines), NUM_HELD_OUT)
 
 
@@ -125,7 +130,7 @@ def _numeric(number: int, text: str, gold: str) -> Question:
 
 
 def final_number(text: str) -> Fraction | None:
-    """The first number after the last `####`, else the last that is boxed, else the last."""
+    """Return the first number after the last `####`, else the last boxed number, else the last number."""
     _, is_marked, after = text.rpartition("####")
     found = _NUMBER.findall(after)[:1] if is_marked else []
     found = found or _BOXED.findall(text)[-1:] or _NUMBER.findall(text)[-1:]
@@ -136,13 +141,13 @@ def final_number(text: str) -> Fraction | None:
 
 
 def _generate(name: str, count: int, **options: Any) -> list[dict[str, Any]]:
-    """Entries with what is known of them; twice as many as wanted, so that some may be dropped. More change none of the first."""
+    """Return entries with their metadata, twice as many as `count`, since some may be dropped. `count` does not change the first ones."""
     entries = dataset(name, seed=SEED, size=2 * count, **options)
     return [{**entry["metadata"], "question": entry["question"], "answer": entry["answer"]} for entry in entries]
 
 
 def dataset(name: str, *, seed: int, size: int, **options: Any) -> Any:
-    """Of reasoning-gym: entry number i depends on `seed + i` and the options alone."""
+    """Return a data set of reasoning-gym. Its entry number i depends on `seed + i` and the options alone."""
     try:
         import reasoning_gym  # noqa: PLC0415 - only where questions are generated
     except ImportError as error:

@@ -1,1 +1,4 @@
-"""Easy to intermediate questions that a small model can learn: data to train on, and a test: `python -m benchmarks.suite --help`."""
+"""Easy to intermediate questions that a small model can learn, as training data and as a test.
+
+`python -m benchmarks.suite --help`.
+"""

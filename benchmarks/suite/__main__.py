@@ -1,4 +1,4 @@
-"""Make data to train on, ask a model the test's questions, or report what was answered. A start goes on where the last one stopped."""
+"""Write training data, run the test on a model, or report the answers. A run resumes where the last one stopped."""
 
 import argparse
 import json
@@ -40,20 +40,22 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.suite", description=__doc__)
     commands = parser.add_subparsers(dest="what", required=True)
     data = commands.add_parser("data", help="chats with worked solutions, one JSON object a line")
-    prompts = commands.add_parser("prompts", help="questions with their answers, to be answered by another model and checked")
+    prompts = commands.add_parser("prompts", help="questions with their answers, for a teacher whose answers are checked")
     for command, splits in ((data, ["train", "validation"]), (prompts, ["train", "validation", "test"])):
         command.add_argument("--split", choices=splits, default="train")
         command.add_argument(
-            "--per-setting", type=int, default=1000, help="of each family and bin; fewer where there are no more"
+            "--per-setting", type=int, default=1000, help="questions of each family and bin; fewer if there are no more"
         )
-        command.add_argument("--skip", type=int, default=0, help="of each setting, so that two files have none in common")
+        command.add_argument(
+            "--skip", type=int, default=0, help="questions of each setting to skip, so that two files share none"
+        )
         command.add_argument("--bins", type=int, nargs="+", choices=BINS, default=list(BINS))
-        command.add_argument("--families", nargs="+", help="by default all that may be trained on, or all of the test")
+        command.add_argument("--families", nargs="+", help="by default all training families, or all of the test")
         command.add_argument("--out", type=Path, required=True)
-    _add_run(commands.add_parser("run", help="ask a server of its own; kill it whenever you like, or give --minutes"))
-    replayed = commands.add_parser("pooled", help="strategies replayed over a pool that `ponder calibrate` drew")
+    _add_run(commands.add_parser("run", help="start a server and answer the questions; it can be killed at any time"))
+    replayed = commands.add_parser("pooled", help="strategies replayed over a pool of `ponder calibrate`")
     replayed.add_argument("pool", type=Path)
-    replayed.add_argument("--name", required=True, help="of the table")
+    replayed.add_argument("--name", required=True, help="name of the table")
     shown = commands.add_parser("report", help="tables of all records")
     shown.add_argument("--dry", action="store_true", help="print only, save nothing")
     shown.add_argument("--details", action="store_true", help="print a row for each label, run, family and bin too")
@@ -61,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
-    run.add_argument("--label", required=True, help="one model with its adapters, as the tables call it")
+    run.add_argument("--label", required=True, help="name in the tables of one model with its adapters")
     run.add_argument("--model", default="default", help="a folder, a hub id, or `default` for the embedded model")
     run.add_argument(
         "--adapter",
@@ -69,14 +71,14 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="NAME=FOLDER",
-        help=f"one that answers, and one called {VERIFIER} that judges",
+        help=f"an adapter that answers, and one named {VERIFIER} that scores",
     )
-    run.add_argument("--quantization", help="as `ponder serve` has it")
+    run.add_argument("--quantization", help="as for `ponder serve`")
     run.add_argument("--only-runs", nargs="+", default=["*"], metavar="GLOB", help='as in runs.py: "self_consistency*"')
     run.add_argument("--only-tasks", nargs="+", default=["*"], metavar="GLOB", help='"chain_sum-*", "*-1"')
-    run.add_argument("--questions", type=int, default=questions.HELD_BACK["test"], help="of each family and bin")
-    run.add_argument("--minutes", type=float, default=float("inf"), help="begin no question after so many")
-    run.add_argument("--concurrency", type=int, default=8, help="questions under way at once")
+    run.add_argument("--questions", type=int, default=questions.HELD_BACK["test"], help="questions of each family and bin")
+    run.add_argument("--minutes", type=float, default=float("inf"), help="begin no question after so many minutes")
+    run.add_argument("--concurrency", type=int, default=8, help="questions in progress at once")
     run.add_argument("--kv-gib", type=int, default=servers.KV_GIB, help="memory for the server's KV cache")
 
 
@@ -103,7 +105,7 @@ def _lines(found: Iterable[Example], *, is_worked: bool) -> Iterable[str]:
 
 def _run(arguments: argparse.Namespace) -> None:
     adapters = _adapters(arguments.adapter)
-    chosen = [run for run in runs(is_judged=VERIFIER in adapters) if _is_any(run.name, arguments.only_runs)]
+    chosen = [run for run in runs(has_verifier=VERIFIER in adapters) if _is_any(run.name, arguments.only_runs)]
     tasks = [task for task in questions.tasks().values() if _is_any(task.name, arguments.only_tasks)]
     if not chosen or not tasks:
         sys.exit("no run or no task has such a name")
@@ -124,7 +126,7 @@ def _adapters(given: Sequence[str]) -> dict[str, Path]:
     if missing := [str(folder) for folder in adapters.values() if not (folder / "adapter_config.json").is_file()]:
         sys.exit(f"no adapter in {', '.join(missing)}: --adapter takes NAME=FOLDER")
     if len(set(adapters) - {VERIFIER}) > 1:
-        sys.exit(f"one adapter answers, and one called {VERIFIER} judges: no others")
+        sys.exit(f"one adapter answers, and one named {VERIFIER} scores: no others")
     return adapters
 
 

@@ -1,4 +1,4 @@
-"""Whether an answer is right: the final answer is found leniently, then compared exactly with the gold one. Nothing is evaluated."""
+"""Checks answers: the final answer is found leniently, and then compared exactly with the right one. Nothing is evaluated."""
 
 import re
 from collections.abc import Callable
@@ -22,30 +22,30 @@ _SIGNS = str.maketrans({"−": "-", "–": "-", "`": None, "’": "'", "“": '"
 _EDGES = " \t.,;:!?'\"()[]$*"
 
 Found = object
-"""A final answer in a form that compares: equal exactly when the answers are."""
+"""A final answer in a form that is equal exactly when the answers are."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """What holds the answer: all that there is, or, where it `is_marked`, what was marked as the answer."""
+    """The text that holds the answer: the marked answer if it `is_marked`, else the whole text."""
 
     text: str
     is_marked: bool = True
 
     @property
     def lines(self) -> list[str]:
-        """Those with anything in them."""
+        """The lines that are not empty."""
         return [line.strip() for line in self.text.splitlines() if line.strip(_EDGES + "#-")]
 
     @property
     def line(self) -> str:
-        """The first line after a mark, else the last of all, without what leads to the answer."""
+        """The first line after a mark, else the last line, without an introduction of the answer."""
         lines = self.lines or [""]
         return lines[0 if self.is_marked else -1].rpartition(": ")[2]
 
 
 def final(text: str) -> Passage:
-    """What follows the last mark, else what the last box holds, else everything."""
+    """Return what follows the last mark, else the content of the last box, else the whole text."""
     text = text[-MAX_CHARS:].translate(_SIGNS).replace("**", "")
     *before, after = _MARK.split(text)
     marked = _LEAD.sub("", after.strip())
@@ -61,8 +61,8 @@ class Kind:
     """A kind of answer.
 
     Attributes:
-        served_as: the same to the server, which compares answers in a vote.
-        read: the answer in a passage, None where there is none.
+        served_as: the kind of the server, which compares answers in a vote.
+        read: returns the answer in a passage, None where there is none.
 
     """
 

@@ -1,4 +1,4 @@
-"""Expressions of integers and decimals with + - * / as trees, so that they can be worked out one operation at a time."""
+"""Expressions of integers and decimals with + - * / as trees, which can be evaluated one operation at a time."""
 
 import ast
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ _RANKS = {"+": 1, "-": 1, "*": 2, "/": 2}
 
 @dataclass(frozen=True)
 class Pair:
-    """An operation on two expressions; `is_negated` where a minus stands before its parentheses."""
+    """An operation on two expressions. It `is_negated` where a minus stands before its parentheses."""
 
     left: "Tree"
     sign: str
@@ -23,7 +23,7 @@ Tree = Fraction | Pair
 
 
 def parse(text: str) -> Tree:
-    """Raises `ValueError` where it is anything else."""
+    """Return the tree of an expression; raises `ValueError` for any other text."""
     try:
         return _tree(ast.parse(text.strip(), mode="eval").body)
     except SyntaxError as error:
@@ -43,7 +43,7 @@ def _tree(node: ast.expr) -> Tree:
 
 
 def value(tree: Tree) -> Fraction:
-    """Raises `ZeroDivisionError`."""
+    """Return the value of a tree; raises `ZeroDivisionError`."""
     return tree if isinstance(tree, Fraction) else _result(value(tree.left), tree.sign, value(tree.right), tree.is_negated)
 
 
@@ -53,7 +53,7 @@ def _result(a: Fraction, sign: str, b: Fraction, is_negated: bool) -> Fraction: 
 
 
 def shown(tree: Tree, rank: int = 0) -> str:
-    """Without spaces, with the parentheses that it needs where it stands in an operation of `rank`."""
+    """Return a tree as text without spaces, with the parentheses that it needs inside an operation of `rank`."""
     if isinstance(tree, Fraction):
         return str(tree)
     own = _RANKS[tree.sign]
@@ -64,11 +64,11 @@ def shown(tree: Tree, rank: int = 0) -> str:
 
 
 def operations(tree: Tree) -> Iterator[tuple[Tree, Fraction, str, Fraction]]:
-    """One after another, in the order of evaluation: the expression as it stands, and the operation that comes next."""
+    """Yield the expression before each operation, and that operation, in the order of evaluation."""
     while isinstance(tree, Pair):
         pair = _next(tree)
-        assert isinstance(pair.left, Fraction)
-        assert isinstance(pair.right, Fraction)
+        if not (isinstance(pair.left, Fraction) and isinstance(pair.right, Fraction)):
+            raise TypeError("the next operation must be one of numbers")
         yield tree, pair.left, pair.sign, pair.right
         tree = _reduced(tree)
 

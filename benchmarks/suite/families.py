@@ -1,6 +1,7 @@
-"""Families of questions from reasoning-gym, each in three settings from easy to intermediate: to be trained on, or held out.
+"""Families of questions from reasoning-gym, each in three settings from easy to intermediate, for training or held out.
 
-A family says how its questions are put, what is kept, and how an answer is checked; those to be trained on have worked solutions.
+A family defines the wording of its questions, which entries are kept, and how an answer is checked. Training families have worked
+solutions.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from benchmarks.suite.worked_numbers import Entry
 BINS = (1, 2, 3)
 
 Settings = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
-"""Options of reasoning-gym, for bins 1 to 3."""
+"""Options of reasoning-gym for bins 1 to 3."""
 
 
 def _is_any(_entry: Entry, _bin: int) -> bool:
@@ -30,10 +31,10 @@ class Family:
     Attributes:
         settings: of its generator.
         kind: of its answers.
-        worked: a short right solution that ends with the marked answer; None where nothing is trained on the family.
-        ask: the question, without what would keep a model from working it out in steps.
-        gold: the answer, as `kind` reads it.
-        is_fit: whether an entry is kept for a bin: what is ambiguous, trivial, too long or wrong is left out.
+        worked: returns a short right solution that ends with the marked answer; None for a family that is held out.
+        ask: returns the question, without what would keep a model from solving it in steps.
+        gold: returns the right answer, as `kind` reads it.
+        is_fit: whether an entry is kept for a bin. Ambiguous, trivial, long and wrong entries are not.
 
     """
 
@@ -47,7 +48,7 @@ class Family:
 
 
 def _ranges(name: str, *values: tuple[float, float], **others: Any) -> Settings:
-    """One setting for each pair of bounds, `name` standing for `min_…` and `max_…`."""
+    """Return one setting for each pair of bounds of `min_{name}` and `max_{name}`."""
     first, second, third = ({f"min_{name}": low, f"max_{name}": high, **others} for low, high in values)
     return first, second, third
 

@@ -1,4 +1,4 @@
-"""Questions of the splits: `train`, `validation` and `test` are drawn with seeds of their own, and no text of one is in another."""
+"""The questions of the splits `train`, `validation` and `test`. Each split has its own seeds, and no split shares a text."""
 
 import hashlib
 import json
@@ -13,30 +13,30 @@ from benchmarks.suite.families import BINS, FAMILIES, Family
 from benchmarks.suite.worked_numbers import Entry
 
 INSTRUCTION = "Work it out in short steps, then give the final answer alone on the last line, after `####`."
-"""The same for all families and models."""
+"""The instruction of all families and models."""
 
 HELD_BACK = {"test": 50, "validation": 100}
-"""Questions of each setting that later splits leave out: so many may be asked at most."""
+"""The most questions of each setting in a split. Later splits leave these questions out."""
 
 SPLITS = ("test", "validation", "train")
-"""Each leaves out what those before it hold back."""
+"""Each split leaves out what the splits before it hold back."""
 
 MAX_TOKENS = 384
 VERSION = 1
-"""Raised when questions or checkers change: what was answered before does not count any more."""
+"""Raised when questions or checks change. Older answers do not count any more."""
 
 _SEED_STEP = 10**8
-"""reasoning-gym adds an entry's number to the seed: splits must be further apart than entries are many."""
+"""The distance of the seeds. reasoning-gym adds the number of an entry to the seed, so it must exceed the number of entries."""
 
 _NUM_ENTRIES = 10**6
-"""That a setting of a split is drawn from."""
+"""The number of entries that a setting of a split is taken from."""
 
-_PATIENCE = 2000
-"""So many entries in a row without a new question: there are no more."""
+_MAX_MISSES = 2000
+"""After so many entries in a row without a new question there are assumed to be no more."""
 
 
 class TooMany(Exception):
-    """More questions than a split has."""
+    """More questions were requested than a split has."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Example:
     """A question with its answer.
 
     Attributes:
-        prompt: all that is sent, as one message of the user.
-        worked: a solution that ends with the marked answer, "" for families that nothing is trained on.
+        prompt: the one message of the user.
+        worked: a solution that ends with the marked answer; "" for families that are held out.
 
     """
 
@@ -57,14 +57,14 @@ class Example:
 
 
 def examples(name: str, number: int, split: str, count: int) -> list[Example]:
-    """The first so many of a family in bin `number`: fewer where there are no more."""
+    """Return the first `count` questions of a family in bin `number`, fewer if there are no more; raises `TooMany`."""
     limit = HELD_BACK.get(split, count)
     if count > limit:
         raise TooMany(f"{split} has {limit} questions of each setting, not {count}")
     family, known, misses = FAMILIES[name], set(_left_out(name, split)), 0
     found: list[Example] = []
     for entry in _entries(family, number, split):
-        if len(found) == count or misses > _PATIENCE:
+        if len(found) == count or misses > _MAX_MISSES:
             break
         prompt = f"{family.ask(entry)}\n{INSTRUCTION}"
         misses += 1
@@ -87,21 +87,21 @@ def _entries(family: Family, number: int, split: str) -> Iterator[Entry]:
 
 @cache
 def _left_out(name: str, split: str) -> frozenset[str]:
-    """Prompts of the splits before this one, in all bins."""
+    """Return the prompts of the splits before this one, in all bins."""
     earlier = SPLITS[: SPLITS.index(split)]
     every = (one for before in earlier for number in BINS for one in examples(name, number, before, HELD_BACK[before]))
     return frozenset(one.prompt for one in every)
 
 
 def mixed(names: list[str], bins: list[int], split: str, count: int, skip: int = 0) -> list[Example]:
-    """So many of each setting after the first `skip`, shuffled, always in the same way."""
+    """Return `count` questions of each setting after the first `skip`, shuffled with a fixed seed."""
     found = [one for name in names for number in bins for one in examples(name, number, split, skip + count)[skip:]]
     random.Random(split).shuffle(found)
     return found
 
 
 def tasks() -> dict[str, Task]:
-    """One for each family and bin, by name: `chain_sum-1`. Nothing is loaded yet."""
+    """Return one task for each family and bin by its name, such as `chain_sum-1`. Its questions are loaded later."""
     return {task.name: task for family in FAMILIES.values() for task in map(partial(_task, family), BINS)}
 
 
@@ -120,6 +120,6 @@ def _task(family: Family, number: int) -> Task:
 
 
 def _questions(family: Family, number: int, count: int) -> list[Question]:
-    """Of the test."""
+    """Return questions of the test."""
     found = examples(family.name, number, "test", count)
     return [Question(index, one.prompt, partial(family.kind.is_right, gold=one.answer)) for index, one in enumerate(found)]

@@ -19,7 +19,7 @@ Answers = dict[str, dict[str, list[Record]]]
 
 COMMAND = "benchmarks.suite run"
 
-_UNSEEN = {family.name for family in HELD_OUT}
+_HELD_OUT = {family.name for family in HELD_OUT}
 
 
 def report(tasks: dict[str, Task], *, is_saved: bool = True, has_details: bool = False, folder: Path = FOLDER) -> None:
@@ -45,7 +45,7 @@ def report(tasks: dict[str, Task], *, is_saved: bool = True, has_details: bool =
 
 
 def answers(path: Path, tasks: dict[str, Task]) -> Answers:
-    """What one label answered."""
+    """Return the answers of one label."""
     by_task: dict[str, list[Record]] = defaultdict(list)
     for record in Log(path).records():
         by_task[record.task].append(record)
@@ -59,19 +59,19 @@ def answers(path: Path, tasks: dict[str, Task]) -> Answers:
 
 
 def family_of(record: Record) -> str:
-    """Its task without the bin."""
+    """Return the family of a record: its task without the bin."""
     return record.task.removesuffix(f"-{record.bin}")
 
 
 def details(found: dict[str, Answers]) -> Table:
-    """One row for each label, run, family and bin."""
+    """Return a table with one row for each label, run, family and bin."""
     rows = [
         {
             "label": label,
             "run": run,
             "family": family_of(records[0]),
             "bin": records[0].bin,
-            "held out": family_of(records[0]) in _UNSEEN,
+            "held out": family_of(records[0]) in _HELD_OUT,
             "questions": len(records),
             "accuracy %": round(100 * accuracy(records), 1),
             "95 % interval": _bounds(records),
@@ -87,7 +87,7 @@ def details(found: dict[str, Answers]) -> Table:
 
 
 def summary(found: dict[str, Answers]) -> Table:
-    """One row for each label and run: accuracy in % with its 95 % Wilson interval, over all questions of a column together."""
+    """Return a table with one row for each label and run, of accuracies in % with their 95 % Wilson intervals."""
     title = "Suite, accuracy in % (95 % Wilson interval); bins and `all` are of the families that may be trained on"
     rows = [
         _row(label, run, [record for records in by_task.values() for record in records])
@@ -98,15 +98,15 @@ def summary(found: dict[str, Answers]) -> Table:
 
 
 def _row(label: str, run: str, records: list[Record]) -> dict[str, Any]:
-    seen = [record for record in records if family_of(record) not in _UNSEEN]
-    unseen = [record for record in records if family_of(record) in _UNSEEN]
+    trained = [record for record in records if family_of(record) not in _HELD_OUT]
+    held_out = [record for record in records if family_of(record) in _HELD_OUT]
     return {
         "model": label,
         "run": run,
         "questions": len(records),
-        **{f"bin {number}": _share([record for record in seen if record.bin == number]) for number in BINS},
-        "all": _share(seen),
-        "held out": _share(unseen),
+        **{f"bin {number}": _share([record for record in trained if record.bin == number]) for number in BINS},
+        "all": _share(trained),
+        "held out": _share(held_out),
         "TFLOP/question": round(flops(records) / 1e12, 4),
         "tokens/question": round(_tokens(records)),
     }
@@ -122,5 +122,5 @@ def _bounds(records: Sequence[Record]) -> str:
 
 
 def _tokens(records: Sequence[Record]) -> float:
-    """Decoded, by all branches together."""
+    """Return the mean of the tokens that all branches decoded together."""
     return statistics.fmean(record.tokens for record in records)

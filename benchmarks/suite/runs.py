@@ -1,14 +1,14 @@
-"""What is compared on the suite: one greedy answer, and strategies that draw several."""
+"""The runs that are compared on the suite: one greedy answer, and strategies that draw several."""
 
 from typing import Any
 
 from benchmarks.quality.runs import Run, budgets
 
 VERIFIER = "verifier"
-"""The adapter that judges, where one of this name is given."""
+"""The name of the adapter that scores, if there is one."""
 
-_JUDGED: dict[str, Any] = {"verifier": {"adapter": VERIFIER}}
-_READ: dict[str, Any] = {"verifier": "equations"}
+_WITH_VERIFIER: dict[str, Any] = {"verifier": {"adapter": VERIFIER}}
+_WITH_EQUATIONS: dict[str, Any] = {"verifier": "equations"}
 _STEPS: dict[str, Any] = {"separator": "\n", "step_tokens": 48, "depth": 24}
 
 RUNS = [
@@ -16,14 +16,14 @@ RUNS = [
     *budgets("self_consistency", "n", (4, 8, 16)),
     *budgets("self_consistency", "n", (8, 16), "self_consistency, veto, waves", veto="equations", schedule="waves"),
     *budgets("best_of_n", "n", (4, 8, 16), "majority", verifier="majority"),
-    *budgets("best_of_n", "n", (4, 8, 16), "best_of_n, equations, vote", select="vote", **_READ),
-    *budgets("beam_search", "n", (4, 8), "beam_search, equations", expand=4, **_STEPS, **_READ),
-    *budgets("best_of_n", "n", (4, 8, 16), **_JUDGED),
-    *budgets("best_of_n", "n", (4, 8, 16), "best_of_n, vote", select="vote", **_JUDGED),
-    *budgets("beam_search", "n", (4, 8), expand=4, **_STEPS, **_JUDGED),
+    *budgets("best_of_n", "n", (4, 8, 16), "best_of_n, equations, vote", select="vote", **_WITH_EQUATIONS),
+    *budgets("beam_search", "n", (4, 8), "beam_search, equations", expand=4, **_STEPS, **_WITH_EQUATIONS),
+    *budgets("best_of_n", "n", (4, 8, 16), **_WITH_VERIFIER),
+    *budgets("best_of_n", "n", (4, 8, 16), "best_of_n, vote", select="vote", **_WITH_VERIFIER),
+    *budgets("beam_search", "n", (4, 8), expand=4, **_STEPS, **_WITH_VERIFIER),
 ]
 
 
-def runs(*, is_judged: bool) -> list[Run]:
-    """Those that can be run, with or without the adapter that judges."""
-    return [run for run in RUNS if is_judged or run.options.get("verifier") != _JUDGED["verifier"]]
+def runs(*, has_verifier: bool) -> list[Run]:
+    """Return the runs that are possible with or without the adapter that scores."""
+    return [run for run in RUNS if has_verifier or run.options.get("verifier") != _WITH_VERIFIER["verifier"]]

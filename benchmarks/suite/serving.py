@@ -1,4 +1,4 @@
-"""A server with adapters to ask, and what a label stands for: one model with its adapters, so that no two are mixed in one file."""
+"""Runs a server with adapters, and keeps the answers of each label, one model with its adapters, in a file of their own."""
 
 import json
 import sys
@@ -16,14 +16,14 @@ FOLDER = RESULTS / "suite"
 
 @contextmanager
 def serving(model: str, adapters: Mapping[str, Path], keys: list[str], label: str, kv_gib: int, *more: str) -> Iterator[str]:
-    """The URL of a server of its own, with adapters by name; `more`: options of `ponder serve`."""
+    """Run a server with adapters by name until the end of the block; yield its URL. `more` are options of `ponder serve`."""
     options = [*more, "--model", model, "--api-keys", ",".join(keys), "--max-n", "256", "--max-branches-per-key", "4096"]
     with preloaded(adapters) as served, servers.ponder(*options, *served, name=f"suite {label}", kv_gib=kv_gib) as server:
         yield server.url
 
 
 def claim(label: str, model: str, adapters: Mapping[str, Path], folder: Path = FOLDER) -> Path:
-    """The file for a label's answers. Ends the process when the label stands for another model or other adapters."""
+    """Return the file for the answers of a label. Ends the process where the label has another model or other adapters."""
     content = {name: digest_of(place)[:12] for name, place in sorted(adapters.items())}
     setup = {"model": model, "adapters": content}
     folder.mkdir(parents=True, exist_ok=True)
@@ -31,5 +31,5 @@ def claim(label: str, model: str, adapters: Mapping[str, Path], folder: Path = F
     if not path.exists():
         path.write_text(json.dumps(setup) + "\n", encoding="utf-8")
     if (known := json.loads(path.read_text(encoding="utf-8"))) != setup:
-        sys.exit(f"{label} stands for {known}, not for {setup}: choose another --label, or take {label}.* away")
+        sys.exit(f"{label} stands for {known}, not for {setup}: choose another --label, or remove {label}.*")
     return folder / f"{label}.jsonl"

@@ -1,14 +1,14 @@
-"""Arithmetic as lines of small steps, for a model that reads numbers digit by digit: nothing is carried in the head beyond a single digit.
+"""Arithmetic as lines of small steps, for a model that reads numbers digit by digit: no step needs more than a single digit.
 
-`478+356=700+120+14=820+14=834`: place by place first, then together. Differences keep their signs, so nothing is borrowed:
-`834-356=500-20-2=480-2=478`. What comes out negative is turned round first: `34-78=-(78-34)=-(40+4)=-44`.
+`478+356=700+120+14=820+14=834` adds place by place, and then the places. The places of a difference keep their signs, so nothing is
+borrowed: `834-356=500-20-2=480-2=478`. A negative difference is reversed first: `34-78=-(78-34)=-(40+4)=-44`.
 """
 
 from itertools import zip_longest
 
 
 def add(a: int, b: int) -> str:
-    """A line that begins with `a+b` (or `a-b`) and ends with the result."""
+    """Return a line that begins with `a+b` (or `a-b`) and ends with the result."""
     head, total = f"{a}{b:+d}", a + b
     if not a or not b:
         return f"{head}={total}"
@@ -30,7 +30,7 @@ def _negated(side: str) -> str:
 
 
 def _by_place(a: int, b: int) -> list[int]:
-    """Sums of the digits of each place, highest first, without those that are nothing."""
+    """Return the sums of the digits of each place, highest first, without zeros."""
     sign = -1 if b < 0 else 1
     digits = zip_longest(reversed(str(a)), reversed(str(abs(b))), fillvalue="0")
     parts = [(int(x) + sign * int(y)) * 10**place for place, (x, y) in enumerate(digits)]
@@ -38,7 +38,7 @@ def _by_place(a: int, b: int) -> list[int]:
 
 
 def folded(parts: list[int]) -> list[str]:
-    """Sides of an equation that add the parts up from the left: `700+120+14`, `820+14`, `834`."""
+    """Return the sides of an equation that adds the parts from the left: `700+120+14`, `820+14`, `834`."""
     sides = [_sum(parts)]
     while len(parts) > 1:
         total = sum(parts)
@@ -52,7 +52,7 @@ def _sum(parts: list[int]) -> str:
 
 
 def multiply(a: int, b: int) -> list[str]:
-    """Lines of which the last one ends with the product."""
+    """Return lines of which the last one ends with the product."""
     x, y = sorted((abs(a), abs(b)), key=_num_digits, reverse=True)
     if _num_digits(x) <= 1 or y in {1, 10, 100}:
         return [f"{a}*{b}={a * b}"]
@@ -64,7 +64,7 @@ def multiply(a: int, b: int) -> list[str]:
 
 
 def _columns(a: int, b: int) -> list[str]:
-    """Lines for the places of the product, lowest first: `7*6=42: 2`, `4*6+7*3+4=24+21+4=45+4=49: 9`, `4*3+4=12+4=16`."""
+    """Return lines for the places of the product, lowest first: `7*6=42: 2`, `4*6+7*3+4=24+21+4=45+4=49: 9`, `4*3+4=12+4=16`."""
     x, y = ([int(digit) for digit in reversed(str(number))] for number in (a, b))
     lines, carry = [], 0
     for place in range(len(x) + len(y) - 1):
@@ -77,18 +77,18 @@ def _columns(a: int, b: int) -> list[str]:
 
 
 def _num_digits(number: int) -> int:
-    """That are not zero."""
+    """Return the number of digits that are not zero."""
     return sum(digit != "0" for digit in str(number))
 
 
 def _places(number: int) -> list[int]:
-    """478 as 400, 70, 8."""
+    """Return the values of the digits: 478 as 400, 70, 8."""
     text = str(number)
     return [int(digit) * 10 ** (len(text) - 1 - place) for place, digit in enumerate(text) if digit != "0"]
 
 
 def divide(a: int, b: int) -> list[str]:
-    """Lines of which the last one ends with the quotient: an integer of two positive integers; digit by digit where it has several."""
+    """Return lines of which the last one ends with the quotient, digit by digit. It must be an integer of positive integers."""
     lines, rest = [], a
     parts = _places(a // b)
     for part in parts[:-1]:

@@ -7,16 +7,16 @@ from benchmarks.suite import expressions
 from benchmarks.suite.steps import add, divide, multiply
 
 Entry = dict[str, Any]
-"""A question of reasoning-gym with all that is known of it."""
+"""A question of reasoning-gym with its answer and metadata."""
 
 
 def ended(lines: list[str], answer: object) -> str:
-    """The lines and the answer, marked."""
+    """Return the lines, and the answer behind its mark."""
     return "\n".join([*lines, f"#### {answer}"])
 
 
 def chain_sum(entry: Entry) -> str:
-    """A running total."""
+    """Return a running total."""
     first, *others = (int(term) for term in re.findall(r"[-+]?\d+", entry["expression"].replace(" ", "")))
     lines, total = [], first
     for term in others:
@@ -26,7 +26,7 @@ def chain_sum(entry: Entry) -> str:
 
 
 def products(entry: Entry) -> str:
-    """A running product."""
+    """Return a running product."""
     first, *others = (int(factor) for factor in entry["expression"].split(" * "))
     lines, total = [], first
     for factor in others:
@@ -36,7 +36,7 @@ def products(entry: Entry) -> str:
 
 
 def basic_arithmetic(entry: Entry) -> str:
-    """Each line: the expression as it stands, then the operation that comes first."""
+    """Return lines with the expression and the operation that comes first."""
     lines = []
     for tree, a, sign, b in expressions.operations(expressions.parse(entry["expression"])):
         whole, (*before, last) = expressions.shown(tree), operation(int(a), sign, int(b))
@@ -45,7 +45,7 @@ def basic_arithmetic(entry: Entry) -> str:
 
 
 def operation(a: int, sign: str, b: int) -> list[str]:
-    """Lines of which the last one ends with the result."""
+    """Return lines of which the last one ends with the result."""
     if sign == "*":
         return multiply(a, b)
     if sign == "/":
@@ -54,7 +54,7 @@ def operation(a: int, sign: str, b: int) -> list[str]:
 
 
 def simple_equations(entry: Entry) -> str:
-    """Take the constant to the other side, then divide."""
+    """Return a solution that moves the constant to the other side, and then divides."""
     factor, constant, right = linear(entry["equation"], entry["variable"])
     name, lines = entry["variable"], []
     if constant:
@@ -74,7 +74,7 @@ def _term(factor: int, name: str) -> str:
 
 
 def linear(equation: str, name: str) -> tuple[int, int, int]:
-    """Factor of the unknown, constant, and right side: `5 - 3*x = -4` is (-3, 5, -4)."""
+    """Return the factor of the unknown, the constant, and the right side: `5 - 3*x = -4` is (-3, 5, -4)."""
     left, right = equation.replace(" ", "").split("=")
     terms = re.findall(rf"([-+]?)(\d*)\*?({name}?)", left)
     factor = sum(int(f"{sign}{digits or 1}") for sign, digits, unknown in terms if unknown)
@@ -83,7 +83,7 @@ def linear(equation: str, name: str) -> tuple[int, int, int]:
 
 
 def gcd(entry: Entry) -> str:
-    """Euclid's algorithm: take the smaller number away as often as it goes."""
+    """Return a solution by Euclid's algorithm: subtract the smaller number as often as possible."""
     small, large = sorted(entry["numbers"])
     lines = []
     while small:
@@ -95,7 +95,7 @@ def gcd(entry: Entry) -> str:
 
 
 def count_bits(entry: Entry) -> str:
-    """Halve, and count how often the number is odd."""
+    """Return a solution that halves the number and counts how often it is odd."""
     number, count, lines = entry["number"], 0, []
     while number:
         count += number % 2
@@ -105,7 +105,7 @@ def count_bits(entry: Entry) -> str:
 
 
 def leg_counting(entry: Entry) -> str:
-    """Legs of each kind, and a running total."""
+    """Return the legs of each kind of animal, and a running total."""
     from reasoning_gym.arithmetic.leg_counting import ANIMALS as LEGS  # noqa: PLC0415 - only where it is installed
 
     lines, total = [], 0

@@ -20,7 +20,7 @@ _LONG_DECIMAL = re.compile(r"\.\d{3}")
 
 
 def number_sorting(entry: Entry) -> str:
-    """Together what has the same first digits, in order; then each group in order."""
+    """Return a solution that groups numbers by their first digits, and then sorts each group."""
     numbers = [int(float(number)) for number in entry["original_numbers"]]
     width = 100 if max(map(abs, numbers)) >= 100 else 10
     groups: dict[tuple[bool, int], list[int]] = {}
@@ -35,7 +35,7 @@ def number_sorting(entry: Entry) -> str:
 
 
 def letter_counting(entry: Entry) -> str:
-    """Each word, spelled, how often the letter is in it, and how often so far."""
+    """Return a solution that spells each word and counts the letter, in it and so far."""
     lines, total = [], 0
     for word in entry["span"]:
         count = word.lower().count(entry["target_letter"])
@@ -45,13 +45,13 @@ def letter_counting(entry: Entry) -> str:
 
 
 def spell_backward(entry: Entry) -> str:
-    """The letters, then the letters backward."""
+    """Return a solution with the letters, and then the letters backward."""
     word = entry["word"]
     return ended([" ".join(word), " ".join(reversed(word))], word[::-1])
 
 
 def time_intervals(entry: Entry) -> str:
-    """Unit by unit, from the smallest; what is negative borrows from the next."""
+    """Return a solution unit by unit from the smallest. A negative unit borrows from the next one."""
     units = ("s", "min", "h")[entry["expected_format"].count(":") == 1 :]
     start, end = (datetime.fromisoformat(entry[key]) for key in ("start_time", "end_time"))
     times = [(time.second, time.minute, time.hour)[-len(units) :] for time in (start, end)]
@@ -71,7 +71,7 @@ def time_intervals(entry: Entry) -> str:
 
 
 def calendar_arithmetic(entry: Entry) -> str:
-    """Leave whole weeks out, then count the days that are left."""
+    """Return a solution that drops whole weeks, and then counts the days that are left."""
     days, step = abs(entry["offset_days"]), 1 if entry["offset_days"] > 0 else -1
     lines = []
     for weeks in (70, 7):
@@ -84,18 +84,18 @@ def calendar_arithmetic(entry: Entry) -> str:
 
 
 def gsm_symbolic(entry: Entry) -> str:
-    """The solution of the data set itself."""
+    """Return the solution of the data set itself."""
     return ended(story_lines(entry), entry["answer"])
 
 
 def story_lines(entry: Entry) -> list[str]:
-    """Of its solution, without the answer."""
+    """Return the lines of its solution, without the answer."""
     text = _WHOLE.sub(r"\1", entry["answer_cot"].rpartition("####")[0])
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def is_sound(entry: Entry) -> bool:
-    """Whether the solution of the data set ends with its answer and none of its equations is seen to be false."""
+    """Whether the solution of the data set ends with its answer, and none of its equations is evidently false."""
     said = entry["answer_cot"].rpartition("####")[2].strip().replace(",", "")
     try:
         is_same = Fraction(said) == Fraction(entry["answer"])
@@ -106,7 +106,7 @@ def is_sound(entry: Entry) -> bool:
 
 
 def _is_true(line: str) -> bool:
-    """Whether each two sides of an equation, as far as they are plain arithmetic next to its sign, are the same."""
+    """Whether the two sides of each equation are equal, as far as they are plain arithmetic."""
     sides = [_NOT_ARITHMETIC.sub("", _PRODUCT.sub("*", side)) for side in _THOUSANDS.sub("", line).replace("÷", "/").split("=")]
     for before, after in pairwise(sides):
         left, right = _LEFT.search(before), _RIGHT.search(after)

@@ -1,4 +1,4 @@
-"""The suite's questions, their worked solutions and checkers, its splits, and that answering goes on where it stopped."""
+"""The suite: its questions, worked solutions, checks and splits, its tables, and that a run resumes where it was stopped."""
 
 import json
 import re
@@ -106,7 +106,7 @@ def test_arithmetic_in_small_steps():
                 assert divide(a * b, b)[-1].endswith(f"={a}")
 
 
-def test_expressions_are_worked_out_in_order():
+def test_expressions_are_evaluated_in_order():
     tree = parse("-3 * ( 5 + -7 ) - -( 2 - 4 * 3 ) / 2")
     assert value(tree) == 1
     assert [shown(one) for one, *_ in operations(tree)][:3] == ["-3*(5+-7)--(2-4*3)/2", "-3*-2--(2-4*3)/2", "6--(2-4*3)/2"]
@@ -162,38 +162,40 @@ def test_nothing_is_trained_on_held_out_families(monkeypatch, tmp_path):
         _called(monkeypatch, "prompts", "--families", "lcm", "--out", tmp_path / "x")
 
 
-def test_runs_that_judge_need_the_adapter():
-    assert all("verifier" not in str(run.options.get("verifier")) for run in runs(is_judged=False))
-    assert runs(is_judged=True) == RUNS
+def test_runs_with_a_verifier_need_its_adapter():
+    assert all("verifier" not in str(run.options.get("verifier")) for run in runs(has_verifier=False))
+    assert runs(has_verifier=True) == RUNS
     assert {run.name for run in RUNS} >= {"direct", "self_consistency n=16", "majority n=4", "best_of_n n=8", "beam_search n=4"}
     assert RUNS[0].fields == {"temperature": 0}
 
 
-def test_adapters_are_served_by_their_names_and_the_one_that_does_not_judge_answers(monkeypatch, tmp_path):
-    seen = {}
+def test_adapters_are_served_by_their_names_and_the_verifier_does_not_answer(monkeypatch, tmp_path):
+    recorded = {}
 
     @contextmanager
     def ponder(*options, name, kv_gib):
-        seen["options"] = dict(pairwise(options))
-        seen["folders"] = {place.name: place.resolve() for place in Path(seen["options"]["--adapter-preload-dir"]).iterdir()}
+        recorded["options"] = dict(pairwise(options))
+        recorded["folders"] = {
+            place.name: place.resolve() for place in Path(recorded["options"]["--adapter-preload-dir"]).iterdir()
+        }
         yield Server(name, f"http://{kv_gib}", 0)
 
-    for name in ("sums", "judge"):
+    for name in ("sums", "scorer"):
         (tmp_path / name).mkdir()
         config = {"peft_type": "LORA", "r": 24, "lora_alpha": 8, "target_modules": ["q_proj"]}
         (tmp_path / name / "adapter_config.json").write_text(json.dumps(config))
         (tmp_path / name / "adapter_model.safetensors").write_bytes(name.encode())
     monkeypatch.setattr(servers, "ponder", ponder)
     monkeypatch.setattr(command, "claim", lambda label, *_: tmp_path / f"{label}.jsonl")
-    monkeypatch.setattr(command, "ask", lambda url, batches, **how: seen.update(url=url, batches=batches, **how))
-    adapters = (f"verifier={tmp_path / 'judge'}", f"suite={tmp_path / 'sums'}")
+    monkeypatch.setattr(command, "ask", lambda url, batches, **how: recorded.update(url=url, batches=batches, **how))
+    adapters = (f"verifier={tmp_path / 'scorer'}", f"suite={tmp_path / 'sums'}")
     chosen = ("--only-tasks", "gcd-*", "--only-runs", "direct", "best_of_n n=4", "--questions", 2)
     _called(monkeypatch, "run", "--label", "tiny", "--adapter", *adapters, *chosen)
-    assert seen["folders"] == {"suite": tmp_path / "sums", "verifier": tmp_path / "judge"}
-    assert (seen["options"]["--adapter-slots"], seen["options"]["--max-adapter-rank"]) == ("3", "32")
-    assert (seen["model"], seen["keys"]) == ("suite", ["suite-0", "suite-1"])
-    assert [work.task.name for work in seen["batches"][0]] == ["gcd-1", "gcd-2", "gcd-3"]
-    assert [run.name for run in seen["batches"][0][0].runs] == ["direct", "best_of_n n=4"]
+    assert recorded["folders"] == {"suite": tmp_path / "sums", "verifier": tmp_path / "scorer"}
+    assert (recorded["options"]["--adapter-slots"], recorded["options"]["--max-adapter-rank"]) == ("3", "32")
+    assert (recorded["model"], recorded["keys"]) == ("suite", ["suite-0", "suite-1"])
+    assert [work.task.name for work in recorded["batches"][0]] == ["gcd-1", "gcd-2", "gcd-3"]
+    assert [run.name for run in recorded["batches"][0][0].runs] == ["direct", "best_of_n n=4"]
 
 
 def _reply(request: httpx.Request) -> httpx.Response:
@@ -208,7 +210,7 @@ def _reply(request: httpx.Request) -> httpx.Response:
 
 
 @pytest.mark.anyio
-async def test_a_start_goes_on_where_the_last_one_stopped(tmp_path):
+async def test_a_run_resumes_where_the_last_one_stopped(tmp_path):
     asked = []
 
     def answer(request):
@@ -245,7 +247,7 @@ def _record(task, number, *, is_right):
     )
 
 
-def test_tables_tell_bins_and_held_out_families_apart(tmp_path):
+def test_tables_separate_bins_and_held_out_families(tmp_path):
     log, tasks = Log(tmp_path / "tiny.jsonl"), questions.tasks()
     for name, num_right in (("gcd-1", 4), ("gcd-3", 1), ("lcm-1", 2)):
         for number in range(4):
@@ -265,7 +267,7 @@ def test_tables_tell_bins_and_held_out_families_apart(tmp_path):
     ]
 
 
-def test_a_label_stands_for_one_model_with_its_adapters(tmp_path):
+def test_a_label_has_one_model_with_its_adapters(tmp_path):
     adapter = tmp_path / "suite"
     adapter.mkdir()
     (adapter / "adapter_model.safetensors").write_bytes(b"weights")
@@ -289,8 +291,8 @@ def test_a_task_changes_when_its_questions_do(monkeypatch):
     assert setup(questions.tasks()["gcd-1"], RUNS[0]) != setup(task, RUNS[0])
 
 
-def test_what_is_skipped_is_in_no_other_file():
-    """So that a verifier is trained on answers to questions that the answering adapter has not seen."""
+def test_skipped_questions_are_in_no_other_file():
+    """So a verifier can be trained on answers to questions that the answering adapter was not trained on."""
     first = questions.mixed(["gcd", "chain_sum"], [1, 2], "train", 5)
     second = questions.mixed(["gcd", "chain_sum"], [1, 2], "train", 5, skip=5)
     assert len(first) == len(second) == 20
