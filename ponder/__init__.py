@@ -26,8 +26,10 @@ from strategies.core.ports import AnswerEquivalence, Emit, Model, ignore_events
 from strategies.core.results import NodeState, Progress, Result, TraceNode
 from strategies.core.strategy import Forecast, Strategy, check_choices, ended, in_order
 from strategies.core.values import AnswerKind, Candidate, Delta, Draw, ScoredCandidate, Step, StopReason, Task
-from strategies.core.verifier import Verifier, VerifierChoice, VerifierField
+from strategies.core.verifier import Verifier, VerifierChoice
 from strategies.registry import PluginError
+from strategies.search.scorer import Scorer
+from strategies.verifiers import AnyVerifier, StepVerifier, build_for
 from strategies.voting.selection import choose
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "Answer",
     "AnswerEquivalence",
     "AnswerKind",
+    "AnyVerifier",
     "AsyncPonder",
     "Budget",
     "Busy",
@@ -57,8 +60,10 @@ __all__ = [
     "Progress",
     "Result",
     "ScoredCandidate",
+    "Scorer",
     "ScriptedEngine",
     "Step",
+    "StepVerifier",
     "StopReason",
     "Strategy",
     "StrategyContext",
@@ -68,7 +73,7 @@ __all__ = [
     "Verifier",
     "VerifierChoice",
     "VerifierFailed",
-    "VerifierField",
+    "build_for",
     "check_choices",
     "choose",
     "cycle",

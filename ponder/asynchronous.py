@@ -1,6 +1,7 @@
 """The Python API for programs with an event loop. It runs the service that the server runs, without HTTP."""
 
 import asyncio
+import multiprocessing
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -136,8 +137,10 @@ async def load(
     Raises:
         pydantic.ValidationError: a setting is wrong.
         PluginError: a plugin cannot be used.
+        RuntimeError: a script loads the model outside of `if __name__ == "__main__":`.
 
     """
+    _refuse_spawned_import()
     from app.engine.build import build_engine  # noqa: PLC0415 - FastAPI, Prometheus and more come with the service
     from app.main import running  # noqa: PLC0415
     from strategies.plugins import load_registries  # noqa: PLC0415
@@ -149,6 +152,12 @@ async def load(
         engine = await asyncio.to_thread(build_engine, chosen)  # seconds: it imports vLLM, and may convert the model
     async with running(chosen, engine, registries=registries) as service:
         yield AsyncPonder(service)
+
+
+def _refuse_spawned_import() -> None:
+    """Raise `RuntimeError` in a process of vLLM's that imports the script anew: it must not load a model of its own."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError('vLLM starts processes that import this script: load the model under `if __name__ == "__main__":`')
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,14 @@ model = ponder.Ponder(engine=ponder.ScriptedEngine(ponder.cycle(["42"])), adapte
 print(model.ask("What is 17 + 25?").text)
 """
 
+UNGUARDED = """
+import multiprocessing, ponder, sys
+model = ponder.Ponder(engine=ponder.ScriptedEngine(ponder.cycle(["42"])), adapter_dir=sys.argv[1], shipped_adapters=False)
+worker = multiprocessing.get_context("spawn").Process(target=print)
+worker.start()
+worker.join()
+"""
+
 
 def test_it_answers(notebook) -> None:
     assert notebook.name == "scripted"
@@ -70,3 +78,11 @@ def test_a_closed_model_says_so(engine, settings) -> None:
 def test_a_forgotten_close_does_not_keep_the_interpreter(tmp_path) -> None:
     run = subprocess.run([sys.executable, "-c", FORGETFUL, tmp_path], capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stdout.strip()) == (0, "42"), run.stderr
+
+
+def test_a_script_that_its_own_workers_would_run_is_told_so(tmp_path) -> None:
+    """VLLM spawns its processes on CPU, and each imports the script."""
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    run = subprocess.run([sys.executable, script, tmp_path / "adapters"], capture_output=True, text=True, timeout=60)
+    assert 'under `if __name__ == "__main__":`' in run.stderr
