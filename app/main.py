@@ -21,7 +21,7 @@ from app.api import adapters, chat, errors, feedback, models, ops, playground, p
 from app.api.access import Access
 from app.api.middleware import BodyLimit, LocalHost, RequestId
 from app.engine.base import Engine
-from app.metering.meter import Budget
+from app.metering.budget import Budget
 from app.request import Limits
 from app.reward_models.client import RewardModel
 from app.routing.planner import AUTO, Planner

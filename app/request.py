@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from adapters.names import AdapterRef
-from app.metering.meter import Budget
+from app.metering.budget import Budget
 from strategies.core.results import Result
 from strategies.core.values import AnswerKind, StopReason
 

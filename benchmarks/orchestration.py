@@ -10,7 +10,7 @@ import uvloop
 
 from app.admission import Admission
 from app.engine.scripted import ScriptedEngine, cycle
-from app.metering.meter import Budget
+from app.metering.budget import Budget
 from app.request import Caller, InferenceRequest, Limits
 from app.routing.planner import Planner
 from app.routing.policies import Policies

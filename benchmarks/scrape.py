@@ -4,7 +4,8 @@ import random
 import time
 
 from app.engine.architecture import Architecture
-from app.metering.meter import Budget, Meter
+from app.metering.budget import Budget
+from app.metering.meter import Meter
 from app.search_traces import SearchTrace
 from app.telemetry.metrics import Metrics, PlanLabels
 from app.telemetry.quality_metrics import AnswerQuality

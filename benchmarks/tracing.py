@@ -13,7 +13,8 @@ from typing import Any
 import uvloop
 
 from app.engine.scripted import SMALL
-from app.metering.meter import Budget, Meter
+from app.metering.budget import Budget
+from app.metering.meter import Meter
 from app.request import InferenceRequest
 from app.settings import Settings
 from app.telemetry.otel import OtelTracer

@@ -13,7 +13,7 @@ any release.
 from adapters.errors import AdapterError
 from app.engine.scripted import ScriptedEngine, cycle
 from app.errors import Busy, EngineDead, InvalidRequest, NotFound, PonderError
-from app.metering.meter import Budget
+from app.metering.budget import Budget
 from app.request import Effort
 from app.routing.policy import Plan
 from ponder.answer import Answer

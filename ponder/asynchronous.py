@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from app.engine.base import Engine
-from app.metering.meter import Budget
+from app.metering.budget import Budget
 from app.request import Caller, InferenceRequest
 from app.settings import DEFAULT_MODEL, Settings
 from ponder.answer import Answer, answer_of

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from app.engine.base import Engine
-from app.metering.meter import Budget
+from app.metering.budget import Budget
 from app.settings import DEFAULT_MODEL
 from ponder.answer import Answer
 from ponder.asynchronous import AsyncPonder, Plugin, Prompt, load

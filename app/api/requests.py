@@ -6,7 +6,7 @@ from typing import Any
 
 from app.api.schemas import ChatRequest, CompletionRequest, PonderOptions, Sampling
 from app.errors import InvalidRequest
-from app.metering.meter import Budget
+from app.metering.budget import Budget
 from app.request import InferenceRequest, effort_of
 from app.serving.model_names import ModelNames
 

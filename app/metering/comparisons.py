@@ -1,6 +1,7 @@
-"""What an answer would have cost otherwise: the fixed best-of-16 that it is compared with, and the rest of a plan that stopped early.
+"""What a request would have cost otherwise, in FLOPs. Dashboards compare these estimates with what it did cost.
 
-Both are estimates from the answers that the request drew: what was never drawn is taken to be as long as what was.
+Two things are estimated: a fixed best-of-16 for the same prompt, and the rest of a plan that stopped early. Both assume that the
+answers that were not drawn are as long as the mean of those that were.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,34 +14,44 @@ from strategies.core.strategy import Forecast
 from strategies.core.values import StopReason, Task
 
 FIXED_N = 16
-"""Blind sampling, as it is usually done."""
+"""Number of answers of the fixed best-of-N that requests are compared with."""
 
-EARLY = frozenset({StopReason.SETTLED, StopReason.PRICED, StopReason.VERIFIED})
+EARLY_STOPS = frozenset({StopReason.SETTLED, StopReason.PRICED, StopReason.VERIFIED})
 """Reasons to stop before the plan was carried out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Usual:
-    """A usual answer to a prompt: `tokens` long, after `prompt_tokens`, by this model."""
+class TypicalAnswer:
+    """An answer of mean length to one prompt.
+
+    Attributes:
+        architecture: of the model that answers.
+        prompt_tokens: length of the prompt.
+        tokens: length of the answer.
+
+    """
 
     architecture: Architecture
     prompt_tokens: int
     tokens: int
 
     @classmethod
-    def of(cls, architecture: Architecture, prompt_tokens: int, result: Result) -> "Usual":
-        """The mean of the answers that the model ended by itself; of all, where it ended none."""
+    def of(cls, architecture: Architecture, prompt_tokens: int, result: Result) -> "TypicalAnswer":
+        """Return the mean answer of a result; of length 0 where there are no answers.
+
+        Answers that were cut short would bias the mean. They count only where every answer was.
+        """
         lengths = [len(one.candidate.token_ids) for one in result.candidates if one.candidate.is_complete]
         lengths = lengths or [len(one.candidate.token_ids) for one in result.candidates]
         return cls(architecture, prompt_tokens, round(sum(lengths) / len(lengths)) if lengths else 0)
 
     def best_of(self, n: int = FIXED_N) -> int:
-        """FLOPs of `n` whole answers, all drawn and none ended, after one prefill of the prompt that all of them share."""
+        """Return the FLOPs of drawing `n` whole answers after one prefill of the prompt, which all of them share."""
         prefill, decode = self.architecture.branch_cost(self.prompt_tokens, 0, self.tokens)
         return prefill + n * decode
 
     def rest_of(self, planned: int, generated: int) -> int:
-        """FLOPs of the tokens that a plan had before it and that nobody generated."""
+        """Return the FLOPs of the tokens that were planned and not generated; 0 where more were generated than planned."""
         _, decode = self.architecture.branch_cost(self.prompt_tokens, 0, self.tokens)
         return max(planned - generated, 0) * decode // max(self.tokens, 1)
 
@@ -52,13 +63,24 @@ def compare(
     results: Sequence[Result],
     forecast: Callable[[Task, int], Forecast] | None,
 ) -> None:
-    """Put both on the meter of a request that is answered; `forecast`: of its plan, None where nothing was planned that could be left."""
+    """Write both estimates to the meter of an answered request: `meter.best_of` and `meter.saved["early_stopping"]`.
+
+    Args:
+        meter: of the request.
+        model: that answered.
+        tasks: one for each prompt of the request.
+        results: one for each task.
+        forecast: returns what the plan takes for a task, given the length of an answer in tokens. None where the strategy samples
+            for as long as it pays and so has no plan whose rest could be saved.
+
+    """
     for task, result in zip(tasks, results, strict=True):
-        usual = Usual.of(model, len(task.prefix), result)
-        meter.best_of += usual.best_of()
-        if forecast is not None and result.stop_reason in EARLY:
-            planned = forecast(task, usual.tokens).tokens
+        typical = TypicalAnswer.of(model, len(task.prefix), result)
+        meter.best_of += typical.best_of()
+        if forecast is not None and result.stop_reason in EARLY_STOPS:
+            planned = forecast(task, typical.tokens).tokens
+            # The budget would have ended the plan as well, so what lies beyond it was not saved by stopping early.
             allowed = planned if meter.budget.tokens is None else min(planned, meter.budget.tokens // len(results))
-            left = usual.rest_of(allowed, meter.generated_tokens // len(results))
-            most = None if meter.budget.flops is None else meter.budget.flops - meter.total_flops
-            meter.saved["early_stopping"] += left if most is None else min(left, most)
+            rest = typical.rest_of(allowed, meter.generated_tokens // len(results))
+            flops_left = None if meter.budget.flops is None else meter.budget.flops - meter.total_flops
+            meter.saved["early_stopping"] += rest if flops_left is None else min(rest, flops_left)

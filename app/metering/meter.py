@@ -1,7 +1,7 @@
 """Counts what one request spends, and refuses to overspend.
 
-Tokens and FLOPs are reserved before a branch starts, at the worst case (nothing cached, all tokens generated), and the rest is
-given back when it ends: so a budget is never exceeded, not by a token, however many branches run at once. Knows no engine.
+Tokens and FLOPs are reserved before a branch starts, for the worst case: nothing is cached and all tokens are generated. When the
+branch ends, what it did not use is given back. So the budget is never exceeded, not by one token, however many branches run at once.
 """
 
 import asyncio
@@ -11,52 +11,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
 
 from app.engine.architecture import Architecture
+from app.metering.budget import Budget
 from strategies.core.values import StopReason
 
 FAIR_SHARE_FLOOR = 128
-"""Tokens below which a short budget is not divided further: fewer, whole answers are worth more than many stumps."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The most that one request may spend; None is no limit. `tokens` counts those generated, by all branches together."""
-
-    tokens: int | None = None
-    flops: int | None = None
-    seconds: float | None = None
-
-    def capped(self, other: "Budget") -> "Budget":
-        """The tighter of both, field by field."""
-        return Budget(
-            _tighter(self.tokens, other.tokens),
-            _tighter(self.flops, other.flops),
-            _tighter(self.seconds, other.seconds),
-        )
-
-
-_Number = TypeVar("_Number", int, float)
-
-
-def _tighter(a: _Number | None, b: _Number | None) -> _Number | None:
-    return min((value for value in (a, b) if value is not None), default=None)
+"""A short budget is not divided into shares of fewer tokens: a few whole answers are worth more than many that are cut off."""
 
 
 class Purpose(StrEnum):
-    """What a forward pass was for; difficulty probes and verifiers are charged like any other."""
+    """What a branch is for. Verifiers are charged to the request like its answers, but counted apart."""
 
     GENERATE = "generate"
     VERIFY = "verify"
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
-    """A reservation: `tokens` may be generated after a prefix of `prefix_tokens`; `flops` is what that costs at worst.
+class Reservation:
+    """What one branch may use.
 
-    `architecture` is what computes it: the base model, or that with an adapter. `limit` is the budget that made it smaller than asked
-    for.
+    Attributes:
+        prefix_tokens: length of the prefix that the branch continues.
+        tokens: the most that it may generate.
+        flops: the most that it can cost; 0 where FLOPs have no limit.
+        architecture: of what computes it: the base model, alone or with an adapter.
+        limit: the budget that made `tokens` smaller than what was asked for; None where it is not smaller.
+
     """
 
     prefix_tokens: int
@@ -67,19 +48,23 @@ class Grant:
 
 
 class Meter:
-    """The account of one request.
+    """Counts what one request spends, against its budget.
 
     Args:
-        architecture: the base model; each reservation may be for another, such as the same with an adapter.
+        architecture: of the base model; a reservation may name another, such as the base model with an adapter.
         budget: what may be spent.
 
     Attributes:
-        tokens: by kind: prefilled, cached, decoded, and verified (prefilled or decoded by verifiers).
-        flops: by phase: prefill, decode, verify.
-        saved: FLOPs that were not needed, and so are no part of these: by the prefix `cache`, by `early_stopping` (estimated).
-        best_of: FLOPs that a fixed best-of-16 would have taken (estimated); both estimates are made when all is answered.
-        seconds: by phase, wall-clock.
-        stopped: the budget that ran out first.
+        started: when the meter was made, on the clock of `time.monotonic`, in seconds.
+        tokens: by kind: `prefilled`, `cached`, `decoded`; `verified` counts those of verifiers again.
+        flops: FLOPs spent, by phase: `prefill`, `decode`, `verify`.
+        saved: FLOPs that were not spent: by the prefix `cache`, and by `early_stopping` (estimated, once the request is answered).
+        best_of: FLOPs that a fixed best-of-16 would have cost (estimated, once the request is answered).
+        seconds: wall-clock seconds by phase.
+        branches: how many were `drawn`, and how many were `cancelled` before their end.
+        prompt_cached: tokens of the prompt that were found in the prefix cache, the fewest of all branches that generated answers;
+            None before the first branch has ended.
+        stopped: the budget that ran out first, None while there is something left of all.
 
     """
 
@@ -102,40 +87,41 @@ class Meter:
 
     @property
     def deadline(self) -> float | None:
-        """On the clock of `time.monotonic`, which is also the event loop's."""
+        """When the seconds run out, on the clock of `time.monotonic` (also the event loop's); None for never."""
         return None if self.budget.seconds is None else self.started + self.budget.seconds
 
     @property
     def generated_tokens(self) -> int:
-        """Tokens generated so far, by all branches and for every purpose."""
+        """The number of tokens generated so far, by all branches and for every purpose."""
         return self.tokens["decoded"]
 
     @property
     def total_flops(self) -> int:
-        """FLOPs spent so far."""
+        """The FLOPs spent so far, in all phases."""
         return self.flops.total()
 
     def fair_share(self, wanted: int, num_branches: int) -> int:
-        """How many of the `wanted` tokens each of `num_branches` may reserve, so that a short budget serves all of them."""
+        """Return how many of the `wanted` tokens each of `num_branches` may reserve, so that a short budget serves all of them."""
         left, _ = self._left()
         return wanted if left is None else min(wanted, max(left // num_branches, FAIR_SHARE_FLOOR))
 
-    async def reserve(self, prefix_tokens: int, wanted: int, architecture: Architecture | None = None) -> Grant | None:
-        """Reserve up to `wanted` generated tokens; None when the budget has no room left.
+    async def reserve(self, prefix_tokens: int, wanted: int, architecture: Architecture | None = None) -> Reservation | None:
+        """Reserve up to `wanted` generated tokens after a prefix of `prefix_tokens`. Call `settle` when the branch has ended.
 
-        When others hold reservations that may yet be given back, waits for them rather than granting a stump.
+        Returns None when the budget has no room for a single token, or when its seconds are over. When the room is short while
+        other branches hold reservations, this waits for what they give back, instead of starting an answer that would be cut off.
         """
         model = architecture or self._architecture
         if self._has_expired:
             return None
-        if (grant := self._try_reserve(prefix_tokens, wanted, model)) is not None:
-            return grant
+        if (reservation := self._try_reserve(prefix_tokens, wanted, model)) is not None:
+            return reservation
         async with self._freed:
             while not self._has_expired:
-                if (grant := self._try_reserve(prefix_tokens, wanted, model)) is not None:
-                    return grant
+                if (reservation := self._try_reserve(prefix_tokens, wanted, model)) is not None:
+                    return reservation
                 if self._num_open == 0:
-                    return self._last_grant(prefix_tokens, wanted, model)
+                    return self._reserve_rest(prefix_tokens, wanted, model)
                 await self._freed.wait()
         return None
 
@@ -144,7 +130,7 @@ class Meter:
         return self.stopped is StopReason.SECONDS
 
     def _left(self) -> tuple[int | None, int | None]:
-        """Tokens and FLOPs neither spent nor reserved."""
+        """Return the tokens and the FLOPs that are neither spent nor reserved; None without a limit."""
         tokens, flops = self.budget.tokens, self.budget.flops
         return (
             None if tokens is None else tokens - self.generated_tokens - self._reserved_tokens,
@@ -152,6 +138,7 @@ class Meter:
         )
 
     def _affordable(self, prefix_tokens: int, wanted: int, model: Architecture) -> tuple[int, StopReason | None]:
+        """Return how many of the `wanted` tokens there is room for now, and the budget that allows no more."""
         tokens, flops = self._left()
         affordable, limit = wanted, None
         if tokens is not None and tokens < affordable:
@@ -160,37 +147,46 @@ class Meter:
             affordable, limit = by_flops, StopReason.FLOPS
         return max(affordable, 0), limit
 
-    def _try_reserve(self, prefix_tokens: int, wanted: int, model: Architecture) -> Grant | None:
+    def _try_reserve(self, prefix_tokens: int, wanted: int, model: Architecture) -> Reservation | None:
         affordable, _ = self._affordable(prefix_tokens, wanted, model)
-        return self._grant(prefix_tokens, wanted, model) if affordable >= wanted else None
+        return self._hold(prefix_tokens, wanted, model) if affordable >= wanted else None
 
-    def _last_grant(self, prefix_tokens: int, wanted: int, model: Architecture) -> Grant | None:
+    def _reserve_rest(self, prefix_tokens: int, wanted: int, model: Architecture) -> Reservation | None:
         affordable, limit = self._affordable(prefix_tokens, wanted, model)
         self.stopped = self.stopped or limit
-        return self._grant(prefix_tokens, affordable, model, limit) if affordable > 0 else None
+        return self._hold(prefix_tokens, affordable, model, limit) if affordable > 0 else None
 
-    def _grant(self, prefix_tokens: int, tokens: int, model: Architecture, limit: StopReason | None = None) -> Grant:
+    def _hold(self, prefix_tokens: int, tokens: int, model: Architecture, limit: StopReason | None = None) -> Reservation:
         flops = sum(model.branch_cost(prefix_tokens, 0, tokens)) if self.budget.flops is not None else 0
         self._reserved_tokens += tokens
         self._reserved_flops += flops
         self._num_open += 1
-        return Grant(prefix_tokens, tokens, flops, model, limit)
+        return Reservation(prefix_tokens, tokens, flops, model, limit)
 
     async def settle(
-        self, grant: Grant, *, cached: int, generated: int, ran: bool, purpose: Purpose = Purpose.GENERATE
+        self, reservation: Reservation, *, cached: int, generated: int, ran: bool, purpose: Purpose = Purpose.GENERATE
     ) -> None:
-        """Give the reservation back and book what was really spent. `ran`: the engine saw the branch."""
-        self._reserved_tokens -= grant.tokens
-        self._reserved_flops -= grant.flops
+        """End a reservation: give it back and book what the branch really used.
+
+        Args:
+            reservation: of the branch, as `reserve` returned it.
+            cached: tokens of the prefix that were found in the prefix cache.
+            generated: tokens that were generated.
+            ran: whether the engine ran the branch; if not, nothing is booked.
+            purpose: what the branch was for.
+
+        """
+        self._reserved_tokens -= reservation.tokens
+        self._reserved_flops -= reservation.flops
         self._num_open -= 1
         if ran:
-            self._book(grant, cached, generated, purpose)
+            self._book(reservation, cached, generated, purpose)
         if self.budget.tokens is not None or self.budget.flops is not None:
             async with self._freed:
                 self._freed.notify_all()
 
-    def _book(self, grant: Grant, cached: int, generated: int, purpose: Purpose) -> None:
-        prefix_tokens, model = grant.prefix_tokens, grant.architecture
+    def _book(self, reservation: Reservation, cached: int, generated: int, purpose: Purpose) -> None:
+        prefix_tokens, model = reservation.prefix_tokens, reservation.architecture
         prefill, decode = model.branch_cost(prefix_tokens, cached, generated)
         self.tokens["prefilled"] += prefix_tokens - cached
         self.tokens["cached"] += cached
@@ -205,7 +201,7 @@ class Meter:
         self.prompt_cached = cached if self.prompt_cached is None else min(cached, self.prompt_cached)
 
     def spend(self, tokens: int, flops: int) -> bool:
-        """Book a verification that is computed elsewhere; False, and nothing booked, when the budget has no room for it."""
+        """Book a verification that another server computes. Returns False, and books nothing, when the FLOPs do not suffice for it."""
         _, left = self._left()
         if left is not None and flops > left:
             self.stopped = self.stopped or StopReason.FLOPS
@@ -215,18 +211,19 @@ class Meter:
         return True
 
     async def expire(self) -> None:
-        """The deadline passed: nothing more is granted, and whoever waits for a grant is told."""
+        """Note that the deadline has passed: from now on every call of `reserve`, also one that waits, returns None."""
         self.stopped = self.stopped or StopReason.SECONDS
         async with self._freed:
             self._freed.notify_all()
 
-    def exhaust(self, grant: Grant) -> None:
-        """A branch was cut short by its grant; only a share of the tokens is ever smaller without a `limit`."""
-        self.stopped = self.stopped or grant.limit or StopReason.TOKENS
+    def note_truncated(self, reservation: Reservation) -> None:
+        """Note that a branch used up its reservation, so that a budget cut it short."""
+        # A reservation without a limit can only have been too small because `fair_share` divided the tokens.
+        self.stopped = self.stopped or reservation.limit or StopReason.TOKENS
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Add the wall-clock time of the block to a phase."""
+        """Add the wall-clock seconds of the block to a phase."""
         start = time.monotonic()
         try:
             yield

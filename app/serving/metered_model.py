@@ -16,7 +16,7 @@ from adapters.version import AdapterVersion
 from app.admission import AdmittedRequest
 from app.engine.base import Branch, Engine, Output
 from app.errors import first_error
-from app.metering.meter import Grant, Meter, Purpose
+from app.metering.meter import Meter, Purpose, Reservation
 from app.serving.branch_output import BranchOutput
 from app.serving.leasing import Leases
 from app.serving.wave import BranchDefaults, Wave
@@ -173,21 +173,21 @@ class MeteredModel:
         branch_id = self._next_id()
         # `_end` finds out by the task's name whether the engine runs its branch.
         asyncio.current_task().set_name(branch_id)  # type: ignore[union-attr] # runs in a task of `sample`
-        grant = await self._meter.reserve(len(wave.prefix), wave.share, self._architecture)
-        candidate = None if grant is None else await self._generate(wave, index, grant, branch_id)
+        reservation = await self._meter.reserve(len(wave.prefix), wave.share, self._architecture)
+        candidate = None if reservation is None else await self._generate(wave, index, reservation, branch_id)
         wave.arrived.put_nowait(candidate)
         return candidate
 
-    async def _generate(self, wave: Wave, index: int, grant: Grant, branch_id: str) -> Candidate | None:
-        """Run one branch that has a grant, and book it. Returns None where the engine handed in nothing."""
+    async def _generate(self, wave: Wave, index: int, reservation: Reservation, branch_id: str) -> Candidate | None:
+        """Run one branch that has a reservation, and book it. Returns None where the engine handed in nothing."""
         output = BranchOutput(index, wave)
-        granted_at = time.monotonic()
+        reserved_at = time.monotonic()
         try:
             async with self._admitted.slot():
-                self._meter.seconds.setdefault("queue", time.monotonic() - granted_at)
+                self._meter.seconds.setdefault("queue", time.monotonic() - reserved_at)
                 wave.live.add(branch_id)
                 try:
-                    branch = self._sampling_branch(wave, index, grant, branch_id)
+                    branch = self._sampling_branch(wave, index, reservation, branch_id)
                     async with aclosing(self._engine.generate(branch)) as parts:  # type: ignore[type-var]
                         async for part in parts:
                             output.add(part)
@@ -199,21 +199,23 @@ class MeteredModel:
             self._meter.branches["drawn"] += output.started
             # The first token comes with the end of the prefill: without one, the engine did no work worth booking.
             generated = output.num_generated
-            await self._meter.settle(grant, cached=output.cached_tokens, generated=generated, ran=generated > 0)
+            await self._meter.settle(reservation, cached=output.cached_tokens, generated=generated, ran=generated > 0)
         if not output.started:
             return None
-        if output.finish_reason == "length" and grant.tokens < wave.cap:
-            self._meter.exhaust(grant)
-        return output.candidate(grant.tokens, self._cost(grant, output, granted_at))
+        if output.finish_reason == "length" and reservation.tokens < wave.cap:
+            self._meter.note_truncated(reservation)
+        return output.candidate(reservation.tokens, self._cost(reservation, output, reserved_at))
 
-    def _cost(self, grant: Grant, output: BranchOutput, granted_at: float) -> Cost:
-        prefill, decode = grant.architecture.branch_cost(grant.prefix_tokens, output.cached_tokens, output.num_generated)
-        started, seconds = granted_at - self._meter.started, time.monotonic() - granted_at
+    def _cost(self, reservation: Reservation, output: BranchOutput, reserved_at: float) -> Cost:
+        prefill, decode = reservation.architecture.branch_cost(
+            reservation.prefix_tokens, output.cached_tokens, output.num_generated
+        )
+        started, seconds = reserved_at - self._meter.started, time.monotonic() - reserved_at
         return Cost(output.cached_tokens, prefill + decode, started, seconds)
 
-    def _sampling_branch(self, wave: Wave, index: int, grant: Grant, branch_id: str) -> Branch:
+    def _sampling_branch(self, wave: Wave, index: int, reservation: Reservation, branch_id: str) -> Branch:
         return Branch(
-            id=branch_id, prompt=self._defaults.prompt, prefix=wave.prefix, max_tokens=grant.tokens,
+            id=branch_id, prompt=self._defaults.prompt, prefix=wave.prefix, max_tokens=reservation.tokens,
             priority=self._admitted.priority, seed=self._defaults.seed_of(index),
             num_logprobs=wave.num_logprobs, cache_salt=self._cache_salt,
             is_streamed=wave.on_delta is not None or wave.until is not None, adapter=self._adapter,
@@ -231,8 +233,8 @@ class MeteredModel:
 
     async def _score_options(self, prefix: Sequence[int], options: Sequence[int], span: Span) -> list[float]:
         has_room = len(prefix) < self._engine.card.max_model_len
-        grant = await self._meter.reserve(len(prefix), 1, self._architecture) if has_room else None
-        if grant is None:
+        reservation = await self._meter.reserve(len(prefix), 1, self._architecture) if has_room else None
+        if reservation is None:
             return [0.0] * len(options)
         output: Output | None = None
         try:
@@ -249,7 +251,7 @@ class MeteredModel:
             cached = output.cached_tokens if output else 0
             if span.is_recording:
                 span.set({"ponder.tokens.prefix": len(prefix), "ponder.tokens.cached": cached})
-            await self._meter.settle(grant, cached=cached, generated=1, ran=output is not None, purpose=Purpose.VERIFY)
+            await self._meter.settle(reservation, cached=cached, generated=1, ran=output is not None, purpose=Purpose.VERIFY)
         return [output.option_logprobs[option] for option in options] if output else []
 
     def _next_id(self) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from app.engine.architecture import Architecture
-from app.metering.meter import Budget
+from app.metering.budget import Budget
 from app.routing.throughput import Prediction, ThroughputEstimator
 from app.serving.planning import PlannedRequest
 from app.serving.rendering import RenderedRequest

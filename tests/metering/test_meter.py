@@ -1,4 +1,4 @@
-"""The account of a request, and the handle that spends from it: nothing is overspent, nothing is lost, nothing stays behind."""
+"""The meter of a request, and the model that spends from it: no budget is exceeded, every token is counted, no branch is left."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from app.admission import Admission
 from app.engine.scripted import SMALL, ScriptedEngine
 from app.errors import EngineDead
-from app.metering.meter import FAIR_SHARE_FLOOR, Budget, Meter
+from app.metering.budget import Budget
+from app.metering.meter import FAIR_SHARE_FLOOR, Meter
 from app.request import Caller
 from app.serving.leasing import Leases
 from app.serving.metered_model import MeteredModel
@@ -21,8 +22,10 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def handle(reply="one two three four", budget=None, *, speed=0.0, slots=64, has_deltas=True, max_tokens=512, seed=None):
-    """A metered model over a scripted engine: (model, meter, engine, prefix)."""
+async def metered_model(
+    reply="one two three four", budget=None, *, speed=0.0, slots=64, has_deltas=True, max_tokens=512, seed=None
+):
+    """Yield a metered model over a scripted engine: (model, meter, engine, prefix). Afterwards nothing may be left running."""
     engine = ScriptedEngine(reply if callable(reply) else lambda _prompt, _serial: reply, seconds_per_token=speed)
     meter = Meter(SMALL, budget or Budget())
     admission = Admission(num_slots=slots, max_branches=1000, max_branches_per_key=1000)
@@ -37,13 +40,14 @@ async def handle(reply="one two three four", budget=None, *, speed=0.0, slots=64
 
 
 async def draw(model, prefix, n, **fields):
+    """Draw n candidates and return them in the order in which they complete."""
     async with model.sample(Draw(prefix, n, **fields)) as samples:
         return [candidate async for candidate in samples]
 
 
 async def test_every_token_is_counted() -> None:
-    """Prefilled, cached and decoded, for each branch; FLOPs follow."""
-    async with handle() as (model, meter, _, prefix):
+    """Prefilled, cached and decoded tokens of each branch are counted, and FLOPs follow from them."""
+    async with metered_model() as (model, meter, _, prefix):
         drawn = await draw(model, prefix, 3)
     assert [candidate.index for candidate in drawn] == [0, 1, 2]
     assert meter.tokens["decoded"] == 12
@@ -61,12 +65,12 @@ async def test_every_token_is_counted() -> None:
     waves=st.integers(min_value=1, max_value=3),
 )
 async def test_a_token_budget_is_never_exceeded(tokens: int, lengths: list[int], slots: int, waves: int) -> None:
-    """To the token, however branches of different lengths interleave; and it is said when it ran out."""
+    """It holds to the token, however branches of different lengths interleave, and the meter says when the budget ran out."""
 
     def reply(_prompt: str, serial: int) -> str:
         return " ".join(["word"] * lengths[serial % len(lengths)])
 
-    async with handle(reply, Budget(tokens=tokens), slots=slots, max_tokens=10) as (model, meter, _, prefix):
+    async with metered_model(reply, Budget(tokens=tokens), slots=slots, max_tokens=10) as (model, meter, _, prefix):
         for wave in range(waves):
             await draw(model, prefix, len(lengths), first_index=wave * len(lengths))
     wanted = waves * sum(min(length, 10) for length in lengths)
@@ -78,8 +82,8 @@ async def test_a_token_budget_is_never_exceeded(tokens: int, lengths: list[int],
 @settings(max_examples=40, deadline=None)
 @given(flops=st.integers(min_value=1, max_value=10**8), n=st.integers(min_value=1, max_value=6))
 async def test_a_flops_budget_is_never_exceeded(flops: int, n: int) -> None:
-    """Reserved at the worst case, so that nothing can go wrong later."""
-    async with handle(budget=Budget(flops=flops)) as (model, meter, _, prefix):
+    """FLOPs are reserved for the worst case, so a branch cannot exceed the budget later."""
+    async with metered_model(budget=Budget(flops=flops)) as (model, meter, _, prefix):
         await draw(model, prefix, n)
     assert meter.total_flops <= flops
 
@@ -94,14 +98,14 @@ async def test_a_short_budget_is_shared_fairly() -> None:
 
 
 async def test_the_tighter_budget_wins() -> None:
-    """The server's caps and the caller's wishes, field by field."""
+    """Each field has the smaller limit of the server's and the caller's."""
     caller, server = Budget(tokens=10, seconds=60), Budget(tokens=5, flops=7, seconds=100)
     assert caller.capped(server) == Budget(tokens=5, flops=7, seconds=60)
 
 
-async def test_a_deadline_delivers_what_there_is() -> None:
-    """Unfinished branches come as far as they got, and are counted; waiting ones never start."""
-    async with handle("a b c d e f g h", Budget(seconds=0.1), speed=0.04, slots=3) as (model, meter, engine, prefix):
+async def test_a_deadline_delivers_unfinished_candidates() -> None:
+    """Branches that run hand in what they have, and are counted; branches that wait never start."""
+    async with metered_model("a b c d e f g h", Budget(seconds=0.1), speed=0.04, slots=3) as (model, meter, engine, prefix):
         drawn = await draw(model, prefix, 4)
         more = await draw(model, prefix, 2)
     assert 1 <= len(drawn) < 4
@@ -112,36 +116,36 @@ async def test_a_deadline_delivers_what_there_is() -> None:
     assert len(engine.branches) == len(drawn)
 
 
-async def test_a_deadline_never_strikes_whoever_consumes_the_candidates() -> None:
-    """It passes while the strategy is busy with what came first: the rest ends, the strategy does not."""
+async def test_a_deadline_never_raises_in_the_code_that_consumes_the_candidates() -> None:
+    """It passes while the strategy works on the first candidate: the other branches end, the strategy goes on."""
 
     def reply(_prompt: str, serial: int) -> str:
         return "quick" if serial == 0 else "a b c d e f g h i j k l"
 
-    async with handle(reply, Budget(seconds=0.1), speed=0.03) as (model, meter, _, prefix):
-        seen = []
+    async with metered_model(reply, Budget(seconds=0.1), speed=0.03) as (model, meter, _, prefix):
+        reasons = []
         async with model.sample(Draw(prefix, 2)) as samples:
             async for candidate in samples:
                 await asyncio.sleep(0.2)
-                seen.append(candidate.finish_reason)
-    assert seen == ["stop", "abort"]
+                reasons.append(candidate.finish_reason)
+    assert reasons == ["stop", "abort"]
     assert meter.stopped is StopReason.SECONDS
 
 
 async def test_the_largest_seed_has_successors() -> None:
     """Candidate i has the seed s + i, within 64 bits."""
-    async with handle(seed=2**63 - 1) as (model, _, engine, prefix):
+    async with metered_model(seed=2**63 - 1) as (model, _, engine, prefix):
         await draw(model, prefix, 2)
     assert sorted(branch.seed for branch in engine.branches) == [-(2**63), 2**63 - 1]
 
 
 async def test_leaving_early_ends_the_rest_and_counts_it() -> None:
-    """The first to come is enough: the others are halted in the engine, their tokens are booked."""
+    """When the strategy leaves after the first candidate, the others are halted in the engine and their tokens are booked."""
 
     def reply(_prompt: str, serial: int) -> str:
         return "quick" if serial == 2 else "a b c d e f g h i j k l m n o p"
 
-    async with handle(reply, speed=0.01) as (model, meter, _, prefix):
+    async with metered_model(reply, speed=0.01) as (model, meter, _, prefix):
         async with model.sample(Draw(prefix, 4)) as samples:
             first = await anext(aiter(samples))
         assert first.index == 2
@@ -150,42 +154,42 @@ async def test_leaving_early_ends_the_rest_and_counts_it() -> None:
 
 
 async def test_cancelling_the_request_ends_its_branches() -> None:
-    """A disconnect: everything is gone from the engine when the task has ended, and what was generated is counted."""
-    async with handle("a b c d e f g h", speed=0.02) as (model, meter, engine, prefix):
-        asked = asyncio.create_task(draw(model, prefix, 4))
+    """After a disconnect nothing is left in the engine when the task has ended, and generated tokens are counted."""
+    async with metered_model("a b c d e f g h", speed=0.02) as (model, meter, engine, prefix):
+        running = asyncio.create_task(draw(model, prefix, 4))
         await asyncio.sleep(0.07)
         assert len(engine.live) == 4
-        asked.cancel()
-        await asyncio.wait([asked])
+        running.cancel()
+        await asyncio.wait([running])
         assert not engine.live
         assert meter.generated_tokens > 0
 
 
 async def test_an_error_of_one_branch_is_the_error_of_all() -> None:
-    """Not a group of groups: the engine died, and that is what is raised."""
-    async with handle("a b c d", speed=0.02) as (model, _, engine, prefix):
-        asked = asyncio.create_task(draw(model, prefix, 4))
+    """The error of the dead engine is raised itself, not within exception groups."""
+    async with metered_model("a b c d", speed=0.02) as (model, _, engine, prefix):
+        running = asyncio.create_task(draw(model, prefix, 4))
         await asyncio.sleep(0.03)
         engine.die()
         with pytest.raises(EngineDead):
-            await asked
+            await running
 
 
 async def test_deltas_come_only_where_somebody_watches() -> None:
-    """An unwatched request asks the engine for whole results, which cost less."""
-    seen = []
-    async with handle(has_deltas=True) as (model, _, engine, prefix):
-        [whole] = await draw(model, prefix, 1, on_delta=seen.append)
-        assert "".join(delta.text for delta in seen) == whole.text
+    """A request that is not streamed gets whole results from the engine, which cost less."""
+    deltas = []
+    async with metered_model(has_deltas=True) as (model, _, engine, prefix):
+        [whole] = await draw(model, prefix, 1, on_delta=deltas.append)
+        assert "".join(delta.text for delta in deltas) == whole.text
         assert engine.branches[0].is_streamed
-    async with handle(has_deltas=False) as (model, _, engine, prefix):
-        await draw(model, prefix, 1, on_delta=seen.append)
+    async with metered_model(has_deltas=False) as (model, _, engine, prefix):
+        await draw(model, prefix, 1, on_delta=deltas.append)
         assert not engine.branches[0].is_streamed
 
 
 async def test_scoring_options_is_charged_as_verification() -> None:
-    """One pass over the prefix for the log-probabilities of the next token."""
-    async with handle() as (model, meter, _, prefix):
+    """It is one pass over the prefix, and one token."""
+    async with metered_model() as (model, meter, _, prefix):
         scores = await model.score_options(prefix, [5, 7])
     assert scores == [-1.0, -2.0]
     assert meter.flops["verify"] > 0

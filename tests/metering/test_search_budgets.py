@@ -1,4 +1,4 @@
-"""Whatever a search does, it keeps its budget to the token, leaves nothing running, and has an answer as soon as anything was said."""
+"""Every search keeps its budget to the token, leaves nothing running, and answers as soon as any text was generated."""
 
 import asyncio
 from pathlib import Path
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.admission import Admission
 from app.engine.scripted import ScriptedEngine
-from app.metering.meter import Budget
+from app.metering.budget import Budget
 from app.request import Caller, InferenceRequest, Limits
 from app.routing.planner import Planner
 from app.routing.policies import Policies
@@ -42,19 +42,19 @@ ALL = pytest.mark.parametrize("search", SEARCHES, ids=ids)
 QUICK = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
-def story(text: str, serial: int) -> str:
-    """Up to three steps of different lengths, then an answer."""
-    said = text.rpartition("assistant:")[2]
+def steps_script(text: str, serial: int) -> str:
+    """Answer with up to three steps of different lengths and then a number, continuing where the prompt ends."""
+    before = text.rpartition("assistant:")[2]
     words = ["many", "words", "of", "a", "step", "that", "goes", "on", "for", "long"]
     rest = [f" {' '.join(words[: 1 + (serial * 3 + step) % 7])};" for step in range(3)] + [f" so {40 + serial % 3}"]
-    return "".join(rest[said.count(";") :])
+    return "".join(rest[before.count(";") :])
 
 
 class Run:
-    """One request through the service, and what is left of it."""
+    """Runs one request through the service, and checks that nothing is left of it."""
 
     def __init__(self, context: StrategyContext, *, speed: float = 0.0, slots: int = 8) -> None:
-        self.engine = ScriptedEngine(story, seconds_per_token=speed, max_branches=slots)
+        self.engine = ScriptedEngine(steps_script, seconds_per_token=speed, max_branches=slots)
         self.admission = Admission(num_slots=slots, max_branches=100, max_branches_per_key=100)
         metrics = Metrics()
         self.service = Service(
@@ -100,7 +100,7 @@ def context():
 @QUICK
 @given(tokens=st.integers(1, 200), slots=st.integers(2, 12))
 async def test_a_token_budget_is_kept_to_the_token(search: dict[str, Any], tokens: int, slots: int, context) -> None:
-    """Verdicts included, by the engine's own count; what was said when it ran out is the answer."""
+    """Tokens of verifiers count too. When the budget runs out, what was generated until then is the answer."""
     run = Run(context, slots=slots)
     outcome = await run(search, Budget(tokens=tokens))
     meter = run.session.meter
@@ -115,7 +115,7 @@ async def test_a_token_budget_is_kept_to_the_token(search: dict[str, Any], token
 @QUICK
 @given(kiloflops=st.integers(100, 60_000))
 async def test_a_flops_budget_is_kept(search: dict[str, Any], kiloflops: int, context) -> None:
-    """Whatever is cached, and whoever verifies."""
+    """It holds with any share of cached tokens and with any verifier."""
     run = Run(context)
     await run(search, Budget(flops=kiloflops * 1000))
     assert run.session.meter.total_flops <= kiloflops * 1000
@@ -123,8 +123,8 @@ async def test_a_flops_budget_is_kept(search: dict[str, Any], kiloflops: int, co
 
 
 @ALL
-async def test_a_deadline_ends_it_in_the_middle(search: dict[str, Any], context) -> None:
-    """With the best so far, soon after."""
+async def test_a_deadline_ends_a_search_in_the_middle(search: dict[str, Any], context) -> None:
+    """The best answer so far is returned soon after the deadline."""
     run = Run(context, speed=0.05)
     async with asyncio.timeout(5):
         outcome = await run(search, Budget(seconds=0.3))
@@ -136,8 +136,8 @@ async def test_a_deadline_ends_it_in_the_middle(search: dict[str, Any], context)
 @ALL
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(turns=st.integers(1, 300))
-async def test_a_client_that_leaves_takes_everything_along(search: dict[str, Any], turns: int, context) -> None:
-    """At any moment."""
+async def test_a_client_that_leaves_ends_everything(search: dict[str, Any], turns: int, context) -> None:
+    """It may leave at any moment of the search."""
     run = Run(context, speed=0.001)
     running = asyncio.create_task(run(search, Budget()))
     for _ in range(turns):
@@ -150,8 +150,8 @@ async def test_a_client_that_leaves_takes_everything_along(search: dict[str, Any
 
 
 @ALL
-async def test_an_engine_that_dies_is_told_as_such(search: dict[str, Any], context) -> None:
-    """One error, not a group of them, and nothing left behind."""
+async def test_an_engine_that_dies_raises_one_error(search: dict[str, Any], context) -> None:
+    """The error is not within a group, and nothing is left running."""
     from app.errors import EngineDead
 
     run = Run(context, speed=0.01)

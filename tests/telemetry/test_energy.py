@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from app.engine.architecture import Architecture
-from app.metering.meter import Budget, Meter
+from app.metering.budget import Budget
+from app.metering.meter import Meter
 from app.search_traces import SearchTrace
 from app.telemetry.energy import Energy, Nvml, Rapl, find_counters
 from app.telemetry.metrics import Metrics, PlanLabels
