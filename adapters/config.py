@@ -64,6 +64,7 @@ CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq")
 class AdapterConfig(BaseModel):
     """The fields that decide what the adapter computes."""
 
+    # Unknown fields are let through to `_is_plain`, which says why each of them is refused.
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
     peft_type: Literal["LORA"]

@@ -36,6 +36,7 @@ def write_whole(path: Path, text: str) -> None:
 def staging(incoming: Path) -> Iterator[Path]:
     """Make a folder for this process, which is removed at the end. Its lock tells other processes that it is still used."""
     incoming.mkdir(parents=True, exist_ok=True)
+    # The lock is on the outer folder, since the inner one is renamed away while it is held.
     outer = Path(tempfile.mkdtemp(dir=incoming))
     descriptor = os.open(outer, os.O_RDONLY)
     try:
@@ -59,7 +60,7 @@ def clear(incoming: Path) -> None:
 def _is_locked(folder: Path) -> bool:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system releases a killed process's lock
     except OSError:
         return True
     finally:

@@ -32,7 +32,7 @@ def read_document(model: type[M], path: Path, max_bytes: int) -> M:
 
 def _read_object(path: Path, max_bytes: int) -> dict[str, Any]:
     with path.open("rb") as file:
-        content = file.read(max_bytes + 1)
+        content = file.read(max_bytes + 1)  # one more byte tells that it is too large
     if len(content) > max_bytes:
         raise AdapterRefused(f"{path.name} is larger than {max_bytes} bytes.", parameter=path.name)
     try:

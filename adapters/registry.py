@@ -180,7 +180,7 @@ class AdapterRegistry:
 
     async def _switch(self, adapter: RegisteredAdapter, version: AdapterVersion) -> None:
         if adapter.current is version:
-            self._slots.keep(version)
+            self._slots.keep(version)  # it may have been retired when its files were gone for a moment
             return
         self._observer.served(adapter.name)  # before the load, so that metrics have the name as a label
         try:
@@ -233,6 +233,7 @@ class AdapterRegistry:
                     raise AdapterConflict(message, parameter="version")
                 await self._drop(adapter, version)
                 return
+            # In memory first: no new request may get a version whose files are about to go.
             adapter.current = None
             del self._adapters[ref.name]
             self._observer.removed(ref.name)

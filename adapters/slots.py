@@ -171,7 +171,7 @@ class AdapterSlots:
         """
         if not self._is_running:
             return
-        self._draining = None
+        self._draining = None  # chosen again below, if it is still needed
         first: list[AdapterVersion] | None = None
         for waiter in tuple(self._waiters):
             try:
@@ -191,6 +191,7 @@ class AdapterSlots:
 
     def _resolve(self, waiter: _Waiter) -> list[AdapterVersion]:
         versions = list(waiter.resolve())
+        # Such a request would wait for ever. Adapters that are used twice in it need one slot.
         if len({version.key for version in versions}) > self.slots:
             message = f"This needs {len(versions)} adapters at the same time, and there are {self.slots} slots."
             raise AdapterRefused(message, parameter="ponder")
@@ -234,6 +235,7 @@ class AdapterSlots:
 
     def _load(self, version: AdapterVersion) -> None:
         serial = next(self._serial)
+        # The path follows when the files have been checked; the slot is taken at once.
         adapter = EngineAdapter(f"{version.id}#{serial}", serial, "")
         loaded = self._loaded[version.key] = LoadedVersion(version, adapter)
         self._tasks.create_task(self._loading(loaded))
@@ -253,7 +255,7 @@ class AdapterSlots:
             loaded.state, loaded.last_used = State.READY, time.monotonic()
             self._observer.loaded(version.name, time.monotonic() - start)
             self._grant_leases()
-            self._unload_if_retired(loaded)
+            self._unload_if_retired(loaded)  # it may have been retired while it was loaded
 
     def _unload(self, loaded: LoadedVersion) -> None:
         loaded.state = State.LEAVING

@@ -27,7 +27,7 @@ from adapters.weights import WEIGHTS_FILE, BaseModel, check_numbers
 
 MANIFEST_FILE = "manifest.json"
 CURRENT_FILE = "current"
-INCOMING = ".incoming"
+INCOMING = ".incoming"  # no adapter has this name: names do not begin with a dot
 GONE = "its files are gone"
 CHANGED = "its files have been changed"
 
@@ -65,6 +65,7 @@ class AdapterStore:
                     folder.rmdir()
                 continue
             current = _text(folder / CURRENT_FILE)
+            # The version that it names may be damaged, or removed by hand.
             is_known = any(version.version == current for version in versions)
             found.append(StoredAdapter(folder.name, versions, current if is_known else None))
         return found
@@ -125,7 +126,7 @@ class AdapterStore:
             version = self._finish(folder, name, source)
             self._step("written")
             place = self.path(version)
-            place.parent.mkdir(exist_ok=True)
+            place.parent.mkdir(exist_ok=True)  # an empty folder that a kill leaves here is removed by `scan`
             self._step("placed")
             if place.exists():
                 if self.check(version) is None and (known := self._read(place)) is not None:
@@ -133,7 +134,7 @@ class AdapterStore:
                 self._discard(place)  # its files are damaged, and this content replaces them
             folder.rename(place)
             self._step("renamed")
-            flush(place.parent, self._root)
+            flush(place.parent, self._root)  # a rename survives a power cut once the folders are flushed
         return version, True
 
     def _finish(self, folder: Path, name: str, source: str) -> AdapterVersion:
@@ -142,6 +143,7 @@ class AdapterStore:
             if not (folder / file).is_file():
                 raise AdapterRefused(f"There is no {file}.", parameter=file)
         content = read_content(folder, self._base, self._max_rank)
+        # All numbers are read only here: later, the hash says that they are still the same.
         check_numbers(folder / WEIGHTS_FILE, content.config.scale)
         content.write(folder)
         version = AdapterVersion(
@@ -180,7 +182,7 @@ class AdapterStore:
         flush(pointer.parent)
 
     def remove(self, name: str, version: AdapterVersion | None = None) -> None:
-        """Remove one version, or all versions of a name. A kill at any step leaves it whole or not to be found."""
+        """Remove one version, or all versions of a name. After a kill in between, they are there as a whole or not at all."""
         place = self._root / name if version is None else self.path(version)
         with suppress(FileNotFoundError):
             self._discard(place)
@@ -207,6 +209,7 @@ class AdapterStore:
             version = AdapterVersion.model_validate_json((folder / MANIFEST_FILE).read_bytes())
         except (OSError, ValidationError):
             return None
+        # A folder that somebody has copied or renamed is no version: requests would be served under a wrong hash.
         return version if (version.name, version.version) == (folder.parent.name, folder.name) else None
 
 

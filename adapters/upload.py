@@ -45,6 +45,7 @@ def from_files(files: Iterable[tuple[str, BinaryIO]], max_bytes: int) -> WriteFi
 
     def write_files(folder: Path) -> None:
         for number, (name, file) in enumerate(files):
+            # Counted while they come: an upload may have any number of empty files.
             if number >= MAX_ENTRIES:
                 raise AdapterRefused(f"There are more than {MAX_ENTRIES} files.", parameter="files")
             _copy_known(name, file, folder, max_bytes, "files")
@@ -100,8 +101,9 @@ def from_folder(import_root: Path, path: str, max_bytes: int) -> WriteFiles:
 
     def write_files(into: Path) -> None:
         root = import_root.expanduser().resolve()
-        if "\0" in path:
+        if "\0" in path:  # the system's calls would end the path there
             raise _refused_path("it holds a null character")
+        # By text alone, without a look at the disk: links are refused when the parts are opened.
         folder = Path(os.path.normpath(root / path))
         if folder == root or root not in folder.parents:
             raise _refused_path("it leads out of the import folder")
@@ -114,7 +116,7 @@ def from_operator_folder(folder: Path, max_bytes: int) -> WriteFiles:
     """Copy the files of a folder that the operator names, which may lie anywhere. Its files are checked like those of a client."""
 
     def write_files(into: Path) -> None:
-        place = folder.resolve()
+        place = folder.resolve()  # the operator may use links
         _copy_folder(place.parent, place, into, max_bytes)
 
     return write_files
@@ -160,7 +162,7 @@ def _copy_known(name: str, file: BinaryIO, into: Path, max_bytes: int, parameter
 
 
 def _copy(source: BinaryIO, target: Path, max_bytes: int, parameter: str) -> None:
-    left = max_bytes
+    left = max_bytes  # by count: stated sizes are not trusted
     with target.open("xb") as out:
         while block := source.read(min(1 << 20, left + 1)):
             left -= len(block)

@@ -55,7 +55,7 @@ class Weights:
 
 def read_weights(path: Path, config: AdapterConfig, base: BaseModel) -> Weights:
     """Return what the headers of a file say, which must fit config and base model; raises `AdapterRefused`."""
-    _header_length(path)
+    _header_length(path)  # before safetensors reads a header of any length into memory
     try:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
@@ -64,7 +64,7 @@ def read_weights(path: Path, config: AdapterConfig, base: BaseModel) -> Weights:
         raise _refused(f"it is not a valid safetensors file: {error}") from error
     if not tensors:
         raise _refused("it holds no tensors")
-    found: dict[tuple[int, str], set[str]] = {}
+    found: dict[tuple[int, str], set[str]] = {}  # (layer, module) -> which of A and B there are
     for name, (dtype, shape) in tensors.items():
         layer, module, side = _fitting(name, dtype, shape, config, base)
         found.setdefault((layer, module), set()).add(side)
@@ -112,12 +112,13 @@ def check_numbers(path: Path, scale: float) -> None:
     with path.open("rb") as file:
         file.seek(8)
         header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
+    header.pop("__metadata__", None)  # safetensors' free text, no tensor
     for name, tensor in header.items():
         kind, width = _BITS[tensor["dtype"]]
         limit = MAX_MAGNITUDE / scale if ".lora_B." in name else MAX_MAGNITUDE
         highest, unsigned = _bits_of(limit, tensor["dtype"]), (1 << (width - 1)) - 1
         begin, end = tensor["data_offsets"]
+        # Mapped, not read: the weights may be larger than the memory that is free.
         bits = np.memmap(path, dtype=kind, mode="r", offset=8 + length + begin, shape=(end - begin) // np.dtype(kind).itemsize)
         for start in range(0, len(bits), CHUNK):
             if ((bits[start : start + CHUNK] & unsigned) > highest).any():
@@ -129,7 +130,7 @@ def _bits_of(limit: float, dtype: str) -> int:
     if dtype == "F16":
         return int(np.float16(min(limit, 65504.0)).view(np.uint16))
     bits = int(np.float32(min(limit, float(np.finfo(np.float32).max))).view(np.uint32))
-    return bits if dtype == "F32" else bits >> 16
+    return bits if dtype == "F32" else bits >> 16  # bfloat16 is the upper half of a float32
 
 
 def _header_length(path: Path) -> int:
