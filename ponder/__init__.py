@@ -19,12 +19,13 @@ from app.routing.policy import Plan
 from ponder.answer import Answer
 from ponder.asynchronous import AsyncPonder, load
 from ponder.synchronous import Ponder
+from strategies.core.checks import check_choices, check_comparable
 from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask, VerifierFailed
 from strategies.core.parameters import Params
 from strategies.core.ports import AnswerEquivalence, Emit, Model, ignore_events
 from strategies.core.results import NodeState, Progress, Result, TraceNode
-from strategies.core.strategy import Forecast, Strategy, check_choices, ended, in_order
+from strategies.core.strategy import Forecast, Strategy, ended, in_order
 from strategies.core.values import AnswerKind, Candidate, Delta, Draw, ScoredCandidate, Step, StopReason, Task
 from strategies.core.verifier import Verifier, VerifierChoice
 from strategies.registry import PluginError
@@ -75,6 +76,7 @@ __all__ = [
     "VerifierFailed",
     "build_for",
     "check_choices",
+    "check_comparable",
     "choose",
     "cycle",
     "ended",

@@ -11,11 +11,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from strategies.core.checks import check_choices
 from strategies.core.results import Result
-from strategies.core.strategy import Forecast, check_choices
+from strategies.core.strategy import Forecast
 from strategies.core.values import StopReason, Task
 from strategies.search.node import Node
-from strategies.search.stepwise import StepParams, Stepwise, by_kind, check_split
+from strategies.search.stepwise import StepParams, Stepwise, check_split, default_select
 from strategies.search.tree import Tree
 from strategies.verifiers import num_calls
 
@@ -76,7 +77,7 @@ class BeamSearch(Stepwise[BeamSearchParams]):
             tree.attach(children)
             groups = [survivors for group in sets if (survivors := self._survivors(tree, group, keep))]
             tree.tell([node for group in groups for node in group], children)
-        return await tree.result(self.context, StopReason.COMPLETED, by=by_kind(tree.task))
+        return await tree.result(self.context, StopReason.COMPLETED, by=default_select(tree.task))
 
     def _survivors(self, tree: Tree, children: Sequence[Node], keep: int) -> list[Node]:
         distinct = tree.drop_duplicates(children)
@@ -86,11 +87,11 @@ class BeamSearch(Stepwise[BeamSearchParams]):
 
 
 def _aggregated(node: Node, how: Aggregation) -> float:
-    verdict = node.verdict or 0.0
+    score = node.score or 0.0
     before = node.parent.value if node.parent is not None else None
     if before is None or how in ("last", "model"):
-        return verdict
-    return min(before, verdict) if how == "min" else before * verdict
+        return score
+    return min(before, score) if how == "min" else before * score
 
 
 def _spread(survivors: Sequence[Node], width: int) -> list[tuple[Node, int]]:

@@ -4,14 +4,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from strategies.core.parameters import Params
+from strategies.core.checks import check_choices
+from strategies.core.parameters import Params, Select
 from strategies.core.ports import Emit, Model
 from strategies.core.results import Progress, Result
-from strategies.core.strategy import Forecast, Strategy, check_choices, ended, in_order
+from strategies.core.strategy import Forecast, Strategy, ended, in_order
 from strategies.core.values import Candidate, Draw, ScoredCandidate, StopReason, Task
 from strategies.search.scorer import Scorer
 from strategies.verifiers import AnyVerifier, build_for, num_calls
-from strategies.voting.selection import By, choose, leaf, opening_words
+from strategies.voting.selection import candidate_node, choose, opening_words
 
 
 class BestOfNParams(Params):
@@ -25,7 +26,7 @@ class BestOfNParams(Params):
         ),
     ] = None
     select: Annotated[
-        By, Field(description="`score`: the best candidate; `vote`: the answer whose candidates' scores add up to most")
+        Select, Field(description="`score`: the best candidate; `vote`: the answer whose candidates' scores add up to most")
     ] = "score"
 
 
@@ -48,27 +49,31 @@ class BestOfN(Strategy[BestOfNParams]):
     def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - as all strategies
         """N answers, judged at once."""
         n = self.params.n
-        return Forecast(n, n * answer_tokens, verdicts=num_calls(self.params.verifier, n))
+        return Forecast(n, n * answer_tokens, verifier_calls=num_calls(self.params.verifier, n))
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
         """Draw all, score all, return the best distinct ones in order. An exact verifier is asked at once, and ends it."""
         verifier = build_for(self.params.verifier, task, self.context)
-        judge = Scorer(verifier, task, model)
+        scorer = Scorer(verifier, task, model)
         drawn: list[Candidate] = []
         scores: dict[int, float] = {}
         is_proven = False
-        async with model.sample(Draw(task.prefix, self.params.n, num_logprobs=judge.num_logprobs)) as samples:
+        async with model.sample(Draw(task.prefix, self.params.n, num_logprobs=scorer.num_logprobs)) as samples:
             async for candidate in in_order(samples) if verifier.is_exact else samples:
                 drawn.append(candidate)
                 words = opening_words(task.read(candidate))
-                emit(Progress(f"Candidate {len(drawn)} of {self.params.n}: {words}", (leaf(ScoredCandidate(candidate)),)))
+                emit(
+                    Progress(
+                        f"Candidate {len(drawn)} of {self.params.n}: {words}", (candidate_node(ScoredCandidate(candidate)),)
+                    )
+                )
                 if verifier.is_exact:
-                    [scores[candidate.index]] = await judge.score([candidate])
-                    if is_proven := judge.has_proven(candidate, scores[candidate.index]):
+                    [scores[candidate.index]] = await scorer.score([candidate])
+                    if is_proven := scorer.has_proven(candidate, scores[candidate.index]):
                         break
         drawn.sort(key=lambda candidate: candidate.index)
         if not verifier.is_exact:
-            scores = dict(zip((one.index for one in drawn), await judge.score(drawn), strict=True))
+            scores = dict(zip((one.index for one in drawn), await scorer.score(drawn), strict=True))
         chosen, scored = await choose(task, drawn, scores, self.context.equivalence, self.params.select)
         stop = StopReason.VERIFIED if is_proven else ended(model)
-        return Result(chosen, scored, stop, notes=tuple(judge.notes))
+        return Result(chosen, scored, stop, notes=tuple(scorer.notes))

@@ -9,10 +9,11 @@ k - workers, so that the tree depends on the samples alone while the engine is n
 import asyncio
 from collections import deque
 
+from strategies.core.checks import check_choices, check_comparable
 from strategies.core.errors import UnsupportedTask
 from strategies.core.results import Result
-from strategies.core.strategy import Forecast, check_choices
-from strategies.core.values import AnswerKind, StopReason, Task
+from strategies.core.strategy import Forecast
+from strategies.core.values import StopReason, Task
 from strategies.search.mcts_run import MctsParams, MctsRun
 from strategies.search.node import Node
 from strategies.search.stepwise import Stepwise
@@ -44,9 +45,8 @@ class Mcts(Stepwise[MctsParams]):
         if (num := self.params.iterations * self.params.expand * (1 + self._rollouts)) > MAX_NODES:
             raise UnsupportedTask(f"a tree of {num} nodes is too large: {MAX_NODES} are the most", parameter="iterations")
         check_choices(self.name, task, self.params.iterations * self.params.expand, "iterations")
-        if self.params.value == "agreement" and task.kind is AnswerKind.OPEN:
-            message = 'agreement needs answers that can be compared: set "answer" to their kind, or choose another value'
-            raise UnsupportedTask(message, parameter="value")
+        if self.params.value == "agreement":
+            check_comparable("agreement", task, parameter="value")
 
     def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - as all strategies
         """Every iteration draws full steps; rollouts have half of an answer to go on average."""

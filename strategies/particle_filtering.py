@@ -11,14 +11,15 @@ from typing import Annotated
 
 from pydantic import Field
 
+from strategies.core.checks import check_choices
+from strategies.core.parameters import Select
 from strategies.core.results import Result
-from strategies.core.strategy import Forecast, check_choices
+from strategies.core.strategy import Forecast
 from strategies.core.values import StopReason, Task
 from strategies.search.node import Node
 from strategies.search.stepwise import StepParams, Stepwise
 from strategies.search.tree import Tree
 from strategies.verifiers import num_calls
-from strategies.voting.selection import By
 
 EPSILON = 1e-7
 """Verdicts are kept this far from 0 and 1, as its_hub does."""
@@ -28,7 +29,7 @@ class ParticleFilteringParams(StepParams):
     """Parameters of `particle_filtering`."""
 
     n: Annotated[int, Field(ge=1, le=256, description="particles")] = 8
-    select: Annotated[By, Field(description="`score`: the particle of the highest weight; `vote`: weighted vote")] = "score"
+    select: Annotated[Select, Field(description="`score`: the particle of the highest weight; `vote`: weighted vote")] = "score"
 
 
 class ParticleFiltering(Stepwise[ParticleFilteringParams]):
@@ -73,5 +74,5 @@ class ParticleFiltering(Stepwise[ParticleFilteringParams]):
 
 def _log_weight(node: Node) -> float:
     """logit(p); exp of it is p / (1 - p), which is what softmax weighs by."""
-    p = min(max(node.verdict or 0.0, EPSILON), 1 - EPSILON)
+    p = min(max(node.score or 0.0, EPSILON), 1 - EPSILON)
     return math.log(p / (1 - p))

@@ -11,14 +11,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from strategies.core.parameters import Params
+from strategies.core.checks import check_choices
+from strategies.core.parameters import Params, Select
 from strategies.core.ports import Emit, Model
 from strategies.core.results import NodeState, Progress, Result, TraceNode
-from strategies.core.strategy import Forecast, Strategy, check_choices, ended
+from strategies.core.strategy import Forecast, Strategy, ended
 from strategies.core.values import Candidate, Draw, StopReason, Task
 from strategies.search.scorer import Scorer
 from strategies.verifiers import AnyVerifier, build_for, num_calls
-from strategies.voting.selection import By, choose
+from strategies.voting.selection import choose
 
 
 class SequentialRevisionParams(Params):
@@ -34,7 +35,7 @@ class SequentialRevisionParams(Params):
         AnyVerifier | None,
         Field(description="who picks among all attempts; `majority` where they can be compared, else `likelihood`"),
     ] = None
-    select: Annotated[By, Field(description="`score`: the best attempt; `vote`: weighted vote")] = "score"
+    select: Annotated[Select, Field(description="`score`: the best attempt; `vote`: weighted vote")] = "score"
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ class _Run:
 
     task: Task
     model: Model
-    judge: Scorer
+    scorer: Scorer
     chains: list[list[Candidate]]
     scores: dict[int, float] = field(default_factory=dict)
     proven: int | None = None
@@ -76,27 +77,27 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
         """One attempt of every chain at a time; the drafts are as many samples of the prompt."""
-        judge = Scorer(build_for(self.params.verifier, task, self.context), task, model)
-        run = _Run(task, model, judge, [[] for _ in range(self.params.chains)])
+        scorer = Scorer(build_for(self.params.verifier, task, self.context), task, model)
+        run = _Run(task, model, scorer, [[] for _ in range(self.params.chains)])
         for number in range(self.params.attempts):
             drawn = await (self._revisions(run, number) if number else self._drafts(run))
-            await self._judge(run, drawn)
+            await self._score(run, drawn)
             emit(Progress(f"Attempt {number + 1} of {self.params.attempts}: {len(run.attempts)} answers", _nodes(run, drawn)))
             if not drawn or run.proven is not None or model.stopped is not None:
                 break
         attempts = run.attempts
-        if not judge.is_exact:
-            run.scores = dict(zip((one.index for one in attempts), await judge.score(attempts), strict=True))
+        if not scorer.is_exact:
+            run.scores = dict(zip((one.index for one in attempts), await scorer.score(attempts), strict=True))
         chosen, scored = await choose(task, attempts, run.scores, self.context.equivalence, self.params.select)
         stop = StopReason.VERIFIED if run.proven is not None else ended(model)
         winners = {one.candidate.index for one in chosen}
         read = {one.candidate.index: one.answer for one in scored}
         nodes = [replace(node, answer=read[node.id]) for node in _nodes(run, attempts, winners)]
-        return Result(chosen, scored, stop, tuple(nodes), tuple(judge.notes))
+        return Result(chosen, scored, stop, tuple(nodes), tuple(scorer.notes))
 
     async def _drafts(self, run: _Run) -> list[Candidate]:
         """One for each chain, all of the same prompt."""
-        logprobs = run.judge.num_logprobs
+        logprobs = run.scorer.num_logprobs
         async with run.model.sample(Draw(run.task.prefix, len(run.chains), num_logprobs=logprobs)) as samples:
             drawn = sorted([candidate async for candidate in samples], key=lambda one: one.index)
         for draft in drawn:
@@ -114,7 +115,7 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
     async def _revise(self, run: _Run, number: int, chain: int) -> list[Candidate]:
         attempts = run.chains[chain]
         prefix = self._conversation(run.task, attempts[-self.params.in_view :])
-        index, logprobs = number * len(run.chains) + chain, run.judge.num_logprobs
+        index, logprobs = number * len(run.chains) + chain, run.scorer.num_logprobs
         draw = Draw(prefix, 1, first_index=index, num_logprobs=logprobs, max_tokens=run.task.max_tokens)
         async with run.model.sample(draw) as samples:
             drawn = [candidate async for candidate in samples]
@@ -128,12 +129,12 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
             prefix = (*prefix, *task.prefix_with(attempt)[len(task.prefix) :], *ask)
         return prefix
 
-    async def _judge(self, run: _Run, drawn: Sequence[Candidate]) -> None:
+    async def _score(self, run: _Run, drawn: Sequence[Candidate]) -> None:
         """An exact verifier is asked at once, and ends it."""
-        if run.judge.is_exact:
-            for candidate, score in zip(drawn, await run.judge.score(drawn), strict=True):
+        if run.scorer.is_exact:
+            for candidate, score in zip(drawn, await run.scorer.score(drawn), strict=True):
                 run.scores[candidate.index] = score
-                if run.proven is None and run.judge.has_proven(candidate, score):
+                if run.proven is None and run.scorer.has_proven(candidate, score):
                     run.proven = candidate.index
 
 
@@ -147,7 +148,7 @@ def _nodes(run: _Run, attempts: Sequence[Candidate], winners: set[int] | None = 
             text=one.text,
             tokens=len(one.token_ids),
             state=NodeState.CHOSEN if winners and one.index in winners else NodeState.FINAL,
-            verdict=run.scores.get(one.index),
+            score=run.scores.get(one.index),
             value=run.scores.get(one.index),
             finish_reason=one.finish_reason,
             cost=one.cost,

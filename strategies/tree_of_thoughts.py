@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from strategies.core.checks import check_choices
 from strategies.core.errors import UnsupportedTask
 from strategies.core.results import NodeState, Result
-from strategies.core.strategy import Forecast, check_choices
+from strategies.core.strategy import Forecast
 from strategies.core.values import StopReason, Task
 from strategies.search import thoughts
 from strategies.search.node import Node

@@ -30,7 +30,7 @@ def usage(session: Session, outcome: Outcome) -> dict[str, Any]:
     """
     chosen = [scored.candidate for result in outcome.results for scored in result.chosen]
     # An echoed prompt's log-probabilities are in the choice, but the model did not generate these tokens.
-    given = sum(entry.is_given for candidate in chosen for entry in candidate.logprobs)
+    given = sum(entry.is_inserted for candidate in chosen for entry in candidate.logprobs)
     visible = sum(len(candidate.token_ids) for candidate in chosen) - given
     prompt = sum(len(one.token_ids) for one in session.rendered.prompts)
     generated = session.meter.generated_tokens
@@ -113,8 +113,8 @@ def node(number: int, one: TraceNode) -> dict[str, Any]:
         "state": one.state.value,
         "text": one.text,
         "tokens": one.tokens,
-        "score": one.verdict,
-        "verdict": one.verdict,  # deprecated: the former name of `score`
+        "score": one.score,
+        "verdict": one.score,  # deprecated: the former name of `score`
         "value": one.value,
         "visits": one.visits,
         "answer": one.answer,

@@ -16,7 +16,7 @@ from strategies.core.values import StopReason, Task
 FIXED_N = 16
 """Number of answers of the fixed best-of-N that requests are compared with."""
 
-EARLY_STOPS = frozenset({StopReason.SETTLED, StopReason.PRICED, StopReason.VERIFIED})
+EARLY_STOPS = frozenset({StopReason.SETTLED, StopReason.DIMINISHING_RETURNS, StopReason.VERIFIED})
 """Reasons to stop before the plan was carried out."""
 
 

@@ -22,7 +22,7 @@ export const EXAMPLES = [
     label: "Vote",
     strategy: "self_consistency",
     question: "State the final answer to the following arithmetic problem: 15 + 41 + 24 + 91 + 23 =",
-    parameters: { n: 12, veto: "equations" },
+    parameters: { n: 12, filter: "equations" },
     request: { max_tokens: 200 },
   },
   { label: "Let ponder decide", strategy: "auto", question: "What is 17 * 23 + 45?", parameters: {} },

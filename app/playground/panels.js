@@ -50,7 +50,7 @@ export function plan(told) {
 const ENDS = {
   completed: "it drew all that was asked for",
   settled: "more would not change the answer",
-  priced: "more was not worth its FLOPs",
+  diminishing_returns: "more was not worth its FLOPs",
   verified: "an answer was proven",
   budget_tokens: "the token budget was spent",
   budget_flops: "the FLOPs budget was spent",

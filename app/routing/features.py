@@ -98,7 +98,7 @@ def evidence_features(evidence: Evidence, difficulty: float) -> Features:
         share,
         runner_up / n,
         len(evidence.votes) / n,
-        evidence.num_set_aside / n,
+        evidence.num_filtered / n,
         evidence.num_unread / n,
         float(evidence.first_leads),
         logprob,

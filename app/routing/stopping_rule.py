@@ -39,7 +39,7 @@ class ValueOfComputationRule:
         self._price = price
         self.difficulty_after_wave: float | None = None
 
-    def next(self, evidence: Evidence) -> Decision:
+    def decide(self, evidence: Evidence) -> Decision:
         """Return the size of the next stage while some later stage is worth its price; else stop, and say why."""
         stages = self._policy.stages
         places = [place for place, stage in enumerate(stages) if stage.answers == evidence.answers]
@@ -52,7 +52,7 @@ class ValueOfComputationRule:
             # the estimates are renewed after each wave, so the search goes one stage at a time even when a later one looks best
             return Decision(stages[place + 1].answers)
         is_settled = self.difficulty_after_wave < 1 - SETTLED_PROBABILITY
-        return Decision(None, StopReason.SETTLED if is_settled else StopReason.PRICED)
+        return Decision(None, StopReason.SETTLED if is_settled else StopReason.DIMINISHING_RETURNS)
 
     def _best_net_gain(self, stage: Stage, features: Features, evidence: Evidence) -> float:
         """Return the highest expected gain in accuracy less its price; 0 where there is no later stage."""

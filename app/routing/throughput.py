@@ -84,10 +84,10 @@ class ThroughputEstimator:
         others = sum(model.branch_cost(prefix, cached, branch_tokens)) * max(forecast.branches - 1, 0)
         answer_end = prompt_tokens + answer_tokens
         score = sum(model.branch_cost(answer_end + VERIFIER_PROMPT_TOKENS, answer_end, 1))
-        tokens = forecast.tokens + forecast.verdicts
+        tokens = forecast.tokens + forecast.verifier_calls
         speed = self._speed(width)
         return Prediction(
-            tokens, first + others + forecast.verdicts * score, None if speed is None else tokens / speed, answer_tokens
+            tokens, first + others + forecast.verifier_calls * score, None if speed is None else tokens / speed, answer_tokens
         )
 
     def _speed(self, width: int) -> float | None:

@@ -80,7 +80,7 @@ class MeteredModel:
         return other
 
     @property
-    def inquiry(self) -> VerifierPrompt | None:
+    def verifier_prompt(self) -> VerifierPrompt | None:
         """The prompt that the adapter in use was trained to answer as a verifier, None where it has none."""
         return self._inquiry
 

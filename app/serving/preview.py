@@ -58,7 +58,7 @@ def predict(
         branches=sum(one.branches for one in forecasts),
         tokens=sum(one.tokens for one in forecasts),
         rounds=max(one.rounds for one in forecasts),
-        verdicts=sum(one.verdicts for one in forecasts),
+        verifier_calls=sum(one.verifier_calls for one in forecasts),
     )
     prompt_tokens = rendered.num_tokens // len(rendered.prompts)
     cost = throughput.predict(forecast, planned.width, prompt_tokens, answer_tokens, architecture)

@@ -21,7 +21,7 @@ from app.telemetry.span_attributes import of_result
 from app.telemetry.spans import Span
 from strategies.core.results import Progress, Result
 from strategies.core.values import BUDGETS, Candidate, Delta, ScoredCandidate, StopReason
-from strategies.voting.selection import leaf
+from strategies.voting.selection import candidate_node
 
 EMPTY_ANSWER = ScoredCandidate(Candidate(0, "", (), "abort"))
 """The answer where a budget ended before the first token: OpenAI's shape has no reply without a choice."""
@@ -78,7 +78,7 @@ class Session:
             if span.is_recording:
                 span.set(of_result(result))
         # A tree search reported its nodes while they grew. Other strategies have one node a candidate, known now that one is chosen.
-        record(Progress("", result.nodes or tuple(leaf(scored, result) for scored in result.candidates)))
+        record(Progress("", result.nodes or tuple(candidate_node(scored, result) for scored in result.candidates)))
         return result if result.chosen else replace(result, chosen=(EMPTY_ANSWER,))
 
     def _model(self, number: int, span: Span) -> MeteredModel:

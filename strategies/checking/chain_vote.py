@@ -1,4 +1,4 @@
-"""The vote of chains (`strategies.checking.chains`): those with a false line have none unless nobody else has."""
+"""The vote of chains (`strategies.checking.chains`). A chain with a false line has no vote unless no other chain has one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,39 +11,45 @@ from strategies.voting.count import AnswerGroup, VoteCount, mean_logprob
 
 
 @dataclass(frozen=True, slots=True)
-class Vote:
-    """What chains say at a moment.
+class ChainVote:
+    """The vote of all chains at one moment.
 
     Attributes:
-        ranked: answers by votes, most first.
+        task: that the chains answer.
+        chains: those with an attempt, by number.
+        votes: the count.
+        ranked: answers by votes, the most first.
 
     """
 
     task: Task
     chains: Sequence[Chain]
-    ballot: VoteCount
+    votes: VoteCount
     ranked: Sequence[AnswerGroup]
 
     @property
     def leader(self) -> Candidate | None:
-        """Would be the answer now; where nothing can be read from any, a sound one, or a whole one, the most likely of them."""
+        """The candidate that would be returned now; None if there is none.
+
+        If no answer can be read from any chain: a sound one, else a whole one, and the most likely of these.
+        """
         if self.ranked:
             return self.ranked[0].best
         best = max(self.chains, key=lambda one: (one.is_sound, one.answer.is_complete, mean_logprob(one.answer)), default=None)
         return None if best is None else best.answer
 
     def line(self) -> str:
-        """For whoever watches."""
+        """Return one line about the vote, for callers who watch it."""
         if not self.ranked:
             return f"{len(self.chains)} candidates, no answer can be read"
         return f"{len(self.chains)} candidates, leading: {self.ranked[0].answer} with {len(self.ranked[0].members)}"
 
     def result(self, writer: Writer, stop: StopReason) -> Result:
-        """The answers, best first."""
-        votes = sum(len(group.members) for group in self.ranked)
-        shares = {member.index: len(group.members) / votes for group in self.ranked for member in group.members}
+        """Return the answers by votes; the score of a candidate is its answer's share of the votes."""
+        num_votes = sum(len(group.members) for group in self.ranked)
+        shares = {member.index: len(group.members) / num_votes for group in self.ranked for member in group.members}
         scored = {
-            one.index: ScoredCandidate(one, self.ballot.answers[one.index], shares.get(one.index))
+            one.index: ScoredCandidate(one, self.votes.answers[one.index], shares.get(one.index))
             for one in sorted((chain.answer for chain in self.chains), key=lambda one: one.index)
         }
         chosen = [scored[group.best.index] for group in self.ranked]
@@ -55,10 +61,10 @@ class Vote:
         return Result(tuple(chosen), tuple(scored.values()), stop, nodes)
 
 
-async def vote(task: Task, writer: Writer, equivalence: AnswerEquivalence) -> Vote:
-    """Count all votes anew: a wave may have given a vote to some that had none, or taken it from others."""
-    ballot, chains = VoteCount(task, equivalence), writer.chains
+async def vote_of_chains(task: Task, writer: Writer, equivalence: AnswerEquivalence) -> ChainVote:
+    """Return the vote of all chains, counted anew: since the last wave a chain may have won or lost its vote."""
+    votes, chains = VoteCount(task, equivalence), writer.chains
     for chain in chains:
-        await ballot.add(chain.answer, is_vetoed=not chain.is_sound)
-    await ballot.count_set_aside()
-    return Vote(task, chains, ballot, ballot.ranked())
+        await votes.add(chain.answer, is_filtered=not chain.is_sound)
+    await votes.count_filtered()
+    return ChainVote(task, chains, votes, votes.ranked())

@@ -45,7 +45,7 @@ class Model(Protocol):
         ...
 
     @property
-    def inquiry(self) -> "VerifierPrompt | None":
+    def verifier_prompt(self) -> "VerifierPrompt | None":
         """How the adapter in use was taught to be asked for its verdict; None when it does not say."""
         ...
 

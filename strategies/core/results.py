@@ -35,7 +35,7 @@ class TraceNode:
     text: str
     tokens: int
     state: NodeState = NodeState.OPEN
-    verdict: float | None = None
+    score: float | None = None
     value: float | None = None
     visits: int = 0
     answer: str | None = None

@@ -1,4 +1,4 @@
-"""The port through which a rule decides whether a search goes on."""
+"""The port through which a stopping rule decides whether a search draws another wave."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,19 +8,21 @@ from strategies.core.values import StopReason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Moment two of a question's difficulty, as it is seen.
+    """Features observed after a wave of samples, which the stopping rule reads.
 
     Attributes:
-        answers: begun so far, `attempts` at them in all.
-        leader: index of the candidate that would be the answer now.
-        votes: of each answer, most first; those set aside vote only where nobody else does.
-        num_set_aside: answers that were cut or have a false line.
-        num_unread: whole and true ones from which no answer can be read.
-        first_is_true: the first one has no false line any more.
-        first_leads: it gives the leading answer.
-        logprob: mean log-probability of a token, of the leading answer's best candidate, `lowest` that of its worst window.
+        answers: number of answers that were begun.
+        attempts: number of attempts at them in all; an answer that is continued behind a false line has several.
+        leader: index of the candidate that would be returned now.
+        votes: of each distinct answer, the most first. Filtered answers vote only where no others do.
+        num_filtered: number of answers that were cut or have a false line.
+        num_unread: number of whole answers without a false line from which no final answer can be read.
+        first_is_true: the first answer has no false line, or none any more.
+        first_leads: the first answer is the leading one.
+        logprob: mean log-probability of a token, in the best candidate of the leading answer.
+        lowest: the same over that candidate's least probable window.
         tokens: generated so far, by all attempts together.
-        length: of the leading candidate, in tokens.
+        length: of that candidate, in tokens.
 
     """
 
@@ -28,7 +30,7 @@ class Evidence:
     attempts: int
     leader: int
     votes: tuple[int, ...]
-    num_set_aside: int
+    num_filtered: int
     num_unread: int
     first_is_true: bool
     first_leads: bool
@@ -40,15 +42,21 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a rule says: how many answers there should be, or that it is enough (None) and why."""
+    """What a stopping rule decides.
+
+    Attributes:
+        answers: how many answers there should be in all after the next wave; None to stop.
+        reason: why it stops.
+
+    """
 
     answers: int | None
     reason: StopReason = StopReason.COMPLETED
 
 
 class StoppingRule(Protocol):
-    """Decides after each wave whether another is worth it."""
+    """Decides after each wave whether another is worth its cost."""
 
-    def next(self, evidence: Evidence) -> Decision:
-        """Where to from here."""
+    def decide(self, evidence: Evidence) -> Decision:
+        """Return whether to draw another wave, and how large."""
         ...

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
 from strategies.core.context import StrategyContext
-from strategies.core.errors import UnsupportedTask
 from strategies.core.parameters import Params
 from strategies.core.ports import Emit, Model
 from strategies.core.results import Result
@@ -27,7 +26,7 @@ class Forecast:
     branches: int
     tokens: int
     rounds: int = 1
-    verdicts: int = 0
+    verifier_calls: int = 0
 
 
 P = TypeVar("P", bound=Params)
@@ -82,13 +81,6 @@ async def in_order(samples: AsyncIterator[Candidate], first: int = 0) -> AsyncIt
             first += 1
     for index in sorted(waiting):
         yield waiting[index]
-
-
-def check_choices(name: str, task: Task, available: int, parameter: str) -> None:
-    """Raise when the caller wants back more answers than there will be candidates."""
-    if task.num_choices > available:
-        message = f"{name} cannot return {task.num_choices} of {available} candidates"
-        raise UnsupportedTask(message, parameter=parameter)
 
 
 def ended(model: Model, otherwise: StopReason = StopReason.COMPLETED) -> StopReason:

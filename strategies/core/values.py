@@ -24,7 +24,7 @@ class StopReason(StrEnum):
 
     COMPLETED = "completed"  # it drew all that its parameters asked for
     SETTLED = "settled"  # more samples would not change the answer (posterior, or no longer possible)
-    PRICED = "priced"  # more samples are not expected to be worth their FLOPs at the caller's effort
+    DIMINISHING_RETURNS = "diminishing_returns"  # more samples are not expected to be worth their FLOPs at the caller's effort
     VERIFIED = "verified"  # a verifier that does not err accepted an answer
     TOKENS = "budget_tokens"
     FLOPS = "budget_flops"
@@ -37,13 +37,20 @@ BUDGETS = frozenset({StopReason.TOKENS, StopReason.FLOPS, StopReason.SECONDS})
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One token with its log-probability (natural logarithm) and the most probable alternatives. `is_given`: the model did not say it."""
+    """One token with its log-probability.
+
+    Attributes:
+        logprob: natural logarithm of the token's probability; 0 for an inserted token.
+        top: the most probable tokens in its place, each with its log-probability.
+        is_inserted: the calculator wrote it, not the model.
+
+    """
 
     token: str
     token_id: int
     logprob: float
     top: tuple[tuple[str, float], ...] = ()
-    is_given: bool = False
+    is_inserted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +187,7 @@ class Task:
     seed: int | None = None
     end_tokens: frozenset[int] = frozenset()
     is_constrained: bool = False
-    is_seamless: bool = True
+    is_continuable: bool = True
     read: Callable[[Candidate], str] = lambda candidate: candidate.text
     encode: Callable[[str], tuple[int, ...]] = lambda _text: ()
     follow_up: Callable[[str], tuple[int, ...]] = lambda _text: ()

@@ -10,7 +10,7 @@ from strategies.core.context import StrategyContext
 from strategies.core.results import NodeState, Result
 from strategies.core.values import AnswerKind, StopReason
 from strategies.search.node import Node, step_likelihood
-from strategies.search.stepwise import StepParams, by_kind
+from strategies.search.stepwise import StepParams, default_select
 from strategies.search.tree import Tree
 from strategies.search.uct import priors, puct, uct
 from strategies.voting.count import VoteCount
@@ -48,7 +48,7 @@ class MctsRun:
     def __init__(self, params: MctsParams, tree: Tree, context: StrategyContext) -> None:
         self._params = params
         self._tree = tree
-        self._tools = context
+        self._context = context
         self._ballot = VoteCount(tree.task, context.equivalence)
         self._weights: dict[int, float] = {}
         self._leader = ""
@@ -115,7 +115,7 @@ class MctsRun:
             rollout.is_rollout = True
         if self._params.value == "verifier":
             await tree.score(distinct)
-        elif self._params.value == "rollout" or tree.judge.is_exact:  # a proof is worth having, whoever votes
+        elif self._params.value == "rollout" or tree.scorer.is_exact:  # a proof is worth having, whoever votes
             await tree.score([*(child for child in distinct if child.path.is_complete), *rollouts])
         return children, rollouts
 
@@ -131,7 +131,7 @@ class MctsRun:
             self._answers[leaf] = Counter()
             if leaf.path.is_complete:
                 await self._ballot.add(leaf.path)
-                self._weights[leaf.id] = 1.0 if self._params.value == "agreement" else leaf.verdict or 0.0
+                self._weights[leaf.id] = 1.0 if self._params.value == "agreement" else leaf.score or 0.0
             if self._brings_value(leaf) and leaf.state is not NodeState.DUPLICATE:
                 self._visit(leaf)
         if ranked := self._ballot.ranked():
@@ -142,13 +142,13 @@ class MctsRun:
 
     def _brings_value(self, leaf: Node) -> bool:
         """A step by itself only where it was judged itself; else what it led to."""
-        return leaf.verdict is not None if self._params.value != "agreement" else not leaf.is_open
+        return leaf.score is not None if self._params.value != "agreement" else not leaf.is_open
 
     def _visit(self, leaf: Node) -> None:
         answer = self._ballot.answers.get(leaf.id)
         for one in _upwards(leaf):
             one.visits += 1
-            one.total += leaf.verdict or 0.0
+            one.total += leaf.score or 0.0
             self._answers[one][answer] += 1
 
     def is_decided(self, num_left: int) -> bool:
@@ -171,10 +171,10 @@ class MctsRun:
         if self._params.value == "agreement":
             num_votes = sum(len(group.members) for group in self._ballot.groups)
             scores = {one.index: len(group.members) / num_votes for group in self._ballot.groups for one in group.members}
-        scores |= {node.id: node.verdict or 0.0 for node in self._tree.nodes if node.id not in scores}
-        by = by_kind(self._tree.task) if final == "vote" else "score"
+        scores |= {node.id: node.score or 0.0 for node in self._tree.nodes if node.id not in scores}
+        by = default_select(self._tree.task) if final == "vote" else "score"
         preferred = self._most_visited() if final == "visits" else ()
-        return await self._tree.result(self._tools, stop, by=by, scores=scores, preferred=preferred)
+        return await self._tree.result(self._context, stop, by=by, scores=scores, preferred=preferred)
 
     def _most_visited(self) -> set[int]:
         """Whole answers beneath the deepest node of the most visited path that has any."""

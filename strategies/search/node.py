@@ -26,7 +26,7 @@ class Node:
     depth: int = 0
     children: list["Node"] = field(default_factory=list)
     state: NodeState = NodeState.OPEN
-    verdict: float | None = None
+    score: float | None = None
     value: float | None = None
     visits: int = 0
     total: float = 0.0
@@ -62,7 +62,7 @@ class Node:
             text=self.text,
             tokens=len(self.path.token_ids) - self.path.step_start,
             state=self.state,
-            verdict=self.verdict,
+            score=self.score,
             value=self.value,
             visits=self.visits,
             finish_reason=self.path.finish_reason,

@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field
 
 from strategies.core.errors import UnsupportedTask
-from strategies.core.parameters import Params
+from strategies.core.parameters import Params, Select
 from strategies.core.ports import Emit, Model
 from strategies.core.results import Result
 from strategies.core.strategy import Strategy
@@ -15,7 +15,6 @@ from strategies.core.verifier import Verifier
 from strategies.search.scorer import Scorer
 from strategies.search.tree import Tree
 from strategies.verifiers import LIKELIHOOD, StepVerifier
-from strategies.voting.selection import By
 
 
 class StepParams(Params):
@@ -42,9 +41,9 @@ class Stepwise(Strategy[P]):
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
         """Search; whatever ends it, the best answer so far is returned."""
-        judge = Scorer(self._verifier(), task, model)
+        scorer = Scorer(self._verifier(), task, model)
         step = Step((self.params.separator,), self.params.step_tokens)
-        return await self.search(Tree(task, model, emit, judge, step=step, depth=self.params.depth))
+        return await self.search(Tree(task, model, emit, scorer, step=step, depth=self.params.depth))
 
     def _verifier(self) -> Verifier:
         return (self.params.verifier or LIKELIHOOD).build(self.context)
@@ -58,7 +57,7 @@ class Stepwise(Strategy[P]):
         return min(-(-answer_tokens // self.params.step_tokens), self.params.depth)
 
 
-def by_kind(task: Task) -> By:
+def default_select(task: Task) -> Select:
     """A vote where answers can be compared."""
     return "score" if task.kind is AnswerKind.OPEN else "vote"
 

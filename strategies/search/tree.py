@@ -9,13 +9,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from strategies.core.context import StrategyContext
+from strategies.core.parameters import Select
 from strategies.core.ports import Emit, Model
 from strategies.core.results import NodeState, Progress, Result
 from strategies.core.strategy import ended
 from strategies.core.values import Candidate, Draw, Step, StopReason, Task
 from strategies.search.node import ROOT, Node
 from strategies.search.scorer import Scorer
-from strategies.voting.selection import By, choose, opening_words
+from strategies.voting.selection import choose, opening_words
 
 
 class Tree:
@@ -28,10 +29,10 @@ class Tree:
 
     """
 
-    def __init__(self, task: Task, model: Model, emit: Emit, judge: Scorer, *, step: Step, depth: int) -> None:
+    def __init__(self, task: Task, model: Model, emit: Emit, scorer: Scorer, *, step: Step, depth: int) -> None:
         self.task = task
         self.model = model
-        self.judge = judge
+        self.scorer = scorer
         self._emit = emit
         self._step = step
         self._depth = 1 if task.is_constrained else depth
@@ -86,7 +87,7 @@ class Tree:
             self.num_finals += node.path.is_complete
             if node.parent is not None:
                 node.parent.children.append(node)
-            if self.proven is None and self.judge.has_proven(node.path, node.verdict or 0.0):
+            if self.proven is None and self.scorer.has_proven(node.path, node.score or 0.0):
                 self.proven = node
             if self._is_refuted(node) and node.is_open:
                 node.state = NodeState.PRUNED
@@ -94,8 +95,8 @@ class Tree:
     async def score(self, nodes: Sequence[Node], *, is_whole: bool = False) -> None:
         """Ask for the verdict on each node: on its last step, or on the whole of it."""
         paths = [replace(node.path, step_start=0, last_step=node.path.text) if is_whole else node.path for node in nodes]
-        for node, verdict in zip(nodes, await self.judge.score(paths), strict=True):
-            node.verdict = node.value = verdict
+        for node, score in zip(nodes, await self.scorer.score(paths), strict=True):
+            node.score = node.value = score
 
     async def complete(self, num: int) -> None:
         """Draw the best path to its end, `num` times, where a search stopped before any answer was whole."""
@@ -113,7 +114,7 @@ class Tree:
         known: set[tuple[str, bool]] = set()
         distinct = []
         for node in nodes:
-            key = (self.judge.state(node.path), node.path.is_complete)
+            key = (self.scorer.state(node.path), node.path.is_complete)
             if key in known:
                 node.state = NodeState.DUPLICATE
             else:
@@ -143,7 +144,7 @@ class Tree:
         context: StrategyContext,
         otherwise: StopReason,
         *,
-        by: By,
+        by: Select,
         scores: Mapping[int, float] | None = None,
         preferred: Collection[int] = (),
     ) -> Result:
@@ -151,7 +152,7 @@ class Tree:
 
         `scores` by id are the verdicts unless told otherwise; those `preferred` come before all others that are whole.
         """
-        scores = scores if scores is not None else {node.id: node.verdict or 0.0 for node in self.nodes}
+        scores = scores if scores is not None else {node.id: node.score or 0.0 for node in self.nodes}
         if self.proven is not None:
             by, preferred = "score", {self.proven.id}
         finals = self.finals
@@ -169,7 +170,7 @@ class Tree:
         traces = tuple(replace(node.trace(), answer=read.get(node.id)) for node in sorted(self.nodes, key=lambda node: node.id))
         self._emit(Progress("", traces))
         stop = StopReason.VERIFIED if self.proven is not None else ended(self.model, otherwise)
-        return Result(chosen, scored, stop, traces, tuple(self.judge.notes))
+        return Result(chosen, scored, stop, traces, tuple(self.scorer.notes))
 
     def _frontier(self) -> list[Node]:
         """As far as the search came: nodes that nothing follows but what was refuted."""
@@ -178,12 +179,12 @@ class Tree:
         return [node for node in nodes if known.isdisjoint(node.children)]
 
     def _is_refuted(self, node: Node) -> bool:
-        return self.judge.is_exact and node.verdict == 0
+        return self.scorer.is_exact and node.score == 0
 
     async def _continue(self, node: Node, num: int, first: int, *, is_last: bool) -> list[Node]:
         step = Step() if is_last or node.depth + 1 >= self._depth else self._step
         prefix = (*self.task.prefix, *node.path.token_ids)
-        draw = Draw(prefix, num, first_index=first, num_logprobs=self.judge.num_logprobs, step=step)
+        draw = Draw(prefix, num, first_index=first, num_logprobs=self.scorer.num_logprobs, step=step)
         async with self.model.sample(draw) as samples:
             drawn = [candidate async for candidate in samples]
         drawn.sort(key=lambda candidate: candidate.index)

@@ -1,4 +1,4 @@
-"""An adapter that was taught to judge: it is asked whether an answer is right, and its word is one token."""
+"""Scores with a LoRA adapter that was trained as a verifier: the probability that it answers yes."""
 
 import re
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from strategies.core.parameters import Params
 from strategies.core.ports import Model
 from strategies.core.values import Candidate, Task, VerifierPrompt
 from strategies.core.verifier import Verifier
-from strategies.verifiers.yes_no import ask
+from strategies.verifiers.yes_no import yes_probabilities
 
 DEFAULT = VerifierPrompt("\nIs this answer correct (Yes or No)?", " Yes", " No")
-"""For adapters that do not say how they were taught."""
+"""For adapters without a verifier prompt of their own."""
 
 _PLACEHOLDER = re.compile(r"\{(question|answer|step)\}")
 
@@ -33,7 +33,7 @@ class AdapterParams(Params):
 
 
 class AdapterVerifier(Verifier):
-    """P(Yes) / (P(Yes) + P(No)) as the token after the inquiry, by the adapter of that name."""
+    """P(yes) / (P(yes) + P(no)) as the next token after the adapter's verifier prompt."""
 
     name = "adapter"
     summary = "The word of a LoRA adapter on the answer (ORM) or on each step (PRM): P(Yes), asked as it was taught."
@@ -45,20 +45,21 @@ class AdapterVerifier(Verifier):
         return num_candidates
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:
-        """In [0, 1]; all candidates are judged together."""
+        """Return P(yes) for each candidate. Raises `VerifierFailed` if yes and no begin with the same token."""
         adapter = self.params.adapter
-        judge = model.using(adapter)
-        inquiry = judge.inquiry or DEFAULT
-        words = [task.encode(word)[:1] for word in (inquiry.yes, inquiry.no)]
-        if words[0] == words[1] or not all(words):
-            raise VerifierFailed(f"{inquiry.yes!r} and {inquiry.no!r} begin with the same token: {adapter} cannot judge")
-        [[yes], [no]] = words
-        return await ask(judge, candidates, lambda candidate: _prompt(task, candidate, inquiry.template), yes, no)
+        verifier = model.using(adapter)
+        prompt = verifier.verifier_prompt or DEFAULT
+        yes, no = task.encode(prompt.yes)[:1], task.encode(prompt.no)[:1]
+        if yes == no or not yes or not no:
+            raise VerifierFailed(f"{prompt.yes!r} and {prompt.no!r} begin with the same token: {adapter} cannot judge")
+        return await yes_probabilities(
+            verifier, candidates, lambda candidate: _prompt(task, candidate, prompt.template), yes[0], no[0]
+        )
 
 
 def _prompt(task: Task, candidate: Candidate, template: str) -> tuple[int, ...]:
-    """What follows the answer, or a prompt of its own around question, answer and step. Text is put in, never interpreted."""
+    """Return the token ids of the verifier prompt. Candidates are inserted as text: placeholders in them are not replaced."""
     if "{answer}" not in template:
         return (*task.prefix_with(candidate), *task.encode(template))
-    parts = {"question": task.question, "answer": candidate.text, "step": candidate.last_step or candidate.text}
-    return task.encode(_PLACEHOLDER.sub(lambda match: parts[match[1]], template))
+    values = {"question": task.question, "answer": candidate.text, "step": candidate.last_step or candidate.text}
+    return task.encode(_PLACEHOLDER.sub(lambda match: values[match[1]], template))

@@ -76,7 +76,7 @@ class ArithmeticVerifier(Verifier):
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
         """In [0, 1]: 1.0 or 0.0 for complete answers, below 1 for others, 0.0 after a step that is not allowed."""
         given = [(task.read(candidate)[-NUM_CHARS_READ:], candidate.finish_reason) for candidate in candidates]
-        return await asyncio.to_thread(lambda: [self._judge(text, finish_reason) for text, finish_reason in given])
+        return await asyncio.to_thread(lambda: [self._score(text, finish_reason) for text, finish_reason in given])
 
     def state(self, task: Task, candidate: Candidate) -> str:
         """The numbers that are left, once there are fewer: 4 + 8 and 8 + 4 lead to the same."""
@@ -92,7 +92,7 @@ class ArithmeticVerifier(Verifier):
             pool = None if pool is None else _apply(claim, pool)
         return pool
 
-    def _judge(self, text: str, finish_reason: str) -> float:
+    def _score(self, text: str, finish_reason: str) -> float:
         text = normalised(text)
         if self._is_solution(text):
             progress: float | None = 1.0

@@ -1,4 +1,4 @@
-"""Verdicts of one token: the model is asked a question about each candidate, and two words are weighed against each other."""
+"""Scores of one token: the model reads a question about each candidate, and the probabilities of two words are compared."""
 
 import asyncio
 import math
@@ -7,17 +7,23 @@ from collections.abc import Callable, Sequence
 from strategies.core.ports import Model
 from strategies.core.values import Candidate
 
+MAX_DIFFERENCE = 700.0
+"""Larger differences of log-probabilities are cut to this, so that `exp` does not overflow."""
 
-async def ask(
+
+async def yes_probabilities(
     model: Model, candidates: Sequence[Candidate], prompt: Callable[[Candidate], tuple[int, ...]], yes: int, no: int
 ) -> list[float]:
-    """P(yes) / (P(yes) + P(no)) as the next token after each prompt, in [0, 1]; all are asked together."""
+    """Return P(yes) / (P(yes) + P(no)) as the next token after each candidate's prompt, in [0, 1].
+
+    All prompts are sent together, so that the engine batches them.
+    """
     async with asyncio.TaskGroup() as group:
-        verdicts = [group.create_task(model.score_options(prompt(candidate), (yes, no))) for candidate in candidates]
-    return [_probability(*verdict.result()) for verdict in verdicts]
+        tasks = [group.create_task(model.score_options(prompt(candidate), (yes, no))) for candidate in candidates]
+    return [_probability(*task.result()) for task in tasks]
 
 
 def _probability(yes: float, no: float) -> float:
-    """Of yes, when it is either: the logistic function of the difference."""
-    difference = max(min(yes - no, 700.0), -700.0)
+    """Return P(yes) / (P(yes) + P(no)) from two log-probabilities: the logistic function of their difference."""
+    difference = max(min(yes - no, MAX_DIFFERENCE), -MAX_DIFFERENCE)
     return 1 / (1 + math.exp(-difference))

@@ -10,15 +10,18 @@ from strategies.core.values import AnswerKind, Candidate, Task
 
 
 def mean_logprob(candidate: Candidate, start: int = 0) -> float:
-    """Mean log-probability of a candidate's tokens from `start` on; minus infinity where there are none to tell."""
-    entries = [entry for entry in candidate.logprobs[start:] if not entry.is_given]
+    """Return the mean log-probability of a candidate's own tokens from `start` on; minus infinity if it has none."""
+    entries = [entry for entry in candidate.logprobs[start:] if not entry.is_inserted]
     if not entries:
         return float("-inf")
     return sum(entry.logprob for entry in entries) / len(entries)
 
 
 def mean_probability(candidate: Candidate, start: int = 0) -> float:
-    """The geometric mean of their probabilities, in [0, 1]: by length, so that short is not better as such."""
+    """Return the geometric mean of the same tokens' probabilities, in [0, 1].
+
+    A mean by length, so that a short candidate is not better only because it is short.
+    """
     return min(math.exp(mean_logprob(candidate, start)), 1.0)
 
 
@@ -31,13 +34,14 @@ class AnswerGroup:
     _total: float = 0.0
 
     def add(self, candidate: Candidate) -> None:
-        """One more."""
+        """Add a member."""
         self.members.append(candidate)
-        self._total += mean_logprob(candidate)  # now, not at each ranking: a long search ranks after every expansion
+        # the sum is kept, because a long search ranks the groups after every expansion
+        self._total += mean_logprob(candidate)
 
     @property
     def likelihood(self) -> float:
-        """Mean over its members, to break ties."""
+        """The mean of its members' mean log-probabilities, which breaks ties."""
         return self._total / len(self.members)
 
     @property
@@ -49,8 +53,13 @@ class AnswerGroup:
 class VoteCount:
     """Groups candidates by answer, asking `AnswerEquivalence` whether two answers are the same.
 
-    A truncated candidate has no vote: where a chain of thought was cut, its last number is not its answer. Nor has one that is vetoed.
-    Only when nobody else voted do those set aside vote (`count_set_aside`), since something must be answered.
+    A candidate that was cut has no vote: where a chain of thought ends too early, its last number is not its answer. A filtered candidate
+    has none either. If no other candidate has voted, these vote after all (`count_filtered`), since something must be answered.
+
+    Attributes:
+        groups: by answer, in the order of their first votes.
+        answers: of each candidate by index, in the spelling of its group; None for those without a vote.
+
     """
 
     def __init__(self, task: Task, equivalence: AnswerEquivalence) -> None:
@@ -59,12 +68,12 @@ class VoteCount:
         self._by_spelling: dict[str, AnswerGroup] = {}
         self.groups: list[AnswerGroup] = []
         self.answers: dict[int, str | None] = {}
-        self._set_aside: list[Candidate] = []
+        self._filtered: list[Candidate] = []
 
-    async def add(self, candidate: Candidate, *, is_vetoed: bool = False) -> str | None:
-        """Count a candidate; its answer in the spelling of its group, None for those that have no vote."""
-        if is_vetoed or not candidate.is_complete:
-            self._set_aside.append(candidate)
+    async def add(self, candidate: Candidate, *, is_filtered: bool = False) -> str | None:
+        """Count a candidate; return its answer in the spelling of its group, None if it has no vote."""
+        if is_filtered or not candidate.is_complete:
+            self._filtered.append(candidate)
             self.answers[candidate.index] = None
             return None
         return await self._vote(candidate)
@@ -88,14 +97,14 @@ class VoteCount:
         self.groups.append(AnswerGroup(answer))
         return self.groups[-1]
 
-    async def count_set_aside(self) -> None:
-        """Where nobody has voted, let those vote that were set aside: the whole ones if there are any."""
+    async def count_filtered(self) -> None:
+        """If no candidate has voted, let those without a vote vote: the whole ones if there are any, else those that were cut."""
         if not self.groups:
-            for candidate in [one for one in self._set_aside if one.is_complete] or self._set_aside:
+            for candidate in [one for one in self._filtered if one.is_complete] or self._filtered:
                 await self._vote(candidate)
 
     def ranked(self, weights: dict[int, float] | None = None) -> list[AnswerGroup]:
-        """Groups by weight (one a vote by default), ties by likelihood, then by who came first."""
+        """Return the groups by the sum of their members' weights (1 each by default), ties by likelihood, then by first vote."""
 
         def weight(group: AnswerGroup) -> float:
             return sum(1.0 if weights is None else weights[member.index] for member in group.members)
@@ -103,16 +112,16 @@ class VoteCount:
         return sorted(self.groups, key=lambda group: (weight(group), group.likelihood), reverse=True)
 
     def counts(self) -> tuple[int, int]:
-        """Votes of the leader and of the runner-up."""
+        """Return the votes of the leader and of the runner-up."""
         sizes = sorted((len(group.members) for group in self.groups), reverse=True)
         leader, runner_up, *_ = [*sizes, 0, 0]
         return leader, runner_up
 
 
-async def count(task: Task, candidates: Sequence[Candidate], equivalence: AnswerEquivalence) -> VoteCount:
-    """The ballot of candidates that are all there already."""
-    ballot = VoteCount(task, equivalence)
+async def count_votes(task: Task, candidates: Sequence[Candidate], equivalence: AnswerEquivalence) -> VoteCount:
+    """Return the vote of candidates that have all been drawn."""
+    votes = VoteCount(task, equivalence)
     for candidate in candidates:
-        await ballot.add(candidate)
-    await ballot.count_set_aside()
-    return ballot
+        await votes.add(candidate)
+    await votes.count_filtered()
+    return votes

@@ -1,14 +1,12 @@
-"""From scored candidates to the answers that are given."""
+"""From scored candidates to the answers that are returned."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal
 
+from strategies.core.parameters import Select
 from strategies.core.ports import AnswerEquivalence
 from strategies.core.results import NodeState, Result, TraceNode
 from strategies.core.values import Candidate, ScoredCandidate, Task
-from strategies.voting.count import VoteCount, count
-
-By = Literal["score", "vote"]
+from strategies.voting.count import VoteCount, count_votes
 
 
 async def choose(
@@ -16,30 +14,37 @@ async def choose(
     candidates: Sequence[Candidate],
     scores: Mapping[int, float],
     equivalence: AnswerEquivalence,
-    by: By,
+    select: Select,
     *,
     preferred: Collection[int] = (),
 ) -> tuple[tuple[ScoredCandidate, ...], tuple[ScoredCandidate, ...]]:
-    """The answers, best first, and all candidates with their answers and scores, both in the order of their indices.
+    """Return the chosen answers, best first, and all candidates with their answers and scores, by index.
 
-    `score`: the best distinct candidates, a truncated one only after all that are whole. `vote`: weighted best-of-n, the answer a with
-    the highest sum of the scores of the candidates that give it (Li et al. 2023, FIELD A1), represented by its best candidate; where no
-    answer can be read, by score. Those `preferred` come before all others that are whole.
+    `score` chooses the best distinct candidates, a cut one only after all whole ones. `vote` is weighted best-of-n (Li et al. 2023,
+    arXiv 2206.02336): the answer a with the highest sum of the scores of the candidates that give it, represented by its best candidate.
+    Where no answer can be read, `vote` chooses by score.
+
+    Args:
+        task: says how answers are read and how many are returned.
+        candidates: to choose from.
+        scores: in [0, 1], by the index of the candidate; a missing score counts as 0.
+        equivalence: tells which answers are the same.
+        select: the way of choosing.
+        preferred: indices of candidates that come before all others that are whole.
+
     """
     ordered = sorted(candidates, key=lambda candidate: candidate.index)
-    ballot = await count(task, ordered, equivalence)
-    scored = tuple(ScoredCandidate(one, ballot.answers[one.index], scores.get(one.index)) for one in ordered)
-    if by == "vote" and ballot.groups:
-        return _by_vote(scored, scores, ballot)[: task.num_choices], scored
-    return _by_score(scored, preferred, has_votes=bool(ballot.groups))[: task.num_choices], scored
+    votes = await count_votes(task, ordered, equivalence)
+    scored = tuple(ScoredCandidate(one, votes.answers[one.index], scores.get(one.index)) for one in ordered)
+    if select == "vote" and votes.groups:
+        return _by_vote(scored, scores, votes)[: task.num_choices], scored
+    return _by_score(scored, preferred, has_votes=bool(votes.groups))[: task.num_choices], scored
 
 
-def _by_vote(
-    scored: tuple[ScoredCandidate, ...], scores: Mapping[int, float], ballot: VoteCount
-) -> tuple[ScoredCandidate, ...]:
+def _by_vote(scored: tuple[ScoredCandidate, ...], scores: Mapping[int, float], votes: VoteCount) -> tuple[ScoredCandidate, ...]:
     by_index = {one.candidate.index: one for one in scored}
     weights = {index: scores.get(index, 0.0) for index in by_index}
-    groups = ([by_index[member.index] for member in group.members] for group in ballot.ranked(weights))
+    groups = ([by_index[member.index] for member in group.members] for group in votes.ranked(weights))
     return tuple(max(members, key=lambda one: one.score or 0.0) for members in groups)
 
 
@@ -57,8 +62,8 @@ def _by_score(
     return tuple(distinct.values())
 
 
-def leaf(scored: ScoredCandidate, result: Result | None = None) -> TraceNode:
-    """A candidate as a node of a tree that has no more than leaves; `result` says whether it was chosen."""
+def candidate_node(scored: ScoredCandidate, result: Result | None = None) -> TraceNode:
+    """Return a candidate as a node right below the prompt; `result` says whether it was chosen."""
     candidate = scored.candidate
     return TraceNode(
         id=candidate.index,
@@ -66,7 +71,7 @@ def leaf(scored: ScoredCandidate, result: Result | None = None) -> TraceNode:
         text=candidate.text,
         tokens=len(candidate.token_ids),
         state=NodeState.CHOSEN if result is not None and scored in result.chosen else NodeState.FINAL,
-        verdict=scored.score,
+        score=scored.score,
         value=scored.score,
         answer=scored.answer,
         finish_reason=candidate.finish_reason,
@@ -75,6 +80,6 @@ def leaf(scored: ScoredCandidate, result: Result | None = None) -> TraceNode:
 
 
 def opening_words(text: str, length: int = 60) -> str:
-    """The beginning of a text, for a line of progress."""
-    text = " ".join(text[: 4 * length].split())
+    """Return the beginning of a text, on one line of at most `length` characters, for a progress report."""
+    text = " ".join(text[: 4 * length].split())  # white space may fill much of a text, but is only looked at so far
     return text if len(text) <= length else text[: length - 1] + "…"

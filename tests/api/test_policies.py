@@ -122,7 +122,7 @@ async def test_the_reply_tells_difficulty_before_and_after_and_what_it_cost(serv
         assert temperatures == [0.0, None, None, None]
         low = (await served.chat(ponder={"effort": "low"})).json()["ponder"]
         assert low["branches"]["drawn"] == 1
-        assert low["stop_reason"] == "priced"
+        assert low["stop_reason"] == "diminishing_returns"
 
 
 async def test_a_caller_who_samples_is_sampled_for(serve, tmp_path) -> None:

@@ -22,7 +22,7 @@ from tests.example_policies import constant, policy
 
 def evidence(**fields: object) -> Evidence:
     defaults = {
-        "answers": 1, "attempts": 1, "leader": 0, "votes": (1,), "num_set_aside": 0, "num_unread": 0, "first_is_true": True,
+        "answers": 1, "attempts": 1, "leader": 0, "votes": (1,), "num_filtered": 0, "num_unread": 0, "first_is_true": True,
         "first_leads": True, "logprob": -0.1, "lowest": -0.3, "tokens": 10, "length": 10,
     }  # fmt: skip
     return Evidence(**{**defaults, **fields})
@@ -39,22 +39,25 @@ def query(effort: Effort = Effort.MEDIUM, **fields: object) -> Query:
 def test_a_search_continues_while_the_expected_gain_is_worth_its_price() -> None:
     """A gain of 0.1 for ten thousand FLOPs is worth it at a price of 1e-6 a FLOP, and not at 1e-4."""
     cheap, dear = ValueOfComputationRule(policy(), 0.5, 1e-6), ValueOfComputationRule(policy(), 0.5, 1e-4)
-    assert cheap.next(evidence()).answers == 2
-    assert cheap.next(evidence(answers=2, votes=(1, 1))).answers == 4
-    assert cheap.next(evidence(answers=4, votes=(2, 2))).answers is None
-    assert dear.next(evidence()).answers is None
+    assert cheap.decide(evidence()).answers == 2
+    assert cheap.decide(evidence(answers=2, votes=(1, 1))).answers == 4
+    assert cheap.decide(evidence(answers=4, votes=(2, 2))).answers is None
+    assert dear.decide(evidence()).answers is None
 
 
 def test_a_stage_that_the_policy_does_not_know_is_the_last_one() -> None:
     """For instance that of a caller who wants several answers."""
-    assert ValueOfComputationRule(policy(), 0.5, 1e-6).next(evidence(answers=3)) == Decision(None)
+    assert ValueOfComputationRule(policy(), 0.5, 1e-6).decide(evidence(answers=3)) == Decision(None)
 
 
-@pytest.mark.parametrize(("right", "reason"), [(0.97, StopReason.SETTLED), (0.5, StopReason.PRICED), (0.01, StopReason.PRICED)])
+@pytest.mark.parametrize(
+    ("right", "reason"),
+    [(0.97, StopReason.SETTLED), (0.5, StopReason.DIMINISHING_RETURNS), (0.01, StopReason.DIMINISHING_RETURNS)],
+)
 def test_the_stop_reason(right: float, reason: StopReason) -> None:
     """The rule says `settled` where the answer is almost surely right, and names the price where another wave is not worth it."""
     rule = ValueOfComputationRule(policy(right=right, gain=0.0), 0.5, 1e-6)
-    assert rule.next(evidence()) == Decision(None, reason)
+    assert rule.decide(evidence()) == Decision(None, reason)
     assert rule.difficulty_after_wave == pytest.approx(1 - right)
 
 
@@ -74,8 +77,8 @@ def test_under_load_compute_costs_more_and_the_plan_says_so() -> None:
     calm, busy = (CalibratedPolicy(file).plan(query(load=load)) for load in (BUSY_LOAD, 1.0))
     assert "busy" not in calm.why
     assert f"{MAX_PRICE_MULTIPLIER:.1f} times" in busy.why
-    assert calm.rule.next(evidence()).answers == 2  # 0.05 for 0.03
-    assert busy.rule.next(evidence()).answers is None
+    assert calm.rule.decide(evidence()).answers == 2  # 0.05 for 0.03
+    assert busy.rule.decide(evidence()).answers is None
 
 
 @given(text=st.text(max_size=3000))

@@ -33,7 +33,7 @@ def test_flops_of_one_branch_are_exact_and_scores_are_charged() -> None:
     estimator = ThroughputEstimator()
     plain = estimator.predict(Forecast(1, 20), 1, 50, 20, SMALL)
     assert plain.flops == sum(SMALL.branch_cost(50, 0, 20))
-    scored = estimator.predict(Forecast(1, 20, verdicts=2), 1, 50, 20, SMALL)
+    scored = estimator.predict(Forecast(1, 20, verifier_calls=2), 1, 50, 20, SMALL)
     assert scored.flops > plain.flops
     assert scored.tokens == plain.tokens + 2
 

@@ -84,7 +84,7 @@ class FakeModel:
     def spend(self, tokens: int, flops: int) -> bool:
         return True
 
-    inquiry = None
+    verifier_prompt = None
     deadline = None
 
 
@@ -128,7 +128,7 @@ class TreeModel:
         self._left, self._shuffle, self._hang_after = tokens, shuffle, hang_after
         self.stopped: StopReason | None = None
         self.deadline: float | None = None
-        self.inquiry = None
+        self.verifier_prompt = None
         self.used: list[str] = []
         self.temperatures: list[float | None] = []
         self.num_open = self.most_open = self.num_drawn = 0

@@ -26,9 +26,9 @@ class Told:
     answers: list[int]
     seen: list[Evidence] = field(default_factory=list)
 
-    def next(self, evidence: Evidence) -> Decision:
+    def decide(self, evidence: Evidence) -> Decision:
         self.seen.append(evidence)
-        return Decision(self.answers.pop(0)) if self.answers else Decision(None, StopReason.PRICED)
+        return Decision(self.answers.pop(0)) if self.answers else Decision(None, StopReason.DIMINISHING_RETURNS)
 
 
 def adaptive(context, rule=None, **params: object) -> Adaptive:
@@ -41,7 +41,7 @@ async def test_one_answer_that_is_good_enough_is_all_that_is_drawn(make, task, c
     result = await adaptive(context, Told([]))(task(), model, ignore_events)
     assert (model.num_drawn, model.temperatures) == (1, [0.0])
     assert result.chosen[0].candidate.text == "42"
-    assert result.stop_reason is StopReason.PRICED
+    assert result.stop_reason is StopReason.DIMINISHING_RETURNS
 
 
 async def test_waves_are_as_large_as_the_rule_says_and_all_answers_vote(make, task, context) -> None:
@@ -61,7 +61,7 @@ async def test_a_false_line_is_mended_before_the_rule_is_asked(asked, words, con
     rule = Told([])
     result = await adaptive(context, rule)(asked, TreeModel(words, lambda said, position: next(rests)), ignore_events)
     assert [one.candidate.text for one in result.chosen] == ["1 + 1 = 2\n2 + 2 = 4\nso it is 4"]
-    assert [(one.first_is_true, one.attempts, one.num_set_aside) for one in rule.seen] == [(True, 2, 0)]
+    assert [(one.first_is_true, one.attempts, one.num_filtered) for one in rule.seen] == [(True, 2, 0)]
 
 
 async def test_what_has_a_false_line_has_no_vote_unless_nobody_else_has(make, task, context) -> None:
@@ -70,7 +70,7 @@ async def test_what_has_a_false_line_has_no_vote_unless_nobody_else_has(make, ta
         task(), make("2 + 2 = 5", "2 + 2 = 5", "no, 4", "2 + 1 = 5"), ignore_events
     )
     assert result.chosen[0].answer == "4"
-    assert [one.num_set_aside for one in rule.seen] == [1, 3]
+    assert [one.num_filtered for one in rule.seen] == [1, 3]
     alone = await adaptive(context, Told([]), attempts=1)(task(), make("2 + 2 = 5"), ignore_events)
     assert alone.chosen[0].answer == "5"
 
@@ -134,9 +134,9 @@ def test_the_lowest_window(values: list[float], size: int) -> None:
 
 def test_the_rule_that_holds_where_nothing_was_measured() -> None:
     seen = Evidence(
-        answers=4, attempts=4, leader=0, votes=(4,), num_set_aside=0, num_unread=0, first_is_true=True, first_leads=True,
+        answers=4, attempts=4, leader=0, votes=(4,), num_filtered=0, num_unread=0, first_is_true=True, first_leads=True,
         logprob=-0.1, lowest=-0.2, tokens=20, length=5,
     )  # fmt: skip
-    assert BetaRule().next(seen) == Decision(None, StopReason.SETTLED)
-    assert BetaRule().next(replace(seen, votes=(3, 1))).answers == 8
-    assert BetaRule().next(replace(seen, votes=())).answers == 8
+    assert BetaRule().decide(seen) == Decision(None, StopReason.SETTLED)
+    assert BetaRule().decide(replace(seen, votes=(3, 1))).answers == 8
+    assert BetaRule().decide(replace(seen, votes=())).answers == 8

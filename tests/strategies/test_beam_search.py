@@ -25,7 +25,7 @@ TREE = {
 def told(result) -> list[tuple]:
     """The tree, a line for each node: id, parent, text, state, verdict in percent."""
     return [
-        (node.id, node.parent, node.text, node.state.value, round(100 * node.verdict) if node.verdict is not None else None)
+        (node.id, node.parent, node.text, node.state.value, round(100 * node.score) if node.score is not None else None)
         for node in result.nodes
     ]
 

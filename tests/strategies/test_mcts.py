@@ -144,7 +144,7 @@ async def test_rollouts_are_judged_by_the_verifier(grow, question, context) -> N
 
     rule = {"number": 42}
     result = await search(context, iterations=1, value="rollout", verifier=rule)(question(), grow(script), ignore_events)
-    values = {node.text: (node.value, node.verdict) for node in result.nodes if node.parent is None}
+    values = {node.text: (node.value, node.score) for node in result.nodes if node.parent is None}
     assert values == {"a;": (0.0, None), "b;": (1.0, None)}
     assert result.stop_reason is StopReason.VERIFIED
 

@@ -88,7 +88,7 @@ async def test_a_verifier_is_one_class(make, says, task, context) -> None:
     assert params.model_dump(mode="json")["verifier"] == {"brevity": 1}
     strategy = spec(params, context)
     assert isinstance(strategy, BestOfN)
-    assert strategy.forecast(task(), 10).verdicts == 6
+    assert strategy.forecast(task(), 10).verifier_calls == 6
     result = await strategy(task(AnswerKind.OPEN), make(says(0, "a b"), says(1, "c"), says(2, "d e f")), ignore_events)
     assert result.chosen[0].candidate.index == 1
     assert spec.Params.model_validate({"verifier": "length"}).verifier.name == "length"

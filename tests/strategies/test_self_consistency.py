@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from strategies.core.errors import UnsupportedTask
 from strategies.core.ports import ignore_events
@@ -100,22 +101,29 @@ async def test_truncated_candidates_vote_only_when_nobody_finished(make, says, t
     assert (await vote(context, n=3)(task(), cut, ignore_events)).chosen[0].answer == "7"
 
 
-async def test_a_veto_takes_the_vote_of_those_who_miscalculate(make, task, context) -> None:
-    """They neither win nor settle anything, and vote only when nobody else has."""
+async def test_a_filter_excludes_candidates_that_miscalculate(make, task, context) -> None:
+    """They neither win nor settle anything, and vote only when no other candidate has voted."""
     wrong, right = "1+1=3 #### 3", "1+1=2 #### 2"
     answers = [wrong] * 4 + [right] * 4
     without = await vote(context, n=8)(task(), make(*answers), ignore_events)
-    vetoed = await vote(context, n=8, veto="equations")(task(), make(*answers), ignore_events)
-    alone = await vote(context, n=4, veto="equations")(task(), make(*[wrong] * 4), ignore_events)
+    filtered = await vote(context, n=8, filter="equations")(task(), make(*answers), ignore_events)
+    alone = await vote(context, n=4, filter="equations")(task(), make(*[wrong] * 4), ignore_events)
     assert (without.chosen[0].answer, len(without.candidates)) == ("3", 4)
-    assert (vetoed.chosen[0].answer, len(vetoed.candidates)) == ("2", 7)  # 3 to 0 with one to come
+    assert (filtered.chosen[0].answer, len(filtered.candidates)) == ("2", 7)  # 3 to 0 with one to come
     assert alone.chosen[0].answer == "3"
 
 
-async def test_a_vetoed_answer_is_rather_given_than_one_that_was_cut(make, says, task, context) -> None:
-    """Where nobody has a vote."""
+def test_the_old_name_of_the_filter_is_accepted() -> None:
+    """`veto` means the same for one more release; both at once are refused."""
+    assert SelfConsistencyParams.model_validate({"veto": "equations"}) == SelfConsistencyParams(filter="equations")
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        SelfConsistencyParams.model_validate({"veto": "equations", "filter": "none"})
+
+
+async def test_a_filtered_answer_comes_before_one_that_was_cut(make, says, task, context) -> None:
+    """Where no candidate has a vote."""
     model = make(says(0, "5 then", finish="length"), says(1, "1+1=3 #### 3"), says(2, "so 5", finish="length"))
-    assert (await vote(context, n=3, veto="equations")(task(), model, ignore_events)).chosen[0].answer == "3"
+    assert (await vote(context, n=3, filter="equations")(task(), model, ignore_events)).chosen[0].answer == "3"
 
 
 async def test_nothing_readable_gives_the_likeliest_whole_text(make, says, task, context) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strategies.voting.stopping import is_settled, leader_posterior, waves
+from strategies.voting.stopping import is_settled, leader_posterior, wave_sizes
 
 COUNTS = st.integers(min_value=0, max_value=40)
 
@@ -52,12 +52,12 @@ def test_a_confidence_of_one_stops_only_what_cannot_change() -> None:
 )
 def test_waves_by_hand(total: int, sizes: list[int]) -> None:
     """Four, then as many again as there are."""
-    assert waves(total) == sizes
+    assert wave_sizes(total) == sizes
 
 
 @given(st.integers(min_value=1, max_value=500), st.integers(min_value=1, max_value=20))
 def test_waves_add_up(total: int, first: int) -> None:
     """To the total, none empty."""
-    sizes = waves(total, first)
+    sizes = wave_sizes(total, first)
     assert sum(sizes) == total
     assert min(sizes) > 0

@@ -47,9 +47,9 @@ async def test_an_adapter_is_asked_as_it_was_taught(words, grow, question, verif
     step = said(words, " a; {answer} b;", step_start=1, last_step=" {answer} b;")
     verifier = verifier_of({"adapter": "judge"})
     model = grow({}, weigh=lambda _text, word: 0.0 if word == " good" else -math.inf)
-    model.inquiry = VerifierPrompt(" right?", " good", " bad")
+    model.verifier_prompt = VerifierPrompt(" right?", " good", " bad")
     assert await verifier.score(question(), [step], model) == [1.0]
-    model.inquiry = VerifierPrompt("Q={question} A={answer} S={step} {other}", " good", " bad")
+    model.verifier_prompt = VerifierPrompt("Q={question} A={answer} S={step} {other}", " good", " bad")
     await verifier.score(question(), [step], model)
     assert model.asked == ["Q| a; {answer} b; right?", "Q=? A= a; {answer} b; S= {answer} b; {other}"]
     assert model.used == ["judge", "judge"]
@@ -59,7 +59,7 @@ async def test_an_adapter_is_asked_as_it_was_taught(words, grow, question, verif
 async def test_words_that_begin_alike_cannot_be_told_apart(yes: str, no: str, words, grow, question, verifier_of) -> None:
     """A verdict is one token: likelihood steps in, and it is said."""
     model = grow({})
-    model.inquiry = VerifierPrompt("?", yes, no)
+    model.verifier_prompt = VerifierPrompt("?", yes, no)
     judge = Scorer(verifier_of({"adapter": "j"}), question(), model)
     await judge.score([said(words, " a")])
     assert "begin with the same token" in judge.notes[0]

@@ -44,7 +44,7 @@ class AnswerContinuer:
 
     """
 
-    inquiry: VerifierPrompt | None = None
+    verifier_prompt: VerifierPrompt | None = None
     deadline: float | None = None
     stopped: StopReason | None = None
 
@@ -82,7 +82,7 @@ class AnswerContinuer:
         if self._writer is None:
             raise RuntimeError("`record` was not called")
         [chain] = [one for one in self._writer.chains if one.number == number]
-        kept, inserted = chain.said, chain.given
+        kept, inserted = chain.kept, chain.inserted
         if (max_tokens := self._max_tokens - len(kept.token_ids)) > 0:
             candidate = replace(await self._generate(draw.prefix, max_tokens, draw.temperature), index=draw.first_index)
             self.continuations[number].append(RecordedContinuation(kept, inserted, candidate))

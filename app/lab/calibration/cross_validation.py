@@ -56,7 +56,7 @@ def stop(file: PolicyFile, difficulty: float, price: float, trajectory: Sequence
     rule = ValueOfComputationRule(file, difficulty, price)
     first_difficulty = None
     for record in trajectory:
-        decision = rule.next(record.evidence)
+        decision = rule.decide(record.evidence)
         first_difficulty = rule.difficulty_after_wave if first_difficulty is None else first_difficulty
         if decision.answers is None or record is trajectory[-1]:
             return StoppedTrajectory(record.is_right, record.flops, record.evidence.attempts, first_difficulty or 0.0)

@@ -68,7 +68,7 @@ class ReplayModel:
 
     """
 
-    inquiry: VerifierPrompt | None = None
+    verifier_prompt: VerifierPrompt | None = None
     deadline: float | None = None
     stopped: StopReason | None = None
 

@@ -102,7 +102,7 @@ class PoolSampler:
         continuer = AnswerContinuer(
             [candidate_of(one) for one in answers], partial(self._continue, question), settings.max_tokens
         )
-        writer = Writer(task, continuer, ignore_events, most=len(answers), first=0.0)
+        writer = Writer(task, continuer, ignore_events, max_chains=len(answers), first_temperature=0.0)
         await continuer.record(writer, settings.attempts)
         recorded = [one for continuations in continuer.continuations for one in continuations]
         grades = iter(await self.grade(question, [(one.answer_text, one.candidate.is_complete) for one in recorded]))

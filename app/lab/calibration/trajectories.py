@@ -57,7 +57,7 @@ class _RecordingRule:
         self._model = model
         self.records: list[WaveRecord] = []
 
-    def next(self, evidence: Evidence) -> Decision:
+    def decide(self, evidence: Evidence) -> Decision:
         self.records.append(WaveRecord(evidence, self._model.is_right(evidence.leader), self._model.flops))
         num_waves = len(self.records)
         return Decision(self._sizes[num_waves] if num_waves < len(self._sizes) else None)

@@ -39,7 +39,7 @@ def trajectory(chance: float, is_correctable: bool, generator: random.Random) ->
         counts = sorted((votes.count(True), votes.count(False)), reverse=True)
         evidence = Evidence(
             answers=len(votes), attempts=len(votes), leader=0, votes=tuple(count for count in counts if count),
-            num_set_aside=int(not is_true), num_unread=0, first_is_true=is_true, first_leads=votes[0] == leads,
+            num_filtered=int(not is_true), num_unread=0, first_is_true=is_true, first_leads=votes[0] == leads,
             logprob=-0.1 if leads else -0.5, lowest=-0.5, tokens=tokens, length=TOKENS,
         )  # fmt: skip
         records.append(WaveRecord(evidence, leads, tokens * 1000))
