@@ -74,7 +74,8 @@ async def _same_work(
         for server in (ours, theirs) if number % 2 else (theirs, ours):
             how = {"ponder": {"strategy": strategy, "n": N, **options}} if server is ours else {"n": N}
             reply, took[server.name] = await load.chat(server, **ask, **how)
-            assert reply["usage"]["completion_tokens"] == N * TOKENS
+            if (tokens := reply["usage"]["completion_tokens"]) != N * TOKENS:
+                raise RuntimeError(f"{server.name} generated {tokens} tokens, not {N * TOKENS}: the work is not the same")
         ratios.append(took["ponder"] / took["vllm"])
         seconds.append(took["ponder"])
     return {

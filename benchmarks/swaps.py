@@ -164,6 +164,24 @@ async def fill_cache(client: httpx.AsyncClient, num_tokens: int) -> None:
         (await client.post("/v1/chat/completions", json={**body, "ponder": {"strategy": "direct"}})).raise_for_status()
 
 
+@dataclass
+class Swaps:
+    """What was measured of each swap.
+
+    Attributes:
+        seconds: of the swap.
+        first_answer: the seconds from the request of the swap to the first answer of the new version.
+        held: the number of adapters that the engine held after it.
+        memory: the MiB of the server after it.
+
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    first_answer: list[float] = field(default_factory=list)
+    held: list[int] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+
+
 async def swapping(
     server: servers.Server, *, swaps: int, requests: int, seconds: float, cache_tokens: int = 0
 ) -> dict[str, Any]:
@@ -184,10 +202,7 @@ async def swapping(
         for word in WORDS:
             await name.push(word)
         calm = await under_load(client, name, requests=max(requests // 8, 3 * CLIENTS), seconds=seconds / 8)
-        took: list[float] = []
-        first_answer: list[float] = []
-        held: list[int] = []
-        memory: list[float] = []
+        measured = Swaps()
 
         def is_due(done: int, elapsed: float) -> bool:
             """Whether the next swap is due: they are spread over the requests, or over the time if that is shorter."""
@@ -199,41 +214,57 @@ async def swapping(
             while name.num_swaps < swaps:
                 while not is_due(num_done(), time.monotonic() - start):  # noqa: ASYNC110 - precise enough
                     await asyncio.sleep(0.01)
-                begun = time.monotonic()
-                took.append(await name.swap())
-                body = {"model": NAME, "messages": load.question(1), "max_tokens": 1}
-                reply = (await client.post("/v1/chat/completions", json=body)).raise_for_status().json()
-                assert reply["ponder"]["adapter"].split(":")[1] == name.versions[WORDS[name.num_swaps % 2 == 0]][:8]
-                first_answer.append(time.monotonic() - begun)
-                memory.append(servers.memory_mib(server))
-                held.append((await client.get("/v1/adapters")).json()["slots"]["held"])
+                await _measure_swap(client, server, name, measured)
 
         start = time.monotonic()
         busy = await under_load(client, name, requests=requests, seconds=seconds, beside=swap_on)
         elapsed = time.monotonic() - start
         await asyncio.sleep(1)
-        left = (await client.get("/v1/adapters")).json()["slots"]["held"]
+        held_at_end = (await client.get("/v1/adapters")).json()["slots"]["held"]
         before = servers.memory_mib(server)
         for _ in range(swaps):  # without load, only swapping can make the memory grow
             await name.swap()
         growth = servers.memory_mib(server) - before
-    tenth = min(10, len(memory)) - 1
+    memory = {f"memory MiB grown by {swaps} swaps at rest": round(growth, 1)}
+    return {**_swap_figures(measured, busy, round(elapsed)), **memory, **_latency_figures(measured, calm, busy, held_at_end)}
+
+
+async def _measure_swap(client: httpx.AsyncClient, server: servers.Server, name: Name, measured: Swaps) -> None:
+    """Swap once, and send the first request to the new version."""
+    begun = time.monotonic()
+    measured.seconds.append(await name.swap())
+    body = {"model": NAME, "messages": load.question(1), "max_tokens": 1}
+    reply = (await client.post("/v1/chat/completions", json=body)).raise_for_status().json()
+    answered, active = reply["ponder"]["adapter"].split(":")[1], name.versions[WORDS[name.num_swaps % 2 == 0]][:8]
+    if answered != active:
+        raise RuntimeError(f"version {answered} answered after the swap to {active}")
+    measured.first_answer.append(time.monotonic() - begun)
+    measured.memory.append(servers.memory_mib(server))
+    measured.held.append((await client.get("/v1/adapters")).json()["slots"]["held"])
+
+
+def _swap_figures(measured: Swaps, busy: Tally, seconds: int) -> dict[str, Any]:
+    tenth = min(10, len(measured.memory)) - 1
     return {
-        "swaps": len(took),
+        "swaps": len(measured.seconds),
         "requests": len(busy.seconds),
-        "seconds": round(elapsed),
+        "seconds": seconds,
         "failed": len(busy.failed),
         "mixed": len(busy.mixed),
         "stale": len(busy.stale),
         "problems": (busy.failed + busy.mixed + busy.stale)[:5],
-        "swap s p50": round(statistics.median(took), 3),
-        "first answer s p50": round(statistics.median(first_answer), 3),
-        "first answer s p99": round(_percentile(first_answer, 0.99), 3),
-        "memory MiB at 10": round(memory[tenth]),
-        "memory MiB at end": round(memory[-1]),
-        f"memory MiB grown by {swaps} swaps at rest": round(growth, 1),
-        "most held": max(held),
-        "held at end": left,
+        "swap s p50": round(statistics.median(measured.seconds), 3),
+        "first answer s p50": round(statistics.median(measured.first_answer), 3),
+        "first answer s p99": round(_percentile(measured.first_answer, 0.99), 3),
+        "memory MiB at 10": round(measured.memory[tenth]),
+        "memory MiB at end": round(measured.memory[-1]),
+    }
+
+
+def _latency_figures(measured: Swaps, calm: Tally, busy: Tally, held_at_end: int) -> dict[str, Any]:
+    return {
+        "most held": max(measured.held),
+        "held at end": held_at_end,
         "request s p50 calm": round(statistics.median(calm.seconds), 3),
         "request s p50 swaps": round(statistics.median(busy.seconds), 3),
         "request s p99 calm": round(_percentile(calm.seconds, 0.99), 3),

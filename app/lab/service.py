@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.names import AdapterRef
+from adapters.version import AdapterVersion
 from app.engine.base import Engine
 from app.engine.build import build_engine
 from app.lab.server import preloaded_folder
@@ -59,13 +60,17 @@ class LabService:
 
     def version_of(self, adapter: str | None) -> str | None:
         """Return the version of an adapter, None for the base model."""
-        found = None if adapter is None or self._service.adapters is None else self._service.adapters.find(AdapterRef(adapter))
+        found = self._find(adapter)
         return None if found is None else found.version
 
     def architecture_of(self, adapter: str | None) -> dict[str, Any]:
         """Return the fields of `Architecture` of the model with this adapter, None for the base model."""
-        found = None if adapter is None or self._service.adapters is None else self._service.adapters.find(AdapterRef(adapter))
-        return asdict(self._service.engine.card.architecture_with(found))
+        return asdict(self._service.engine.card.architecture_with(self._find(adapter)))
+
+    def _find(self, adapter: str | None) -> AdapterVersion | None:
+        if adapter is None or self._service.adapters is None:
+            return None
+        return self._service.adapters.find(AdapterRef(adapter))
 
     async def run(
         self,

@@ -14,6 +14,10 @@ from scripts.generate_docs import RESULTS
 
 FOLDER = RESULTS / "quality"
 MAX_TEXT = 400
+
+FORMER_NAMES = {"filter": "veto"}
+"""Options that were renamed. The digest of a run has their former names, so that its older records still count."""
+
 VERSION = 1
 """Raised when questions or their checks change. Older records do not count any more."""
 
@@ -52,7 +56,8 @@ class Record:
 
 def setup(task: Task, run: Run) -> str:
     """Return a digest of everything in the request but the question."""
-    parts: tuple[Any, ...] = (VERSION, task.prompt, task.answer, task.max_tokens, run.strategy, run.options, run.fields)
+    options = {FORMER_NAMES.get(name, name): value for name, value in run.options.items()}
+    parts: tuple[Any, ...] = (VERSION, task.prompt, task.answer, task.max_tokens, run.strategy, options, run.fields)
     parts += (task.revision,) if task.revision else ()
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
 

@@ -48,7 +48,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def options(data: Path, **fields: object) -> CalibrateOptions:
-    defaults = {"samples": 4, "mended": 3, "attempts": 2, "searches": ("beam_search n=2 expand=2",), "concurrency": 8}
+    defaults = {"samples": 4, "backtracked": 3, "attempts": 2, "searches": ("beam_search n=2 expand=2",), "concurrency": 8}
     return CalibrateOptions(data=data, out=data.parent / "out", **{**defaults, **fields})
 
 
