@@ -1,10 +1,12 @@
 """`ponder train …` and `ponder prune`: make adapters, verifiers and smaller models. A killed command continues when started again."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 
-from app.cli.client import require_extra
+from app.cli.client import exit_with_error, require_extra
 from app.cli.model_options import GroupedCommand, takes_options
 from app.lab.training.options import DistillOptions, LoraOptions, PruneOptions, QloraOptions, VerifierOptions
 
@@ -18,7 +20,8 @@ def lora(options: LoraOptions) -> None:
 
     Only the last answer of each chat is learned.
     """
-    _commands().fine_tune("lora", options)
+    with _training() as commands:
+        commands.fine_tune("lora", options)
 
 
 @app.command(cls=GroupedCommand)
@@ -28,7 +31,8 @@ def qlora(options: QloraOptions) -> None:
 
     The optimiser has 8 bits. The adapter is served on the base as it is, without quantisation.
     """
-    _commands().fine_tune("qlora", options)
+    with _training() as commands:
+        commands.fine_tune("qlora", options)
 
 
 @app.command(cls=GroupedCommand)
@@ -38,14 +42,16 @@ def distill(options: DistillOptions) -> None:
 
     Of the right answers to a question, the shortest are learned.
     """
-    _commands().distill(options)
+    with _training() as commands:
+        commands.distill(options)
 
 
 @app.command(cls=GroupedCommand)
 @takes_options(VerifierOptions)
 def verifier(options: VerifierOptions) -> None:
     """Train an adapter that scores answers, or steps of answers."""
-    _commands().verifier(options)
+    with _training() as commands:
+        commands.verifier(options)
 
 
 @takes_options(PruneOptions)
@@ -54,12 +60,24 @@ def prune(options: PruneOptions) -> None:
 
     The original model teaches the smaller one, to recover what was lost.
     """
-    _commands().prune(options)
+    with _training() as commands:
+        commands.prune(options)
 
 
-def _commands() -> Any:
-    """The module that trains. It is imported only now, since torch, trl and peft take seconds. Ends the command without them."""
+@contextmanager
+def _training() -> Iterator[Any]:
+    """Give the module that trains, and end the command with one line when it cannot.
+
+    The module is imported only now, since torch, trl and peft take seconds.
+    """
     require_extra("train", "peft", "trl", "datasets", "bitsandbytes")
+    from adapters.training.errors import TrainingError  # noqa: PLC0415
+    from app.engine.weights.conversions import ModelUnavailable  # noqa: PLC0415
     from app.lab.training import commands  # noqa: PLC0415
 
-    return commands
+    try:
+        yield commands
+    except (ModelUnavailable, TrainingError) as error:
+        exit_with_error(error)
+    except KeyboardInterrupt:
+        exit_with_error("stopped; the same command goes on from the last checkpoint")

@@ -1,5 +1,7 @@
 """What the training commands do: they take options, and leave a finished folder with its run card.
 
+All errors that a user can cause are `TrainingError`s and `ModelUnavailable`, whose messages the command line prints.
+
 This is the place where `adapters.training`, which trains, is given what only the service has: see `environment`.
 """
 
@@ -20,7 +22,7 @@ from adapters.training.card import RunCard
 from adapters.training.checks import check_adapter, check_job, exclusive_folder
 from adapters.training.data import DatasetQuestion, read_questions
 from adapters.training.distilling import select_answers, write_lines
-from adapters.training.errors import RecipeRefused, TrainingError
+from adapters.training.errors import MachineRefused, RecipeRefused
 from adapters.training.labelling import LabelledAnswer, label_outcomes, label_steps, partial_answers, split_by_question
 from adapters.training.library_output import silence_libraries
 from adapters.training.ports import Provenance
@@ -29,9 +31,7 @@ from adapters.training.run import fine_tune as run_fine_tuning
 from adapters.training.sampling import SamplingSettings
 from adapters.training.teacher import AnswerCollector, Teacher, beside
 from adapters.training.verifier_training import train_verifier
-from app.cli.client import exit_with_error
 from app.engine import hardware
-from app.engine.weights.conversions import ModelUnavailable
 from app.engine.weights.default_model import ensure_default_model
 from app.lab.grading import AnswerGrader
 from app.lab.progress import say
@@ -168,19 +168,16 @@ def _show(card: RunCard, out: Path) -> None:
 
 @contextmanager
 def _command(out: Path) -> Iterator[None]:
-    """Run one command, which alone writes to `out`. Errors end it with one line, and say what is kept."""
+    """Run one command, which alone writes to `out`. Raises `MachineRefused` when the disk is full."""
     silence_libraries()
     try:
         # Without this, SIGTERM would end this process at once, and leave the servers that it started.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with exclusive_folder(out):
             yield
-    except (TrainingError, ModelUnavailable) as error:
-        exit_with_error(error)
     except (OSError, SafetensorError) as error:
         # safetensors reports a full disk as an error of its own, with the system's message in its text.
         if getattr(error, "errno", None) not in {errno.ENOSPC, errno.EDQUOT} and os.strerror(errno.ENOSPC) not in str(error):
             raise
-        exit_with_error(f"the disk is full ({error}); the files that are written are kept: make room and start again")
-    except KeyboardInterrupt:
-        exit_with_error("stopped; the same command goes on from the last checkpoint")
+        message = f"the disk is full ({error}); the files that are written are kept: make room and start again"
+        raise MachineRefused(message) from error

@@ -1,5 +1,6 @@
 """`ponder train …` and `ponder prune` as they are typed, on a model small enough to be trained within a test."""
 
+import errno
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
@@ -221,6 +223,25 @@ def test_a_wrong_option_is_reported_in_one_line(arguments, reason, chats, tiny, 
     done = ponder("train", "lora", *(word for pair in given.items() for word in pair))
     assert done.exit_code != 0
     assert reason in done.output.replace("\n", " ") or reason in str(done.exception)
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "the disk is full"),
+        (SafetensorError(f"io error: {os.strerror(errno.ENOSPC)}"), "the disk is full"),
+        (KeyboardInterrupt(), "the same command goes on from the last checkpoint"),
+    ],
+)
+def test_an_interrupted_run_ends_with_one_line(error, reason, chats, tiny, tmp_path, monkeypatch):  # noqa: F811
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("app.lab.training.commands.run_fine_tuning", fail)
+    done = ponder("train", "lora", "--data", chats, "--model", tiny, "--out", tmp_path / "made")
+    assert done.exit_code == 1
+    assert reason in done.output + str(done.exception)
     assert "Traceback" not in done.output
 
 
