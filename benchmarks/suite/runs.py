@@ -14,7 +14,7 @@ _STEPS: dict[str, Any] = {"separator": "\n", "step_tokens": 48, "depth": 24}
 RUNS = [
     Run("direct", "direct", fields={"temperature": 0}, line="direct"),
     *budgets("self_consistency", "n", (4, 8, 16)),
-    *budgets("self_consistency", "n", (8, 16), "self_consistency, veto, waves", filter="equations", schedule="waves"),
+    *budgets("self_consistency", "n", (8, 16), "self_consistency, filter, waves", filter="equations", schedule="waves"),
     *budgets("best_of_n", "n", (4, 8, 16), "majority", verifier="majority"),
     *budgets("best_of_n", "n", (4, 8, 16), "best_of_n, equations, vote", select="vote", **_WITH_EQUATIONS),
     *budgets("beam_search", "n", (4, 8), "beam_search, equations", expand=4, **_STEPS, **_WITH_EQUATIONS),

@@ -15,7 +15,7 @@ STRATEGIES_BY_NAME: dict[str, tuple[str, dict[str, Any]]] = {
     "majority": ("best_of_n", {"verifier": "majority"}),
     "self_consistency": ("self_consistency", {}),
     "self_consistency, waves": ("self_consistency", {"schedule": "waves"}),
-    "self_consistency, veto, waves": ("self_consistency", {"schedule": "waves", "filter": "equations"}),
+    "self_consistency, filter, waves": ("self_consistency", {"schedule": "waves", "filter": "equations"}),
     "best_of_n, likelihood": ("best_of_n", {"verifier": "likelihood"}),
     "best_of_n, equations": ("best_of_n", {"verifier": "equations"}),
     "best_of_n, equations, vote": ("best_of_n", {"verifier": "equations", "select": "vote"}),
