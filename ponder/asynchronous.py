@@ -146,8 +146,7 @@ async def load(
     from strategies.plugins import load_registries  # noqa: PLC0415
 
     chosen = Settings(model=model, **settings)
-    named = [plugin for plugin in plugins if isinstance(plugin, str)]
-    registries = load_registries((*chosen.plugins, *named)).extended(one for one in plugins if not isinstance(one, str))
+    registries = load_registries((*chosen.plugins, *plugins))
     if engine is None:
         engine = await asyncio.to_thread(build_engine, chosen)  # seconds: it imports vLLM, and may convert the model
     async with running(chosen, engine, registries=registries) as service:

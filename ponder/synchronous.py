@@ -1,8 +1,8 @@
 """The Python API for scripts and notebooks: the same model, on an event loop in a thread of its own."""
 
 import asyncio
-import atexit
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
@@ -46,11 +46,12 @@ class Ponder:
                     raise
                 started.set_exception(error)
 
-        # A daemon: a forgotten `close` must not keep the interpreter alive. `atexit` closes the engine's processes then.
+        # A daemon: a forgotten `close` must not keep the interpreter alive.
         self._thread = threading.Thread(target=lambda: asyncio.run(serve()), name="ponder", daemon=True)
         self._thread.start()
         self._loop, self._model = started.result()
-        atexit.register(self.close)
+        # Closing needs threads of an executor. `atexit` would be too late for it: the interpreter ends executors before.
+        threading._register_atexit(_close, weakref.ref(self))  # type: ignore[attr-defined]
 
     @property
     def name(self) -> str:
@@ -101,7 +102,6 @@ class Ponder:
 
     def close(self) -> None:
         """End the engine and free its memory; safe to call twice."""
-        atexit.unregister(self.close)
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._closing.set)
             self._thread.join()
@@ -123,3 +123,9 @@ class Ponder:
         except BaseException:
             future.cancel()
             raise
+
+
+def _close(reference: weakref.ref[Ponder]) -> None:
+    """Close a model that was forgotten, when the interpreter ends."""
+    if (model := reference()) is not None:
+        model.close()

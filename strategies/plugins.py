@@ -17,18 +17,20 @@ from strategies.registry import BUILT_IN, PluginError, Registries
 GROUPS = ("ponder.strategies", "ponder.verifiers")
 
 
-def load_registries(plugins: Sequence[str] = (), *, has_entry_points: bool = True) -> Registries:
-    """Return the built-in strategies and verifiers with those of installed packages and those named `module:Class`.
+def load_registries(plugins: Sequence[str | type] = (), *, has_entry_points: bool = True) -> Registries:
+    """Return the built-in strategies and verifiers with those of installed packages and these, each a class or `module:Class`.
 
     Raises `PluginError` for one that cannot be imported, is neither a strategy nor a verifier, or has a name that is taken.
     """
     installed = [one for group in GROUPS for one in entry_points(group=group)] if has_entry_points else []
-    named = [EntryPoint(name=plugin, value=plugin, group="") for plugin in plugins]
+    named = [EntryPoint(name=one, value=one, group="") if isinstance(one, str) else one for one in plugins]
     # a class that is installed and named by the operator as well is one plugin
     return BUILT_IN.extended(dict.fromkeys(_loaded(one) for one in (*installed, *named)))
 
 
-def _loaded(plugin: EntryPoint) -> object:
+def _loaded(plugin: EntryPoint | type) -> object:
+    if isinstance(plugin, type):
+        return plugin
     module, colon, cls = plugin.value.partition(":")
     if not (module and colon and cls):
         raise PluginError(f"plugin {plugin.value}: write it as module:Class")
