@@ -54,12 +54,12 @@ async def _measure(rounds: int, questions: int) -> Table:
             ("self_consistency", {"confidence": 1}),
         ):
             table.rows.append(await _same_work(strategy, options, rounds, ours, theirs))
-        for what, kind, asks in (
+        for what, kind, prompts in (
             ("sums, samples disagree", AnswerKind.MATH, sums(questions)),
             ("capitals, samples agree", AnswerKind.TEXT, capitals(questions)),
         ):
             for schedule in ("parallel", "waves"):
-                table.rows.append(await _early(what, kind, schedule, asks, (ours, theirs)))
+                table.rows.append(await _early(what, kind, schedule, prompts, (ours, theirs)))
     return table
 
 
@@ -69,11 +69,11 @@ async def _same_work(
     """Compare where every branch generates the same number of tokens. Truncated answers have no vote, so no vote ends early."""
     ratios, seconds = [], []
     for number, messages in enumerate(sums(rounds)):
-        ask = {"messages": messages, "max_tokens": TOKENS, "ignore_eos": True, "temperature": 0.7, "seed": number}
+        body = {"messages": messages, "max_tokens": TOKENS, "ignore_eos": True, "temperature": 0.7, "seed": number}
         took = {}
         for server in (ours, theirs) if number % 2 else (theirs, ours):
-            how = {"ponder": {"strategy": strategy, "n": N, **options}} if server is ours else {"n": N}
-            reply, took[server.name] = await load.chat(server, **ask, **how)
+            fields = {"ponder": {"strategy": strategy, "n": N, **options}} if server is ours else {"n": N}
+            reply, took[server.name] = await load.chat(server, **body, **fields)
             if (tokens := reply["usage"]["completion_tokens"]) != N * TOKENS:
                 raise RuntimeError(f"{server.name} generated {tokens} tokens, not {N * TOKENS}: the work is not the same")
         ratios.append(took["ponder"] / took["vllm"])
@@ -98,11 +98,11 @@ async def _early(
     ours, theirs = pair
     ratios, seconds, tokens, same = [], [], [], 0
     for number, messages in enumerate(questions):
-        ask = {"messages": messages, "max_tokens": ANSWER_TOKENS, "temperature": 0.7, "seed": 100 * number}
-        how = {"strategy": "self_consistency", "n": N, "schedule": schedule, "answer": kind}
-        _, their_seconds = await load.chat(theirs, **ask, n=N)
-        full, _ = await load.chat(ours, **ask, ponder={**how, "schedule": "parallel", "confidence": 1})
-        early, early_seconds = await load.chat(ours, **ask, ponder=how)
+        body = {"messages": messages, "max_tokens": ANSWER_TOKENS, "temperature": 0.7, "seed": 100 * number}
+        fields = {"strategy": "self_consistency", "n": N, "schedule": schedule, "answer": kind}
+        _, their_seconds = await load.chat(theirs, **body, n=N)
+        full, _ = await load.chat(ours, **body, ponder={**fields, "schedule": "parallel", "confidence": 1})
+        early, early_seconds = await load.chat(ours, **body, ponder=fields)
         ratios.append(early_seconds / their_seconds)
         seconds.append(early_seconds)
         tokens.append(early["usage"]["completion_tokens"] / full["usage"]["completion_tokens"])

@@ -63,9 +63,9 @@ def _mean(values: Any) -> float:
 
 async def _one(server: servers.Server, question: str, options: Mapping[str, Any], seed: int) -> dict[str, float]:
     """Measure a search, and best_of_n on the same question. Seconds are a ratio, so that machines can be compared."""
-    ask = {"messages": [{"role": "user", "content": question}], "max_tokens": TOKENS, "temperature": 0.7, "seed": 100 * seed}
-    baseline, _ = await load.chat(server, **ask, ponder={"strategy": "best_of_n", "n": BRANCHES, "verifier": "likelihood"})
-    reply, _ = await load.chat(server, **ask, ponder=dict(options))
+    body = {"messages": [{"role": "user", "content": question}], "max_tokens": TOKENS, "temperature": 0.7, "seed": 100 * seed}
+    baseline, _ = await load.chat(server, **body, ponder={"strategy": "best_of_n", "n": BRANCHES, "verifier": "likelihood"})
+    reply, _ = await load.chat(server, **body, ponder=dict(options))
     async with httpx.AsyncClient(base_url=server.url) as client:
         trace = (await client.get(f"/v1/traces/{reply['ponder']['trace_id']}")).json()
     ponder, tokens = reply["ponder"], reply["ponder"]["tokens"]

@@ -2,7 +2,7 @@
 
 Sixteen clients request one name directly, as best-of-n and as a stream in turn, while the name is switched between two versions
 whose answers differ in every word. The word of one version comes from what the prefix cache holds, that of the other from weights
-that nothing caches. So both stale cache blocks and weights that change under a running answer are seen. The same load without swaps
+that nothing caches. So both stale cache blocks and weights that change under a running answer show. The same load without swaps
 runs before it, to measure the latency that swaps add.
 """
 

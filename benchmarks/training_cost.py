@@ -29,14 +29,14 @@ from app.lab.training.environment import training_environment
 from app.settings import DEFAULT_MODEL
 from benchmarks.quality.stats import wilson
 from benchmarks.report import Table
-from benchmarks.training_looks import num_right
+from benchmarks.training_evaluation import num_right
 
 FOLDER = Path(__file__).parent / "results" / "training"
 CURVES, RUNS = FOLDER / "curves.jsonl", FOLDER / "runs.jsonl"
 WORK = Path(".training-cost")
 
 TASKS = ("chain_sum", "basic_arithmetic", "simple_equations", "leg_counting")
-LOOKS = (20, 40, 60, 80, 100, 120, 160, 200)
+EVALUATED_STEPS = (20, 40, 60, 80, 100, 120, 160, 200)
 """The model is evaluated after these steps, and after the last one."""
 
 PARTS = (0.5, 0.75, 1.0)
@@ -89,7 +89,7 @@ def main() -> None:
     run.add_argument("--worked", type=Path, required=True, help="the same with worked solutions, by `benchmarks.suite data`")
     run.add_argument("--distilled", type=Path, required=True, help="OUT of `ponder train distill` on these questions")
     run.add_argument("--epochs", type=float, default=2)
-    run.add_argument("--asked", type=int, default=20, help="validation questions of each family and bin")
+    run.add_argument("--questions", type=int, default=20, help="validation questions of each family and bin")
     memory = commands.add_parser("memory", help="peak of a few steps")
     memory.add_argument("--model", required=True)
     memory.add_argument("--data", type=Path, required=True)
@@ -105,8 +105,8 @@ def main() -> None:
 def _run(arguments: argparse.Namespace) -> None:
     WORK.mkdir(exist_ok=True)
     bare = WORK / "bare.jsonl"
-    asked = read_questions(arguments.prompts)
-    chats = [[*(message.model_dump() for message in one.messages), _answer(one.answer)] for one in asked]
+    questions = read_questions(arguments.prompts)
+    chats = [[*(message.model_dump() for message in one.messages), _answer(one.answer)] for one in questions]
     write_lines(bare, [{"messages": chat} for chat in chats])
     teacher = arguments.distilled.with_name(f"{arguments.distilled.name}.chosen.jsonl")
     data = {"bare": bare, "worked": arguments.worked, "teacher": teacher}
@@ -120,7 +120,9 @@ def _run(arguments: argparse.Namespace) -> None:
             _forget(way)
         recipe = {"epochs": arguments.epochs, "every": CHECKPOINT_EVERY, "batch": ROWS, "context": ROW_TOKENS}
         charged = sum(one["flops"] or 0 for one in drawn) if way.answers == "teacher" else 0
-        _in_a_process(way, DEFAULT_MODEL, data[way.answers], out=out, recipe=recipe, asked=arguments.asked, charged=charged)
+        _in_a_process(
+            way, DEFAULT_MODEL, data[way.answers], out=out, recipe=recipe, num_questions=arguments.questions, charged=charged
+        )
 
 
 def _answer(answer: str | None) -> dict[str, str]:
@@ -140,11 +142,13 @@ def _memory(arguments: argparse.Namespace) -> None:
     recipe = {"max_steps": 3, "batch": 4, "at_once": 4, "context": 256, "recompute": True, "every": 1000}
     for way in {way.method: way for way in WAYS}.values():
         out = WORK / f"memory-{way.method}"
-        _in_a_process(way, arguments.model, arguments.data, out=out, recipe=recipe, asked=0, charged=0)
+        _in_a_process(way, arguments.model, arguments.data, out=out, recipe=recipe, num_questions=0, charged=0)
 
 
-def _in_a_process(way: Way, model: str, data: Path, *, out: Path, recipe: dict[str, Any], asked: int, charged: int) -> None:
-    job = {"way": way.label, "model": model, "data": str(data), "out": str(out), "recipe": recipe, "asked": asked}
+def _in_a_process(
+    way: Way, model: str, data: Path, *, out: Path, recipe: dict[str, Any], num_questions: int, charged: int
+) -> None:
+    job = {"way": way.label, "model": model, "data": str(data), "out": str(out), "recipe": recipe, "questions": num_questions}
     subprocess.run(
         [sys.executable, "-m", "benchmarks.training_cost", "one", json.dumps({**job, "charged": charged})], check=True
     )
@@ -155,7 +159,7 @@ def _one(given: dict[str, Any]) -> None:
     way = next(way for way in WAYS if way.label == given["way"])
     FOLDER.mkdir(parents=True, exist_ok=True)
     folder = base_folder(given["model"])
-    examiner = _examiner(way, folder, given["asked"]) if given["asked"] else None
+    examiner = _examiner(way, folder, given["questions"]) if given["questions"] else None
     with training_environment(way.label) as environment:
 
         def report(progress: Progress) -> None:
@@ -171,10 +175,10 @@ def _one(given: dict[str, Any]) -> None:
     line = {"way": way.label, "method": way.method, "model": folder.name, "peak_bytes": card.peak_bytes, "flops": card.flops}
     more = {"seconds": card.seconds, "steps": card.steps, "tokens": card.tokens, "examples": card.data["examples"]}
     with RUNS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({**line, **more, "charged": given["charged"], "is_memory": not given["asked"]}) + "\n")
+        file.write(json.dumps({**line, **more, "charged": given["charged"], "is_memory": not given["questions"]}) + "\n")
 
 
-def _examiner(way: Way, folder: Path, asked: int) -> Any:
+def _examiner(way: Way, folder: Path, num_questions: int) -> Any:
     """Return a callback of transformers that answers the validation questions greedily between steps."""
 
     class Examiner(TrainerCallback):
@@ -189,12 +193,12 @@ def _examiner(way: Way, folder: Path, asked: int) -> Any:
         def on_step_end(
             self, _args: Any, state: Any, _control: Any, model: Any = None, processing_class: Any = None, **_: Any
         ) -> None:
-            if state.global_step in LOOKS or state.global_step == state.max_steps:
-                self._ask(state.global_step, model, processing_class)
+            if state.global_step in EVALUATED_STEPS or state.global_step == state.max_steps:
+                self._evaluate(state.global_step, model, processing_class)
 
-        def _ask(self, step: int, model: Any, tokenizer: Any) -> None:
+        def _evaluate(self, step: int, model: Any, tokenizer: Any) -> None:
             start = time.monotonic()
-            right, of = num_right(model, tokenizer, folder, TASKS, asked)
+            right, of = num_right(model, tokenizer, folder, TASKS, num_questions)
             asking = time.monotonic() - start
             line = {
                 "way": way.label, "step": step, "right": right, "asked": of, "flops": self.cost.flops,
@@ -203,7 +207,7 @@ def _examiner(way: Way, folder: Path, asked: int) -> Any:
             self.spent += asking
             with CURVES.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-            print(f"{way.label}: step {step}, {right} of {of} right, asked for {asking:.0f} s", flush=True)
+            print(f"{way.label}: step {step}, {right} of {of} right, evaluated in {asking:.0f} s", flush=True)
 
     return Examiner()
 

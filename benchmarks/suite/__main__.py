@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from benchmarks import servers
-from benchmarks.quality.asking import Work, ask
+from benchmarks.quality.answering import Work, answer_all
 from benchmarks.quality.records import Log
 from benchmarks.quality.tasks import NotInstalled
 from benchmarks.suite import pooled, questions
@@ -118,7 +118,7 @@ def _run(arguments: argparse.Namespace) -> None:
     answering = next((adapter for adapter in adapters if adapter != VERIFIER), name)
     keys = [f"suite-{number}" for number in range(len(chosen))]
     with serving(model, adapters, keys, arguments.label, arguments.kv_gib, *options) as url:
-        ask(url, [work], model=answering, keys=keys, concurrency=arguments.concurrency, deadline=deadline)
+        answer_all(url, [work], model=answering, keys=keys, concurrency=arguments.concurrency, deadline=deadline)
 
 
 def _adapters(given: Sequence[str]) -> dict[str, Path]:

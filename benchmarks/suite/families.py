@@ -32,7 +32,7 @@ class Family:
         settings: of its generator.
         kind: of its answers.
         worked: returns a short right solution that ends with the marked answer; None for a family that is held out.
-        ask: returns the question, without what would keep a model from solving it in steps.
+        question: returns the question, without what would keep a model from solving it in steps.
         gold: returns the right answer, as `kind` reads it.
         is_fit: whether an entry is kept for a bin. Ambiguous, trivial, long and wrong entries are not.
 
@@ -42,7 +42,7 @@ class Family:
     settings: Settings
     kind: Kind
     worked: Callable[[Entry], str] | None = None
-    ask: Callable[[Entry], str] = lambda entry: str(entry["question"])
+    question: Callable[[Entry], str] = lambda entry: str(entry["question"])
     gold: Callable[[Entry], str] = lambda entry: str(entry["answer"])
     is_fit: Callable[[Entry, int], bool] = _is_any
 
@@ -168,7 +168,7 @@ HELD_OUT = (
         "simple_geometry",
         _merged(_ranges("sides", (3, 3), (4, 4), (5, 6)), _ranges("angle", (20, 120), (40, 130), (90, 140))),
         checking.NUMBER,
-        ask=wording.geometry,
+        question=wording.geometry,
         is_fit=lambda entry, _: 0 < float(entry["answer"]) < 180,
     ),
     Family(
@@ -179,7 +179,7 @@ HELD_OUT = (
             _ranges("decimals", (0, 0), (0, 0), (1, 1)),
         ),
         checking.NUMBERS,
-        ask=wording.filtering,
+        question=wording.filtering,
         gold=lambda entry: wording.listed(entry["result"]),
         is_fit=lambda entry, _: bool(entry["result"]),
     ),
@@ -187,13 +187,13 @@ HELD_OUT = (
         "word_sequence_reversal",
         _ranges("words", (3, 4), (5, 6), (7, 9)),
         checking.WORDS,
-        ask=wording.reversal,
+        question=wording.reversal,
     ),
     Family(
         "family_relationships",
         _ranges("family_size", (4, 4), (5, 6), (7, 9), **wording.PEOPLE),
         checking.RELATION,
-        ask=wording.relation,
+        question=wording.relation,
         is_fit=lambda entry, _: entry["answer"] in checking.RELATIONS,
     ),
 )

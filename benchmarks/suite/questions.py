@@ -66,7 +66,7 @@ def examples(name: str, number: int, split: str, count: int) -> list[Example]:
     for entry in _entries(family, number, split):
         if len(found) == count or misses > _MAX_MISSES:
             break
-        prompt = f"{family.ask(entry)}\n{INSTRUCTION}"
+        prompt = f"{family.question(entry)}\n{INSTRUCTION}"
         misses += 1
         if prompt not in known:
             known.add(prompt)

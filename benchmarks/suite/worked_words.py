@@ -96,9 +96,9 @@ def story_lines(entry: Entry) -> list[str]:
 
 def is_sound(entry: Entry) -> bool:
     """Whether the solution of the data set ends with its answer, and none of its equations is evidently false."""
-    said = entry["answer_cot"].rpartition("####")[2].strip().replace(",", "")
+    answer = entry["answer_cot"].rpartition("####")[2].strip().replace(",", "")
     try:
-        is_same = Fraction(said) == Fraction(entry["answer"])
+        is_same = Fraction(answer) == Fraction(entry["answer"])
     except ValueError:
         return False
     lines = story_lines(entry)

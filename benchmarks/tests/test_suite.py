@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("reasoning_gym")
 
 from benchmarks import servers
-from benchmarks.quality.asking import Session, Work
+from benchmarks.quality.answering import Session, Work
 from benchmarks.quality.records import FOLDER as QUALITY
 from benchmarks.quality.records import Log, Record, setup
 from benchmarks.quality.runs import RUNS as QUALITY_RUNS
@@ -100,7 +100,7 @@ def test_adapters_are_served_by_their_names_and_the_verifier_does_not_answer(mon
         (tmp_path / name / "adapter_model.safetensors").write_bytes(name.encode())
     monkeypatch.setattr(servers, "ponder", ponder)
     monkeypatch.setattr(command, "claim", lambda label, *_: tmp_path / f"{label}.jsonl")
-    monkeypatch.setattr(command, "ask", lambda url, batches, **how: recorded.update(url=url, batches=batches, **how))
+    monkeypatch.setattr(command, "answer_all", lambda url, batches, **how: recorded.update(url=url, batches=batches, **how))
     adapters = (f"verifier={tmp_path / 'scorer'}", f"suite={tmp_path / 'sums'}")
     chosen = ("--only-tasks", "gcd-*", "--only-runs", "direct", "best_of_n n=4", "--questions", 2)
     _called(monkeypatch, "run", "--label", "tiny", "--adapter", *adapters, *chosen)
@@ -124,10 +124,10 @@ def _reply(request: httpx.Request) -> httpx.Response:
 
 @pytest.mark.anyio
 async def test_a_run_resumes_where_the_last_one_stopped(tmp_path):
-    asked = []
+    prompts = []
 
     def answer(request):
-        asked.append(json.loads(request.content)["messages"][0]["content"])
+        prompts.append(json.loads(request.content)["messages"][0]["content"])
         return _reply(request)
 
     work = [
@@ -140,7 +140,7 @@ async def test_a_run_resumes_where_the_last_one_stopped(tmp_path):
         with work[0].log.path.open("ab") as file:
             file.write(b'{"run": "direct", "set')
         await session.answer(*work)
-    assert len(asked) == 2 * 2 * 12
+    assert len(prompts) == 2 * 2 * 12
     records = answers(tmp_path / "tiny.jsonl", questions.tasks())["direct"]
     assert {name: [record.question for record in found] for name, found in records.items()} == {
         "gcd-1": [*range(12)],
@@ -150,7 +150,7 @@ async def test_a_run_resumes_where_the_last_one_stopped(tmp_path):
     assert any(record.is_right for record in records["gcd-1"])
     record = records["products-1"][0]
     assert (record.task, record.bin, record.flops, record.tokens, record.seed) == ("products-1", 1, 10**9, 7, 1000)
-    assert set(asked[:20]) != set(asked[20:])
+    assert set(prompts[:20]) != set(prompts[20:])
 
 
 def _record(task, number, *, is_right):

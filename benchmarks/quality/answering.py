@@ -88,7 +88,7 @@ class Session:
         """Answer what was not answered before, until the deadline: the first questions of all tasks, then the next ones."""
         jobs = _jobs(work)
 
-        async def ask() -> None:
+        async def work_on() -> None:
             for one, number, run, question in jobs:
                 if time.monotonic() > self.deadline:
                     return
@@ -97,7 +97,7 @@ class Session:
 
         async with asyncio.TaskGroup() as group:
             for _ in range(self.concurrency):
-                group.create_task(ask())
+                group.create_task(work_on())
 
     async def _one(self, task: Task, number: int, run: Run, question: Question, log: Log) -> None:
         headers = {"authorization": f"Bearer {self.keys[number % len(self.keys)]}"}
@@ -148,7 +148,9 @@ class Session:
         raise ServerGone(f"it answered {response.status_code} {NUM_RETRIES} times: {response.text[:300]}")
 
 
-def ask(url: str, batches: Iterable[Sequence[Work]], *, model: str, keys: list[str], concurrency: int, deadline: float) -> None:
+def answer_all(
+    url: str, batches: Iterable[Sequence[Work]], *, model: str, keys: list[str], concurrency: int, deadline: float
+) -> None:
     """Answer one batch of tasks after another. Ends the process when the server does not answer any more."""
 
     async def answer() -> None:

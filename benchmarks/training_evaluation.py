@@ -1,6 +1,6 @@
 """The accuracy of a model in training: it is written to a folder as it would be served, and the server's engine answers greedily.
 
-`python -m benchmarks.training_looks FOLDER QUESTIONS TASK…` is a process of its own, so that its memory is released.
+`python -m benchmarks.training_evaluation FOLDER QUESTIONS TASK…` is a process of its own, so that its memory is released.
 """
 
 import argparse
@@ -29,12 +29,12 @@ BINS = (1, 2)
 MAX_TOKENS = 256
 
 
-def num_right(model: Any, tokenizer: Any, base: Path, tasks: Sequence[str], asked: int) -> tuple[int, int]:
-    """Return the numbers of right greedy answers and of questions: the first `asked` validation questions of each task and bin."""
+def num_right(model: Any, tokenizer: Any, base: Path, tasks: Sequence[str], num_questions: int) -> tuple[int, int]:
+    """Return the numbers of right greedy answers and of questions: the first `num_questions` validation questions of each task and bin."""
     with tempfile.TemporaryDirectory() as folder:
         _served(model, base).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        command = [sys.executable, "-m", "benchmarks.training_looks", folder, str(asked), *tasks]
+        command = [sys.executable, "-m", "benchmarks.training_evaluation", folder, str(num_questions), *tasks]
         *_, last = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     right, of = last.split()
     return int(right), int(of)
@@ -53,24 +53,26 @@ def _served(model: Any, base: Path) -> Any:
 
 def main() -> None:
     """Entry point."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training_looks", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training_evaluation", description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("asked", type=int)
+    parser.add_argument("num_questions", type=int, help="of each task and bin")
     parser.add_argument("tasks", nargs="+")
     arguments = parser.parse_args()
     settings = [(name, number) for name in arguments.tasks for number in BINS]
-    found = [one for name, number in settings for one in questions.examples(name, number, "validation", arguments.asked)]
+    found = [
+        one for name, number in settings for one in questions.examples(name, number, "validation", arguments.num_questions)
+    ]
     right = asyncio.run(_num_right(arguments.folder, found))
     print(right, len(found), flush=True)
 
 
-async def _num_right(folder: Path, asked: Sequence[Example]) -> int:
+async def _num_right(folder: Path, examples: Sequence[Example]) -> int:
     settings = Settings(
         model=str(folder), adapter_slots=0, max_model_len=1024, kv_cache_gib=2, max_branches=256, max_branches_per_key=4096,
         max_waiting_branches=4096,
     )  # fmt: skip
     async with running(settings, build_engine(settings)) as service:
-        return sum(await asyncio.gather(*(_is_right(service, one) for one in asked)))
+        return sum(await asyncio.gather(*(_is_right(service, one) for one in examples)))
 
 
 async def _is_right(service: Service, one: Example) -> bool:
