@@ -111,7 +111,9 @@ def _run(arguments: argparse.Namespace) -> None:
     teacher = arguments.distilled.with_name(f"{arguments.distilled.name}.chosen.jsonl")
     data = {"bare": bare, "worked": arguments.worked, "teacher": teacher}
     drawn = _lines(arguments.distilled.with_name(f"{arguments.distilled.name}.samples.jsonl"))
-    drawn = [one for one in drawn if one["how"] == drawn[-1]["how"]]  # the samples of the last teacher
+    drawn = [
+        one for one in drawn if _sampling_settings(one) == _sampling_settings(drawn[-1])
+    ]  # the samples of the last teacher
     for number, way in enumerate(WAYS):
         out = WORK / f"{number}"
         if any(line["way"] == way.label and not line["is_memory"] for line in _lines(RUNS)):
@@ -123,6 +125,11 @@ def _run(arguments: argparse.Namespace) -> None:
         _in_a_process(
             way, DEFAULT_MODEL, data[way.answers], out=out, recipe=recipe, num_questions=arguments.questions, charged=charged
         )
+
+
+def _sampling_settings(samples: Mapping[str, Any]) -> Any:
+    """Return the settings of a line of samples, which ponder 0.1 called `how`."""
+    return samples.get("settings", samples.get("how"))
 
 
 def _answer(answer: str | None) -> dict[str, str]:
