@@ -9,7 +9,7 @@ class JsonLines(logging.Formatter):
     """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Time, level, logger, message, and the request's id."""
+        """A JSON object with time, level, logger, message, and where they exist the request's id and the exception."""
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
             "level": record.levelname.lower(),
@@ -24,7 +24,7 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """For a terminal."""
+    """Lines for people: time, level and message."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
@@ -37,7 +37,7 @@ class TextLines(logging.Formatter):
 
 
 def configure_logging(level: str, form: str) -> None:
-    """Send ponder's and uvicorn's logs to standard error."""
+    """Send the logs of ponder and uvicorn from `level` on to standard error, as JSON or as text by `form`."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     for name in ("ponder", "uvicorn"):

@@ -1,4 +1,4 @@
-"""Log lines: with the request's id, in both forms, and never a word of a prompt."""
+"""Log lines have the request's id in both formats, and never contain a word of a prompt."""
 
 import json
 import logging
@@ -14,8 +14,8 @@ def record(**extra: object) -> logging.LogRecord:
     return logging.makeLogRecord({"name": "ponder", "levelname": "INFO", "msg": "hello %s", "args": ("you",), **extra})
 
 
-def test_json_lines_have_the_fields_one_filters_by() -> None:
-    """Time, level, logger, message, request id, and an exception when there is one."""
+def test_json_lines_have_fields_for_filters() -> None:
+    """A line has time, level, logger, message and request id, and the exception when there is one."""
     line = json.loads(JsonLines().format(record(request_id="r1")))
     assert (line["level"], line["message"], line["request_id"]) == ("info", "hello you", "r1")
     failed = record(exc_info=(ValueError, ValueError("broken"), None))
@@ -23,13 +23,13 @@ def test_json_lines_have_the_fields_one_filters_by() -> None:
 
 
 def test_text_lines_end_with_the_request() -> None:
-    """Where there is one."""
+    """A line without a request ends with the message."""
     assert TextLines().format(record(request_id="r1")).endswith("hello you [r1]")
     assert TextLines().format(record()).endswith("hello you")
 
 
 def test_configuring_sets_level_and_form() -> None:
-    """For our logs and uvicorn's."""
+    """Both ponder's and uvicorn's loggers get the level and the format."""
     loggers = [logging.getLogger(name) for name in ("ponder", "uvicorn")]
     before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
     configure_logging("warning", "json")
@@ -42,7 +42,7 @@ def test_configuring_sets_level_and_form() -> None:
 
 
 async def test_no_line_contains_a_prompt_or_an_answer(serve, caplog: pytest.LogCaptureFixture) -> None:
-    """One line per request, with path, status and the id that the reply carries."""
+    """Each request has one line, with path, status and the id that the reply carries."""
     with caplog.at_level(logging.DEBUG, logger="ponder"), caplog.at_level(logging.DEBUG):
         async with serve(["the secret answer"]) as served:
             response = await served.chat("a secret question", stream=True)

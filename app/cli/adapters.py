@@ -37,10 +37,10 @@ def list_(url: Url = None, key: Key = None, as_json: Json = False) -> None:
     table = _table("adapter", "state", "version", "rank", "modules", "size", "versions", "leases")
     for adapter in answer["data"]:
         versions = adapter["versions"]
-        newest = next((one for one in versions if one["is_current"]), versions[-1])
+        listed = next((one for one in versions if one["is_current"]), versions[-1])
         table.add_row(
-            adapter["id"], adapter["state"], newest["version"][:8] if adapter["current"] else "-", str(newest["rank"]),
-            str(len(newest["target_modules"])), _size(newest["size"]), str(len(versions)), str(sum(v["leases"] for v in versions)),
+            adapter["id"], adapter["state"], listed["version"][:8] if adapter["current"] else "-", str(listed["rank"]),
+            str(len(listed["target_modules"])), _size(listed["size"]), str(len(versions)), str(sum(v["leases"] for v in versions)),
         )  # fmt: skip
     Console().print(table)
 

@@ -104,7 +104,7 @@ def takes_options(
 def _arguments(field: str | None) -> Iterator[inspect.Parameter]:
     """The parameter of the first word, where it may stand for a field."""
     if field is not None:
-        argument = typer.Argument(metavar=field.upper(), help=f"the same as --{field.replace('_', '-')}.")
+        argument = typer.Argument(metavar=field.upper(), help=f"the same as --{field.replace('_', '-')}")
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         yield inspect.Parameter(_ARGUMENT, kind, default=None, annotation=Annotated[str | None, argument])
 

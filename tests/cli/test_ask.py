@@ -1,4 +1,4 @@
-"""`ponder ask` over the app on the scripted engine: what a terminal, a pipe and a script get to see."""
+"""`ponder ask` over the app on the scripted engine: its output on a terminal, in a pipe and as JSON."""
 
 import asyncio
 import io
@@ -31,12 +31,12 @@ BEAM = ("--strategy", "beam_search", "--param", "n=4", "--param", "expand=2", "-
 HOSTILE = "\x1b[2J\x1b]0;owned\x07[bold red]markup[/] [link=http://evil]x[/link] :smile: \u202eslived\u2066"
 HOSTILE += " \x9b31m \x00\x7f\r over\u2028under\x85"
 CONSOLE = ask_cli._console
-RICH_S_OWN = re.compile(r"\x1b\[(?:\d*[AK]|\?25[lh])|\r(?=\x1b\[)")
-"""How rich moves the cursor when it draws anew, colours being off."""
+RICH_SEQUENCES = re.compile(r"\x1b\[(?:\d*[AK]|\?25[lh])|\r(?=\x1b\[)")
+"""Sequences by which rich moves the cursor when it draws again, without colours."""
 
 
-class Asked:
-    """What one run of the command left: its outputs, its status, the bodies that it sent."""
+class AskResult:
+    """The result of one run of the command: its outputs, its exit status, and the request bodies that it sent."""
 
     def __init__(self, result, screen: str, sent: list[dict]) -> None:
         self.stdout, self.stderr, self.status, self.screen, self.sent = (
@@ -50,9 +50,11 @@ def _terminal(screen: io.StringIO, width: int, height: int) -> Console:
 
 @pytest.fixture
 def ask(monkeypatch):
-    """`await ask(served, "What?", "--seed", "1", terminal=(80, 24))`: over the app in this process, into a pipe without `terminal`."""
+    """`await ask(served, "What?", "--seed", "1", terminal=(80, 24))` runs the command; without `terminal` it prints into a pipe."""
 
-    async def run(served, *arguments: str, terminal: tuple[int, int] | None = None, change=lambda content: content) -> Asked:
+    async def run(
+        served, *arguments: str, terminal: tuple[int, int] | None = None, change=lambda content: content
+    ) -> AskResult:
         sent: list[dict] = []
 
         def forward(request: httpx.Request) -> httpx.Response:
@@ -75,18 +77,18 @@ def ask(monkeypatch):
         monkeypatch.setattr(client, "connect", connect)
         monkeypatch.setattr(ask_cli, "_console", (lambda: _terminal(screen, *terminal)) if terminal else CONSOLE)
         result = await anyio.to_thread.run_sync(CliRunner().invoke, cli.app, ("ask", *arguments))
-        return Asked(result, screen.getvalue(), sent)
+        return AskResult(result, screen.getvalue(), sent)
 
     return run
 
 
-def settled(screen: str) -> list[str]:
-    """The lines that stay: what comes after the live drawing was erased."""
-    return RICH_S_OWN.sub("", screen.rsplit("\x1b[2K", 1)[-1]).split("\n")
+def final_lines(screen: str) -> list[str]:
+    """The lines that stay on the screen after the live drawing is erased."""
+    return RICH_SEQUENCES.sub("", screen.rsplit("\x1b[2K", 1)[-1]).split("\n")
 
 
 async def test_a_pipe_gets_the_answer_alone(serve, ask, monkeypatch) -> None:
-    """The summary is beside it, on stderr; nothing is drawn, whatever the environment says of colours."""
+    """The summary goes to stderr. Nothing is drawn, even when the environment asks for colours."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     async with serve(["It is 42."]) as served:
         asked = await ask(served, "What is 17 + 25?", "--strategy", "direct")
@@ -95,12 +97,12 @@ async def test_a_pipe_gets_the_answer_alone(serve, ask, monkeypatch) -> None:
 
 
 async def test_a_terminal_gets_the_tree_the_answer_and_a_summary(serve, ask) -> None:
-    """While it runs progress and tree are drawn; then the tree stays once. The states are told without colours."""
+    """Progress and tree are drawn live; at the end the tree stays once. Marks show the states of nodes without colours."""
     async with serve(STEPS) as served:
         asked = await ask(served, "What is 17 + 25?", *BEAM, terminal=(60, 24))
-    lines = settled(asked.screen)
+    lines = final_lines(asked.screen)
     assert asked.status == 0
-    assert "0 s  " in asked.screen  # the line that tells how it goes, which leaves with the live drawing
+    assert "0 s  " in asked.screen  # the progress line, which is erased with the live drawing
     assert not any(line.startswith("0 s  ") for line in lines)
     tree, answer = lines[: lines.index("")], lines[lines.index("") + 1 : -3]
     for mark in "★✓✗=·":
@@ -110,28 +112,28 @@ async def test_a_terminal_gets_the_tree_the_answer_and_a_summary(serve, ask) -> 
     assert re.fullmatch(r"beam_search · completed · \d+ tokens · [\d.]+ MFLOPs · \d\.\d s", lines[-2])
 
 
-async def test_a_vote_s_winner_is_marked_and_a_single_answer_is_no_tree(serve, ask) -> None:
-    """The stream's last nodes tell who was chosen."""
+async def test_the_winner_of_a_vote_is_marked_and_a_single_answer_has_no_tree(serve, ask) -> None:
+    """The last nodes of the stream contain the chosen one."""
     async with serve(["It is 42."]) as served:
         vote = await ask(served, "What is 17 + 25?", "--strategy", "self_consistency", "--param", "n=3", terminal=(80, 24))
         direct = await ask(served, "What is 17 + 25?", "--strategy", "direct", terminal=(80, 24))
-    assert settled(vote.screen)[0] == "★ It is 42. → 42  1.00"
-    assert settled(direct.screen)[:2] == ["It is 42.", ""]
+    assert final_lines(vote.screen)[0] == "★ It is 42. → 42  1.00"
+    assert final_lines(direct.screen)[:2] == ["It is 42.", ""]
 
 
 async def test_visits_of_a_tree_search_are_shown(serve, ask) -> None:
-    """Where there were any."""
+    """A node of a tree search ends with its number of visits."""
     async with serve(STEPS) as served:
         asked = await ask(served, "What?", "--strategy", "mcts", "--param", "iterations=4", terminal=(80, 24))
-    assert any(re.search(r"0\.\d\d  ×\d+$", line) for line in settled(asked.screen))  # noqa: RUF001 - times
+    assert any(re.search(r"0\.\d\d  ×\d+$", line) for line in final_lines(asked.screen))  # noqa: RUF001 - times
 
 
 async def test_a_big_tree_is_cut_to_the_terminal(serve, ask) -> None:
-    """The chosen answer stays, and how much is left out is told."""
+    """The chosen answer stays in the tree, and the last line counts the nodes that are left out."""
     async with serve(STEPS) as served:
         many = ("--strategy", "beam_search", "--param", "n=16", "--param", "expand=4", "--param", "depth=12")
         asked = await ask(served, "What?", *many, terminal=(50, 14))
-    lines = settled(asked.screen)
+    lines = final_lines(asked.screen)
     tree = lines[: lines.index("")]
     assert len(tree) == 11
     assert re.fullmatch(r"… \d+ more", tree[-1])
@@ -144,31 +146,31 @@ async def test_a_big_tree_is_cut_to_the_terminal(serve, ask) -> None:
     [(*BEAM, "--param", "step_tokens=60"), ("--strategy", "self_consistency", "--param", "n=3"), ("--strategy", "direct")],
 )
 async def test_what_the_model_says_never_steers_the_terminal(serve, ask, arguments) -> None:
-    """Drawn live, piped or as JSON: controls, escape sequences and bidirectional formats are escaped, markup is text."""
+    """Controls, escape sequences and bidirectional formats are escaped and markup is text: drawn live, in a pipe and as JSON."""
     async with serve([HOSTILE + "\n\n" + HOSTILE, "Fine.\n\n" + HOSTILE]) as served:
         drawn = await ask(served, "What is 17 + 25?", *arguments, terminal=(160, 24))
         piped = await ask(served, "What is 17 + 25?", *arguments)
         as_json = await ask(served, "What is 17 + 25?", *arguments, "--json")
     for asked in (drawn, piped, as_json):
         assert asked.status == 0
-        for output in (RICH_S_OWN.sub("", asked.screen), asked.stdout, asked.stderr):
-            assert not raw(output)
+        for output in (RICH_SEQUENCES.sub("", asked.screen), asked.stdout, asked.stderr):
+            assert not unsafe_characters(output)
     for shown in (drawn.screen, piped.stdout):
         assert r"\x1b[2J\x1b]0;owned\x07[bold red]markup[/] [link=http://evil]x[/link] :smile: \u202eslived\u2066" in shown
     assert any(node["text"].startswith(HOSTILE) for node in json.loads(as_json.stdout)["nodes"])
 
 
-def raw(output: str) -> set[str]:
-    """What must not get through."""
+def unsafe_characters(output: str) -> set[str]:
+    """The characters of an output that may steer a terminal."""
     return {char for char in output if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")} - set("\n\t\u200c\u200d")
 
 
 @settings(deadline=None)
 @given(st.text() | st.text(alphabet=HOSTILE))
 def test_clean_texts_steer_nothing_and_plain_texts_stay(text: str) -> None:
-    """Twice is as once."""
+    """Escaping removes all unsafe characters, leaves plain texts as they are, and changes nothing when it is repeated."""
     shown = client.escape_controls(text)
-    assert not raw(shown)
+    assert not unsafe_characters(shown)
     assert client.escape_controls(shown) == shown
     assert "\n" not in client.to_one_line(text)
     assert client.escape_controls("naïve 👩‍💻\tdone\r\n") == "naïve 👩‍💻\tdone\n"
@@ -176,7 +178,7 @@ def test_clean_texts_steer_nothing_and_plain_texts_stay(text: str) -> None:
 
 @st.composite
 def trees(draw):
-    """Nodes as the server tells them: a parent's id is smaller than its children's."""
+    """Nodes as the server sends them: the id of a parent is smaller than the ids of its children."""
     nodes = []
     for number in range(draw(st.integers(1, 60))):
         parent = draw(st.none() | st.integers(0, number - 1)) if number else None
@@ -192,7 +194,7 @@ def trees(draw):
 @settings(deadline=None)
 @given(trees(), st.integers(20, 120), st.integers(3, 50))
 def test_a_tree_fits_the_terminal_whatever_it_says(nodes, width: int, height: int) -> None:
-    """One line a node, none wider than the terminal, nothing raw; those shown and those left out are all."""
+    """Each node has one line within the terminal's width, no line is unsafe, and drawn and omitted nodes add up to all nodes."""
     search, file = search_view.SearchProgress(), io.StringIO()
     search.add_nodes(nodes)
     console = _terminal(file, width, height)
@@ -203,25 +205,25 @@ def test_a_tree_fits_the_terminal_whatever_it_says(nodes, width: int, height: in
     assert len(lines) <= max(height - 3, 2)
     assert shown + (int(left_out[1]) if left_out else 0) == len(nodes)
     assert all(cell_len(line) <= width for line in lines)
-    assert not raw(file.getvalue())
+    assert not unsafe_characters(file.getvalue())
 
 
 @settings(deadline=None)
 @given(st.lists(st.text(), max_size=5), st.integers(1, 40))
 def test_events_are_read_whatever_texts_and_packets_look_like(texts: list[str], size: int) -> None:
-    """Separators of lines in a text do not tear it apart, comments are left out."""
+    """Line separators within a text do not split its event, and comments are skipped."""
     parts = [b": keep-alive\n\n"]
     parts += [
         b"data: " + json.dumps({"text": text}, ensure_ascii=text.isascii()).encode(errors="ignore") + b"\n\n" for text in texts
     ]
     stream = b"".join([*parts, b"data: [DONE]\n\n"])
     packets = iter([stream[at : at + size] for at in range(0, len(stream), size)])
-    told = list(client.stream_events(httpx.Response(200, content=packets)))
-    assert [event["text"] for event in told] == texts
+    events = list(client.stream_events(httpx.Response(200, content=packets)))
+    assert [event["text"] for event in events] == texts
 
 
 async def test_parameters_are_json_or_words(serve, ask) -> None:
-    """What is no JSON is a text, and what JSON cannot say too; options come under their own names."""
+    """A parameter that is not valid JSON is sent as a text; every option is sent under its own name."""
     async with serve() as served:
         asked = await ask(
             served, "17 + 25?", "--system", "Be brief.", "--strategy", "best_of_n", "--param", "n=3", "--param", "verifier=likelihood",
@@ -256,7 +258,7 @@ async def test_parameters_are_json_or_words(serve, ask) -> None:
 
 
 async def test_json_is_the_whole_trace(serve, ask) -> None:
-    """As the server has it, account included."""
+    """`--json` prints the trace as the server keeps it, with its `ponder` object."""
     async with serve(STEPS) as served:
         asked = await ask(served, "What?", *BEAM, "--json", terminal=(80, 24))
         trace = json.loads(asked.stdout)
@@ -267,8 +269,8 @@ async def test_json_is_the_whole_trace(serve, ask) -> None:
     assert "chosen" in {node["state"] for node in trace["nodes"]}
 
 
-async def test_a_dry_run_tells_the_plan_and_generates_nothing(serve, ask) -> None:
-    """As a table, or as JSON."""
+async def test_a_dry_run_prints_the_plan_and_generates_nothing(serve, ask) -> None:
+    """The plan is a table, or JSON with `--json`."""
     async with serve() as served:
         table = await ask(served, "What is 17 + 25?", "--dry-run", terminal=(100, 24))
         as_json = await ask(served, "What is 17 + 25?", "--dry-run", "--json")
@@ -290,12 +292,12 @@ async def test_a_dry_run_tells_the_plan_and_generates_nothing(serve, ask) -> Non
     [(0, "0 FLOPs"), (999, "999 FLOPs"), (999_600, "1 MFLOPs"), (3_210_000_000_000, "3.21 TFLOPs"), (5e22, "5e+04 EFLOPs")],
 )
 def test_flops_in_a_readable_unit(number: float, shown: str) -> None:
-    """Three digits."""
+    """A number has three digits and the unit that suits it."""
     assert search_view.format_flops(number) == shown
 
 
 def test_notes_end_the_summary() -> None:
-    """In its one line."""
+    """The summary stays one line when notes have several."""
     account = {
         "strategy": "mcts", "stop_reason": "settled", "tokens": {"decoded": 1234}, "flops": {"total": 5e9}, "notes": ["fell\nback"],
     }  # fmt: skip
@@ -303,7 +305,7 @@ def test_notes_end_the_summary() -> None:
 
 
 async def test_refusals_are_one_line_in_the_server_s_words(serve, ask) -> None:
-    """Status 1; a message that quotes what was sent is escaped as everything else."""
+    """The exit status is 1, and a message that quotes the request is escaped like any other text."""
     async with serve() as served:
         parameter = await ask(served, "Hi", "--strategy", "direct", "--param", "n=2")
         model = await ask(served, "Hi", "--model", "x\x1b[2J\ny")
@@ -318,8 +320,8 @@ async def test_refusals_are_one_line_in_the_server_s_words(serve, ask) -> None:
     assert html.stdout == "ponder: 200: this is not a ponder server\n"
 
 
-async def test_an_error_in_the_stream_is_told_after_the_drawing_is_gone(serve, ask) -> None:
-    """The stream's status was sent before."""
+async def test_an_error_in_the_stream_is_printed_after_the_drawing_is_erased(serve, ask) -> None:
+    """An error that arrives after the stream has begun ends the command with status 1."""
     error = b'data: {"error": {"message": "The engine died.\\u001b[2J"}}\n\ndata: [DONE]\n\n'
     async with serve(STEPS) as served:
         asked = await ask(
@@ -327,11 +329,11 @@ async def test_an_error_in_the_stream_is_told_after_the_drawing_is_gone(serve, a
         )
     assert asked.status == 1
     assert asked.stdout == "ponder: The engine died.\\x1b[2J\n"
-    assert settled(asked.screen) == [""]
+    assert final_lines(asked.screen) == [""]
 
 
 async def test_the_key_is_taken_from_the_environment_or_the_option(serve, ask, monkeypatch) -> None:
-    """The option first."""
+    """The option wins over `PONDER_API_KEY`."""
     async with serve(["It is 42."], api_keys="sk-one") as served:
         without = await ask(served, "Hi")
         monkeypatch.setenv("PONDER_API_KEY", "sk-one")
@@ -342,8 +344,8 @@ async def test_the_key_is_taken_from_the_environment_or_the_option(serve, ask, m
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}", "http://[", "ftp://127.0.0.1", "nowhere"])
-def test_a_server_that_is_not_there_is_told_in_one_line(url: str) -> None:
-    """Whatever is wrong with its address."""
+def test_an_unreachable_server_is_an_error_in_one_line(url: str) -> None:
+    """Every wrong address gives the same kind of line."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = url.format(port=free.getsockname()[1])
@@ -353,14 +355,14 @@ def test_a_server_that_is_not_there_is_told_in_one_line(url: str) -> None:
 
 
 async def until(holds) -> None:
-    """Nobody tells."""
+    """Wait until `holds()` is true. It is polled, because no event announces it."""
     async with asyncio.timeout(30):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
 async def test_ctrl_c_ends_the_work_on_the_server(serve) -> None:
-    """Status 130, the connection closed, and the branches with it."""
+    """The exit status is 130, the connection is closed, and the server ends the branches."""
     async with serve(["word " * 400], seconds_per_token=0.05) as served:
         server = uvicorn.Server(uvicorn.Config(served.app, port=0, log_config=None, access_log=False, lifespan="off"))
         serving = asyncio.create_task(server.serve())
