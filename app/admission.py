@@ -1,9 +1,11 @@
-"""Who may run, and who runs next. Counts branches, since one request may be sixteen of them.
+"""Decides which requests may run, and which branch runs next. It counts branches, since one request may have sixteen of them.
 
-Two gates. A request is admitted or refused when it arrives, by its width and what already waits; a branch of an admitted
-request then takes a slot of the engine. Slots go by virtual time: the time of arrival plus a handicap that grows with the
-request's width. So a narrow request overtakes wide ones that came shortly before it, and none waits for ever: whoever has
-waited longer than the handicap is ahead of every newcomer (ageing without a clock). Wide requests never get the last slots.
+There are two gates. A request is admitted or refused when it arrives, by its width and by what is admitted already. Each branch of an
+admitted request then waits for a slot of the engine.
+
+Slots are given by virtual time: the time of arrival plus a handicap that grows with the request's width. So a narrow request overtakes
+wide ones that came shortly before it. No request waits for ever: after it has waited longer than its handicap, it is ahead of every
+newcomer. Some slots are reserved for narrow requests.
 """
 
 import asyncio
@@ -20,12 +22,13 @@ from app.errors import Overloaded, QuotaExceeded
 from app.request import Caller
 
 NARROW_WIDTH = 2
-"""Requests up to this many branches may use the reserved slots."""
+"""Requests with at most this many branches may use the reserved slots."""
 
 HANDICAP_MS = 2000
-"""Milliseconds of virtual time that each doubling of the width costs."""
+"""The handicap: milliseconds of virtual time for each doubling of the width."""
 
 RETRY_AFTER_S = 2.0
+"""Seconds after which a refused caller may try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class AdmittedRequest:
 
 
 class Admission:
-    """The two gates.
+    """The two gates of one server.
 
     Args:
         num_slots: branches that the engine runs at the same time.
@@ -89,7 +92,7 @@ class Admission:
 
     @property
     def num_waiting(self) -> int:
-        """Branches that have asked for a slot and not got it."""
+        """The number of branches that wait for a slot."""
         return sum(len(queue) for queue in self._waiting.values())
 
     @contextmanager
@@ -140,7 +143,7 @@ class Admission:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # the slot was handed over in the same moment: pass it on
+            if turn.done() and not turn.cancelled():  # the slot was given in the same moment: pass it on
                 self.num_running -= 1
                 self._hand_out()
             raise
@@ -152,7 +155,7 @@ class Admission:
             turn.set_result(None)
 
     def _next_queue(self) -> list[tuple[int, int, asyncio.Future[None]]] | None:
-        """The queue whose first waiter is due, waiters that gave up dropped."""
+        """Return the queue whose first waiter gets the next free slot, None if no waiter may have one. Drops cancelled waiters."""
         due = []
         for is_narrow, queue in self._waiting.items():
             while queue and queue[0][2].done():

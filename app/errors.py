@@ -1,22 +1,22 @@
-"""The errors that the service can end a request with. They carry words and a parameter; `app.api.errors` gives them a status.
+"""The errors that can end a request. Each has a message and a parameter; `app.api.errors` maps it to an HTTP status.
 
 PonderError
 +-- InvalidRequest     the request is wrong; `parameter` names the field
 |   +-- TooLarge       the body is larger than the server accepts
 +-- Unauthorized       no valid API key
-+-- Forbidden          it is known who asks, or where from, and that may not do this
++-- Forbidden          the caller is known, and may not do this
 +-- NotFound           there is no such model or strategy path
-|   +-- UnknownTrace   nor such a trace, for this key
+|   +-- UnknownTrace   there is no such trace of this key
 +-- Busy               try again after `retry_after` seconds
-|   +-- QuotaExceeded  because of what this key already runs
-|   +-- Overloaded     because of what everybody runs
+|   +-- QuotaExceeded  this key already runs as many branches as it may
+|   +-- Overloaded     the server already runs as many branches as it can
 +-- EngineDead         the engine is gone; the process is about to end
 +-- Disconnected       the client left; nobody reads the answer
 """
 
 
 class PonderError(Exception):
-    """Base of all errors that a client may see; the message is written for them."""
+    """Base of all errors that a client may see; the message is written for clients."""
 
     def __init__(self, message: str, *, parameter: str | None = None) -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class PonderError(Exception):
 
 
 class InvalidRequest(PonderError):
-    """The request is wrong; the message says what and `parameter` where."""
+    """The request is wrong. The message says what is wrong, and `parameter` names the field."""
 
 
 class TooLarge(InvalidRequest):
@@ -36,19 +36,19 @@ class Unauthorized(PonderError):
 
 
 class Forbidden(PonderError):
-    """Not from here, or not with this server's settings."""
+    """The caller may not do this: from this address, with this key, or with this server's settings."""
 
 
 class NotFound(PonderError):
-    """What was asked for does not exist."""
+    """The requested model, path or object does not exist."""
 
 
 class UnknownTrace(NotFound):
-    """No request of this key has left a trace of that id, or it had to make room."""
+    """No request of this key has a trace with that id, or the trace was dropped to make room."""
 
 
 class Busy(PonderError):
-    """Try again later."""
+    """The server cannot take the request now. `retry_after` is the number of seconds to wait."""
 
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""The one place where the parts are put together. `create_app` builds, the lifespan opens and closes."""
+"""The composition root: `create_app` builds the server, and its lifespan starts and closes the engine and all clients."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""What the service is asked, by whom, and what comes of it: values free of HTTP."""
+"""The values of one request: what is asked, by which caller, and the outcome. Free of HTTP."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,13 +30,19 @@ _FROM_OPENAI = {
 
 
 def effort_of(effort: Effort | None, reasoning_effort: str | None) -> Effort:
-    """The caller's own effort, else OpenAI's `reasoning_effort`, else medium."""
+    """Return the caller's `effort`, else the one that OpenAI's `reasoning_effort` stands for, else medium."""
     return effort or _FROM_OPENAI.get(reasoning_effort or "", Effort.MEDIUM)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `key` is an opaque id for quotas; branches share cached prefixes only under the same `cache_salt`."""
+    """The sender of a request.
+
+    Attributes:
+        key: an opaque id of the API key, for quotas and traces.
+        cache_salt: requests share cached prefixes only with the same salt, so that no key can learn of another's prompts.
+
+    """
 
     key: str
     cache_salt: str | None = None
@@ -44,7 +50,14 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the operator allows one request."""
+    """What the operator allows one request.
+
+    Attributes:
+        max_n: the most branches at once.
+        max_prompt_chars: the most characters of the prompt.
+        budget: the most tokens, FLOPs and seconds.
+
+    """
 
     max_n: int
     max_prompt_chars: int
@@ -56,13 +69,23 @@ class InferenceRequest:
     """A request, free of HTTP.
 
     Attributes:
-        bodies: what the engine renders, one for each prompt.
-        adapter: the adapter that answers, or one version of it; None for the base model.
+        id: names its trace; the caller may choose it.
+        bodies: what the engine renders, one body for each prompt.
+        is_chat: a conversation; otherwise texts to continue.
         question: the last user message.
-        strategy: named by the caller: the first of body, header, model name and path; None leaves it to the policy.
+        num_chars: of all prompts.
+        adapter: the adapter that answers, or one version of it; None for the base model.
+        strategy: the one that the caller names; None leaves the choice to the policy.
         parameters: of that strategy, not validated yet.
-        trace_context: the caller's `traceparent` and `tracestate`, unchecked, for a tracer to read.
-        is_watched: the caller wants to see tokens and progress as they come; `shows_nodes`: and the tree too.
+        budget: the caller's own.
+        kind: of the answer, where the caller names it.
+        num_choices: OpenAI's `n`.
+        num_logprobs: alternatives for each token that the caller wants to see; None for no log-probabilities.
+        has_tools: the model may call tools.
+        response_format: OpenAI's, as a dictionary.
+        is_watched: the caller reads a stream of tokens and progress.
+        shows_nodes: the stream carries the search tree too.
+        trace_context: the caller's `traceparent` and `tracestate`, not validated, for a tracer to read.
 
     """
 
@@ -89,13 +112,13 @@ class InferenceRequest:
 
     @property
     def is_sampled(self) -> bool:
-        """Whether the caller says how to sample."""
+        """Whether the caller sets a field of sampling."""
         return any(body.get(name) is not None for body in self.bodies for name in ("temperature", "top_p", "top_k", "min_p"))
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One result for each prompt, and what they cost together."""
+    """The end of a request: one result for each prompt, and why the request stopped."""
 
     results: tuple[Result, ...]
     stop_reason: StopReason

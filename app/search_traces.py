@@ -1,7 +1,7 @@
-"""What the last requests did, node by node: kept in memory, within bounds, and shown only to the key that asked.
+"""Keeps the search traces of the last requests: node by node, in memory, within bounds, and only for the API key that sent them.
 
-A trace is there from the moment its request is admitted, so that a search can be watched while it runs. It holds what the model wrote,
-and the prompt only where the operator keeps feedback. Knows no HTTP.
+A trace exists from the moment its request is admitted, so that a search can be watched while it runs. It contains what the model
+wrote, and the prompt only where the operator keeps feedback. Knows no HTTP.
 """
 
 import itertools
@@ -16,19 +16,28 @@ from app.errors import Disconnected, UnknownTrace
 from strategies.core.results import TraceNode
 
 NODE_CHARS = 200
-"""What a node takes besides its text."""
+"""The memory that a node takes besides its text, counted in characters."""
 
 
 @dataclass(slots=True)
 class SearchTrace:
-    """One request's. `nodes` by the number of the prompt and their id; `account` is the reply's `ponder` object, when it is done.
+    """The trace of one request.
 
     Attributes:
-        bin: of its difficulty, 0 for none; `difficulty` itself, None where nothing was measured.
-        adapter: that answered, by name, "" for none.
-        asked: the question with the answer that it got, as `ponder calibrate` reads it; only where feedback is kept.
-        is_right: as the caller has said.
-        otel_trace_id: of the spans that OpenTelemetry records of the request; None where it records none.
+        id: of the request.
+        model: the name of the model that answers.
+        strategy: the name of the strategy.
+        created: when the request was admitted, in seconds since 1970.
+        status: "running", "completed", "failed" or "cancelled".
+        nodes: by the number of their prompt and their own id.
+        ponder: the reply's `ponder` object, None until the request is completed.
+        num_chars: the memory that the trace takes, counted in characters.
+        bin: the difficulty bin from 1, 0 where there is no difficulty.
+        difficulty: estimated from the prompt, None without a calibrated policy.
+        adapter: the name of the adapter that answers, "" for the base model.
+        example: the question with its answer, as `ponder calibrate` reads it; None where no feedback is kept.
+        is_right: the caller's feedback, None until it is given.
+        otel_trace_id: the id of the request's OpenTelemetry trace, None where no spans are recorded.
 
     """
 
@@ -38,32 +47,34 @@ class SearchTrace:
     created: float = field(default_factory=time.time)
     status: str = "running"
     nodes: dict[tuple[int, int], TraceNode] = field(default_factory=dict)
-    account: Mapping[str, Any] | None = None
+    ponder: Mapping[str, Any] | None = None
     num_chars: int = 0
     bin: int = 0
     difficulty: float | None = None
     adapter: str = ""
-    asked: Mapping[str, Any] | None = None
+    example: Mapping[str, Any] | None = None
     is_right: bool | None = None
     otel_trace_id: str | None = None
 
     @property
     def depth(self) -> int:
-        """Steps from the prompt to the deepest node."""
+        """The number of steps from the prompt to the deepest node; 0 without nodes."""
         if all(node.parent is None for node in self.nodes.values()):
             return min(len(self.nodes), 1)
         depths: dict[tuple[int, int], int] = {}
-        for (number, node_id), node in sorted(self.nodes.items()):  # a parent's id is smaller than its children's
+        for (number, node_id), node in sorted(
+            self.nodes.items()
+        ):  # so that a parent comes before its children: its id is smaller
             depths[number, node_id] = depths.get((number, node.parent), 0) + 1 if node.parent is not None else 1
         return max(depths.values(), default=0)
 
-    def finish(self, account: Mapping[str, Any]) -> None:
-        """The request is answered, at this cost."""
-        self.account = account
+    def finish(self, ponder: Mapping[str, Any]) -> None:
+        """Mark the request as completed, with the reply's `ponder` object."""
+        self.ponder = ponder
         self.status = "completed"
 
-    def take(self, number: int, nodes: Iterable[TraceNode]) -> None:
-        """New nodes, and those that have changed, of the prompt of that number."""
+    def update(self, number: int, nodes: Iterable[TraceNode]) -> None:
+        """Add nodes that are new or have changed. `number` is that of their prompt."""
         for node in nodes:
             before = self.nodes.get((number, node.id))
             self.num_chars += len(node.text) - len(before.text) if before else len(node.text) + NODE_CHARS
@@ -71,9 +82,14 @@ class SearchTrace:
 
 
 class SearchTraces:
-    """The last ones, `max_traces` at most and `max_chars` together; older ones make room.
+    """The traces of the last requests of one server. The oldest are dropped to keep within the bounds.
 
-    A client may choose the id of its request: another of the same id and key takes its place.
+    A client may choose the id of its request. A later request with the same id and key replaces the trace.
+
+    Args:
+        max_traces: the largest number of traces.
+        max_chars: the largest size of all traces together, in characters.
+
     """
 
     def __init__(self, max_traces: int, max_chars: int) -> None:
@@ -83,7 +99,7 @@ class SearchTraces:
 
     @contextmanager
     def recorded(self, key: str, trace: SearchTrace) -> Iterator[SearchTrace]:
-        """Keep it from now on. What is not finished when the block ends has failed, or was cancelled."""
+        """Keep a trace from now on. At the block's end a trace that is not completed becomes "failed" or "cancelled"."""
         self._kept.pop((key, trace.id), None)
         self._kept[key, trace.id] = trace
         self._make_room()
@@ -100,16 +116,16 @@ class SearchTraces:
             self._make_room()
 
     def find(self, key: str, trace_id: str) -> SearchTrace:
-        """The trace of that id that the key made, or `UnknownTrace`."""
+        """Return the trace with this id that the key's request made, or raise `UnknownTrace`."""
         try:
             return self._kept[key, trace_id]
         except KeyError:
             raise UnknownTrace(f"There is no trace `{trace_id}`, or not any more.", parameter="id") from None
 
-    def of(self, key: str, most: int) -> list[SearchTrace]:
-        """The last traces that the key made, the newest first."""
+    def newest(self, key: str, limit: int) -> list[SearchTrace]:
+        """Return the last `limit` traces of this key's requests, the newest first."""
         own = (trace for (owner, _), trace in reversed(self._kept.items()) if owner == key)
-        return list(itertools.islice(own, most))
+        return list(itertools.islice(own, limit))
 
     def _make_room(self) -> None:
         num_chars = sum(trace.num_chars for trace in self._kept.values())

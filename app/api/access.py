@@ -1,4 +1,4 @@
-"""Who may call, and as whom. Keys are compared in constant time and never kept in clear beside a request."""
+"""Checks API keys. Keys are compared in constant time, and a request carries only a hash of its key."""
 
 import hashlib
 import hmac
@@ -18,7 +18,7 @@ _bearer = HTTPBearer(auto_error=False, description="An API key, when the server 
 
 
 class Access:
-    """The keys of one server."""
+    """The API keys and the keys for administration of one server."""
 
     def __init__(self, api_keys: Iterable[str], admin_keys: Iterable[str]) -> None:
         self._api = [_digest(key) for key in api_keys]
@@ -26,7 +26,10 @@ class Access:
         self._secret = secrets.token_bytes(32)
 
     def caller(self, credentials: HTTPAuthorizationCredentials | None) -> Caller:
-        """Whom the key stands for. Each key has its own salt, so that no key sees what another's prompts left in the cache."""
+        """Return the caller of a key, or raise `Unauthorized`.
+
+        Each key has its own cache salt, so that no caller can learn of another's prompts from the prefix cache.
+        """
         if not self._api:
             return ANONYMOUS
         digest = _digest(credentials.credentials if credentials else "")
@@ -36,15 +39,15 @@ class Access:
         return Caller(salt[:16], cache_salt=salt)
 
     def admit_administrator(self, credentials: HTTPAuthorizationCredentials | None) -> None:
-        """Raise unless the key is one for administration; without such keys, everyone who reaches the server may."""
+        """Raise `Unauthorized` unless the key is one for administration. A server without such keys admits everyone."""
         if self._admin and not _is_among(_digest(credentials.credentials if credentials else ""), self._admin):
             raise Unauthorized("This needs a key for administration.")
 
     def admit_change(self, credentials: HTTPAuthorizationCredentials | None, fetch_site: str | None) -> None:
-        """Raise unless the caller may change the server.
+        """Raise `Unauthorized` or `Forbidden` unless the caller may change the server.
 
-        Without keys for administration only a server without any keys, which listens on the loopback interface, may be changed, and
-        then not by the pages of other sites in a browser on this machine.
+        Without keys for administration, only a server without any keys may be changed: it listens on the loopback interface alone.
+        Even then, web pages of other sites in a browser on this machine may not change it.
         """
         self.admit_administrator(credentials)
         if not self._admin and self._api:
@@ -62,17 +65,17 @@ def _is_among(digest: bytes, digests: list[bytes]) -> bool:
 
 
 async def caller(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
-    """Dependency: the caller behind the API key. Async, as FastAPI sends what is not to a thread."""
+    """FastAPI dependency that returns the caller. It is async, since FastAPI runs other dependencies in a thread."""
     return request.app.state.access.caller(credentials)  # type: ignore[no-any-return]
 
 
 async def administrator(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> None:
-    """Dependency: refuse everyone without a key for administration."""
+    """FastAPI dependency that refuses callers without a key for administration."""
     request.app.state.access.admit_administrator(credentials)
 
 
 async def changer(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-    """Dependency: refuse everyone who may not change the server."""
+    """FastAPI dependency that refuses callers who may not change the server."""
     request.app.state.access.admit_change(credentials, request.headers.get("sec-fetch-site"))

@@ -1,4 +1,4 @@
-"""The one table from errors to HTTP, in OpenAI's error shape."""
+"""Maps errors to HTTP responses in OpenAI's error shape."""
 
 import itertools
 import logging
@@ -18,7 +18,7 @@ from app import errors
 logger = logging.getLogger("ponder.api")
 
 _UNION_BRANCH = re.compile(r"(?:str|int|list|constrained-\w+|literal|function-\w+)(?:\[|$)")
-"""Where a field may be one of several types, pydantic adds the type that it tried to the location."""
+"""Matches a type in an error's location. Pydantic adds one where a field may have several types."""
 
 STATUS: dict[type[Exception], tuple[int, str, str | None]] = {
     errors.InvalidRequest: (400, "invalid_request_error", None),
@@ -43,7 +43,7 @@ STATUS: dict[type[Exception], tuple[int, str, str | None]] = {
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong and, where it is one field's fault, which."""
+    """The message, and the field at fault if it is one."""
 
     message: str
     type: str
@@ -74,7 +74,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def body_of(error: Exception) -> tuple[int, dict[str, Any]]:
-    """Status and JSON body for an error; what is not ours is a 500 that tells nothing."""
+    """Return the status and the JSON body for an error. An unexpected error is a 500 whose message tells nothing."""
     while isinstance(error, ExceptionGroup):  # branches fail together, for one reason
         error = error.exceptions[0]
     for base in type(error).__mro__:
@@ -86,7 +86,7 @@ def body_of(error: Exception) -> tuple[int, dict[str, Any]]:
 
 
 def response_to(error: Exception) -> JSONResponse:
-    """The HTTP response for an error."""
+    """Return the HTTP response for an error."""
     status, body = body_of(error)
     headers = {}
     if status in (429, 503):
@@ -97,7 +97,7 @@ def response_to(error: Exception) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Map everything that can be raised under this app."""
+    """Register handlers for all errors that can be raised under this app."""
 
     @app.exception_handler(Exception)
     @app.exception_handler(errors.PonderError)

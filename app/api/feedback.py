@@ -1,4 +1,4 @@
-"""`/v1/feedback`: the caller's word on one of its own answers."""
+"""`/v1/feedback`: a caller says whether one of its own answers was right."""
 
 from typing import Annotated, Any
 
@@ -22,9 +22,9 @@ class FeedbackBody(Body):
 
 
 @router.post("/v1/feedback")
-async def give(request: Request, body: FeedbackBody, who: Annotated[Caller, Depends(caller)]) -> dict[str, Any]:
-    """Count it, and keep the question for the next calibration where the operator wants that (`kept`)."""
+async def give_feedback(request: Request, body: FeedbackBody, who: Annotated[Caller, Depends(caller)]) -> dict[str, Any]:
+    """Count the feedback. `kept` says whether the question was kept for the next calibration, which the operator decides."""
     service: Service = request.app.state.service
     trace = service.observers.traces.find(who.key, body.trace_id)
-    kept = await service.observers.feedback.take(trace, is_right=body.correct)
+    kept = await service.observers.feedback.record(trace, is_right=body.correct)
     return {"object": "ponder.feedback", "trace_id": body.trace_id, "correct": body.correct, "kept": kept}

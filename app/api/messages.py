@@ -1,4 +1,4 @@
-"""The conversation, the tools and the form of the answer, as clients send them: OpenAI's shapes, text only."""
+"""Messages, tools and response formats as clients send them: OpenAI's shapes, with text only."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,21 +15,21 @@ class Body(BaseModel):
 
 
 class TextPart(Body):
-    """One part of a message; only text is served."""
+    """A part of a message. Only texts are served."""
 
     type: Literal["text"]
     text: str
 
 
 class FunctionCall(Body):
-    """A call that an earlier assistant message made."""
+    """The function and the arguments of a tool call."""
 
     name: ToolName
     arguments: str
 
 
 class ToolCall(Body):
-    """A tool call in the conversation so far."""
+    """A tool call of an earlier assistant message."""
 
     id: Annotated[str, Field(max_length=256)]
     type: Literal["function"] = "function"
@@ -59,7 +59,7 @@ class Message(Body):
 
     @property
     def text(self) -> str:
-        """The text of all parts."""
+        """The text of the message, its parts joined."""
         if isinstance(self.content, list):
             return "".join(part.text for part in self.content)
         return self.content or ""
@@ -75,27 +75,27 @@ class Function(Body):
 
 
 class Tool(Body):
-    """A tool; only functions exist."""
+    """A tool that the model may use. Only functions are served."""
 
     type: Literal["function"]
     function: Function
 
 
 class NamedFunction(Body):
-    """The function that must be called."""
+    """The name of the function that the model must call."""
 
     name: ToolName
 
 
 class NamedToolChoice(Body):
-    """Exactly this tool."""
+    """A `tool_choice` that names one tool."""
 
     type: Literal["function"]
     function: NamedFunction
 
 
 class JsonSchema(Body):
-    """The schema that an answer must follow."""
+    """The JSON schema that an answer must follow."""
 
     name: Name
     description: str | None = None
@@ -104,7 +104,7 @@ class JsonSchema(Body):
 
 
 class ResponseFormat(Body):
-    """Free text, any JSON object, or JSON after a schema."""
+    """OpenAI's `response_format`: free text, any JSON object, or JSON that follows a schema."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None

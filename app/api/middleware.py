@@ -1,4 +1,7 @@
-"""What happens to every request: an id, a line in the log, a limit on its body, a look at whom it asks for. Plain ASGI: no buffers."""
+"""What happens to every HTTP request: an id, a line in the log, a limit on its body, and a check of its host.
+
+Plain ASGI, which puts no buffer between the server and a stream.
+"""
 
 import ipaddress
 import logging
@@ -20,7 +23,7 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class RequestId:
-    """Gives each request an id (the caller's own, if it is harmless), returns it as `X-Request-Id`, and logs one line."""
+    """Gives each request an id, returns it as `X-Request-Id`, and logs one line. A caller's own id is kept if it is harmless."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -51,10 +54,10 @@ class RequestId:
 
 
 class LocalHost:
-    """Refuses what is not addressed to this machine by one of its own names.
+    """Refuses requests whose `Host` is not a name of this machine. For servers without keys, which trust the loopback interface.
 
-    For servers without keys, which trust whoever reaches the loopback interface: a page elsewhere whose name is made to point there (DNS
-    rebinding) reaches it through a browser on this machine, and passes for a page of this server.
+    A foreign web page can let its own name point to the loopback interface (DNS rebinding). A browser on this machine then takes the
+    page for one of this server's. The `Host` header still has the foreign name.
     """
 
     def __init__(self, app: ASGIApp, host: str) -> None:
@@ -77,7 +80,14 @@ class LocalHost:
 
 
 class BodyLimit:
-    """Answers 413 to a body that says, or turns out, to be larger than `max_bytes`, or than its path's own limit in `larger`."""
+    """Answers 413 to a body that is larger than its limit, as declared in its header or as counted while it arrives.
+
+    Args:
+        app: the next ASGI application.
+        max_bytes: the limit of all paths that are not in `larger`.
+        larger: limits of single paths.
+
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int]) -> None:
         self._app = app
@@ -110,7 +120,7 @@ class BodyLimit:
                 has_started = True
                 await send(message)
 
-        # The framework turns an error while it reads a body into a 400 of its own: that answer is held back for ours.
+        # FastAPI answers an error in reading a body with a 400 of its own. `send_unless_refused` holds that answer back.
         with suppress(TooLarge):
             await self._app(scope, receive_counted, send_unless_refused)
         if received > max_bytes and not has_started:

@@ -1,4 +1,4 @@
-"""`/v1/models`: the base model and its adapters, and one entry per strategy for clients that offer only a model menu."""
+"""`/v1/models`: the base model and its adapters, each also with every strategy, for clients that offer only a menu of models."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ router = APIRouter(responses={status: RESPONSES[status] for status in (401, 404)
 
 @router.get("/v1/models")
 async def list_models(request: Request, _who: Annotated[Caller, Depends(caller)]) -> dict[str, Any]:
-    """The base model and the adapters that are served; then each with `@auto` and `@strategy`."""
+    """List the base model and the served adapters, then each of them with `@auto` and with each strategy."""
     service: Service = request.app.state.service
     served = service.adapters.adapters() if service.adapters else []
     names = [service.engine.card.name, *(adapter.name for adapter in served if adapter.current)]
@@ -25,12 +25,12 @@ async def list_models(request: Request, _who: Annotated[Caller, Depends(caller)]
 
 @router.get("/v1/models/{model:path}")
 async def get_model(request: Request, model: str, _who: Annotated[Caller, Depends(caller)]) -> dict[str, Any]:
-    """One of them; an adapter's version as `name:sha8` too."""
+    """Return one of the listed models, or one version of an adapter as `name:sha8`."""
     return _entry(request, model)
 
 
 def _entry(request: Request, name: str) -> dict[str, Any]:
-    """As vLLM tells adapters: `parent` is the base model, `root` the version that the name stands for."""
+    """Return vLLM's shape of an entry: `parent` is the base model of an adapter, `root` the version that the name stands for."""
     service: Service = request.app.state.service
     card = service.engine.card
     ref, _ = service.names.resolve(name)

@@ -1,4 +1,4 @@
-"""For those who run the server: liveness, readiness, metrics."""
+"""Routes for operators: liveness, readiness, metrics."""
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
@@ -12,14 +12,14 @@ router = APIRouter()
 
 @router.get("/health", responses={503: {"description": "The engine is dead."}})
 async def health(request: Request) -> JSONResponse:
-    """Whether the process should go on living."""
+    """Tell whether the engine lives. If not, the process should be restarted."""
     failure = request.app.state.service.engine.failure
     return JSONResponse({"status": failure or "ok"}, 503 if failure else 200)
 
 
 @router.get("/ready", responses={503: {"description": "Not now: starting, draining, or dead."}})
 async def ready(request: Request) -> JSONResponse:
-    """Whether new requests should be sent here."""
+    """Tell whether new requests should be sent to this server."""
     failure = request.app.state.service.engine.failure
     if failure is None and request.app.state.is_draining():
         failure = "draining"

@@ -1,7 +1,7 @@
-"""`/playground`: a web page that speaks this API, from files of the package alone; and what its controls are made of.
+"""`/playground`: a web page that uses this API, served from files of the package alone, and the options that its controls offer.
 
-The page holds no data and needs no key, what it asks for does. It may load nothing from elsewhere, run no inline script, and make no HTML
-of a text: whatever a model writes stays text.
+The page itself holds no data and needs no key; its API calls need one. Its headers forbid it to load anything from other sites, to run
+inline scripts, and to parse text as HTML: what a model writes stays text.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ MEDIA_TYPES = {
     ".txt": "text/plain; charset=utf-8",
     ".json": "application/json",
 }
-"""What is served: files of these kinds, and no others that may lie in the folder."""
+"""The media type by suffix. Only files with these suffixes are served."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -41,7 +41,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",  # it is asked each time whether the copy still holds, which the ETag answers
+    "Cache-Control": "no-cache",  # the browser asks each time whether its copy is current, which the ETag answers
 }
 
 router = APIRouter()
@@ -49,7 +49,7 @@ router = APIRouter()
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One that is served."""
+    """A file that is served."""
 
     content: bytes
     media_type: str
@@ -57,7 +57,7 @@ class File:
 
 
 def packaged(folder: Path = FOLDER) -> dict[str, File]:
-    """The page's files by their paths beneath it, read once: no path of a client's ever reaches the disk."""
+    """Read the files of the page and return them by path. Requests are answered from this table and never read the disk."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix in MEDIA_TYPES and path.is_file():
@@ -69,19 +69,19 @@ def packaged(folder: Path = FOLDER) -> dict[str, File]:
 
 @router.get("/", include_in_schema=False)
 async def home() -> RedirectResponse:
-    """Whoever opens the server in a browser wants to see something."""
+    """Redirect a browser to the playground."""
     return RedirectResponse("playground")
 
 
 @router.api_route("/playground", methods=["GET", "HEAD"], include_in_schema=False)
 async def page(request: Request) -> Response:
-    """The page."""
+    """Return the page."""
     return _served(request, "index.html")
 
 
 @router.get("/playground/options")
 async def options(request: Request) -> dict[str, Any]:
-    """What may be chosen, in words and as JSON schemas: strategies with their parameters, verifiers, efforts, kinds of answer."""
+    """Return what may be chosen: strategies with the JSON schemas of their parameters, verifiers, efforts, kinds of answer."""
     registries: Registries = request.app.state.service.planning.registries
     return {
         "strategies": [
@@ -111,7 +111,7 @@ async def options(request: Request) -> dict[str, Any]:
 
 @router.api_route("/playground/{path:path}", methods=["GET", "HEAD"], include_in_schema=False)
 async def file(request: Request, path: str) -> Response:
-    """One of the files beneath it."""
+    """Return one file of the page."""
     return _served(request, path)
 
 
@@ -128,7 +128,7 @@ def _served(request: Request, path: str) -> Response:
 
 
 def _parameters(schema: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each with its schema, references resolved one level deep: that is as far as a form goes."""
+    """Return the parameters with their schemas. References are resolved one level deep, which is as deep as the form goes."""
     defined = schema.get("$defs", {})
     return [
         {
@@ -144,7 +144,7 @@ def _parameters(schema: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _resolved(schema: dict[str, Any], defined: dict[str, Any]) -> dict[str, Any]:
-    """Of objects only what they are is told: they are written as JSON."""
+    """Return a schema without references. An object has only its description, since the form takes it as JSON."""
     if "$ref" in schema:
         target = defined[schema["$ref"].rpartition("/")[2]]
         return (

@@ -1,4 +1,4 @@
-"""`/v1/policies`: show, replace and roll back what `ponder calibrate` made, while requests are served."""
+"""`/v1/policies`: show, replace and roll back policies of `ponder calibrate` while requests are served."""
 
 from typing import Annotated, Any
 
@@ -19,36 +19,36 @@ _PUT = {"requestBody": {"required": True, "content": {"application/json": {"sche
 
 
 class ChooseBody(Body):
-    """Which policy shall hold: its number, 0 for the one that comes with the server, null for none."""
+    """The policy to use: its number, 0 for the one that ships with the server, null for none."""
 
     number: Annotated[int, Field(ge=0)] | None
 
 
 @router.get("/v1/policies", dependencies=[Depends(administrator)])
 async def list_policies(request: Request) -> dict[str, Any]:
-    """All models and adapters that there are policies for."""
+    """List the models and adapters that have policies."""
     policies = _policies(request)
-    return {"object": "list", "data": [_told(name, policies.history(name)) for name in policies.names()]}
+    return {"object": "list", "data": [_summary(name, policies.history(name)) for name in policies.names()]}
 
 
 @router.get("/v1/policies/{model}", dependencies=[Depends(administrator)])
 async def show(request: Request, model: str) -> dict[str, Any]:
-    """The policy that holds, whole, and the numbers of those before it."""
+    """Return the whole policy in use, and the numbers of the earlier ones."""
     history = _policies(request).history(model)
     policy = None if history.policy is None else history.policy.file.model_dump(mode="json")
-    return {**_told(model, history), "policy": policy}
+    return {**_summary(model, history), "policy": policy}
 
 
 @router.put("/v1/policies/{model}", dependencies=[Depends(changer)], openapi_extra=_PUT)
 async def put(request: Request, model: str) -> dict[str, Any]:
-    """Let a policy hold from the next request on. One that is broken, or made for another model, is refused, and the old one stays."""
+    """Use a policy from the next request on. A broken one, or one for another model, is refused, and the policy in use stays."""
     service: Service = request.app.state.service
     file = parse_policy(await request.body())
     adapter = service.names.resolve_policy(model)
     if (mismatch := service.planning.planner.mismatch(adapter, file)) is not None:
         raise InvalidRequest(f"This policy is not for `{model}`: {mismatch}.", parameter="model")
     service.planning.planner.policies.put(model, file)
-    return _told(model, service.planning.planner.policies.history(model))
+    return _summary(model, service.planning.planner.policies.history(model))
 
 
 @router.post("/v1/policies/{model}/choose", dependencies=[Depends(changer)])
@@ -56,10 +56,10 @@ async def choose(request: Request, model: str, body: ChooseBody) -> dict[str, An
     """Roll back to an earlier policy, or to none."""
     policies = _policies(request)
     policies.choose(model, body.number)
-    return _told(model, policies.history(model))
+    return _summary(model, policies.history(model))
 
 
-def _told(name: str, history: PolicyHistory) -> dict[str, Any]:
+def _summary(name: str, history: PolicyHistory) -> dict[str, Any]:
     policy = history.policy
     return {
         "object": "ponder.policy",

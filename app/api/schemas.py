@@ -1,7 +1,7 @@
-"""What clients may send. Everything accepted is honoured, everything else is refused by name.
+"""The request bodies. Every accepted field is honoured, every other field is refused by name.
 
-The OpenAI fields and vLLM's sampling extensions are passed to the engine as they are; `ponder` is ours. Limits that an operator
-sets are checked in `app.serving.service`; those here keep any single field from being absurd.
+OpenAI's fields and vLLM's sampling extensions go to the engine as they are; the field `ponder` is this server's own. The operator's
+limits are checked in `app.serving.planning`. The limits here only keep a single field within reason.
 """
 
 import json
@@ -22,7 +22,7 @@ StopString = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class StreamOptions(Body):
-    """What a stream carries besides the answer."""
+    """OpenAI's `stream_options`."""
 
     include_usage: bool = False
 
@@ -37,12 +37,12 @@ class BudgetBody(Body):
     @field_validator("flops", mode="before")
     @classmethod
     def _scientific(cls, value: object) -> object:
-        """FLOPs are written as 1e12 more often than not."""
+        """Accept a float such as 1e12, the usual way to write FLOPs."""
         return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= INT64 else value
 
 
 class PonderOptions(BaseModel):
-    """How to think. Fields other than these are the parameters of the strategy named (see the README's table).
+    """How to answer. Fields other than these are the parameters of the strategy named (see the README's table).
 
     `dry_run` asks for the plan and what it would take, and generates nothing; `show_nodes` lets a stream carry the search tree as it grows.
     """
@@ -58,12 +58,12 @@ class PonderOptions(BaseModel):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The strategy's own parameters, not validated yet."""
+        """The parameters of the strategy, not validated yet."""
         return dict(self.model_extra or {})
 
 
 class Sampling(Body):
-    """What chat and text completions have in common."""
+    """The fields that chat and text completions have in common."""
 
     model: Annotated[str, Field(min_length=1, max_length=512)]
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
@@ -104,7 +104,7 @@ class Sampling(Body):
     @field_validator("response_format", "tools", mode="before", check_fields=False)
     @classmethod
     def _not_absurd(cls, value: object) -> object:
-        """A grammar is compiled from these: size and depth are bounded before anyone looks inside."""
+        """Limit the size and depth of a schema, before a grammar is compiled from it."""
         if value is not None and (len(json.dumps(value)) > MAX_SCHEMA_CHARS or _depth(value) > MAX_JSON_DEPTH):
             message = f"larger than {MAX_SCHEMA_CHARS} characters or deeper than {MAX_JSON_DEPTH} levels"
             raise ValueError(message)
@@ -112,11 +112,11 @@ class Sampling(Body):
 
     @property
     def include_usage(self) -> bool:
-        """Whether the stream ends with a usage chunk."""
+        """Whether the stream's last chunk carries `usage`."""
         return self.stream_options is not None and self.stream_options.include_usage
 
     def for_engine(self) -> dict[str, Any]:
-        """The fields that the engine honours, in OpenAI's names; only those that were given."""
+        """Return the fields for the engine, under OpenAI's names; only those that the client sent."""
         ours = {"ponder", "n", "stream", "stream_options", "user", "reasoning_effort", "echo"}
         return self.model_dump(by_alias=True, exclude_none=True, exclude_unset=True, exclude=ours)
 
@@ -150,17 +150,17 @@ class ChatRequest(Sampling):
 
     @property
     def num_logprobs(self) -> int | None:
-        """Alternatives per token that the reply shows, None for no log-probabilities."""
+        """The number of alternatives for each token in the reply; None for no log-probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None
 
     @property
     def question(self) -> str:
-        """The last user message."""
+        """The text of the last user message, empty without one."""
         return next((message.text for message in reversed(self.messages) if message.role == "user"), "")
 
     @property
     def num_chars(self) -> int:
-        """Characters of the conversation."""
+        """The number of characters of all messages."""
         return sum(len(message.text) for message in self.messages)
 
 
@@ -178,12 +178,12 @@ class CompletionRequest(Sampling):
 
     @property
     def num_logprobs(self) -> int | None:
-        """Alternatives per token that the reply shows, None for no log-probabilities."""
+        """The number of alternatives for each token in the reply; None for no log-probabilities."""
         return self.logprobs
 
     @property
     def prompts(self) -> list[str | list[int]]:
-        """One entry for each prompt asked in this request."""
+        """The prompts, each as a text or as token ids."""
         if isinstance(self.prompt, str):
             return [self.prompt]
         if isinstance(self.prompt[0], int):

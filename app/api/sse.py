@@ -1,4 +1,4 @@
-"""Server-sent events, and work that ends when its client goes away."""
+"""Server-sent events, and work that is cancelled when its client disconnects."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Coroutine
@@ -19,12 +19,12 @@ T = TypeVar("T")
 
 
 def event(data: dict[str, Any]) -> bytes:
-    """One event with a JSON payload."""
+    """Return one event with a JSON payload."""
     return b"data: " + orjson.dumps(data) + b"\n\n"
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`; `Disconnected` when the client left first, in which case the work was cancelled and has ended."""
+    """Return the result of `work`. If the client disconnects first, cancel the work, wait for its end, and raise `Disconnected`."""
     async with asyncio.TaskGroup() as group:
         watcher = group.create_task(_until_disconnected(receive))
         worker = group.create_task(_outcome(work))
@@ -47,7 +47,7 @@ class _Failure:
 
 
 async def _outcome(work: Awaitable[T]) -> T | _Failure:
-    """Errors travel as values, so that the group has nothing to wrap."""
+    """Return an error as a value: a task group would wrap it in an exception group."""
     try:
         return await work
     except Exception as error:  # noqa: BLE001 - raised again by `while_connected`
@@ -60,11 +60,12 @@ async def _until_disconnected(receive: Receive) -> None:
 
 
 class EventStream(Response):
-    """A streaming response that cancels its source as soon as the client disconnects, even in the middle of a silence.
+    """A streaming response that cancels its source as soon as the client disconnects, also while nothing is sent.
 
     Args:
-        events: the source. What it raises at its end has been told in its last event.
-        resources: closed when the response has ended, however it ended, and told by which error.
+        events: the source. An error that it raises at its end was sent in its last event.
+        headers: of the response, besides those of every stream.
+        resources: closed when the response has ended, with the error that ended it if there is one.
 
     """
 

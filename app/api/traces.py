@@ -1,4 +1,4 @@
-"""`/v1/traces`: the caller's own requests, finished or running, and the whole tree of each."""
+"""`/v1/traces`: the search traces of the caller's own requests, completed or running."""
 
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ router = APIRouter(responses={status: RESPONSES[status] for status in (401, 404)
 async def list_traces(
     request: Request, who: Annotated[Caller, Depends(caller)], limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> dict[str, Any]:
-    """The last ones, the newest first, without their nodes; `flops` are those of the whole request, once it is finished."""
+    """List the last traces, the newest first, without their nodes. `flops` counts the whole request, and is null until it has ended."""
     service: Service = request.app.state.service
     return {
         "object": "list",
@@ -26,27 +26,27 @@ async def list_traces(
             {
                 **_head(trace),
                 "num_nodes": len(trace.nodes),
-                "flops": None if trace.account is None else trace.account["flops"]["total"],
+                "flops": None if trace.ponder is None else trace.ponder["flops"]["total"],
             }
-            for trace in service.observers.traces.of(who.key, limit)
+            for trace in service.observers.traces.newest(who.key, limit)
         ],
     }
 
 
 @router.get("/v1/traces/{trace_id}")
 async def get_trace(request: Request, trace_id: str, who: Annotated[Caller, Depends(caller)]) -> dict[str, Any]:
-    """Its nodes with their texts, values, verdicts and costs; `ponder` is the reply's account, once there is one."""
+    """Return a trace with the texts, scores, values and costs of its nodes. `ponder` is the reply's, null until there is one."""
     service: Service = request.app.state.service
     trace = service.observers.traces.find(who.key, trace_id)
     return {
         **_head(trace),
         "nodes": [replies.node(number, node) for (number, _), node in sorted(trace.nodes.items())],
-        "ponder": trace.account,
+        "ponder": trace.ponder,
     }
 
 
 def _head(trace: SearchTrace) -> dict[str, Any]:
-    """What the list and the whole have in common."""
+    """Return the fields that the list and the single trace have in common."""
     return {
         "id": trace.id,
         "object": "ponder.trace",

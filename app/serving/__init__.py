@@ -1,1 +1,1 @@
-"""The use case: one request from its plan to its account. Knows neither HTTP nor vLLM."""
+"""Serves one request through a line of stages, one module each; `service` shows the line. Knows neither HTTP nor vLLM."""

@@ -1,4 +1,4 @@
-"""What callers say of answers: counted by bin, and kept as questions for `ponder calibrate` where the operator wants that."""
+"""Records whether callers found answers right. Counts it by difficulty bin, and keeps the questions if the operator wants that."""
 
 import asyncio
 import json
@@ -18,15 +18,16 @@ from strategies.core.values import AnswerKind, ScoredCandidate
 logger = logging.getLogger("ponder.feedback")
 
 MAX_BYTES = 64 * 2**20
-"""Of the file: clients fill it."""
+"""The largest size of the file. Clients fill it, so it must not fill the disk."""
 
 
 class Feedback:
-    """Takes it.
+    """Records feedback on the requests of one server.
 
     Args:
-        path: file that confirmed answers are added to, None to keep none.
-        model: name of the base model, for the metrics.
+        path: the file that confirmed answers are appended to, as questions for `ponder calibrate`; None to keep none.
+        model: the name of the base model, for the metrics.
+        metrics: counts what was right.
 
     """
 
@@ -37,17 +38,22 @@ class Feedback:
         self._lock = asyncio.Lock()
 
     def remember(self, trace: SearchTrace, request: InferenceRequest, kind: AnswerKind, chosen: ScoredCandidate) -> None:
-        """Let the trace hold the question until somebody says whether the answer is right; only if it would be kept."""
+        """Put the question and its answer on the trace until the caller gives feedback; only if they would be kept then."""
         if self._path is None or not request.is_chat:
             return
         answer = chosen.answer if chosen.answer is not None else read_answer(kind, chosen.candidate.text)
-        messages = _plain(request.bodies[0]["messages"])
+        messages = _plain_messages(request.bodies[0]["messages"])
         if answer is not None and messages is not None:
-            trace.num_chars += sum(len(turn["content"]) for turn in messages)
-            trace.asked = {"messages": messages, "answer": answer, "kind": kind.value, "task": "feedback", "bin": trace.bin}
+            trace.num_chars += sum(len(message["content"]) for message in messages)
+            trace.example = {"messages": messages, "answer": answer, "kind": kind.value, "task": "feedback", "bin": trace.bin}
 
-    async def take(self, trace: SearchTrace, *, is_right: bool) -> bool:
-        """Count it; whether it was kept too. Raises `InvalidRequest` where there is no answer, or another was said before."""
+    async def record(self, trace: SearchTrace, *, is_right: bool) -> bool:
+        """Count the caller's feedback, and return whether the question was kept.
+
+        Raises:
+            InvalidRequest: the request was not answered, or the caller gave the opposite feedback before.
+
+        """
         if trace.status != "completed":
             raise InvalidRequest(f"The request `{trace.id}` has not been answered.", parameter="trace_id")
         if trace.is_right not in (None, is_right):
@@ -56,10 +62,10 @@ class Feedback:
             return False
         trace.is_right = is_right
         self._metrics.count_feedback(self._model, trace, is_right=is_right)
-        if not is_right or trace.asked is None or self._path is None:
+        if not is_right or trace.example is None or self._path is None:
             return False
         async with self._lock:
-            return await asyncio.to_thread(_append, self._path, json.dumps(trace.asked))
+            return await asyncio.to_thread(_append, self._path, json.dumps(trace.example))
 
 
 def _append(path: Path, line: str) -> bool:
@@ -68,7 +74,7 @@ def _append(path: Path, line: str) -> bool:
             logger.warning("%s is full: feedback is counted, and not kept", path)
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)  # there are prompts in it
+        path.touch(mode=0o600)  # the file contains prompts, so that only its owner may read it
         append_line(path, line)
     except OSError as error:
         logger.warning("feedback cannot be kept: %s", error)
@@ -76,8 +82,8 @@ def _append(path: Path, line: str) -> bool:
     return True
 
 
-def _plain(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]] | None:
-    """Turns of text alone; None where there are others, such as those of tools."""
-    turns = [{"role": one.get("role"), "content": one.get("content")} for one in messages]
-    is_plain = all(turn["role"] in ("system", "user", "assistant") and isinstance(turn["content"], str) for turn in turns)
-    return turns if is_plain else None  # type: ignore[return-value] # just checked
+def _plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]] | None:
+    """Return messages with a role and a text alone; None if there are others, such as tool calls, which calibration cannot ask."""
+    plain = [{"role": message.get("role"), "content": message.get("content")} for message in messages]
+    is_plain = all(one["role"] in ("system", "user", "assistant") and isinstance(one["content"], str) for one in plain)
+    return plain if is_plain else None  # type: ignore[return-value] # checked in the line above

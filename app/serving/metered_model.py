@@ -63,7 +63,7 @@ class MeteredModel:
     def _use(self, lease: Lease | None) -> None:
         self._adapter = None if lease is None else lease.adapter
         self._architecture = self._engine.card.architecture_with(None if lease is None else lease.version)
-        self._inquiry = None if lease is None else _verifier_prompt(lease.version)
+        self._verifier_prompt = None if lease is None else _verifier_prompt(lease.version)
         salts = [self._defaults.cache_salt, lease and lease.cache_salt]
         self._cache_salt = ":".join(salt for salt in salts if salt) or None
 
@@ -82,7 +82,7 @@ class MeteredModel:
     @property
     def verifier_prompt(self) -> VerifierPrompt | None:
         """The prompt that the adapter in use was trained to answer as a verifier, None where it has none."""
-        return self._inquiry
+        return self._verifier_prompt
 
     @property
     def deadline(self) -> float | None:

@@ -68,7 +68,7 @@ class Session:
             if isinstance(event, Delta):
                 meter.seconds.setdefault("first_token", time.monotonic() - meter.started)
             else:
-                trace.take(number, event.nodes)
+                trace.update(number, event.nodes)
             emit(number, event)
 
         with self.account.span.child("strategy") as span:

@@ -1,4 +1,4 @@
-"""Tool calls as text that candidates can agree on."""
+"""Writes tool calls as text, so that candidates with the same calls have the same answer."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,10 @@ from typing import Any
 
 
 def calls_as_json(message: Mapping[str, Any]) -> str | None:
-    """Of a message of the assistant, None where it has none: names and parsed arguments, without ids."""
+    """Return the names and parsed arguments of a message's tool calls as JSON, None where it has no calls.
+
+    Ids are left out, since they differ between candidates that agree.
+    """
     calls = message.get("tool_calls")
     if not calls:
         return None
@@ -16,5 +19,5 @@ def calls_as_json(message: Mapping[str, Any]) -> str | None:
 def _parsed(arguments: str) -> Any:
     try:
         return json.loads(arguments)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # the model may write anything: then the text itself is compared
         return arguments

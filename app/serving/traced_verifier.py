@@ -1,4 +1,4 @@
-"""A verifier whose work is a span. Search knows no tracing: it is given this instead of the verifier that it asked for."""
+"""A verifier whose calls are OpenTelemetry spans. Strategies know no tracing: they get this in place of the verifier they chose."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from strategies.core.verifier import Verifier
 
 
 class TracedVerifier(Verifier):
-    """As the verifier that it stands for."""
+    """Calls another verifier, each time within a span."""
 
     def __init__(self, verifier: Verifier) -> None:
         self._verifier = verifier
@@ -19,12 +19,12 @@ class TracedVerifier(Verifier):
         self.is_exact = verifier.is_exact
 
     def state(self, task: Task, candidate: Candidate) -> str:
-        """Its word."""
+        """Return what the other verifier returns."""
         return self._verifier.state(task, candidate)
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:
-        """Its scores; what it asks of the model is within its span."""
+        """Return the other verifier's scores. Calls that it makes to the model are children of its span."""
         with span_of(model).child("verifier") as span:
             span.set({"ponder.verifier": self.name, "ponder.candidates": len(candidates)})
-            asked = model.within(span) if isinstance(model, MeteredModel) else model
-            return await self._verifier.score(task, candidates, asked)
+            traced_model = model.within(span) if isinstance(model, MeteredModel) else model
+            return await self._verifier.score(task, candidates, traced_model)

@@ -39,7 +39,7 @@ async def test_a_confirmed_answer_becomes_a_question_to_calibrate_with(serve, tm
 async def test_without_a_file_no_prompt_is_held(serve) -> None:
     async with serve() as served:
         trace_id = (await served.chat()).json()["ponder"]["trace_id"]
-        assert served.app.state.service.observers.traces.find("anonymous", trace_id).asked is None
+        assert served.app.state.service.observers.traces.find("anonymous", trace_id).example is None
         assert (await judge(served, trace_id, correct=True)).json()["kept"] is False
 
 
