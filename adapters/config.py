@@ -1,8 +1,8 @@
 """Checks peft's `adapter_config.json`. It is data only: nothing that it names is imported, opened or fetched.
 
-Only plain LoRA can be swapped without merging it into the base. A field that makes the adapter anything else than plain LoRA on the served
-base model is refused by name, with the reason. Fields that matter only to training are dropped. A field that is not known here may be
-there only unset, since a later version of peft may give it a meaning.
+Only plain LoRA can be swapped without merging it into the base. A field that makes the adapter anything else than plain
+LoRA on the served base model is refused by name, with the reason. Fields that matter only to training are dropped. A
+field that is not known here may be there only unset, since a later version of peft may give it a meaning.
 """
 
 import json
@@ -113,7 +113,10 @@ class AdapterConfig(BaseModel):
 
     @property
     def scale(self) -> float:
-        """The factor of the product of B and A: alpha / r, or alpha / sqrt(r) with rsLoRA (Kalajdzievski 2023, arXiv 2312.03732)."""
+        """The factor of the product of B and A.
+
+        It is alpha / r, or alpha / sqrt(r) with rsLoRA (Kalajdzievski 2023, arXiv 2312.03732).
+        """
         return self.lora_alpha / (math.sqrt(self.r) if self.use_rslora else self.r)
 
     @property
@@ -123,7 +126,7 @@ class AdapterConfig(BaseModel):
         return declared[:256] if isinstance(declared, str) else None
 
     def normalised(self) -> bytes:
-        """Return the config that is served: only fields that were checked, always in the same spelling, so that hashes can be compared."""
+        """Return the config that is served: only checked fields, in one spelling, so that equal configs hash alike."""
         fields: dict[str, Any] = {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",

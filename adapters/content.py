@@ -10,7 +10,8 @@ from adapters.verifier_prompt import PONDER_CONFIG_FILE, PonderConfig, VerifierP
 from adapters.weights import WEIGHTS_FILE, BaseModel, Weights, read_weights
 
 _WITH_PONDER_CONFIG = b"\xff" * 8
-"""Start of a hash that covers a `ponder.json`. No config has this length, so that no two contents with and without one hash alike."""
+"""Start of a hash that covers a `ponder.json`. No config has this length, so that no two contents with and without one
+hash alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ def read_content(folder: Path, base: BaseModel, max_rank: int) -> Content:
 def digest(folder: Path, *, has_ponder_config: bool) -> str:
     """Return the SHA-256 of a version: over `ponder.json` where it should have one, the config, and the weights.
 
-    The length of each JSON file is hashed before it, so that bytes cannot move from one file to another without changing the hash.
+    The length of each JSON file is hashed before it, so that bytes cannot move from one file to another without
+    changing the hash.
     """
     found = hashlib.sha256()
     if has_ponder_config:

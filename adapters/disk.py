@@ -1,4 +1,7 @@
-"""Writes files so that each is on disk whole or not at all: flushed before it is renamed, in a folder that no other process clears."""
+"""Writes files so that each is on disk whole or not at all.
+
+A file is made in a folder that no other process clears, flushed, and then renamed.
+"""
 
 import fcntl
 import os
@@ -34,7 +37,10 @@ def write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def staging(incoming: Path) -> Iterator[Path]:
-    """Make a folder for this process, which is removed at the end. Its lock tells other processes that it is still used."""
+    """Make a folder for this process, which is removed at the end.
+
+    Its lock tells other processes that it is still used.
+    """
     incoming.mkdir(parents=True, exist_ok=True)
     # The lock is on the outer folder, since the inner one is renamed away while it is held.
     outer = Path(tempfile.mkdtemp(dir=incoming))

@@ -1,4 +1,7 @@
-"""Reads the small JSON files of an adapter within bounds, and checks them. Whatever is wrong is refused, naming file and field."""
+"""Reads the small JSON files of an adapter within bounds, and checks them.
+
+Whatever is wrong is refused, naming file and field.
+"""
 
 import json
 from functools import partial
@@ -49,7 +52,10 @@ def _read_object(path: Path, max_bytes: int) -> dict[str, Any]:
 
 
 def _field(loc: tuple[int | str, ...], value: object) -> str:
-    """Return the path of the field, up to the first value that is no object: list indices and pydantic's own names follow there."""
+    """Return the path of a wrong field, up to the first value that is no object.
+
+    List indices and names of pydantic's own may follow there.
+    """
     names = []
     for part in loc:
         if not isinstance(value, dict):
@@ -60,7 +66,10 @@ def _field(loc: tuple[int | str, ...], value: object) -> str:
 
 
 def _unique(file: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a key that occurs twice. JSON readers differ on which one counts, so the engine might read another than was checked."""
+    """Refuse a key that occurs twice.
+
+    JSON readers differ on which one counts, so the engine might read another than was checked.
+    """
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:

@@ -11,7 +11,10 @@ AdapterError
 
 
 class AdapterError(Exception):
-    """Base of all errors of adapters. The message is written for the client, and `parameter` names the field at fault."""
+    """Base of all errors of adapters.
+
+    The message is written for the client, and `parameter` names the field at fault.
+    """
 
     def __init__(self, message: str, *, parameter: str | None = None) -> None:
         super().__init__(message)

@@ -58,7 +58,7 @@ class RegisteredAdapter:
         return found[0]
 
     def usable(self, ref: AdapterRef) -> AdapterVersion:
-        """Return the version that `ref` means; raises `AdapterLost` when it cannot be served, and what `find` raises."""
+        """Return the version that `ref` means; raises `AdapterLost` when it is unusable, and what `find` raises."""
         version = self.find(ref)
         if (why := self.unusable.get(version.version)) is not None:
             raise AdapterLost(f"The adapter version `{version.id}` is lost: {why}.", parameter="model")

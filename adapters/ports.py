@@ -6,7 +6,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class EngineAdapter:
-    """A version as the engine knows it. Name and id are never used twice, also not for the same version. `path` is its folder."""
+    """A version as the engine knows it.
+
+    Name and id are never used twice, also not for the same version. `path` is its folder.
+    """
 
     name: str
     id: int

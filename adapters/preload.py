@@ -1,4 +1,4 @@
-"""Adapters that a server has from its start: those that ponder ships, and a folder of the operator's, which can be watched."""
+"""Adapters that a server has from its start: those that ponder ships, and those in a folder of the operator's."""
 
 import asyncio
 import logging
@@ -15,7 +15,8 @@ logger = logging.getLogger("ponder.adapters")
 
 
 SHIPPED = Path(__file__).parent / "shipped"
-"""Has a folder for each model that ponder ships adapters for, by the model's name; in it is a folder for each adapter."""
+"""Has a folder for each model that ponder ships adapters for, by the model's name; in it is a folder for each adapter.
+"""
 
 
 async def add_folder(
@@ -23,8 +24,8 @@ async def add_folder(
 ) -> None:
     """Add every adapter in a folder that has one folder for each, under the folder's name.
 
-    New content is served at once. Known content leaves the name as it is, so that a name that was rolled back stays rolled back when the
-    server starts again. An adapter that is refused is logged, and the others are added.
+    New content is served at once. Known content leaves the name as it is, so that a name that was rolled back stays
+    rolled back when the server starts again. An adapter that is refused is logged, and the others are added.
 
     Args:
         registry: to add to.
@@ -58,8 +59,12 @@ def _versions(registry: AdapterRegistry, name: str) -> list[AdapterVersion]:
 
 
 async def watch_folder(registry: AdapterRegistry, folder: Path, max_bytes: int) -> None:
-    """Add what changes in the folder, until the task is cancelled. The removal of a folder changes nothing: the API unloads a name."""
-    async for _ in awatch(folder, step=200, debounce=1000):  # milliseconds: a folder is read when its files have been copied
+    """Add what changes in the folder, until the task is cancelled.
+
+    The removal of a folder changes nothing: the API unloads a name.
+    """
+    # Milliseconds: a folder is read only when nothing has changed for a moment, so that its files have been copied.
+    async for _ in awatch(folder, step=200, debounce=1000):
         await add_folder(registry, folder, max_bytes)
 
 

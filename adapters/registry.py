@@ -1,8 +1,9 @@
 """Adapters by name: which version each name stands for, and how that changes while requests run.
 
-A swap loads the new version, probes it with one token, points the name on disk to it, and switches the name in memory in one assignment.
-The old version leaves the engine when no request uses it any more. Whatever fails before the switch leaves the old version serving. A
-request holds leases: a name is resolved when its lease is granted, and a lease never changes its version.
+A swap loads the new version, probes it with one token, points the name on disk to it, and switches the name in memory
+in one assignment. The old version leaves the engine when no request uses it any more. Whatever fails before the switch
+leaves the old version serving. A request holds leases: a name is resolved when its lease is granted, and a lease never
+changes its version.
 """
 
 import asyncio
@@ -61,7 +62,10 @@ class AdapterRegistry:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Serve the stored adapters within this block. Versions that do not fit the base model are logged and not served."""
+        """Serve the stored adapters within this block.
+
+        Versions that do not fit the base model are logged and not served.
+        """
         for stored in await asyncio.to_thread(self._store.scan):
             adapter = self._adapters[stored.name] = RegisteredAdapter(stored.name)
             for version in sorted(stored.versions, key=lambda one: one.created):
@@ -270,7 +274,10 @@ class AdapterRegistry:
             self._slots.retire(version)
 
     async def _watch_files(self) -> None:
-        """Notice versions whose files somebody removes or puts back while the server runs. Requests that use them run to their end."""
+        """Notice versions whose files somebody removes or puts back while the server runs.
+
+        Requests that use them run to their end.
+        """
         while True:
             await asyncio.sleep(FILE_CHECK_S)
             known = [(adapter, version) for adapter in self.adapters() for version in adapter.versions.values()]

@@ -1,11 +1,12 @@
 """The engine's adapter slots: which versions are loaded, and which requests use them.
 
-The engine has a number of slots. Never more versions than slots are given to it, so that it never evicts one by itself. A request holds
-a lease on each version that it runs on. A version leaves the engine only while no request uses it: because it was retired, or, least
-recently used first, to make room for another.
+The engine has a number of slots. Never more versions than slots are given to it, so that it never evicts one by itself.
+A request holds a lease on each version that it runs on. A version leaves the engine only while no request uses it:
+because it was retired, or, least recently used first, to make room for another.
 
-Leases are granted in the order of the requests wherever a slot has to be freed for them. When all slots are leased, one of the loaded
-versions grants no new leases until it has made room. So requests for versions that are loaded already cannot starve one that waits.
+Leases are granted in the order of the requests wherever a slot has to be freed for them. When all slots are leased, one
+of the loaded versions grants no new leases until it has made room. So requests for versions that are loaded already
+cannot starve one that waits.
 
 Names and ids of adapters in the engine are counted up and never used twice. Nothing here is persistent.
 """

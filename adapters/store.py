@@ -1,12 +1,12 @@
 """Adapter versions on disk: immutable, named by the hash of their content, and there as a whole or not at all.
 
-    <root>/<name>/<sha256>/          adapter_config.json, adapter_model.safetensors, manifest.json; ponder.json where it came with one
+    <root>/<name>/<sha256>/          adapter_config.json, adapter_model.safetensors, manifest.json, and maybe ponder.json
     <root>/<name>/current            the hash of the version that the name stands for
     <root>/.incoming/<random>/       files that are being written or deleted
 
-Everything is made in `.incoming`, flushed to disk, and put in its place by one rename. So a process that is killed at any moment leaves
-either the old state or the new one, and incomplete files only in `.incoming`, which the next start clears. All methods block: call them
-from a thread.
+Everything is made in `.incoming`, flushed to disk, and put in its place by one rename. So a process that is killed at
+any moment leaves either the old state or the new one, and incomplete files only in `.incoming`, which the next start
+clears. All methods block: call them from a thread.
 """
 
 from collections.abc import Callable, Iterator
@@ -97,7 +97,10 @@ class AdapterStore:
         return None if content.verifier_prompt == version.verifier_prompt else CHANGED
 
     def check(self, version: AdapterVersion) -> str | None:
-        """Return the same after reading all files: before the engine loads a version, its content must have the hash that names it."""
+        """Return what `misfit` does, after all files are read and hashed.
+
+        Before the engine loads a version, its content must have the hash that names it.
+        """
         try:
             if digest(self.path(version), has_ponder_config=version.verifier_prompt is not None) != version.version:
                 return CHANGED
@@ -110,7 +113,8 @@ class AdapterStore:
 
         Args:
             name: of the adapter, checked by the caller.
-            write_files: writes the files into the folder that it is given. When it or a check raises, all of them are removed.
+            write_files: writes the files into the folder that it is given. When it or a check raises, all of them are
+                removed.
             source: where they come from, for the manifest.
 
         Returns:
@@ -182,7 +186,10 @@ class AdapterStore:
         flush(pointer.parent)
 
     def remove(self, name: str, version: AdapterVersion | None = None) -> None:
-        """Remove one version, or all versions of a name. After a kill in between, they are there as a whole or not at all."""
+        """Remove one version, or all versions of a name.
+
+        After a kill in between, they are there as a whole or not at all.
+        """
         place = self._root / name if version is None else self.path(version)
         with suppress(FileNotFoundError):
             self._discard(place)

@@ -1,7 +1,8 @@
 """Copies an adapter's files from an upload, an archive or a folder. At most three files are written, with fixed names.
 
-Each public function returns a `WriteFiles` for `AdapterStore.put`, which calls it in a thread. Archives are read entry by entry. Names are
-only compared, never used as paths, and sizes are counted while copying, since the sizes that an archive states may be wrong on purpose.
+Each public function returns a `WriteFiles` for `AdapterStore.put`, which calls it in a thread. Archives are read entry
+by entry. Names are only compared, never used as paths, and sizes are counted while copying, since the sizes that an
+archive states may be wrong on purpose.
 """
 
 import os
@@ -113,7 +114,10 @@ def from_folder(import_root: Path, path: str, max_bytes: int) -> WriteFiles:
 
 
 def from_operator_folder(folder: Path, max_bytes: int) -> WriteFiles:
-    """Copy the files of a folder that the operator names, which may lie anywhere. Its files are checked like those of a client."""
+    """Copy the files of a folder that the operator names, which may lie anywhere.
+
+    Its files are checked like those of a client.
+    """
 
     def write_files(into: Path) -> None:
         place = folder.resolve()  # the operator may use links
@@ -123,7 +127,10 @@ def from_operator_folder(folder: Path, max_bytes: int) -> WriteFiles:
 
 
 def _copy_folder(root: Path, folder: Path, into: Path, max_bytes: int) -> None:
-    """Open each part of the path without following links, so that nobody can replace a part between the check and the copy."""
+    """Open each part of the path without following links, and copy the files.
+
+    So nobody can replace a part of the path between the check and the copy.
+    """
     descriptors = [os.open(root, os.O_RDONLY | os.O_DIRECTORY)]
     try:
         for part in folder.relative_to(root).parts:
@@ -149,7 +156,7 @@ def _copy_folder(root: Path, folder: Path, into: Path, max_bytes: int) -> None:
 
 
 def _copy_known(name: str, file: BinaryIO, into: Path, max_bytes: int, parameter: str) -> None:
-    """Copy the file if it is one of the three, skip it if it usually lies beside an adapter, and refuse anything else."""
+    """Copy one of the three files, skip a file that usually lies beside an adapter, and refuse any other."""
     base = PurePosixPath(name).name
     if base == WEIGHTS_FILE or base in _SMALL:
         if (into / base).exists():

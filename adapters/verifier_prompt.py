@@ -1,7 +1,7 @@
 """The optional `ponder.json` of an adapter: how a verifier was trained to be asked for a score.
 
-A verifier's scores are right only for the prompt that it was trained with, so the prompt travels with the weights. It is data only: the
-placeholders of the template are replaced by text, and nothing in it is formatted or interpreted.
+A verifier's scores are right only for the prompt that it was trained with, so the prompt travels with the weights. It
+is data only: the placeholders of the template are replaced by text, and nothing in it is formatted or interpreted.
 """
 
 import json
@@ -30,7 +30,8 @@ class VerifierPrompt(BaseModel):
     """How the adapter is asked whether an answer, or its last step, is right.
 
     Attributes:
-        template: the whole prompt, where it contains `{answer}` (and `{question}`, `{step}`); otherwise the text after the answer.
+        template: the whole prompt, where it contains `{answer}` (and `{question}`, `{step}`); otherwise the text after
+            the answer.
         yes: the word that the adapter continues with when the answer is right.
         no: the word that it continues with otherwise.
 
@@ -78,8 +79,8 @@ class PonderConfig(BaseModel):
     def canonical(self) -> bytes:
         """Return the file as the store keeps it: only what was checked, always in the same spelling.
 
-        The store writes the old key. A version's id is the hash of its files, so that any other spelling would give a known adapter a
-        new id when it comes again.
+        The store writes the old key. A version's id is the hash of its files, so that any other spelling would give a
+        known adapter a new id when it comes again.
         """
         return json.dumps({OLD_KEY: self.verifier_prompt.model_dump()}, indent=2).encode()
 

@@ -12,7 +12,8 @@ class AdapterVersion(BaseModel):
 
     Attributes:
         name: of the adapter.
-        version: SHA-256 of the content: the config that is served, the weights, and `ponder.json` where it came with one.
+        version: SHA-256 of the content: the config that is served, the weights, and `ponder.json` where it came with
+            one.
         target_modules: those that it has tensors for.
         parameters: how many numbers its tensors have; each costs two FLOPs a token.
         base_model: the model that it was checked against.
@@ -55,7 +56,10 @@ class AdapterVersion(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class StoredAdapter:
-    """What is on disk under one name. `current` is the hash of the version that the name stands for, None while it is not served."""
+    """What is on disk under one name.
+
+    `current` is the hash of the version that the name stands for, None while it is not served.
+    """
 
     name: str
     versions: tuple[AdapterVersion, ...]

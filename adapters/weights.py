@@ -1,4 +1,7 @@
-"""Checks an adapter's tensors against the base model: names, shapes, dtypes and the size of the numbers. Executes nothing."""
+"""Checks an adapter's tensors against the base model: names, shapes, dtypes and the size of the numbers.
+
+Executes nothing.
+"""
 
 import hashlib
 import json
@@ -22,7 +25,8 @@ CHUNK = 1 << 22
 
 _TENSOR = re.compile(r"base_model\.model\.model\.layers\.(\d{1,4})\.(?:self_attn|mlp)\.(\w+)\.lora_(A|B)\.weight")
 MAX_MAGNITUDE = 1000.0
-"""The largest magnitude of a number; for B's it is divided by the scale. Trained numbers are a few units; larger ones overflow."""
+"""The largest magnitude of a number; for B's it is divided by the scale. Trained numbers are a few units; larger ones
+overflow."""
 
 _BITS = {"F32": ("<u4", 32), "F16": ("<u2", 16), "BF16": ("<u2", 16)}
 """dtype -> (numpy type of an integer of that width, bits)."""
@@ -46,7 +50,10 @@ class BaseModel:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What the headers say of the tensors. `parameters` is how many numbers they have together; `modules` are those that have some."""
+    """What the headers say of the tensors.
+
+    `parameters` is how many numbers they have together; `modules` are those that have some.
+    """
 
     parameters: int
     dtype: str
@@ -100,8 +107,8 @@ def _fitting(name: str, dtype: str, shape: tuple[int, ...], config: AdapterConfi
 def check_numbers(path: Path, scale: float) -> None:
     """Raise `AdapterRefused` when a number is infinite, not a number, or beyond `MAX_MAGNITUDE`.
 
-    Without the sign bit, the bits of floating-point numbers are ordered like the numbers, with infinities and NaNs above all others. So
-    one comparison of integers finds all three kinds, also in bfloat16, which numpy does not have.
+    Without the sign bit, the bits of floating-point numbers are ordered like the numbers, with infinities and NaNs
+    above all others. So one comparison of integers finds all three kinds, also in bfloat16, which numpy does not have.
 
     Args:
         path: a file that `read_weights` has accepted.
@@ -147,6 +154,6 @@ def _refused(why: str) -> AdapterRefused:
 
 
 def digest_of(folder: Path) -> str:
-    """Return the SHA-256 of an adapter's weights file, in hexadecimal, which identifies the adapter wherever its folder lies."""
+    """Return the SHA-256 of an adapter's weights file, in hexadecimal. It identifies adapters outside of the store."""
     with (folder / WEIGHTS_FILE).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

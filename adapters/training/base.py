@@ -1,4 +1,4 @@
-"""Loads the model that is trained, in the right number format, with LoRA weights on the modules that the recipe names."""
+"""Loads the model that is trained, in its number format, with LoRA weights on the recipe's modules."""
 
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_model(folder: Path, recipe: Recipe, dtype: str, start: Path | None = None) -> Any:
-    """Return the base model, ready to be trained as the recipe says, from the weights of the adapter in `start` if there is one.
+    """Return the base model with LoRA weights, ready to be trained; those of the adapter in `start` if there is one.
 
-    Trained weights are float32: bfloat16 has 8 bits of precision, so that updates of a thousandth of a weight are rounded away.
+    Trained weights are float32: bfloat16 has 8 bits of precision, so that updates of a thousandth of a weight are
+    rounded away.
 
     Raises:
         RecipeRefused: the model lacks a target module.
@@ -65,7 +66,10 @@ def _continued(model: Any, folder: Path, start: Path) -> Any:
 
 
 def lora_config(recipe: Recipe) -> LoraConfig:
-    """Return peft's config for the recipe. Without dropout: it makes resumed runs differ, and short runs do not overfit."""
+    """Return peft's config for the recipe.
+
+    Without dropout: it makes resumed runs differ, and short runs do not overfit.
+    """
     return LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=recipe.rank,
@@ -90,8 +94,8 @@ def four_bits(dtype: str) -> BitsAndBytesConfig:
 def _keep_differentiable(model: nn.Module) -> None:
     """Keep bitsandbytes 0.50 from packing 4-bit weights for AVX-512 at the first evaluation.
 
-    It never unpacks them when training goes on, and its kernel for packed weights has no gradient, so that all layers but the last would
-    stop learning without an error.
+    It never unpacks them when training goes on, and its kernel for packed weights has no gradient, so that all layers
+    but the last would stop learning without an error.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -111,7 +115,10 @@ def check_targets(model: nn.Module, targets: tuple[str, ...]) -> None:
 
 
 def check_four_bits() -> None:
-    """Raise `MachineRefused` when bitsandbytes cannot compute forwards and backwards in 4 bits here. It tries with one small layer."""
+    """Raise `MachineRefused` when bitsandbytes cannot compute forwards and backwards in 4 bits here.
+
+    It tries with one small layer.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         import bitsandbytes  # noqa: PLC0415 - it looks for its library when it is imported

@@ -1,4 +1,4 @@
-"""Checks what can be known to be wrong before a model is asked or anything is computed, and guards the folder of a run."""
+"""Finds mistakes before a model is asked or anything is computed, and guards the folder of a run."""
 
 import fcntl
 import os
@@ -100,7 +100,8 @@ def check_vacant(out: Path) -> None:
 
 def check_space(out: Path, model: torch.nn.Module) -> None:
     """Raise `MachineRefused` when the checkpoints and the result would not fit on the disk."""
-    # A checkpoint has the weights and Adam's two moments, in float32. At the worst there are those that are kept, the best one, and
+    # A checkpoint has the weights and Adam's two moments, in float32. At the worst there are those that are kept, the
+    # best one, and
     # one that is being written; then the result.
     needed = (3 * (NUM_CHECKPOINTS + 2) + 1) * 4 * num_trainable(model)
     free = shutil.disk_usage(out).free

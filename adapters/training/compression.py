@@ -1,4 +1,4 @@
-"""`ponder prune`: measure which parts of a model matter, remove the others, and let the unpruned model teach the pruned one."""
+"""`ponder prune`: measure which parts of a model matter, remove the others, and distil the model into the rest."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

@@ -73,10 +73,11 @@ def batch_pass(inputs: Mapping[str, Any], *, has_backward: bool, skips_prompts: 
     """Return the sizes of one pass over a batch.
 
     Args:
-        inputs: `input_ids` [rows, tokens], with `position_ids` that start again at each packed example, or an `attention_mask`.
+        inputs: `input_ids` [rows, tokens], with `position_ids` that start again at each packed example, or an
+            `attention_mask`.
         has_backward: whether the pass is forward and backward.
-        skips_prompts: whether logits are computed only where something is learned, and once more in the backward pass. Otherwise they
-            are computed at every position, or once a row where a verifier is trained.
+        skips_prompts: whether logits are computed only where something is learned, and once more in the backward pass.
+            Otherwise they are computed at every position, or once a row where a verifier is trained.
 
     """
     tokens = rows = inputs["input_ids"].numel()

@@ -1,7 +1,8 @@
 """Reads chats and questions from JSON lines. A bad line is refused with its number and the reason.
 
-A line is `{"messages": [{"role": …, "content": …}, …]}`. In a chat the last message is the assistant's, which is what is learned; all
-messages before it are its context. Unknown fields are ignored, so that one file serves training, distillation and benchmarks.
+A line is `{"messages": [{"role": …, "content": …}, …]}`. In a chat the last message is the assistant's, which is what
+is learned; all messages before it are its context. Unknown fields are ignored, so that one file serves training,
+distillation and benchmarks.
 """
 
 import hashlib
@@ -82,7 +83,7 @@ class Encoded:
 
 
 def read_chats(path: Path) -> list[Chat]:
-    """Return all chats of the file; raises `DataRefused` with the number of the first bad line, or when the file is empty."""
+    """Return all chats of the file; raises `DataRefused` for an empty file, or with the number of a bad line."""
     chats = []
     for number, fields in _lines(path):
         chat = _checked(Chat, path, number, fields)
@@ -111,11 +112,12 @@ def read_questions(path: Path) -> list[DatasetQuestion]:
 def encode(tokenizer: Any, chats: Sequence[Chat], context: int) -> Encoded:
     """Tokenize chats with the chat template. Only the last message is learned, with the token that ends it.
 
-    Examples of more than `context` tokens are left out and counted, never cut: a cut answer would teach the model to stop early.
+    Examples of more than `context` tokens are left out and counted, never cut: a cut answer would teach the model to
+    stop early.
 
     Raises:
-        DataRefused: no example is left, or the template writes a conversation differently once an answer follows it, so that it cannot
-            be told where the answer starts.
+        DataRefused: no example is left, or the template writes a conversation differently once an answer follows it, so
+            that it cannot be told where the answer starts.
 
     """
     rows, kept = [], []
@@ -145,7 +147,8 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
     except OSError as error:
         raise DataRefused(f"{path} cannot be read: {error.strerror}") from error
     is_empty = True
-    for number, line in enumerate(content.split(b"\n"), 1):  # not `splitlines`, which also splits at other separators in texts
+    # Not `splitlines`, which would also split at carriage returns.
+    for number, line in enumerate(content.split(b"\n"), 1):
         if line.strip():
             is_empty = False
             try:

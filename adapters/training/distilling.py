@@ -1,7 +1,7 @@
 """What a student learns of a teacher's answers: the right ones, and of these the shortest.
 
-Long chains of thought hurt small models (Li et al. 2025, arXiv 2502.12143, "learnability gap"), and a short answer costs less each time
-that it is given.
+Long chains of thought hurt small models (Li et al. 2025, arXiv 2502.12143, "learnability gap"), and a short answer
+costs less each time that it is given.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class SelectedAnswers:
 async def select_answers(
     questions: Sequence[DatasetQuestion], samples: Mapping[str, Samples], grader: Grader, *, keep: int
 ) -> SelectedAnswers:
-    """Select the `keep` shortest different right answers to each question; raises `DataRefused` when no answer is right."""
+    """Select the `keep` shortest different right answers to each question; raises `DataRefused` if there is none."""
     chats: list[dict[str, object]] = []
     solved = num_right = num_answers = 0
     for question, grades in zip(questions, await grade_all(questions, samples, grader), strict=True):

@@ -18,8 +18,9 @@ STAGING_FOLDER = ".incoming"
 def save(model: Any, tokenizer: Any, out: Path, *, base: str) -> None:
     """Save the trained model into `out`; each file is there whole or not at all.
 
-    An adapter's weights are rounded to bfloat16: servers compute in that format or a finer one, and the file is half as large. Its config
-    keeps only the fields that decide what it computes, as the store does, and names its base instead of the base's local folder.
+    An adapter's weights are rounded to bfloat16: servers compute in that format or a finer one, and the file is half as
+    large. Its config keeps only the fields that decide what it computes, as the store does, and names its base instead
+    of the base's local folder.
     """
     clear(out / STAGING_FOLDER)
     with staging(out / STAGING_FOLDER) as folder:

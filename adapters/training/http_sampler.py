@@ -32,7 +32,8 @@ class _TransientError(Exception):
 class HttpSampler:
     """Samples one model over HTTP.
 
-    The address comes from the operator alone, never from the data, so that a data set cannot make this machine call other hosts.
+    The address comes from the operator alone, never from the data, so that a data set cannot make this machine call
+    other hosts.
 
     Args:
         client: with the base URL and the key.
@@ -49,7 +50,8 @@ class HttpSampler:
         self._client = client
         self._model = model
         self._options = {"temperature": temperature, "max_tokens": max_tokens}
-        # Without this, a ponder server would run `auto` and vote. A name like `model@strategy` asks for a strategy on purpose.
+        # Without this, a ponder server would run `auto` and vote. A name like `model@strategy` asks for a strategy on
+        # purpose.
         self._headers = {} if "@" in model else {STRATEGY_HEADER: "direct"}
         self._max_retry = max_retry
 
@@ -119,7 +121,7 @@ class _Reply:
 
 
 def _read(response: httpx.Response) -> _Reply:
-    """Parse the reply of an OpenAI-compatible server, and the FLOPs that ponder adds; raises `TeacherGone` for anything else."""
+    """Parse an OpenAI-compatible reply, and the FLOPs that ponder adds; raises `TeacherGone` for anything else."""
     try:
         reply = response.json()
         answers = [_answer(choice) for choice in reply["choices"]]

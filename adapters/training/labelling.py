@@ -1,4 +1,4 @@
-"""Labels for verifiers: of whole answers by whether they are right, of steps by how often their continuations are right."""
+"""Labels for verifiers: whether an answer is right, or how often the continuations of its steps are right."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,8 @@ class LabelledAnswer:
 
     Attributes:
         label: 0 to 1; for a whole answer 0 or 1.
-        group: key of the question, in hexadecimal. Answers of one group are never split between training and validation.
+        group: key of the question, in hexadecimal. Answers of one group are never split between training and
+            validation.
 
     """
 
@@ -99,7 +100,10 @@ async def label_steps(
 def split_by_question(
     labelled: Sequence[LabelledAnswer], validation_share: float
 ) -> tuple[list[LabelledAnswer], list[LabelledAnswer]]:
-    """Return (training, validation) answers. Whole questions go to either side, by their hash: the same split at every start."""
+    """Return (training, validation) answers.
+
+    Whole questions go to either side, by their hash: the same split at every start.
+    """
     validation = [one for one in labelled if int(one.group, 16) % 1000 < 1000 * validation_share]
     return [one for one in labelled if int(one.group, 16) % 1000 >= 1000 * validation_share], validation
 

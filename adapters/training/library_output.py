@@ -1,4 +1,4 @@
-"""Switches off the libraries' telemetry, progress bars and warnings: none of them helps the user of a training command."""
+"""Switches off the libraries' telemetry, progress bars and warnings, which do not help the user of a command."""
 
 import logging
 import os

@@ -1,7 +1,7 @@
-"""Distillation of logits: at each token of the data's answers, the student learns the teacher's probabilities of the next token.
+"""Distillation of logits: the student learns the teacher's probabilities of each token of the data's answers.
 
-It is done by trl's trainer for generalised knowledge distillation (Agarwal et al. 2023, arXiv 2306.13649), without sampling from the
-student. Teacher and student must have the same tokenizer. trl keeps this trainer in its experimental part.
+It is done by trl's trainer for generalised knowledge distillation (Agarwal et al. 2023, arXiv 2306.13649), without sampling
+from the student. Teacher and student must have the same tokenizer. trl keeps this trainer in its experimental part.
 """
 
 import warnings
@@ -31,7 +31,8 @@ with warnings.catch_warnings():
     from trl.experimental.gkd import GKDConfig, GKDTrainer
 
 FORWARD_KL = 0.0
-"""trl's `beta` for KL(teacher || student), as in Hinton et al. (2015): the student covers all that the teacher finds probable."""
+"""trl's `beta` for KL(teacher || student), as in Hinton et al. (2015): the student covers all that the teacher finds
+probable."""
 
 
 class LogitDistiller(MeteredTrainer, GKDTrainer):
@@ -45,7 +46,7 @@ class LogitDistiller(MeteredTrainer, GKDTrainer):
 
 
 def check_teacher(teacher: str, base: Path) -> Path:
-    """Return the folder of a teacher for `base`; raises `RecipeRefused` when it is no folder, or its tokenizer differs."""
+    """Return the teacher's folder; raises `RecipeRefused` when it is no folder, or has another tokenizer than `base`."""
     folder = Path(teacher).expanduser()
     if not folder.is_dir():
         raise RecipeRefused(f"probabilities are learned of a model folder, and {teacher} is none")
@@ -71,7 +72,8 @@ def distill_logits(
         environment: what the program that starts the run provides.
         command: title of the run card.
         provenance: where the data come from.
-        make_student: returns a student and a function that measures it after training, instead of the job's model with LoRA weights.
+        make_student: returns a student and a function that measures it after training, instead of the job's model with
+            LoRA weights.
 
     Raises:
         RecipeRefused: the two have different tokenizers. Further errors are those of `fine_tune`.

@@ -1,9 +1,9 @@
 """What training is given by the program that starts it, and the values that cross that border.
 
-`adapters` may not import the service, so everything that needs the service comes in through these ports: the arithmetic of FLOPs and a
-place to report to (`TrainingEnvironment`), a server for a model that answers (`SamplingEnvironment`), and someone who knows which
-answers are right (`Grader`). `app/lab/training` implements them. Nothing here imports torch, so that programs that only grade or
-sample start quickly.
+`adapters` may not import the service, so everything that needs the service comes in through these ports: the arithmetic
+of FLOPs and a place to report to (`TrainingEnvironment`), a server for a model that answers (`SamplingEnvironment`),
+and someone who knows which answers are right (`Grader`). `app/lab/training` implements them. Nothing here imports
+torch, so that programs that only grade or sample start quickly.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -31,7 +31,8 @@ class Samples:
         key: of the prompt.
         tokens: generated tokens, of all answers together.
         flops: of all answers together; None where the server does not report them.
-        settings: hash of everything but the prompt that decides what is answered; empty until the samples are in a file.
+        settings: hash of everything but the prompt that decides what is answered; empty until the samples are in a
+            file.
 
     """
 
@@ -62,7 +63,10 @@ class Grader(Protocol):
     """Knows which answers are right."""
 
     async def grade(self, question: DatasetQuestion, answers: Sequence[Answer]) -> list[bool]:
-        """Return whether each answer is right. Without a reference answer or a rule, the answer of the majority is right."""
+        """Return whether each answer is right.
+
+        Without a reference answer or a rule, the answer of the majority is right.
+        """
         ...
 
 
@@ -130,7 +134,8 @@ FlopsCounter = Callable[[BatchPass], int]
 """Returns the FLOPs of one pass."""
 
 FlopsCounterFactory = Callable[[Mapping[str, Any], int | None, bool], FlopsCounter]
-"""(model config, LoRA parameters or None when all weights are trained, whether activations are recomputed) -> its `FlopsCounter`."""
+"""(model config, LoRA parameters or None when all weights are trained, whether activations are recomputed) -> its
+`FlopsCounter`."""
 
 
 @dataclass
@@ -186,7 +191,8 @@ class Provenance:
     """Where training data come from, for the run card.
 
     Attributes:
-        settings: what decides the data, such as the teacher and its temperature. They are part of the run's fingerprint.
+        settings: what decides the data, such as the teacher and its temperature. They are part of the run's
+            fingerprint.
         cost: what making the data cost. It is not part of the fingerprint.
 
     """

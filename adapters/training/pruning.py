@@ -1,7 +1,10 @@
-"""Structured pruning of a decoder-only transformer: fewer MLP channels, attention heads and layers. The result is an ordinary model.
+"""Structured pruning of a decoder-only transformer: fewer MLP channels, attention heads and layers.
 
-vLLM builds every layer of a model from the same sizes, so every layer keeps the same number of channels and heads. Which of them are kept
-is chosen for each layer by their importance on calibration text. Call `Plan.checked`, `measure` and `prune` in this order.
+The result is an ordinary model.
+
+vLLM builds every layer of a model from the same sizes, so every layer keeps the same number of channels and heads.
+Which of them are kept is chosen for each layer by their importance on calibration text. Call `Plan.checked`, `measure`
+and `prune` in this order.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +24,8 @@ KERNEL_MULTIPLE = 64
 CAN_REMOVE_HEADS = {"llama": True, "qwen2": False}
 """Model type whose modules are known here -> whether heads may be removed.
 
-Removing heads needs a `head_dim` of its own. vLLM 0.32 reads it for Llama, but computes hidden_size / heads for Qwen2 (models/qwen2.py).
+Removing heads needs a `head_dim` of its own. vLLM 0.32 reads it for Llama, but computes hidden_size / heads for Qwen2
+(models/qwen2.py).
 """
 
 
@@ -30,9 +34,12 @@ class Importance:
     """Importance of each part, on the CPU in float64. Values are comparable within a tensor only, not between layers.
 
     Attributes:
-        mlp: one tensor a layer, [intermediate_size]: mean over tokens of the L2 norm of what a channel adds to the residual stream.
-        heads: one tensor a layer, [num_key_value_heads]: the same for a KV head together with the query heads that share it.
-        layers: [num_hidden_layers], 1 - mean cosine similarity of a layer's input and output; 0 for a layer that changes nothing.
+        mlp: one tensor a layer, [intermediate_size]: mean over tokens of the L2 norm of what a channel adds to the
+            residual stream.
+        heads: one tensor a layer, [num_key_value_heads]: the same for a KV head together with the query heads that
+            share it.
+        layers: [num_hidden_layers], 1 - mean cosine similarity of a layer's input and output; 0 for a layer that
+            changes nothing.
 
     """
 
@@ -93,7 +100,10 @@ class Plan:
 
 
 class _LayerStatistics:
-    """Sums the importance of one layer and its parts over tokens. `mask` [batch, sequence] selects the tokens that count."""
+    """Sums the importance of one layer and its parts over tokens.
+
+    `mask` [batch, sequence] selects the tokens that count.
+    """
 
     def __init__(self, layer: nn.Module) -> None:
         self.mask = torch.empty(0, dtype=torch.bool)
@@ -130,11 +140,11 @@ class _LayerStatistics:
 def measure(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]]) -> Importance:
     """Run calibration text through a model and return the importance of its parts.
 
-    Channels and groups of heads are scored by the mean norm of what they add to the residual stream. For channels this is Wanda's
-    |weight| x norm of its input (Sun et al. 2023, arXiv 2306.11695), over whole columns of down_proj as in the Wanda-sp of An et al.
-    (2023, arXiv 2312.11983), but with the L2 norm of the column and the mean of the activation. For heads it is Minitron's norm of a
-    head's output (Muralidharan et al. 2024, arXiv 2407.14679), taken after o_proj. Layers are scored by ShortGPT's Block Influence (Men
-    et al. 2024, arXiv 2403.03853).
+    Channels and groups of heads are scored by the mean norm of what they add to the residual stream. For channels this
+    is Wanda's |weight| x norm of its input (Sun et al. 2023, arXiv 2306.11695), over whole columns of down_proj as in
+    the Wanda-sp of An et al. (2023, arXiv 2312.11983), but with the L2 norm of the column and the mean of the
+    activation. For heads it is Minitron's norm of a head's output (Muralidharan et al. 2024, arXiv 2407.14679), taken
+    after o_proj. Layers are scored by ShortGPT's Block Influence (Men et al. 2024, arXiv 2403.03853).
 
     Args:
         model: of a type that `Plan.checked` accepts; it is not changed.

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""All linear modules of a layer. LoRA on the attention's modules alone learns less (Schulman et al. 2025, "LoRA Without Regret")."""
+"""All linear modules of a layer. LoRA on the attention's modules alone learns less (Schulman et al. 2025, "LoRA Without
+Regret")."""
 
 Method = Literal["lora", "qlora", "full"]
 
@@ -83,7 +84,10 @@ class Packing(BaseModel):
 
 
 class Recipe(Packing, Schedule, LoraShape):
-    """All hyper-parameters of one run. `method` is `lora`, `qlora` (LoRA over a base in 4 bits) or `full` (all weights are trained)."""
+    """All hyper-parameters of one run.
+
+    `method` is `lora`, `qlora` (LoRA over a base in 4 bits) or `full` (all weights are trained).
+    """
 
     method: Method = "lora"
 

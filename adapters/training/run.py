@@ -77,8 +77,8 @@ def fine_tune(job: Job, environment: TrainingEnvironment, command: str, provenan
     Raises:
         DataRefused: the data cannot be trained on.
         RecipeRefused: the recipe does not fit the model, or not the run in the folder.
-        MachineRefused: the disk is too small, or the processor cannot compute this. But for a disk that fills up later, all errors come
-            before anything is computed.
+        MachineRefused: the disk is too small, or the processor cannot compute this. But for a disk that fills up later,
+            all errors come before anything is computed.
 
     """
     tokenizer = load_tokenizer(job.model)
@@ -166,8 +166,8 @@ def _prepare(trainer: Any, job: Job, environment: TrainingEnvironment) -> None:
 def _train(trainer: Any, checkpoint: Path | None) -> None:
     """Train from a checkpoint on, or from the start.
 
-    When the checkpoint is that of the last step, only the best one is loaded: transformers would train one more step, or, after early
-    stopping, go on as if the run had not been stopped.
+    When the checkpoint is that of the last step, only the best one is loaded: transformers would train one more step,
+    or, after early stopping, go on as if the run had not been stopped.
     """
     if checkpoint is not None:
         state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
@@ -211,7 +211,10 @@ def describe_run(job: Job, command: str, data: Mapping[str, Any], provenance: Pr
 
 
 def trainer_arguments(job: Job, work: Path, *, has_validation: bool, config: Callable[..., Any], **more: Any) -> Any:
-    """Translate the recipe for a trainer. `config` is the class of its arguments, `more` are arguments that only this class has."""
+    """Translate the recipe for a trainer.
+
+    `config` is the class of its arguments, `more` are arguments that only this class has.
+    """
     recipe = job.recipe
     return config(
         output_dir=str(work),

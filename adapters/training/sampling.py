@@ -1,6 +1,7 @@
 """Collects answers of a model to many prompts, and keeps each as it comes, so that a stopped command loses nothing.
 
-Samples are JSON lines, one for each prompt: `{"key": …, "answers": [{"text", "is_whole"}…], "tokens": …, "flops": …, "settings": …}`.
+Samples are JSON lines, one for each prompt: `{"key": …, "answers": [{"text", "is_whole"}…], "tokens": …, "flops": …,
+"settings": …}`.
 """
 
 import json
@@ -39,7 +40,8 @@ class SampleFile:
 
     Args:
         path: of the file, which need not exist.
-        settings: hash of everything but the prompt that decides what is answered. Samples of other settings stay in the file, unused.
+        settings: hash of everything but the prompt that decides what is answered. Samples of other settings stay in the
+            file, unused.
 
     Attributes:
         path: as given.
@@ -71,12 +73,15 @@ async def collect(
     at_once: int,
     report: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> dict[str, Samples]:
-    """Return `n` samples of each prompt, by key. Those in the file are taken from it, the others are drawn and added to it.
+    """Return `n` samples of each prompt, by key.
 
-    A prompt's seed depends only on its place among all prompts, so that a run that was stopped draws what it would have drawn. A prompt
-    that the model refuses has no answers.
+    Those in the file are taken from it, the others are drawn and added to it.
 
-    Raises what the sampler raises, but for single refusals; `TeacherGone` when the first `at_once` prompts are all refused.
+    A prompt's seed depends only on its place among all prompts, so that a run that was stopped draws what it would have
+    drawn. A prompt that the model refuses has no answers.
+
+    Raises what the sampler raises, but for single refusals; `TeacherGone` when the first `at_once` prompts are all
+    refused.
     """
     wanted = {prompt.key: prompt for prompt in prompts}
     missing = [(place, prompt) for place, prompt in enumerate(wanted.values()) if prompt.key not in file.samples]
@@ -93,7 +98,8 @@ async def collect(
         report(sum(key in file.samples or key in refused for key in wanted), len(wanted))
 
     await for_each(missing, draw, at_once)
-    # Refusals are kept only now: a server that is set up wrongly refuses everything, and must be asked again at the next start.
+    # Refusals are kept only now: a server that is set up wrongly refuses everything, and must be asked again at the
+    # next start.
     for key in refused:
         file.add(Samples(key, (), 0, 0))
     return {key: file.samples[key] for key in wanted}

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 def auroc(scores: Sequence[float] | NDArray[np.float64], is_right: Sequence[bool] | NDArray[np.bool_]) -> float:
     """Return the area under the ROC curve, 0 to 1.
 
-    It is the share of pairs of a right and a wrong answer in which the right one scores higher, a tie counting half, and is computed
-    from ranks (the Mann-Whitney U statistic). NaN when one of the two kinds is missing.
+    It is the share of pairs of a right and a wrong answer in which the right one scores higher, a tie counting half,
+    and is computed from ranks (the Mann-Whitney U statistic). NaN when one of the two kinds is missing.
 
     Args:
         scores: of the answers; only their order matters.

@@ -53,7 +53,9 @@ class Teacher:
 
 
 class AnswerCollector:
-    """Collects answers of a teacher, and keeps them beside the result of a run. A context manager, which ends the teacher's server.
+    """Collects answers of a teacher, and keeps them beside the result of a run.
+
+    A context manager, which ends the teacher's server.
 
     A local teacher is started at the first prompt that has no answers in the files yet.
 
@@ -108,7 +110,10 @@ class AnswerCollector:
         return found
 
     def _start(self) -> ModelAddress:
-        """Return where the teacher answers. A local one is started once, outside the event loop, since that blocks for minutes."""
+        """Return where the teacher answers.
+
+        A local one is started once, outside the event loop, since that blocks for minutes.
+        """
         if self._address is None:
             teacher = self._teacher
             if teacher.url is not None:
@@ -141,7 +146,7 @@ class AnswerCollector:
 
     @property
     def cost(self) -> str:
-        """What all collected answers cost, in words; those that an earlier start of the command drew are counted too."""
+        """The cost of all collected answers, in words. Those that an earlier start has drawn are included."""
         flops = [samples.flops for samples in self._collected if samples.flops is not None]
         in_flops = f", {sum(flops) / 1e12:,.1f} TFLOP" if len(flops) == len(self._collected) else ""
         return f"{sum(samples.tokens for samples in self._collected):,} tokens{in_flops}"

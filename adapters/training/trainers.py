@@ -29,8 +29,8 @@ NUM_CHECKPOINTS = 2
 class MeteredTrainer:
     """Mixin that counts what a trainer computes, and writes the cost into each checkpoint.
 
-    It stands before one of transformers' trainers among the bases of a class. The cost is written last, so that its file marks a whole
-    checkpoint.
+    It stands before one of transformers' trainers among the bases of a class. The cost is written last, so that its
+    file marks a whole checkpoint.
     """
 
     meter: RunMeter
@@ -50,7 +50,8 @@ class MeteredTrainer:
             super()._save_checkpoint(model, trial)  # type: ignore[misc] # the trainer's
             write_cost(self.meter.cost, folder)
         except Exception as error:
-            # safetensors and torch raise errors of their own for a full disk, so the disk is asked: is there room for the weights and
+            # safetensors and torch raise errors of their own for a full disk, so the disk is asked: is there room for
+            # the weights and
             # Adam's two moments in float32?
             size = 3 * sum(one.numel() * 4 for one in model.parameters() if one.requires_grad)
             is_full = shutil.disk_usage(folder.parent).free < size + (1 << 20)
@@ -66,8 +67,8 @@ class MeteredTrainer:
 class AnswerLossTrainer(SFTTrainer):
     """Supervised fine-tuning that computes logits only at the positions of answers.
 
-    trl does so on GPUs. On CPU it computes them at every position: 45 % of the time of a step of SmolLM2-135M was spent on logits, and
-    two thirds of the positions were prompts, which are not learned.
+    trl does so on GPUs. On CPU it computes them at every position: 45 % of the time of a step of SmolLM2-135M was spent
+    on logits, and two thirds of the positions were prompts, which are not learned.
     """
 
     def compute_loss(
@@ -86,7 +87,8 @@ class AnswerLossTrainer(SFTTrainer):
         with self.accelerator.autocast():
             states = base.base_model(**given, use_cache=False).last_hidden_state[:, :-1]
             parts = zip(states[is_learned].split(ROWS_TOGETHER), labels[is_learned].split(ROWS_TOGETHER), strict=True)
-            # Logits are computed again in the backward pass instead of kept: those of a batch would be the largest thing in memory.
+            # Logits are computed again in the backward pass instead of kept: those of a batch would be the largest
+            # thing in memory.
             found = [checkpoint(_chunk_loss, base.get_output_embeddings(), *part, use_reentrant=False) for part in parts]
         num_learned = is_learned.sum()
         accuracy = sum(num_right for _, num_right in found) / num_learned
@@ -96,7 +98,10 @@ class AnswerLossTrainer(SFTTrainer):
 
 
 def _chunk_loss(head: Any, states: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the summed cross-entropy in nats of `states` [rows, hidden] against `targets` [rows], and how many targets are likeliest."""
+    """Return the summed cross-entropy in nats, and how many targets are the likeliest token.
+
+    `states` are [rows, hidden], `targets` are token ids [rows].
+    """
     logits = head(states).float()
     return functional.cross_entropy(logits, targets, reduction="sum"), (logits.detach().argmax(-1) == targets).sum()
 
@@ -126,7 +131,10 @@ class ProgressCallback(TrainerCallback):
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint, None without one. Incomplete ones, which a killed run may leave, are removed."""
+    """Return the newest whole checkpoint, None without one.
+
+    Incomplete ones, which a killed run may leave, are removed.
+    """
     found = []
     for place in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         if not (place / COST_FILE).exists():

@@ -1,7 +1,8 @@
 """Trains verifiers: adapters that say one of two words about a whole answer (ORM) or about its last step (PRM).
 
-A verifier is trained on what it will be asked. The loss is on P(yes) / (P(yes) + P(no)) of the token after the filled template, which is
-the score that the server computes, and the template is saved with the adapter in `ponder.json`. Labels lie between 0 and 1.
+A verifier is trained on what it will be asked. The loss is on P(yes) / (P(yes) + P(no)) of the token after the filled
+template, which is the score that the server computes, and the template is saved with the adapter in `ponder.json`.
+Labels lie between 0 and 1.
 """
 
 import re

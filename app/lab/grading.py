@@ -1,4 +1,4 @@
-"""Grades answers with the server's own readers: by the data set's answer, by a rule, or by what the majority answers."""
+"""Grades answers with the server's own readers: by the data set's answer, by a rule, or by the majority."""
 
 from collections.abc import Sequence
 from typing import Self, cast
@@ -83,7 +83,9 @@ _NO_MODEL = cast(Model, None)
 
 
 def kind_of(question: DatasetQuestion) -> AnswerKind:
-    """Return the kind of answers: as the data set says, else as its answer looks, else as the server would guess from the question.
+    """Return the kind of the answers to a question.
+
+    It is what the data set says, else what its answer looks like, else what the server would guess from the question.
 
     An open question is graded as text. Raises `DataRefused` for a kind that does not exist.
     """

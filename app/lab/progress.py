@@ -1,4 +1,7 @@
-"""What the offline commands show on the terminal: lines and progress bars. All of it goes to standard error, results to standard output."""
+"""What the offline commands show on the terminal: lines and progress bars.
+
+All of it goes to standard error, results to standard output.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +28,10 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Show a bar with the time left on a terminal, and a line every half minute elsewhere. Its value takes (done, total, detail)."""
+    """Show a bar with the time left on a terminal, and a line every half minute elsewhere.
+
+    Its value takes (done, total, detail).
+    """
     console = _console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[detail]}"),
                TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip

@@ -1,4 +1,7 @@
-"""Runs `ponder serve` as a child process, on a free port of the loopback interface, for as long as an offline command needs it."""
+"""Runs `ponder serve` as a child process for as long as an offline command needs it.
+
+It listens on a free port of the loopback interface.
+"""
 
 import os
 import secrets
@@ -53,8 +56,8 @@ def preloaded_folder(adapters: Mapping[str, Path]) -> Iterator[tuple[Path, int]]
 def serving(model: str, name: str, log: Path, adapters: Mapping[str, Path]) -> Iterator[ModelAddress]:
     """Run `ponder serve` with a model and adapters, and give the address of the one called `name`.
 
-    The server has a key that only this process knows, so that no other user of the machine can use it. It ends with the context. This
-    blocks for as long as the server starts, so it must not be called in a running event loop.
+    The server has a key that only this process knows, so that no other user of the machine can use it. It ends with the
+    context. This blocks for as long as the server starts, so it must not be called in a running event loop.
 
     Raises `MachineRefused` when the server does not start.
     """
@@ -72,7 +75,9 @@ def serving(model: str, name: str, log: Path, adapters: Mapping[str, Path]) -> I
 
 @contextmanager
 def running(command: list[str], ready: str, log: Path, environment: dict[str, str]) -> Iterator[int]:
-    """Run a server, and give its process id once it answers with status 200. It ends with the context, and with this process.
+    """Run a server, and give its process id once it answers with status 200.
+
+    It ends with the context, and with this process.
 
     Args:
         command: of the server.

@@ -145,7 +145,10 @@ def _teacher(options: DistillOptions, base: Path) -> Teacher:
 
 
 def base_folder(model: str) -> Path:
-    """Return the folder of the base model; the embedded one is converted first. Raises `RecipeRefused` when there is no folder."""
+    """Return the folder of the base model; the embedded one is converted first.
+
+    Raises `RecipeRefused` when there is no folder.
+    """
     if model == DEFAULT_MODEL:
         return ensure_default_model(Settings().cache_dir.expanduser(), say)
     folder = Path(model).expanduser()

@@ -1,4 +1,4 @@
-"""Implements the ports of `adapters.training`: FLOPs by the server's arithmetic, a server for teachers, and the terminal."""
+"""Implements the ports of `adapters.training`: FLOPs by the server's arithmetic, servers of teachers, the terminal."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -41,7 +41,7 @@ def flops_counter(
     lora_parameters: int | None,
     recomputes: bool,  # noqa: FBT001 - the port's shape
 ) -> Callable[[BatchPass], int]:
-    """Return the FLOPs of a pass over a batch, by the arithmetic that the server charges with; see `FlopsCounterFactory`."""
+    """Return a counter that uses the arithmetic by which the server charges; see `FlopsCounterFactory`."""
     architecture = Architecture.from_config(config).with_lora(lora_parameters or 0)
 
     def count(batch: BatchPass) -> int:

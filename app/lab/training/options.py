@@ -1,4 +1,7 @@
-"""The options of `ponder train …` and `ponder prune`. The commands, their help and the documentation's tables are made from them."""
+"""The options of `ponder train …` and `ponder prune`.
+
+The commands, their help and the documentation's tables are made from them.
+"""
 
 from pathlib import Path
 from typing import ClassVar, Literal, Self
