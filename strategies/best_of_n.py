@@ -1,58 +1,54 @@
-"""n answers at once; a verifier picks."""
+"""Best-of-n: draws n answers at once, and a verifier picks the best."""
 
 from typing import Annotated
 
 from pydantic import Field
 
 from strategies.core.checks import check_choices
-from strategies.core.parameters import Params, Select
+from strategies.core.parameters import NumAnswers, Params, Select
 from strategies.core.ports import Emit, Model
 from strategies.core.results import Progress, Result
 from strategies.core.strategy import Forecast, Strategy, ended, in_order
 from strategies.core.values import Candidate, Draw, ScoredCandidate, StopReason, Task
 from strategies.search.scorer import Scorer
-from strategies.verifiers import AnyVerifier, build_for, num_calls
+from strategies.verifiers import AnswerVerifier, build_for, num_calls
 from strategies.voting.selection import candidate_node, choose, opening_words
 
 
 class BestOfNParams(Params):
     """Parameters of `best_of_n`."""
 
-    n: Annotated[int, Field(ge=1, le=256, description="candidates to draw, all at once")] = 8
-    verifier: Annotated[
-        AnyVerifier | None,
-        Field(
-            description="who picks (see the verifiers); by default `majority` where answers can be compared, else `likelihood`"
-        ),
-    ] = None
-    select: Annotated[
-        Select, Field(description="`score`: the best candidate; `vote`: the answer whose candidates' scores add up to most")
-    ] = "score"
+    n: Annotated[NumAnswers, Field(description="candidates to draw, all at once")] = 8
+    verifier: AnswerVerifier = None
+    select: Select = "score"
 
 
 class BestOfN(Strategy[BestOfNParams]):
-    """See the module."""
+    """Draws n candidates, scores them together, and returns the best."""
 
     name = "best_of_n"
     summary = "Draws n candidates at once and lets a verifier pick the best."
     Params = BestOfNParams
 
     def width(self, num_choices: int) -> int:
-        """All of them."""
+        """Return n: all candidates are drawn at once."""
         return max(self.params.n, num_choices)
 
     def check(self, task: Task) -> None:
-        """Refuse a majority among answers that cannot be compared, and more choices than candidates."""
+        """Refuse more choices than candidates, and a verifier that cannot score answers to the task."""
         check_choices(self.name, task, self.params.n, "n")
         build_for(self.params.verifier, task, self.context)
 
-    def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - as all strategies
-        """N answers, judged at once."""
+    def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - the signature of all strategies
+        """Return the cost of n answers that are scored together."""
         n = self.params.n
         return Forecast(n, n * answer_tokens, verifier_calls=num_calls(self.params.verifier, n))
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
-        """Draw all, score all, return the best distinct ones in order. An exact verifier is asked at once, and ends it."""
+        """Draw all, score all, and return the best distinct ones in order.
+
+        With an exact verifier each candidate is scored as soon as those before it are there, and the first proof ends the search.
+        """
         verifier = build_for(self.params.verifier, task, self.context)
         scorer = Scorer(verifier, task, model)
         drawn: list[Candidate] = []
@@ -62,11 +58,8 @@ class BestOfN(Strategy[BestOfNParams]):
             async for candidate in in_order(samples) if verifier.is_exact else samples:
                 drawn.append(candidate)
                 words = opening_words(task.read(candidate))
-                emit(
-                    Progress(
-                        f"Candidate {len(drawn)} of {self.params.n}: {words}", (candidate_node(ScoredCandidate(candidate)),)
-                    )
-                )
+                node = candidate_node(ScoredCandidate(candidate))
+                emit(Progress(f"Candidate {len(drawn)} of {self.params.n}: {words}", (node,)))
                 if verifier.is_exact:
                     [scores[candidate.index]] = await scorer.score([candidate])
                     if is_proven := scorer.has_proven(candidate, scores[candidate.index]):

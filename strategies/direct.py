@@ -8,22 +8,22 @@ from strategies.core.values import Draw, ScoredCandidate, Task
 
 
 class Direct(Strategy[Params]):
-    """See the module."""
+    """Draws one sample for each choice and returns all of them."""
 
     name = "direct"
     summary = "One sample, streamed token by token; `n` independent ones on request."
-    temperature = None
+    temperature = None  # samples are not compared, so the model's own default holds
 
     def width(self, num_choices: int) -> int:
-        """As many as the caller wants back."""
+        """Return the number of choices: all are drawn at once."""
         return num_choices
 
     def forecast(self, task: Task, answer_tokens: int) -> Forecast:
-        """One answer for each choice."""
+        """Return the cost of one answer for each choice."""
         return Forecast(task.num_choices, task.num_choices * answer_tokens)
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
-        """Draw and return all of them, by index."""
+        """Draw the answers and return all of them, by index."""
         draw = Draw(task.prefix, task.num_choices, num_logprobs=task.num_logprobs, on_delta=emit)
         async with model.sample(draw) as samples:
             drawn = [candidate async for candidate in samples]

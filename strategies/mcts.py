@@ -1,9 +1,10 @@
 """Monte Carlo tree search over the steps of an answer.
 
-An iteration selects a node by UCT or PUCT, draws `expand` next steps of it, values each, and backs the values up to the root, one visit
-for each step (sum back-up, mean value; FIELD A7). `workers` iterations are under way at once, told apart by virtual loss. They are
-backed up in the order in which they were selected, whoever is ready first: selection k sees exactly the results of those up to
-k - workers, so that the tree depends on the samples alone while the engine is never left waiting.
+An iteration selects a node by UCT or PUCT, draws `expand` next steps of it, values each, and backs the values up to the root, one visit for
+each step. A node's value is the mean of what was backed up through it, as in rStar (Qi et al. 2024, arXiv 2408.06195) and LATS (Zhou et al.
+2023, arXiv 2310.04406). `workers` iterations are under way at once; virtual loss keeps them apart. They are backed up in the order in which
+they were selected, whichever is ready first. Selection k thus sees exactly the results of the selections up to k - workers: the tree
+depends on the samples alone, and the engine never waits.
 """
 
 import asyncio
@@ -21,43 +22,43 @@ from strategies.search.tree import Tree
 from strategies.verifiers import num_calls
 
 MAX_NODES = 8192
-"""Of one tree: what a selection looks at grows with it."""
+"""Nodes of one tree. The time of one selection grows with it, and other requests wait meanwhile."""
 
 
 class Mcts(Stepwise[MctsParams]):
-    """See the module."""
+    """Grows one tree by selecting, expanding and backing up, and returns an answer of it."""
 
     name = "mcts"
     summary = "Monte Carlo tree search over steps, several workers at once."
     Params = MctsParams
 
     @property
-    def _rollouts(self) -> int:
+    def _num_rollouts(self) -> int:
         return 0 if self.params.value == "verifier" else self.params.rollouts
 
     def width(self, num_choices: int) -> int:
-        """All workers, while they draw steps or complete them."""
-        return max(self.params.workers * self.params.expand * max(self._rollouts, 1), num_choices)
+        """Return the branches of all workers, while they draw steps or complete them."""
+        return max(self.params.workers * self.params.expand * max(self._num_rollouts, 1), num_choices)
 
     def check(self, task: Task) -> None:
-        """Refuse agreement among answers that cannot be compared, and trees that would keep everybody else waiting."""
+        """Refuse agreement among answers that cannot be compared, more choices than answers, and trees that are too large."""
         super().check(task)
-        if (num := self.params.iterations * self.params.expand * (1 + self._rollouts)) > MAX_NODES:
+        if (num := self.params.iterations * self.params.expand * (1 + self._num_rollouts)) > MAX_NODES:
             raise UnsupportedTask(f"a tree of {num} nodes is too large: {MAX_NODES} are the most", parameter="iterations")
         check_choices(self.name, task, self.params.iterations * self.params.expand, "iterations")
         if self.params.value == "agreement":
             check_comparable("agreement", task, parameter="value")
 
-    def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - as all strategies
-        """Every iteration draws full steps; rollouts have half of an answer to go on average."""
+    def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - the signature of all strategies
+        """Return the cost of all iterations with full steps; a rollout completes half an answer on average."""
         steps = self.params.iterations * self.params.expand
-        tokens = steps * min(self.params.step_tokens, answer_tokens) + steps * self._rollouts * answer_tokens // 2
-        num_rounds = -(-self.params.iterations // self.params.workers) * (2 if self._rollouts else 1)
-        judged = {"verifier": steps, "rollout": steps * self._rollouts, "agreement": 0}[self.params.value]
-        return Forecast(steps * (1 + self._rollouts), tokens, num_rounds, num_calls(self.params.verifier, judged))
+        tokens = steps * min(self.params.step_tokens, answer_tokens) + steps * self._num_rollouts * answer_tokens // 2
+        num_rounds = -(-self.params.iterations // self.params.workers) * (2 if self._num_rollouts else 1)
+        num_scored = {"verifier": steps, "rollout": steps * self._num_rollouts, "agreement": 0}[self.params.value]
+        return Forecast(steps * (1 + self._num_rollouts), tokens, num_rounds, num_calls(self.params.verifier, num_scored))
 
     async def search(self, tree: Tree) -> Result:
-        """Keep the workers busy until nothing is left to select, to spend or to decide."""
+        """Keep the workers busy until the tree is grown, the budget is spent, or the outcome is decided."""
         run = MctsRun(self.params, tree, self.context)
         under_way: deque[tuple[Node, asyncio.Task[tuple[list[Node], list[Node]]]]] = deque()
         num_left = self.params.iterations
@@ -65,8 +66,8 @@ class Mcts(Stepwise[MctsParams]):
         async with asyncio.TaskGroup() as group:
             while not is_settled:
                 while num_left and len(under_way) < self.params.workers and not tree.is_over and (node := run.select()):
-                    first = tree.reserve(self.params.expand * (1 + self._rollouts))
-                    under_way.append((node, group.create_task(run.expand(node, first, self._rollouts))))
+                    first = tree.reserve(self.params.expand * (1 + self._num_rollouts))
+                    under_way.append((node, group.create_task(run.expand(node, first, self._num_rollouts))))
                     num_left -= 1
                 if not under_way:
                     break

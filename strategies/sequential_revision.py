@@ -1,7 +1,7 @@
-"""Draft, then revise with the previous attempts in view; several such chains side by side (Snell et al. 2024).
+"""Draft, then revise with the previous attempts in view, in several chains side by side (Snell et al. 2024, arXiv 2408.03314).
 
-Each attempt is a whole answer in the turn after a request to reconsider, so that its prefix is the conversation so far and in the cache.
-All attempts of all chains are candidates: Snell et al. choose among all of them too, since a revision may spoil a right answer.
+Each attempt is a whole answer, in the turn after a request to reconsider. Its prefix is the conversation so far, which is in the cache.
+All attempts of all chains are candidates. Snell et al. choose among all of them too, since a revision may spoil a right answer.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from strategies.core.results import NodeState, Progress, Result, TraceNode
 from strategies.core.strategy import Forecast, Strategy, ended
 from strategies.core.values import Candidate, Draw, StopReason, Task
 from strategies.search.scorer import Scorer
-from strategies.verifiers import AnyVerifier, build_for, num_calls
+from strategies.verifiers import AnswerVerifier, build_for, num_calls
 from strategies.voting.selection import choose
 
 
@@ -31,16 +31,20 @@ class SequentialRevisionParams(Params):
     prompt: Annotated[str, Field(min_length=1, max_length=4000, description="what asks for a revision")] = (
         "There may be a mistake in that answer. Check it, and answer the question again."
     )
-    verifier: Annotated[
-        AnyVerifier | None,
-        Field(description="who picks among all attempts; `majority` where they can be compared, else `likelihood`"),
-    ] = None
-    select: Annotated[Select, Field(description="`score`: the best attempt; `vote`: weighted vote")] = "score"
+    verifier: AnswerVerifier = None
+    select: Select = "score"
 
 
 @dataclass(slots=True)
 class _Run:
-    """All attempts so far, by chain and by index."""
+    """All attempts so far.
+
+    Attributes:
+        chains: the attempts of each chain, in order.
+        scores: by index; with an exact verifier as soon as an attempt is there, else at the end.
+        proven: index of the attempt that an exact verifier has proven, if any.
+
+    """
 
     task: Task
     model: Model
@@ -55,28 +59,28 @@ class _Run:
 
 
 class SequentialRevision(Strategy[SequentialRevisionParams]):
-    """See the module."""
+    """Writes drafts and revises them, and returns the best of all attempts."""
 
     name = "sequential_revision"
     summary = "Answers, then revises with the previous attempts in view, in several chains side by side."
     Params = SequentialRevisionParams
 
     def width(self, num_choices: int) -> int:
-        """All chains."""
+        """Return the number of chains: each draws one attempt at a time."""
         return max(self.params.chains, num_choices)
 
     def check(self, task: Task) -> None:
-        """As `best_of_n`."""
+        """Refuse more choices than attempts, and a verifier that cannot score answers to the task."""
         check_choices(self.name, task, self.params.chains * self.params.attempts, "attempts")
         build_for(self.params.verifier, task, self.context)
 
-    def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - as all strategies
-        """Every attempt a whole answer, one after the other."""
+    def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - the signature of all strategies
+        """Return the cost of all attempts as whole answers; those of one chain come one after the other."""
         num = self.params.chains * self.params.attempts
         return Forecast(num, num * answer_tokens, self.params.attempts, num_calls(self.params.verifier, num))
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
-        """One attempt of every chain at a time; the drafts are as many samples of the prompt."""
+        """Draw one attempt of every chain at a time, and choose among all attempts."""
         scorer = Scorer(build_for(self.params.verifier, task, self.context), task, model)
         run = _Run(task, model, scorer, [[] for _ in range(self.params.chains)])
         for number in range(self.params.attempts):
@@ -96,41 +100,48 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
         return Result(chosen, scored, stop, tuple(nodes), tuple(scorer.notes))
 
     async def _drafts(self, run: _Run) -> list[Candidate]:
-        """One for each chain, all of the same prompt."""
-        logprobs = run.scorer.num_logprobs
-        async with run.model.sample(Draw(run.task.prefix, len(run.chains), num_logprobs=logprobs)) as samples:
+        """Draw the first attempt of every chain, all from the prompt itself."""
+        draw = Draw(run.task.prefix, len(run.chains), num_logprobs=run.scorer.num_logprobs)
+        async with run.model.sample(draw) as samples:
             drawn = sorted([candidate async for candidate in samples], key=lambda one: one.index)
         for draft in drawn:
             run.chains[draft.index].append(draft)
         return drawn
 
     async def _revisions(self, run: _Run, number: int) -> list[Candidate]:
-        """The next attempt of each chain that has not come to an end: cut off, or no room for more."""
-        going = [chain for chain in range(len(run.chains)) if len(run.chains[chain]) == number]
-        going = [chain for chain in going if run.chains[chain][-1].is_complete]
+        """Draw the next attempt of each chain whose latest attempt is whole: behind one that was cut nothing can be asked."""
+        continued = [
+            index for index, chain in enumerate(run.chains) if len(chain) == number and chain and chain[-1].is_complete
+        ]
         async with asyncio.TaskGroup() as group:
-            drawing = [group.create_task(self._revise(run, number, chain)) for chain in going]
+            drawing = [group.create_task(self._revise(run, number, chain)) for chain in continued]
         return [one for drawn in drawing for one in drawn.result()]
 
     async def _revise(self, run: _Run, number: int, chain: int) -> list[Candidate]:
         attempts = run.chains[chain]
-        prefix = self._conversation(run.task, attempts[-self.params.in_view :])
-        index, logprobs = number * len(run.chains) + chain, run.scorer.num_logprobs
-        draw = Draw(prefix, 1, first_index=index, num_logprobs=logprobs, max_tokens=run.task.max_tokens)
+        draw = Draw(
+            self._conversation(run.task, attempts[-self.params.in_view :]),
+            1,
+            first_index=number * len(run.chains) + chain,
+            num_logprobs=run.scorer.num_logprobs,
+            # an answer's own limit: by default the previous attempts would count against it
+            max_tokens=run.task.max_tokens,
+        )
         async with run.model.sample(draw) as samples:
             drawn = [candidate async for candidate in samples]
         attempts.extend(drawn)
         return drawn
 
     def _conversation(self, task: Task, previous: Sequence[Candidate]) -> tuple[int, ...]:
-        ask = task.follow_up(self.params.prompt)
+        """Return the token ids of the prompt, and of each previous attempt with the request to revise it."""
+        request = task.follow_up(self.params.prompt)
         prefix = task.prefix
         for attempt in previous:
-            prefix = (*prefix, *task.prefix_with(attempt)[len(task.prefix) :], *ask)
+            prefix = (*prefix, *task.prefix_with(attempt)[len(task.prefix) :], *request)
         return prefix
 
     async def _score(self, run: _Run, drawn: Sequence[Candidate]) -> None:
-        """An exact verifier is asked at once, and ends it."""
+        """With an exact verifier, score the new attempts at once: a proof ends the search."""
         if run.scorer.is_exact:
             for candidate, score in zip(drawn, await run.scorer.score(drawn), strict=True):
                 run.scores[candidate.index] = score
@@ -139,7 +150,7 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
 
 
 def _nodes(run: _Run, attempts: Sequence[Candidate], winners: set[int] | None = None) -> tuple[TraceNode, ...]:
-    """Attempts as nodes, each the child of the one that it revises."""
+    """Return attempts as nodes, each the child of the attempt that it revises."""
     num_chains = len(run.chains)
     return tuple(
         TraceNode(

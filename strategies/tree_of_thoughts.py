@@ -1,7 +1,7 @@
-"""Tree of Thoughts (Yao et al. 2023; FIELD A6): the model thinks of next thoughts and judges them itself.
+"""Tree of Thoughts (Yao et al. 2023, arXiv 2305.10601): the model thinks of next thoughts and evaluates them itself.
 
-Breadth first, the `breadth` best states of each round are kept; depth first, the best thought is followed, and those that are valued below
-`prune` are not. Thoughts are continuations of the prompt, token for token, so that a state's prefix is in the cache.
+Breadth first, the `breadth` best states of each round are kept. Depth first, the best thought is followed first, and states whose value is
+below `prune` are given up. Thoughts are continuations of the prompt, token for token, so that the prefix of a state is in the cache.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ class TreeOfThoughtsParams(StepParams):
     ] = "sample"
     evaluate: Annotated[
         Literal["value", "vote", "verifier"],
-        Field(description="states are judged by the model's word on each, by its vote among them, or by `verifier`"),
+        Field(description="states are valued by the model one by one, by its vote among them, or by `verifier`"),
     ] = "value"
     verifier: Annotated[
         StepVerifier | None,
-        Field(description="judges whole answers, and with `evaluate` = `verifier` states too (`likelihood` by default)"),
+        Field(description="scores whole answers, and with `evaluate` = `verifier` states too (`likelihood` by default)"),
     ] = None  # type: ignore[assignment] # may be left out here
     samples: Annotated[int, Field(ge=1, le=64, description="thoughts of each state")] = 4
     breadth: Annotated[
@@ -59,64 +59,64 @@ class TreeOfThoughtsParams(StepParams):
 
 
 class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
-    """See the module."""
+    """Searches a tree of thoughts, breadth first or depth first."""
 
     name = "tree_of_thoughts"
     summary = "Thinks of several next thoughts, judges them itself, and follows the best."
     Params = TreeOfThoughtsParams
 
     def width(self, num_choices: int) -> int:
-        """All thoughts of a round."""
-        states = self.params.breadth if self.params.search == "bfs" else 1
-        return max(states * self.params.samples, num_choices)
+        """Return the number of thoughts of a round."""
+        num_states = self.params.breadth if self.params.search == "bfs" else 1
+        return max(num_states * self.params.samples, num_choices)
 
     def check(self, task: Task) -> None:
-        """Refuse more choices than letters or candidates, and proposals under a grammar."""
+        """Refuse more choices than candidates, votes among more states than letters, and proposals under a grammar."""
         super().check(task)
         check_choices(self.name, task, self.params.breadth * self.params.samples, "breadth")
-        num = self.width(1)
-        if self.params.evaluate == "vote" and num > len(thoughts.CHOICES):
-            message = f"{num} states are too many for a vote: breadth times samples may be {len(thoughts.CHOICES)}"
+        num, most = self.width(1), len(thoughts.CHOICE_NAMES)
+        if self.params.evaluate == "vote" and num > most:
+            message = f"{num} states are too many for a vote: breadth times samples may be {most}"
             raise UnsupportedTask(message, parameter="samples")
         if self.params.generate == "propose" and task.is_constrained:
             message = "proposals are free text, and response_format or a required tool allows none: generate by `sample`"
             raise UnsupportedTask(message, parameter="generate")
 
-    def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - as all strategies
-        """Breadth first: as a beam; depth first: every expansion."""
+    def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - the signature of all strategies
+        """Return the cost of a beam of `breadth` states, or depth first of all expansions."""
         num_rounds = self.num_steps(answer_tokens) if self.params.search == "bfs" else self.params.expansions
-        branches = num_rounds * self.width(1)
-        tokens = branches * min(self.params.step_tokens, answer_tokens)
-        calls = branches if self.params.generate == "sample" else num_rounds * self.params.breadth
-        asked = {
-            "value": branches,
+        num_thoughts = num_rounds * self.width(1)
+        tokens = num_thoughts * min(self.params.step_tokens, answer_tokens)
+        branches = num_thoughts if self.params.generate == "sample" else num_rounds * self.params.breadth
+        evaluations = {
+            "value": num_thoughts,
             "vote": num_rounds * self.params.votes,
-            "verifier": num_calls(self.params.verifier, branches),
+            "verifier": num_calls(self.params.verifier, num_thoughts),
         }
-        return Forecast(calls, tokens, 2 * num_rounds, asked[self.params.evaluate])
+        return Forecast(branches, tokens, 2 * num_rounds, evaluations[self.params.evaluate])
 
     async def search(self, tree: Tree) -> Result:
-        """Search, then the answer of the highest value."""
+        """Search, then return the answer of the highest value."""
         await (self._breadth_first(tree) if self.params.search == "bfs" else self._depth_first(tree, tree.root))
         await tree.complete(self.params.samples)
         scores = {node.id: node.value or 0.0 for node in tree.nodes}
-        return await tree.result(self.context, StopReason.COMPLETED, by="score", scores=scores)
+        return await tree.result(self.context, StopReason.COMPLETED, select="score", scores=scores)
 
     async def _breadth_first(self, tree: Tree) -> None:
         states = [tree.root]
         while states and not tree.is_over and tree.num_finals < self.params.breadth:
             children = await self._expand(tree, states)
             states = tree.keep((child for child in children if child.is_open), self.params.breadth)
-            tree.tell(states, children)
+            tree.report_round(states, children)
 
     async def _depth_first(self, tree: Tree, state: Node, num_expanded: int = 0) -> int:
-        """Follow the best thought first; returns how many states were expanded so far."""
+        """Follow the best thought first; return how many states have been expanded so far."""
         children = await self._expand(tree, [state])
         num_expanded += 1
-        tree.tell([child for child in children if child.is_open], children)
+        tree.report_round([child for child in children if child.is_open], children)
         for child in sorted(children, key=lambda node: node.rank):
-            is_enough = num_expanded >= self.params.expansions or tree.num_finals >= self.params.breadth
-            if is_enough or tree.is_over:
+            has_enough = num_expanded >= self.params.expansions or tree.num_finals >= self.params.breadth
+            if has_enough or tree.is_over:
                 break
             if not child.is_open:
                 continue
@@ -127,13 +127,17 @@ class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
         return num_expanded
 
     async def _expand(self, tree: Tree, states: Sequence[Node]) -> list[Node]:
-        """The thoughts that follow each state, judged; those that say the same are left out."""
+        """Return the distinct thoughts that follow the states, evaluated and attached."""
         if self.params.generate == "propose" and states[0].depth + 1 < self.params.depth:
             children = await thoughts.propose(
-                tree, states, self.params.propose_prompt, self.params.samples,
-                separator=self.params.separator, max_tokens=self.params.step_tokens,
-            )  # fmt: skip
-        else:  # after the last proposal the answer is drawn, once for each state that is left
+                tree,
+                states,
+                self.params.propose_prompt,
+                self.params.samples,
+                separator=self.params.separator,
+                max_tokens=self.params.step_tokens,
+            )
+        else:  # after the last proposal the answer is drawn, once for each remaining state
             num = self.params.samples if self.params.generate == "sample" else 1
             children = [child for group in await tree.grow([(state, num) for state in states]) for child in group]
         distinct = tree.drop_duplicates(children)
@@ -142,12 +146,13 @@ class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
         return distinct
 
     async def _evaluate(self, tree: Tree, nodes: Sequence[Node]) -> None:
+        """Set the nodes' values; at the deadline they keep none, and the search ends."""
         if self.params.evaluate == "verifier":
             await tree.score(nodes)
             return
         try:
             async with asyncio.timeout_at(tree.model.deadline):
-                values = await self._ask(tree, nodes)
+                values = await self._values(tree, nodes)
         except TimeoutError:
             return
         for node, value in zip(nodes, values, strict=True):
@@ -155,7 +160,8 @@ class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
         if self.params.verifier is not None:
             await tree.score([node for node in nodes if node.path.is_complete])
 
-    async def _ask(self, tree: Tree, nodes: Sequence[Node]) -> list[float]:
+    async def _values(self, tree: Tree, nodes: Sequence[Node]) -> list[float]:
+        """Ask the model for the values of the nodes, by votes or one by one."""
         if self.params.evaluate == "vote":
             return await thoughts.vote(tree.task, tree.model, nodes, self.params.vote_prompt, self.params.votes)
         return await thoughts.value(tree.task, tree.model, nodes, self.params.value_prompt)

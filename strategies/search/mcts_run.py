@@ -1,4 +1,4 @@
-"""One Monte Carlo tree search in progress: which node is next, what it brings, and whether anybody can still win."""
+"""One Monte Carlo tree search in progress: which node is expanded next, which values that brings, and whether the outcome is decided."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from pydantic import Field
 from strategies.core.context import StrategyContext
 from strategies.core.results import NodeState, Result
 from strategies.core.values import AnswerKind, StopReason
-from strategies.search.node import Node, step_likelihood
+from strategies.search.node import Node, step_logprob
 from strategies.search.stepwise import StepParams, default_select
 from strategies.search.tree import Tree
 from strategies.search.uct import priors, puct, uct
@@ -23,11 +23,11 @@ class MctsParams(StepParams):
     expand: Annotated[int, Field(ge=1, le=64, description="next steps drawn of a node")] = 4
     workers: Annotated[int, Field(ge=1, le=64, description="expansions under way at once")] = 4
     selection: Annotated[Literal["uct", "puct"], Field(description="the rule by which a node is selected")] = "uct"
-    exploration: Annotated[float, Field(ge=0, le=100, description="weight of what was visited little")] = 1.4
+    exploration: Annotated[float, Field(ge=0, le=100, description="weight of nodes with few visits")] = 1.4
     value: Annotated[
         Literal["verifier", "rollout", "agreement"],
         Field(
-            description="of a step: the verifier's verdict on it; its mean verdict on answers completed from it; or the share of "
+            description="of a step: the verifier's score of it; its mean score of answers completed from it; or the share of "
             "those that agree with the majority of all"
         ),
     ] = "verifier"
@@ -38,7 +38,7 @@ class MctsParams(StepParams):
     ] = None
     final: Annotated[
         Literal["vote", "value", "visits"],
-        Field(description="the answer: weighted vote, highest verdict, or most visited path"),
+        Field(description="the answer: weighted vote, highest score, or most visited path"),
     ] = "vote"
 
 
@@ -49,30 +49,33 @@ class MctsRun:
         self._params = params
         self._tree = tree
         self._context = context
-        self._ballot = VoteCount(tree.task, context.equivalence)
+        self._votes = VoteCount(tree.task, context.equivalence)
         self._weights: dict[int, float] = {}
-        self._leader = ""
+        """Of each whole answer in the vote, by id."""
+        self._leading_answer = ""
         self._answers: dict[Node, Counter[str | None]] = {tree.root: Counter()}
-        self._expansions: Counter[Node] = Counter()
+        """How often each answer was found beneath a node."""
+        self._num_expansions: Counter[Node] = Counter()
         self._under_way: Counter[Node] = Counter()
 
     def select(self) -> Node | None:
-        """The node to expand next, marked as visited (virtual loss); None when the whole tree is grown.
+        """Return the node to expand next and mark the visit as pending (virtual loss); None when the whole tree is grown.
 
-        Where all that may be expanded is under way already, as the root is in the beginning, such a node gets further children rather than
-        leave a worker idle.
+        Where every node that may be expanded is under way already, as the root is at first, one of these gets more children, so that no
+        worker is idle.
         """
         found = self._find(self._tree.root) or min(
-            self._under_way, key=lambda node: (self._expansions[node], node.id), default=None
+            self._under_way, key=lambda node: (self._num_expansions[node], node.id), default=None
         )
         if found is not None:
-            self._expansions[found] += 1
+            self._num_expansions[found] += 1
             self._under_way[found] += 1
-            for one in _upwards(found):
-                one.pending += 1
+            for node in _upwards(found):
+                node.pending += 1
         return found
 
     def _find(self, node: Node) -> Node | None:
+        """Return the node itself or the most urgent one beneath it that may be expanded."""
         if self._may_expand(node):
             return node
         children = [child for child in node.children if child.is_open and not child.is_rollout]
@@ -80,123 +83,127 @@ class MctsRun:
         for child in sorted(children, key=lambda child: (-urgency[child], child.id)):
             if (found := self._find(child)) is not None:
                 return found
-        # Where all is seen that there is, widening may go on although nothing adds to the visits any more.
+        # Where everything beneath is grown, no visits are added any more, but widening may still add children.
         return node if self._params.widening is not None and not node.pending else None
 
     def _may_expand(self, node: Node) -> bool:
         widening = self._params.widening
         allowed = 1 if widening is None else max(int(node.visits**widening), 1)
-        return self._expansions[node] < allowed
+        return self._num_expansions[node] < allowed
 
     def _urgencies(self, parent: Node, children: Sequence[Node]) -> list[float]:
-        weight, seen = self._params.exploration, parent.visits + parent.pending
+        """Return UCT or PUCT of each child. Pending visits count with value 0, so that workers spread over the tree."""
+        exploration, parent_visits = self._params.exploration, parent.visits + parent.pending
         means = [self._total(child) / max(child.visits + child.pending, 1) for child in children]
         visits = [child.visits + child.pending for child in children]
         if self._params.selection == "uct":
-            return [uct(mean, num, seen, weight) for mean, num in zip(means, visits, strict=True)]
-        shares = priors([step_likelihood(child) for child in children])
-        return [puct(mean, num, seen, weight, share) for mean, num, share in zip(means, visits, shares, strict=True)]
+            return [uct(mean, num, parent_visits, exploration) for mean, num in zip(means, visits, strict=True)]
+        shares = priors([step_logprob(child) for child in children])
+        return [
+            puct(mean, num, parent_visits, exploration, share) for mean, num, share in zip(means, visits, shares, strict=True)
+        ]
 
     def _total(self, node: Node) -> float:
-        """Sum of the values that a node brought; agreement is with the majority of this moment."""
+        """Return the sum of the values backed up through a node; agreement is with the answer that leads at this moment."""
         if self._params.value != "agreement":
             return node.total
-        return self._answers[node][self._leader]
+        return self._answers[node][self._leading_answer]
 
     async def expand(self, node: Node, first: int, num_rollouts: int) -> tuple[list[Node], list[Node]]:
-        """The next steps of a node and the answers that were completed from them, scored; their ids begin with `first`."""
+        """Draw and score the next steps of a node and answers completed from them; return both. Their ids begin with `first`."""
         tree = self._tree
         [children] = await tree.grow([(node, self._params.expand)], first=first)
         distinct = tree.drop_duplicates(children)
-        wants = [(child, num_rollouts) for child in distinct if child.is_open and num_rollouts]
-        grown = await tree.grow(wants, first=first + self._params.expand, is_last=True)
-        rollouts = [rollout for group in grown for rollout in group]
+        parents = [(child, num_rollouts) for child in distinct if child.is_open and num_rollouts]
+        completed = await tree.grow(parents, first=first + self._params.expand, is_last=True)
+        rollouts = [rollout for group in completed for rollout in group]
         for rollout in rollouts:
             rollout.is_rollout = True
         if self._params.value == "verifier":
             await tree.score(distinct)
-        elif self._params.value == "rollout" or tree.scorer.is_exact:  # a proof is worth having, whoever votes
+        elif self._params.value == "rollout" or tree.scorer.is_exact:  # with `agreement` too, a proof ends the search
             await tree.score([*(child for child in distinct if child.path.is_complete), *rollouts])
         return children, rollouts
 
     async def back_up(self, node: Node, children: Sequence[Node], rollouts: Sequence[Node]) -> None:
-        """Make an expansion part of the tree, and every value that it brought a visit of all nodes above it."""
-        for one in _upwards(node):
-            one.pending -= 1
+        """Attach what an expansion drew, and count each value that it brought as a visit of every node above it."""
+        for ancestor in _upwards(node):
+            ancestor.pending -= 1
         self._under_way -= Counter([node])
         self._tree.drop_duplicates([*node.children, *children])
         self._tree.attach(children)
         self._tree.attach(rollouts)
-        for leaf in (*children, *rollouts):
-            self._answers[leaf] = Counter()
-            if leaf.path.is_complete:
-                await self._ballot.add(leaf.path)
-                self._weights[leaf.id] = 1.0 if self._params.value == "agreement" else leaf.score or 0.0
-            if self._brings_value(leaf) and leaf.state is not NodeState.DUPLICATE:
-                self._visit(leaf)
-        if ranked := self._ballot.ranked():
-            self._leader = ranked[0].answer
+        for new in (*children, *rollouts):
+            self._answers[new] = Counter()
+            if new.path.is_complete:
+                await self._votes.add(new.path)
+                self._weights[new.id] = 1.0 if self._params.value == "agreement" else new.score or 0.0
+            if self._has_value(new) and new.state is not NodeState.DUPLICATE:
+                self._visit(new)
+        if ranked := self._votes.ranked():
+            self._leading_answer = ranked[0].answer
         for child in children:
             child.value = self._total(child) / child.visits if child.visits else None
         self._tree.report(self._line(node), [*children, *rollouts])
 
-    def _brings_value(self, leaf: Node) -> bool:
-        """A step by itself only where it was judged itself; else what it led to."""
-        return leaf.score is not None if self._params.value != "agreement" else not leaf.is_open
+    def _has_value(self, node: Node) -> bool:
+        """Return whether a node has a value of its own; else only the answers beneath it have one."""
+        return node.score is not None if self._params.value != "agreement" else not node.is_open
 
-    def _visit(self, leaf: Node) -> None:
-        answer = self._ballot.answers.get(leaf.id)
-        for one in _upwards(leaf):
-            one.visits += 1
-            one.total += leaf.score or 0.0
-            self._answers[one][answer] += 1
+    def _visit(self, node: Node) -> None:
+        answer = self._votes.answers.get(node.id)
+        for ancestor in _upwards(node):
+            ancestor.visits += 1
+            ancestor.total += node.score or 0.0
+            self._answers[ancestor][answer] += 1
 
     def is_decided(self, num_left: int) -> bool:
-        """Whether nobody can overtake the leader in the iterations that are left."""
+        """Return whether no other answer can overtake the leader in the iterations that are left."""
         if not num_left:
             return False
-        most = num_left * self._params.expand * (1 if self._params.value == "verifier" else self._params.rollouts)
+        most_new = num_left * self._params.expand * (1 if self._params.value == "verifier" else self._params.rollouts)
         if self._params.final == "visits":
             counts = sorted((child.visits for child in self._tree.root.children), reverse=True)
-            return len(counts) > 1 and counts[0] - counts[1] > most
+            return len(counts) > 1 and counts[0] - counts[1] > most_new
         if self._params.final == "value" or self._tree.task.kind is AnswerKind.OPEN:
             return max(self._weights.values(), default=0.0) >= 1.0
-        votes = [sum(self._weights[member.index] for member in group.members) for group in self._ballot.ranked(self._weights)]
-        return bool(votes) and votes[0] - (votes[1] if len(votes) > 1 else 0.0) > most
+        votes = [sum(self._weights[member.index] for member in group.members) for group in self._votes.ranked(self._weights)]
+        return bool(votes) and votes[0] - (votes[1] if len(votes) > 1 else 0.0) > most_new
 
     async def result(self, stop: StopReason) -> Result:
-        """By vote, by verdict, or what the most visited path leads to."""
+        """Choose the answer by vote, by score, or beneath the most visited path."""
         final = self._params.final
         scores = dict(self._weights)
         if self._params.value == "agreement":
-            num_votes = sum(len(group.members) for group in self._ballot.groups)
-            scores = {one.index: len(group.members) / num_votes for group in self._ballot.groups for one in group.members}
+            num_votes = sum(len(group.members) for group in self._votes.groups)
+            scores = {one.index: len(group.members) / num_votes for group in self._votes.groups for one in group.members}
         scores |= {node.id: node.score or 0.0 for node in self._tree.nodes if node.id not in scores}
-        by = default_select(self._tree.task) if final == "vote" else "score"
+        select = default_select(self._tree.task) if final == "vote" else "score"
         preferred = self._most_visited() if final == "visits" else ()
-        return await self._tree.result(self._context, stop, by=by, scores=scores, preferred=preferred)
+        return await self._tree.result(self._context, stop, select=select, scores=scores, preferred=preferred)
 
     def _most_visited(self) -> set[int]:
-        """Whole answers beneath the deepest node of the most visited path that has any."""
+        """Return the ids of the whole answers beneath the deepest node of the most visited path that has any."""
         path = [self._tree.root]
         while children := [child for child in path[-1].children if not child.is_rollout and child.visits]:
             path.append(max(children, key=lambda child: (child.visits, self._total(child) / child.visits, -child.id)))
         return next((ids for node in reversed(path) if (ids := _finals_beneath(node))), set())
 
     def _line(self, node: Node) -> str:
-        ranked = self._ballot.ranked(self._weights)
+        ranked = self._votes.ranked(self._weights)
         leading = f"; leading: {ranked[0].answer}, {len(ranked[0].members)} of {self._tree.num_finals}" if ranked else ""
         return f"Expanded step {node.depth + 1}: {len(self._tree.nodes)} nodes{leading}"
 
 
 def _upwards(node: Node) -> Iterator[Node]:
-    """The node and all above it."""
-    one: Node | None = node
-    while one is not None:
-        yield one
-        one = one.parent
+    """Yield the node and all nodes above it, up to the root."""
+    current: Node | None = node
+    while current is not None:
+        yield current
+        current = current.parent
 
 
 def _finals_beneath(node: Node) -> set[int]:
+    """Return the ids of the whole answers at or beneath a node."""
     found = {node.id} if node.path.is_complete else set()
     return found.union(*(_finals_beneath(child) for child in node.children))

@@ -1,4 +1,4 @@
-"""A node of a search's tree: a partial or whole answer."""
+"""A node of a search tree: a partial or whole answer."""
 
 from dataclasses import dataclass, field
 
@@ -7,6 +7,7 @@ from strategies.core.values import Candidate
 from strategies.voting.count import mean_logprob
 
 ROOT = -1
+"""The id of the root, which is the prompt itself."""
 
 
 @dataclass(slots=True, eq=False)
@@ -14,10 +15,17 @@ class Node:
     """A partial or whole answer.
 
     Attributes:
-        path: everything from the prompt to here; `step_start` marks the last step.
-        verdict: the verifier's word on it, in [0, 1]; `value` what the search makes of the verdicts along the path.
-        visits: how often a tree search came by, and `total` the sum of the values that it brought; `pending` visits are under way.
-        is_rollout: drawn to the end only to see where its parent leads, never continued.
+        path: everything from the prompt to here; its `step_start` marks the last step.
+        parent: None for the root.
+        depth: number of steps from the prompt.
+        children: those that are part of the tree.
+        state: what the search has done with it.
+        score: the verifier's score of the last step, or of the whole path, in [0, 1]; None if it was not scored.
+        value: what the search makes of the scores along the path; it decides which nodes are continued.
+        visits: how often Monte Carlo tree search has backed up a value through it.
+        total: sum of these values.
+        pending: number of expansions beneath it that are under way.
+        is_rollout: drawn to its end only to find the value of its parent; never continued.
 
     """
 
@@ -35,12 +43,12 @@ class Node:
 
     @property
     def id(self) -> int:
-        """As the path's index."""
+        """The index of the path, which is also that of its last branch."""
         return self.path.index
 
     @property
     def rank(self) -> tuple[float, int]:
-        """To sort by: the highest value first, the eldest of equals."""
+        """A key to sort by: the highest value first, and of equal ones the one that was asked for first."""
         return -(self.value or 0.0), self.id
 
     @property
@@ -50,11 +58,11 @@ class Node:
 
     @property
     def text(self) -> str:
-        """Of the last step."""
+        """The text of the last step."""
         return self.path.last_step
 
     def trace(self) -> TraceNode:
-        """As it stands."""
+        """Return the node at this moment, for callers who watch or read the search."""
         is_first = self.parent is None or self.parent.id == ROOT
         return TraceNode(
             id=self.id,
@@ -70,6 +78,6 @@ class Node:
         )
 
 
-def step_likelihood(node: Node) -> float:
-    """Mean log-probability of the last step; minus infinity where nothing is known."""
+def step_logprob(node: Node) -> float:
+    """Return the mean log-probability of the last step's tokens; minus infinity if there are none."""
     return mean_logprob(node.path, node.path.step_start)

@@ -1,4 +1,4 @@
-"""A verifier at work on one task: within the deadline, and with somebody to take its place when it fails."""
+"""A verifier at work on one task: it keeps to the deadline, and likelihood takes its place when it fails."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,8 +13,12 @@ from strategies.verifiers.likelihood import Likelihood
 class Scorer:
     """Scores for one run of a strategy.
 
-    When the verifier fails (`VerifierFailed`), likelihood scores from then on, so that what is compared later was scored alike, and
-    `notes` says so. At the deadline likelihood steps in too, since something must be chosen.
+    When the verifier fails (`VerifierFailed`), likelihood scores from then on, so that candidates which are compared later were scored by
+    the same verifier. At the deadline likelihood scores too, since something must be chosen.
+
+    Attributes:
+        notes: one sentence for the caller about each failure.
+
     """
 
     def __init__(self, verifier: Verifier, task: Task, model: Model) -> None:
@@ -25,20 +29,20 @@ class Scorer:
 
     @property
     def num_logprobs(self) -> int:
-        """What `Model.sample` is to be asked for: at least the sampled tokens' own, to break ties and to fall back on."""
+        """What `Draw.num_logprobs` must be: at least 0, since likelihood breaks ties and may have to take over."""
         return max(self._verifier.num_logprobs or 0, self._task.num_logprobs or 0)
 
     @property
     def is_exact(self) -> bool:
-        """Whether its word is final, so that it pays to ask at once."""
+        """Whether the verifier never errs, so that it pays to score each candidate as soon as it is there."""
         return self._verifier.is_exact
 
     def state(self, candidate: Candidate) -> str:
-        """What a partial answer has come to."""
+        """Return what a partial answer has come to; see `Verifier.state`."""
         return self._verifier.state(self._task, candidate)
 
     async def score(self, candidates: Sequence[Candidate]) -> list[float]:
-        """One score in [0, 1] each, all of them at once."""
+        """Return one score in [0, 1] for each candidate, scored together."""
         if not candidates:
             return []
         try:
@@ -52,5 +56,5 @@ class Scorer:
         return await Likelihood().score(self._task, candidates, self._model)
 
     def has_proven(self, candidate: Candidate, score: float) -> bool:
-        """Whether the score proves that the candidate is right, so that nothing is left to look for."""
+        """Return whether the score proves that the candidate is right, so that the search may end."""
         return self._verifier.is_exact and candidate.is_complete and score >= 1.0

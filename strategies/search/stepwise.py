@@ -1,4 +1,4 @@
-"""What searches over steps have in common: their parameters, the tree and the judge."""
+"""What searches over the steps of an answer have in common: parameters, the tree and the scorer."""
 
 from abc import abstractmethod
 from typing import Annotated, TypeVar
@@ -11,7 +11,6 @@ from strategies.core.ports import Emit, Model
 from strategies.core.results import Result
 from strategies.core.strategy import Strategy
 from strategies.core.values import AnswerKind, Step, Task
-from strategies.core.verifier import Verifier
 from strategies.search.scorer import Scorer
 from strategies.search.tree import Tree
 from strategies.verifiers import LIKELIHOOD, StepVerifier
@@ -20,7 +19,7 @@ from strategies.verifiers import LIKELIHOOD, StepVerifier
 class StepParams(Params):
     """Parameters of all searches over steps."""
 
-    verifier: Annotated[StepVerifier, Field(description="who judges steps and answers", validate_default=True)] = "likelihood"  # type: ignore[assignment] # validated
+    verifier: Annotated[StepVerifier, Field(description="what scores steps and answers", validate_default=True)] = "likelihood"  # type: ignore[assignment] # validated
     separator: Annotated[str, Field(min_length=1, max_length=32, description="the text that ends a step")] = "\n\n"
     step_tokens: Annotated[int, Field(ge=1, le=4096, description="the most tokens of a step")] = 32
     depth: Annotated[int, Field(ge=1, le=256, description="the most steps of an answer; the last one runs to its end")] = 32
@@ -35,35 +34,33 @@ class Stepwise(Strategy[P]):
     is_stepwise = True
 
     def check(self, task: Task) -> None:
-        """Refuse what the verifier cannot do."""
-        (self.params.verifier or LIKELIHOOD).verifier.check(task)
-        self._verifier()
+        """Refuse a verifier that cannot score answers to the task, or whose parameters cannot be honoured."""
+        choice = self.params.verifier or LIKELIHOOD
+        choice.verifier.check(task)
+        choice.build(self.context)
 
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
-        """Search; whatever ends it, the best answer so far is returned."""
-        scorer = Scorer(self._verifier(), task, model)
+        """Search; whatever ends the search, the best answer so far is returned."""
+        scorer = Scorer((self.params.verifier or LIKELIHOOD).build(self.context), task, model)
         step = Step((self.params.separator,), self.params.step_tokens)
         return await self.search(Tree(task, model, emit, scorer, step=step, depth=self.params.depth))
-
-    def _verifier(self) -> Verifier:
-        return (self.params.verifier or LIKELIHOOD).build(self.context)
 
     @abstractmethod
     async def search(self, tree: Tree) -> Result:
         """Grow the tree and choose."""
 
     def num_steps(self, answer_tokens: int) -> int:
-        """Steps of an answer of that length, when none ends before its limit."""
+        """Return the number of steps of an answer of that length, if every step has as many tokens as it may."""
         return min(-(-answer_tokens // self.params.step_tokens), self.params.depth)
 
 
 def default_select(task: Task) -> Select:
-    """A vote where answers can be compared."""
+    """Return `vote` where answers can be compared, else `score`."""
     return "score" if task.kind is AnswerKind.OPEN else "vote"
 
 
 def check_split(name: str, whole: int, part: int) -> None:
-    """Raise unless `whole` is a multiple of `part`."""
+    """Raise `UnsupportedTask` unless `whole` is a multiple of `part`."""
     if whole % part:
         message = f"{name}: n must be a multiple of expand, but {whole} is none of {part}"
         raise UnsupportedTask(message, parameter="expand")

@@ -1,7 +1,7 @@
-"""The tree that searches grow: partial answers as token prefixes of one another, so that the engine's prefix cache is hit.
+"""The tree that searches grow. Partial answers are token prefixes of one another, so that the engine's prefix cache is hit.
 
-Nodes are numbered in the order in which they were asked for, never in that of completion: the number is the branch's index, and so
-its seed. What to grow next, and what to keep, is the business of each search.
+Nodes are numbered in the order in which they were asked for, never in that of completion. The number is the branch's index, and so
+decides its seed. What to grow next, and what to keep, is up to each search.
 """
 
 import asyncio
@@ -20,12 +20,21 @@ from strategies.voting.selection import choose, opening_words
 
 
 class Tree:
-    """Grows over a model, for one task.
+    """A tree that grows over a model, for one task.
 
     Args:
-        judge: scores what has grown.
-        step: how a step ends; a task under a grammar has whole answers for steps, since a grammar cannot begin in the middle.
-        depth: steps of an answer; the last one runs to its end.
+        task: to be answered. Under a grammar an answer is a single step, since a grammar cannot begin in the middle of an answer.
+        model: draws the steps.
+        emit: receives the progress.
+        scorer: scores the nodes.
+        step: where a step ends.
+        depth: the most steps of an answer; the last one runs to its end.
+
+    Attributes:
+        root: the prompt.
+        nodes: those that are part of the tree, in the order in which they were attached.
+        num_finals: number of whole answers among them.
+        proven: the node whose answer an exact verifier has proven, if any.
 
     """
 
@@ -44,43 +53,47 @@ class Tree:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left to look for, or to spend."""
+        """Whether an answer is proven, or the budget is spent."""
         return self.proven is not None or self.model.stopped is not None
 
     @property
     def finals(self) -> list[Node]:
-        """Whole answers, by id."""
+        """The whole answers, by id."""
         return sorted((node for node in self.nodes if node.path.is_complete), key=lambda node: node.id)
 
     def reserve(self, num: int) -> int:
-        """The first of `num` ids, kept for nodes that are grown later than others and must not depend on when."""
+        """Reserve `num` ids and return the first, for nodes that are grown later but whose ids must not depend on when."""
         first = self._next_id
         self._next_id += num
         return first
 
     async def grow(
-        self, wants: Sequence[tuple[Node, int]], *, first: int | None = None, is_last: bool = False
+        self, parents: Sequence[tuple[Node, int]], *, first: int | None = None, is_last: bool = False
     ) -> list[list[Node]]:
-        """Draw so many next steps of each node, all together; the children of each, by id, not attached yet.
+        """Draw next steps of several nodes together; return the children of each node, by id, not attached yet.
 
-        `first` is an id that was reserved for them; with `is_last` they run to the answer's end.
+        Args:
+            parents: nodes, each with the number of children to draw.
+            first: the first of the ids that were reserved for the children; by default new ones are taken.
+            is_last: the children run to the end of the answer.
+
         """
-        first = self.reserve(sum(num for _, num in wants)) if first is None else first
+        first = self.reserve(sum(num for _, num in parents)) if first is None else first
         async with asyncio.TaskGroup() as group:
             tasks = []
-            for node, num in wants:
-                tasks.append(group.create_task(self._continue(node, num, first, is_last=is_last)))
+            for node, num in parents:
+                tasks.append(group.create_task(self._draw(node, num, first, is_last=is_last)))
                 first += num
         return [task.result() for task in tasks]
 
     def graft(self, node: Node, thoughts: Iterable[str]) -> list[Node]:
-        """Children of texts that were written elsewhere, such as proposals; not attached yet."""
+        """Return children with texts that were written elsewhere, such as proposals; not attached yet."""
         return [self._child(node, Candidate(self.reserve(1), text, self.task.encode(text), "step")) for text in thoughts]
 
     def attach(self, nodes: Iterable[Node]) -> None:
-        """Make them part of the tree, in an order that does not depend on who was ready first.
+        """Make nodes part of the tree, in the given order, which must not depend on which node was ready first.
 
-        Of what an exact verifier says note is taken: of an answer that it proves, and of a step that it refutes, which is not continued.
+        If the verifier is exact, an answer that it proves is remembered, and a step that it refutes is not continued.
         """
         for node in nodes:
             self.nodes.append(node)
@@ -93,24 +106,24 @@ class Tree:
                 node.state = NodeState.PRUNED
 
     async def score(self, nodes: Sequence[Node], *, is_whole: bool = False) -> None:
-        """Ask for the verdict on each node: on its last step, or on the whole of it."""
+        """Score the last step of each node, or the whole path. The score is the node's value too, until a search changes that."""
         paths = [replace(node.path, step_start=0, last_step=node.path.text) if is_whole else node.path for node in nodes]
         for node, score in zip(nodes, await self.scorer.score(paths), strict=True):
             node.score = node.value = score
 
     async def complete(self, num: int) -> None:
-        """Draw the best path to its end, `num` times, where a search stopped before any answer was whole."""
-        going = [node for node in self._frontier() if node.is_open]
-        if self.finals or self.is_over or not going:
+        """Where a search stopped before any answer was whole, draw `num` completions of the best path."""
+        open_nodes = [node for node in self._leaves() if node.is_open]
+        if self.finals or self.is_over or not open_nodes:
             return
-        best = min(going, key=lambda node: node.rank)
+        best = min(open_nodes, key=lambda node: node.rank)
         [answers] = await self.grow([(best, num)], is_last=True)
         await self.score(answers)
         self.attach(answers)
         self.report(f"Finished step {best.depth + 1} and what follows", answers)
 
     def drop_duplicates(self, nodes: Iterable[Node]) -> list[Node]:
-        """Those that have come to something new, the eldest of equals; the others are marked."""
+        """Return the nodes in distinct states, the first of equals; mark the others as duplicates."""
         known: set[tuple[str, bool]] = set()
         distinct = []
         for node in nodes:
@@ -123,20 +136,20 @@ class Tree:
         return distinct
 
     def keep(self, nodes: Iterable[Node], num: int) -> list[Node]:
-        """The `num` best by value, the eldest of equals; the others are marked."""
+        """Return the `num` nodes of the highest values, the first of equals; mark the others as pruned."""
         ranked = sorted(nodes, key=lambda node: node.rank)
         for node in ranked[num:]:
             node.state = NodeState.PRUNED
         return ranked[:num]
 
-    def tell(self, going: Sequence[Node], new: Iterable[Node]) -> None:
-        """After a round: how far it is, how many go on, how many answers there are, and the best so far."""
-        leader = min(going or self.finals or [self.root], key=lambda node: node.rank)
+    def report_round(self, open_nodes: Sequence[Node], new: Iterable[Node]) -> None:
+        """Report a round: its depth, how many nodes are continued, how many answers there are, and the best node so far."""
+        leader = min(open_nodes or self.finals or [self.root], key=lambda node: node.rank)
         best = f"best value {leader.value or 0.0:.2f}: {opening_words(leader.text)}"
-        self.report(f"Step {leader.depth}: {len(going)} go on, {self.num_finals} answers; {best}", new)
+        self.report(f"Step {leader.depth}: {len(open_nodes)} go on, {self.num_finals} answers; {best}", new)
 
     def report(self, text: str, nodes: Iterable[Node] = ()) -> None:
-        """Tell whoever watches."""
+        """Report a line of progress with the nodes that are new or have changed."""
         self._emit(Progress(text, tuple(node.trace() for node in nodes)))
 
     async def result(
@@ -144,22 +157,29 @@ class Tree:
         context: StrategyContext,
         otherwise: StopReason,
         *,
-        by: Select,
+        select: Select,
         scores: Mapping[int, float] | None = None,
         preferred: Collection[int] = (),
     ) -> Result:
-        """Choose among the whole answers, or where there is none yet, among the leaves: at any moment there is a best so far.
+        """Choose among the whole answers, or among the leaves where none is whole yet, so that there always is a best so far.
 
-        `scores` by id are the verdicts unless told otherwise; those `preferred` come before all others that are whole.
+        Args:
+            context: of the strategy.
+            otherwise: the stop reason where neither a proof nor a budget ended the search.
+            select: how whole answers are chosen.
+            scores: by id; by default the nodes' own.
+            preferred: ids that come before all others that are whole.
+
         """
         scores = scores if scores is not None else {node.id: node.score or 0.0 for node in self.nodes}
         if self.proven is not None:
-            by, preferred = "score", {self.proven.id}
+            select, preferred = "score", {self.proven.id}
         finals = self.finals
-        answers = finals or self._frontier()
+        answers = finals or self._leaves()
         paths = [node.path for node in answers]
-        equivalence = context.equivalence
-        chosen, scored = await choose(self.task, paths, scores, equivalence, by if finals else "score", preferred=preferred)
+        chosen, scored = await choose(
+            self.task, paths, scores, context.equivalence, select if finals else "score", preferred=preferred
+        )
         for node in finals:
             node.state = NodeState.FINAL
         read = {one.candidate.index: one.answer for one in scored}
@@ -172,8 +192,8 @@ class Tree:
         stop = StopReason.VERIFIED if self.proven is not None else ended(self.model, otherwise)
         return Result(chosen, scored, stop, traces, tuple(self.scorer.notes))
 
-    def _frontier(self) -> list[Node]:
-        """As far as the search came: nodes that nothing follows but what was refuted."""
+    def _leaves(self) -> list[Node]:
+        """Return the nodes that nothing follows, except refuted steps; all leaves where everything is refuted."""
         nodes = [node for node in self.nodes if not self._is_refuted(node)] or self.nodes
         known = set(nodes)
         return [node for node in nodes if known.isdisjoint(node.children)]
@@ -181,7 +201,7 @@ class Tree:
     def _is_refuted(self, node: Node) -> bool:
         return self.scorer.is_exact and node.score == 0
 
-    async def _continue(self, node: Node, num: int, first: int, *, is_last: bool) -> list[Node]:
+    async def _draw(self, node: Node, num: int, first: int, *, is_last: bool) -> list[Node]:
         step = Step() if is_last or node.depth + 1 >= self._depth else self._step
         prefix = (*self.task.prefix, *node.path.token_ids)
         draw = Draw(prefix, num, first_index=first, num_logprobs=self.scorer.num_logprobs, step=step)
@@ -192,15 +212,12 @@ class Tree:
 
     def _child(self, parent: Node, step: Candidate) -> Node:
         path = parent.path
-        return Node(
-            replace(
-                step,
-                text=path.text + step.text,
-                token_ids=path.token_ids + step.token_ids,
-                logprobs=path.logprobs + step.logprobs,
-                step_start=len(path.token_ids),
-                last_step=step.text,
-            ),
-            parent,
-            parent.depth + 1,
+        joined = replace(
+            step,
+            text=path.text + step.text,
+            token_ids=path.token_ids + step.token_ids,
+            logprobs=path.logprobs + step.logprobs,
+            step_start=len(path.token_ids),
+            last_step=step.text,
         )
+        return Node(joined, parent, parent.depth + 1)

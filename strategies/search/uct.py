@@ -1,17 +1,20 @@
-"""What a tree search goes by when it chooses where to look next. Pure functions; FIELD A7 has who uses which."""
+"""The rules by which a tree search selects the next node, as pure functions.
+
+UCT is used by RAP, rStar and LATS, PUCT by AlphaZero and its descendants.
+"""
 
 import math
 from collections.abc import Sequence
 
 
 def uct(mean: float, visits: int, parent_visits: int, exploration: float) -> float:
-    """UCT = Q/N + c sqrt(ln N_parent / N) (Kocsis and Szepesvari 2006); a child without visits comes first.
+    """Return UCT = Q/N + c sqrt(ln N_parent / N) (Kocsis and Szepesvari 2006); infinity for a child without visits.
 
     Args:
-        mean: of the values that the child brought, in [0, 1].
-        visits: of the child; those under way included, which count as value 0 (virtual loss).
-        parent_visits: of its parent, likewise.
-        exploration: c; sqrt 2 for values in [0, 1].
+        mean: Q/N, the mean of the child's values, in [0, 1].
+        visits: N, including those under way, which count with value 0 (virtual loss).
+        parent_visits: N_parent, counted likewise.
+        exploration: c; sqrt 2 suits values in [0, 1].
 
     """
     if visits == 0:
@@ -20,12 +23,24 @@ def uct(mean: float, visits: int, parent_visits: int, exploration: float) -> flo
 
 
 def puct(mean: float, visits: int, parent_visits: int, exploration: float, prior: float) -> float:
-    """PUCT = Q/N + c P sqrt(N_parent) / (1 + N) (Silver et al. 2017), P being the child's prior probability among its siblings."""
+    """Return PUCT = Q/N + c P sqrt(N_parent) / (1 + N) (Silver et al. 2017, arXiv 1712.01815).
+
+    Args:
+        mean: as for `uct`, and so are `visits`, `parent_visits` and `exploration`.
+        visits: N.
+        parent_visits: N_parent.
+        exploration: c.
+        prior: P, the probability of the child among its siblings.
+
+    """
     return mean + exploration * prior * math.sqrt(parent_visits) / (1 + visits)
 
 
 def priors(logprobs: Sequence[float]) -> list[float]:
-    """Softmax of the mean log-probabilities of sibling steps: by length, so that a short step is not preferred as such."""
+    """Return the softmax of the mean log-probabilities of sibling steps; equal shares if none of them has any.
+
+    Means by length, so that a short step is not preferred only because it is short.
+    """
     highest = max(logprobs, default=0.0)
     if math.isinf(highest):
         return [1 / len(logprobs)] * len(logprobs)

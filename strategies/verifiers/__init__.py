@@ -5,6 +5,8 @@ Those without parameters are chosen by their name, the others by an object with 
 
 from typing import Annotated
 
+from pydantic import Field
+
 from strategies.core.context import StrategyContext
 from strategies.core.parameters import Params
 from strategies.core.registry import Registry
@@ -43,6 +45,15 @@ AnyVerifier = Annotated[VerifierChoice, VerifierField(VERIFIERS)]
 
 StepVerifier = Annotated[VerifierChoice, VerifierField(VERIFIERS, steps_only=True)]
 """The same, of those that can score an answer that is not finished."""
+
+AnswerVerifier = Annotated[
+    AnyVerifier | None,
+    Field(
+        description="what picks among all answers (see the verifiers); by default `majority` where they can be compared, "
+        "else `likelihood`"
+    ),
+]
+"""`verifier` of strategies that score whole answers."""
 
 MAJORITY, LIKELIHOOD = (VerifierChoice(verifier, Params()) for verifier in (Majority, Likelihood))
 
