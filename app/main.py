@@ -7,17 +7,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
 from adapters import preload
 from adapters.registry import AdapterRegistry
 from adapters.store import AdapterStore
 from adapters.weights import BaseModel
 from app.admission import Admission
-from app.api import adapters, chat, errors, feedback, models, ops, playground, policies, traces
+from app.api import adapters, chat, errors, feedback, models, openapi, ops, playground, policies, traces
 from app.api.access import Access
 from app.api.middleware import BodyLimit, LocalHost, RequestId
 from app.engine.base import Engine
@@ -48,7 +46,7 @@ ENGINE_CHECK_S = 0.2
 VERSION = metadata.version("ponder")
 
 SHIPPED = Path(__file__).parent / "routing" / "shipped"
-"""Policies that come with the embedded model and its adapters, by the name that each is served under."""
+"""Folder of the policies that ship with the embedded model and its adapters. Each file has the name under which they are served."""
 
 
 def create_app(
@@ -59,7 +57,7 @@ def create_app(
     on_engine_death: Callable[[str], None] = lambda _reason: None,
     is_draining: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
-    """An app that serves `engine`.
+    """Return an app that serves `engine`.
 
     Args:
         settings: how the server is run; what belongs to the engine is the engine's already.
@@ -90,12 +88,14 @@ def create_app(
         app.state.playground = playground.packaged()
         app.include_router(playground.router)
     errors.install(app)
-    upload = settings.max_adapter_bytes + settings.max_body_bytes  # the form around the files
+    upload = settings.max_adapter_bytes + settings.max_body_bytes  # the form around the files takes a little more
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger={"/v1/adapters": upload})
     if not settings.api_keys:
         app.add_middleware(LocalHost, host=settings.host)
     app.add_middleware(RequestId)
-    app.openapi = lambda: _openapi(app, registries, is_locked=bool(settings.api_keys))  # type: ignore[method-assign] # FastAPI's own way to change the document
+    strategies = (AUTO, *registries.strategies.names())
+    # FastAPI's own way to change the document is to replace the method.
+    app.openapi = lambda: openapi.document(app, strategies, has_keys=bool(settings.api_keys))  # type: ignore[method-assign]
     return app
 
 
@@ -106,7 +106,7 @@ async def running(
     on_engine_death: Callable[[str], None] = lambda _reason: None,
     registries: Registries = BUILT_IN,
 ) -> AsyncIterator[Service]:
-    """The service with its engine started and its adapters taken in, without HTTP; all is closed at the end of the block."""
+    """Run the service without HTTP: start the engine, load the adapters, and close everything at the end of the block."""
     equivalence = Equivalence()
     await engine.start()
     try:
@@ -125,7 +125,7 @@ async def running(
 
 @asynccontextmanager
 async def _tracing(settings: Settings, model: str) -> AsyncIterator[Tracer]:
-    """Spans for the operator's collector, when settings name one; else nothing of OpenTelemetry's is imported."""
+    """Give the tracer for the operator's collector. Without a collector in the settings, OpenTelemetry is not imported."""
     if settings.otlp_endpoint is None:
         yield Tracer()
         return
@@ -140,7 +140,7 @@ async def _tracing(settings: Settings, model: str) -> AsyncIterator[Tracer]:
 
 @asynccontextmanager
 async def _reward_models(settings: Settings) -> AsyncIterator[dict[str, RewardModel]]:
-    """Clients of the reward models that the operator runs elsewhere."""
+    """Give the clients of the reward models that the operator runs elsewhere, by their names."""
     clients = {
         name: RewardModel(name, options, trace_headers=lambda model: span_of(model).headers)
         for name, options in settings.reward_models.items()
@@ -214,7 +214,7 @@ def _registry(settings: Settings, engine: Engine, metrics: Metrics) -> AdapterRe
 
 @asynccontextmanager
 async def _adapters(settings: Settings, registry: AdapterRegistry | None) -> AsyncIterator[None]:
-    """Serve the adapters of the store and those of the folder to preload, which is watched if the operator wants it."""
+    """Serve the adapters of the store, the shipped ones, and those of the preload folder, which is watched if the settings say so."""
     if registry is None:
         yield
         return
@@ -239,7 +239,7 @@ async def _adapters(settings: Settings, registry: AdapterRegistry | None) -> Asy
 
 @asynccontextmanager
 async def _energy(metrics: Metrics) -> AsyncIterator[None]:
-    """Count joules where the machine does."""
+    """Count the joules that the machine uses, if it has counters for them."""
     counters = await asyncio.to_thread(find_counters)
     reader = asyncio.create_task(Energy(counters, metrics).run()) if counters else None
     try:
@@ -262,20 +262,3 @@ async def _watched(engine: Engine, on_death: Callable[[str], None]) -> AsyncIter
         yield
     finally:
         watcher.cancel()
-
-
-def _openapi(app: FastAPI, registries: Registries, *, is_locked: bool) -> dict[str, Any]:
-    """FastAPI documents 422 for every body; here a wrong body is a 400 in OpenAI's shape. Keys are asked for where there are any."""
-    if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        for path in schema["paths"].values():
-            for operation in path.values():
-                operation["responses"].pop("422", None)
-                if not is_locked:
-                    operation.pop("security", None)
-        options = schema["components"]["schemas"]["PonderOptions"]["properties"]["strategy"]
-        options["anyOf"][0] = {"type": "string", "enum": [AUTO, *registries.strategies.names()]}
-        for unused in ("HTTPValidationError", "ValidationError"):
-            schema["components"]["schemas"].pop(unused, None)
-        app.openapi_schema = schema
-    return app.openapi_schema

@@ -1,4 +1,4 @@
-"""Who is admitted, and who gets the next slot."""
+"""Which requests are admitted, and which branch gets the next slot."""
 
 import asyncio
 
@@ -26,8 +26,8 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_admits_until_full_and_again_when_somebody_left() -> None:
-    """The width of a request counts, and is given back when it ends."""
+async def test_requests_are_admitted_until_the_server_is_full_and_again_after_one_ends() -> None:
+    """A request counts with its width, which is free again when the request ends."""
     admission = gates()
     with (
         admission.admit(Caller("a"), 8),
@@ -45,7 +45,7 @@ async def test_admits_until_full_and_again_when_somebody_left() -> None:
 
 
 async def test_one_key_cannot_take_everything() -> None:
-    """A key's own branches are counted apart, and refused with another error."""
+    """The branches of each key are counted apart, and refused with another error."""
     admission = gates()
     with admission.admit(Caller("a"), 8), admission.admit(Caller("a"), 8), admission.admit(Caller("a"), 8):
         with pytest.raises(QuotaExceeded), admission.admit(Caller("a"), 1):
@@ -55,14 +55,14 @@ async def test_one_key_cannot_take_everything() -> None:
 
 
 async def test_a_request_wider_than_the_engine_is_counted_as_what_it_can_occupy() -> None:
-    """Sixty-four branches on eight slots hold eight places, or the server could never take it."""
+    """64 branches on 8 slots count as 8. Otherwise the server could never admit such a request."""
     admission = gates()
     with admission.admit(Caller("a"), 64):
         assert admission.num_admitted == 8
 
 
 async def test_wide_requests_never_take_the_last_slots() -> None:
-    """One slot in eight is kept: a narrow request starts at once while wide ones fill the engine."""
+    """One slot in eight is reserved, so a narrow request starts at once while wide ones fill the engine."""
     admission = gates()
     release, log = asyncio.Event(), []
     with admission.admit(Caller("a"), 16) as wide, admission.admit(Caller("b"), 1) as narrow:
@@ -80,7 +80,7 @@ async def test_wide_requests_never_take_the_last_slots() -> None:
 
 
 async def test_a_narrow_request_overtakes_wide_ones_that_wait() -> None:
-    """With every slot taken, the next free one goes to the request with the smaller handicap."""
+    """With all slots taken, the next free one goes to the request with the smaller handicap."""
     admission = gates(num_slots=1)
     first, rest, log = asyncio.Event(), asyncio.Event(), []
     with (
@@ -100,8 +100,8 @@ async def test_a_narrow_request_overtakes_wide_ones_that_wait() -> None:
     assert log == ["holder", "narrow", "wide"]
 
 
-async def test_whoever_waited_longer_than_the_handicap_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ageing: a wide request that came long before is ahead of a narrow newcomer."""
+async def test_a_request_that_waited_longer_than_its_handicap_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wide request that arrived long before is ahead of a narrow newcomer."""
     now = 100.0
     monkeypatch.setattr("app.admission.time.monotonic", lambda: now)
     admission = gates()
@@ -112,7 +112,7 @@ async def test_whoever_waited_longer_than_the_handicap_goes_first(monkeypatch: p
 
 
 async def test_without_priorities_slots_go_in_order_of_arrival() -> None:
-    """The switch turns both the handicap and the reserve off."""
+    """The switch turns off both the handicap and the reserved slots."""
     admission = gates(has_priorities=False)
     release, log = asyncio.Event(), []
     with admission.admit(Caller("a"), 16) as wide, admission.admit(Caller("b"), 1) as narrow:
@@ -127,7 +127,7 @@ async def test_without_priorities_slots_go_in_order_of_arrival() -> None:
 
 
 async def test_a_waiter_that_gives_up_leaves_no_trace() -> None:
-    """Cancelled while waiting, or in the very moment of its turn: the slot goes to the next."""
+    """It may be cancelled while it waits or in the moment when it gets the slot. The slot goes to the next waiter."""
     admission = gates(num_slots=1)
     release, log = asyncio.Event(), []
     with admission.admit(Caller("a"), 1) as request:

@@ -1,4 +1,4 @@
-"""Adapters over HTTP on the scripted engine, which answers with the name that it knows the adapter by."""
+"""Adapters over HTTP, on the scripted engine, whose answers contain the engine's own name of the adapter."""
 
 import asyncio
 import io
@@ -40,18 +40,18 @@ async def push(served, name: str, folder, **data):
     return await served.client.post("/v1/adapters", data={"name": name, **data}, files=files)
 
 
-async def voice(served, model: str, content: str = "Hi", **fields) -> str:
-    """Which version answered: by its text, its header and its account alike."""
+async def answering_version(served, model: str, content: str = "Hi", **fields) -> str:
+    """Return the version that answered; the text, the header and the `ponder` object must agree on it."""
     response = await served.chat(content, model=model, **fields)
     assert response.status_code == 200, response.text
     reply = response.json()
-    said = reply["choices"][0]["message"]["content"].split("#")[0]
-    assert said == response.headers["x-ponder-adapter"] == reply["ponder"]["adapter"]
-    return said
+    version = reply["choices"][0]["message"]["content"].split("#")[0]
+    assert version == response.headers["x-ponder-adapter"] == reply["ponder"]["adapter"]
+    return version
 
 
 async def test_an_upload_is_served_at_once(serve, made) -> None:
-    """As files, or as a zip of the folder; the same content again is no new version."""
+    """Files and a zip of the folder are the same. The same content again makes no new version."""
     folder = made(1)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as zipped:
@@ -65,7 +65,7 @@ async def test_an_upload_is_served_at_once(serve, made) -> None:
         listed = (await served.client.get("/v1/adapters")).json()["data"]
         shown = (await served.client.get("/v1/adapters/sums")).json()
         version = shown["current"]
-        assert await voice(served, "sums") == f"sums:{version[:8]}"
+        assert await answering_version(served, "sums") == f"sums:{version[:8]}"
         one = (await served.client.get(f"/v1/adapters/sums:{version[:8]}")).json()
     assert (first.status_code, zipped.status_code) == (201, 200)
     assert first.json()["version"] == zipped.json()["version"] == version
@@ -133,8 +133,8 @@ def ponder(monkeypatch):
     return run
 
 
-async def test_the_command_line_pushes_and_shows_a_judge(serve, made, ponder) -> None:
-    """`ponder.json` goes along when the folder has it; how it is asked is shown, escaped and shortened; others look as before."""
+async def test_the_command_line_pushes_and_shows_a_verifier(serve, made, ponder) -> None:
+    """`ponder.json` is pushed if the folder has one. Its prompt is shown escaped and shortened, and only for adapters that have one."""
     folder, plain = made(1), made(2)
     long = {**VERIFIER_PROMPT, "template": "[bold]\x1b[2J" + "x" * 500}
     async with serve() as served:
@@ -158,7 +158,7 @@ async def test_the_command_line_pushes_and_shows_a_judge(serve, made, ponder) ->
 
 
 async def test_models_tell_adapters_as_vllm_does(serve, made) -> None:
-    """`parent` is the base model; strategies go with adapters too, in the model's name or the path."""
+    """`parent` is the base model. Strategies work with adapters too, in the model's name and in the path."""
     async with serve(["42"]) as served:
         await push(served, "sums", made(1))
         listed = {model["id"]: model for model in (await served.client.get("/v1/models")).json()["data"]}
@@ -176,33 +176,33 @@ async def test_models_tell_adapters_as_vllm_does(serve, made) -> None:
 
 
 async def test_a_swap_a_pin_and_a_roll_back(serve, made) -> None:
-    """The name follows, a pinned version stays what it is."""
+    """The name stands for the newest version, and a pinned version stays the same."""
     async with serve() as served:
         one = (await push(served, "a", made(1))).json()["version"][:8]
         two = (await push(served, "a", made(2))).json()["version"][:8]
-        assert await voice(served, "a") == f"a:{two}"
-        assert await voice(served, f"a:{one}") == f"a:{one}"
+        assert await answering_version(served, "a") == f"a:{two}"
+        assert await answering_version(served, f"a:{one}") == f"a:{one}"
         back = await served.client.post("/v1/adapters/a/activate", json={"version": one})
         assert back.json()["current"].startswith(one)
-        assert await voice(served, "a") == f"a:{one}"
+        assert await answering_version(served, "a") == f"a:{one}"
         three = (await push(served, "a", made(3), activate="false")).json()["version"][:8]
-        assert await voice(served, "a") == f"a:{one}"
-        assert await voice(served, f"a:{three}@direct") == f"a:{three}"
+        assert await answering_version(served, "a") == f"a:{one}"
+        assert await answering_version(served, f"a:{three}@direct") == f"a:{three}"
 
 
-async def test_cached_prefixes_of_one_version_are_never_another_s(serve, made) -> None:
-    """The stale-block hazard: the same long prompt after a swap, and of the base model, is answered by whom it was put to.
+async def test_versions_do_not_share_cached_prefixes(serve, made) -> None:
+    """After a swap, the same long prompt is answered by the new version and not from blocks that the old one computed.
 
-    The scripted engine's cache tells adapters apart by nothing but the salt, and answers in the voice of whoever computed the
-    first block: without a salt of its own, the new version speaks in the old one's voice.
+    The scripted engine's cache distinguishes adapters by their salt alone, and answers under the name of the adapter that computed the
+    first block. Without a salt of its own, the new version would answer under the old one's name.
     """
     long = "word " * 100
     async with serve() as served:
         one = (await push(served, "a", made(1))).json()["version"][:8]
-        assert await voice(served, "a", long) == f"a:{one}"
+        assert await answering_version(served, "a", long) == f"a:{one}"
         two = (await push(served, "a", made(2))).json()["version"][:8]
-        assert await voice(served, "a", long) == f"a:{two}"
-        assert await voice(served, f"a:{one}", long) == f"a:{one}"
+        assert await answering_version(served, "a", long) == f"a:{two}"
+        assert await answering_version(served, f"a:{one}", long) == f"a:{one}"
         base = (await served.chat(long)).json()["choices"][0]["message"]["content"]
         assert "#" not in base
         again = (await served.chat(long, model="a")).json()["ponder"]
@@ -210,7 +210,7 @@ async def test_cached_prefixes_of_one_version_are_never_another_s(serve, made) -
 
 
 async def test_a_search_keeps_one_version_through_a_swap(serve, made) -> None:
-    """All branches of a running request, waves and all, are of the version that it began with."""
+    """All branches of a running request, in all its waves, use the version that the request began with."""
     options = {"strategy": "self_consistency", "n": 12, "schedule": "waves", "confidence": 1.0, "answer": "math"}
     async with serve(["it is 1", "it is 2", "it is 3"], seconds_per_token=0.01) as served:
         one = (await push(served, "a", made(1))).json()["version"][:8]
@@ -218,7 +218,7 @@ async def test_a_search_keeps_one_version_through_a_swap(serve, made) -> None:
         await asyncio.sleep(0.05)
         begun = len(served.engine.branches)
         two = (await push(served, "a", made(2))).json()["version"][:8]
-        assert await voice(served, "a") == f"a:{two}"
+        assert await answering_version(served, "a") == f"a:{two}"
         assert (await asked).json()["ponder"]["adapter"] == f"a:{one}"
         used = {branch.adapter.name.split("#")[0] for branch in served.engine.branches if branch.cache_salt}
         search = [branch for branch in served.engine.branches if branch.adapter and branch.adapter.name.startswith(f"a:{one}")]
@@ -228,8 +228,8 @@ async def test_a_search_keeps_one_version_through_a_swap(serve, made) -> None:
         assert [adapter.name.split("#")[0] for adapter in served.engine.adapters.values()] == [f"a:{two}"]
 
 
-async def test_an_adapter_judges_what_another_wrote(serve, made) -> None:
-    """Generator and judge are each held at one version; the judge's tokens and FLOPs are charged as verification."""
+async def test_an_adapter_verifies_what_another_generates(serve, made) -> None:
+    """Generator and verifier are each held at one version. The verifier's tokens and FLOPs are counted as verification."""
     options = {"strategy": "best_of_n", "n": 3, "verifier": {"adapter": "judge"}}
     async with serve() as served:
         writer = (await push(served, "writer", made(1))).json()["version"][:8]
@@ -251,7 +251,7 @@ async def test_an_adapter_judges_what_another_wrote(serve, made) -> None:
 
 
 async def test_an_adapter_s_flops_are_counted(serve, made) -> None:
-    """Two for each of its parameters and each token that was not cached."""
+    """They are two for each parameter of the adapter and each token that was not cached."""
     async with serve(["one two three"]) as served:
         folder = made(1)
         parameters = 2 * 4 * (64 + 32)  # two layers' v_proj at rank 4
@@ -266,7 +266,7 @@ async def test_an_adapter_s_flops_are_counted(serve, made) -> None:
 
 
 async def test_deletion_and_what_cannot_be_deleted(serve, made) -> None:
-    """The name is unknown at once; the version that is served cannot be taken from under its name."""
+    """A deleted name is unknown at once. The version that a name stands for cannot be deleted alone."""
     async with serve() as served:
         one = (await push(served, "a", made(1))).json()["version"][:8]
         two = (await push(served, "a", made(2))).json()["version"][:8]
@@ -282,27 +282,27 @@ async def test_deletion_and_what_cannot_be_deleted(serve, made) -> None:
 
 
 async def test_a_refused_load_changes_nothing(serve, made) -> None:
-    """The engine's refusal is a 400; the old version goes on serving."""
+    """If the engine refuses an adapter, the reply is a 400 and the old version is served on."""
     async with serve() as served:
         one = (await push(served, "a", made(1))).json()["version"][:8]
         served.engine.refused.add("probe")
         refused = await push(served, "a", made(2))
-        assert await voice(served, "a") == f"a:{one}"
+        assert await answering_version(served, "a") == f"a:{one}"
         assert len((await served.client.get("/v1/adapters/a")).json()["versions"]) == 1
     assert refused.status_code == 400
     assert refused.json()["error"]["code"] == "adapter_failed"
 
 
 async def test_vllm_s_own_routes(serve, made, tmp_path) -> None:
-    """Their bodies and answers, so that existing tools work; in place is a swap."""
+    """Bodies and replies are vLLM's own, so that existing tools work. Loading in place is a swap."""
     one, two = made(1), made(2)
     async with serve(adapter_import_dir=tmp_path / "import") as served:
         post = served.client.post
         loaded = await post("/v1/load_lora_adapter", json={"lora_name": "a", "lora_path": str(one)})
         twice = await post("/v1/load_lora_adapter", json={"lora_name": "a", "lora_path": str(two)})
-        first = await voice(served, "a")
+        first = await answering_version(served, "a")
         inplace = await post("/v1/load_lora_adapter", json={"lora_name": "a", "lora_path": two.name, "load_inplace": True})
-        second = await voice(served, "a")
+        second = await answering_version(served, "a")
         unloaded = await post("/v1/unload_lora_adapter", json={"lora_name": "a", "lora_int_id": 7})
         again = await post("/v1/unload_lora_adapter", json={"lora_name": "a"})
         asked = await served.chat(model="a")
@@ -318,7 +318,7 @@ async def test_vllm_s_own_routes(serve, made, tmp_path) -> None:
 
 
 async def test_administration_needs_its_own_key(serve, made) -> None:
-    """Not a key for inference; and nothing of an upload is read before the key is checked."""
+    """A key for inference is refused, and nothing of an upload is read before the key is checked."""
     routes = [
         ("GET", "/v1/adapters"), ("POST", "/v1/adapters"), ("GET", "/v1/adapters/a"), ("DELETE", "/v1/adapters/a"),
         ("POST", "/v1/adapters/a/activate"), ("POST", "/v1/load_lora_adapter"), ("POST", "/v1/unload_lora_adapter"),
@@ -341,7 +341,7 @@ async def test_administration_needs_its_own_key(serve, made) -> None:
 
 
 async def test_paths_are_imported_only_beneath_a_configured_folder(serve, made, tmp_path) -> None:
-    """Without one, never."""
+    """Without the setting no path is imported."""
     made(1)
     async with serve() as served:
         refused = await served.client.post("/v1/adapters", json={"name": "a", "path": "made-1"})
@@ -366,7 +366,7 @@ async def test_paths_are_imported_only_beneath_a_configured_folder(serve, made, 
     ],
 )
 async def test_forms_that_are_not_uploads(serve, fields: dict, files: list) -> None:
-    """400, and the next one is served."""
+    """The reply is a 400, and the next upload is accepted."""
     async with serve() as served:
         response = await served.client.post("/v1/adapters", data=fields, files=files or [("x", ("", b""))])
         odd = await served.client.post("/v1/adapters", content=b"name=a", headers={"content-type": "text/plain"})
@@ -376,8 +376,8 @@ async def test_forms_that_are_not_uploads(serve, fields: dict, files: list) -> N
     assert response.status_code == odd.status_code == cut.status_code == 400, response.text
 
 
-async def test_when_all_slots_are_leased_a_request_is_told_when_to_come_back(serve, made) -> None:
-    """503 with Retry-After after its patience, which a deadline of its own shortens; counted as a rejection."""
+async def test_when_all_slots_are_leased_a_request_is_refused_with_retry_after(serve, made) -> None:
+    """The 503 comes after the server's longest wait, or after the request's own deadline, and counts as a rejection."""
     async with serve(["a b c d e f g h"], seconds_per_token=0.05, adapter_slots=1, adapter_wait_seconds=5) as served:
         await push(served, "a", made(1))
         await push(served, "b", made(2))
@@ -393,8 +393,8 @@ async def test_when_all_slots_are_leased_a_request_is_told_when_to_come_back(ser
     assert 'ponder_rejections_total{reason="adapter_slots"} 1.0' in page
 
 
-async def test_a_lost_version_is_told(serve, made, tmp_path, monkeypatch) -> None:
-    """410 for its requests, and in what is listed; others go on."""
+async def test_a_lost_version_is_reported(serve, made, tmp_path, monkeypatch) -> None:
+    """Its requests get a 410, the list shows it as lost, and other versions are served on."""
     monkeypatch.setattr(registry_module, "FILE_CHECK_S", 0.02)
     async with serve() as served:
         await push(served, "a", made(1))
@@ -414,7 +414,7 @@ async def test_a_lost_version_is_told(serve, made, tmp_path, monkeypatch) -> Non
 
 
 async def test_metrics_by_adapter_and_none_of_those_that_are_gone(serve, made) -> None:
-    """State, versions, leases, loads, swaps, requests, tokens, latency; a scrape does not grow with names that come and go."""
+    """There are series for states, versions, leases, loads, swaps, requests, tokens and latency. Deleted names leave none."""
     async with serve() as served:
         await push(served, "a", made(1))
         await push(served, "a", made(2))
@@ -446,7 +446,7 @@ async def test_metrics_by_adapter_and_none_of_those_that_are_gone(serve, made) -
 
 
 async def test_more_adapters_than_labels_share_one(serve, made, monkeypatch) -> None:
-    """Beyond the limit they are counted together."""
+    """Adapters above the limit are counted together."""
     from app.telemetry import adapter_metrics
 
     monkeypatch.setattr(adapter_metrics, "MAX_LABELS", 2)
@@ -460,67 +460,67 @@ async def test_more_adapters_than_labels_share_one(serve, made, monkeypatch) -> 
 
 
 async def test_a_folder_is_preloaded_and_a_roll_back_survives_the_restart(serve, made, tmp_path) -> None:
-    """What is known is not activated again; what is broken is left out."""
+    """A known version is not activated again, and a broken one is left out."""
     preload = tmp_path / "preload"
     shutil.copytree(made(1), preload / "a")
     shutil.copytree(made(2), preload / "b")
     (preload / "b" / FILES[1]).write_bytes(b"broken")
     (preload / "bad name").mkdir()
     async with serve(adapter_preload_dir=preload) as served:
-        one = await voice(served, "a")
+        one = await answering_version(served, "a")
         assert [adapter["id"] for adapter in (await served.client.get("/v1/adapters")).json()["data"]] == ["a"]
         await push(served, "a", made(3))
-        two = await voice(served, "a")
+        two = await answering_version(served, "a")
         await served.client.post("/v1/adapters/a/activate", json={"version": one.split(":")[1]})
     async with serve(adapter_preload_dir=preload) as served:
-        assert await voice(served, "a") == one
+        assert await answering_version(served, "a") == one
         await served.client.post("/v1/adapters/a/activate", json={"version": two.split(":")[1]})
     async with serve(adapter_preload_dir=preload) as served:
-        assert await voice(served, "a") == two
+        assert await answering_version(served, "a") == two
 
 
 async def test_shipped_adapters_are_served_beside_those_of_the_operator(serve, made, tmp_path, monkeypatch) -> None:
-    """A new release swaps in its own, never over a name that somebody else's adapter has."""
+    """A new release swaps in its own versions, but never for a name that the operator uses."""
     monkeypatch.setattr("adapters.preload.SHIPPED", tmp_path / "shipped")
     shipped = tmp_path / "shipped" / DEFAULT_MODEL
     shutil.copytree(made(1), shipped / "reasoning")
     shutil.copytree(made(2), shipped / "verifier")
     async with serve(shipped_adapters=True) as served:
-        first = await voice(served, "reasoning")
+        first = await answering_version(served, "reasoning")
         assert (await served.client.get("/v1/adapters/reasoning")).json()["versions"][0]["source"] == "shipped:reasoning"
         await served.client.delete("/v1/adapters/verifier")
         await push(served, "verifier", made(4))
-        own = await voice(served, "verifier")
+        own = await answering_version(served, "verifier")
     shutil.copytree(made(3), shipped / "reasoning", dirs_exist_ok=True)
     async with serve(shipped_adapters=True) as served:
-        assert await voice(served, "reasoning") != first
-        assert await voice(served, "verifier") == own
+        assert await answering_version(served, "reasoning") != first
+        assert await answering_version(served, "verifier") == own
     for otherwise in ({"shipped_adapters": False}, {"shipped_adapters": True, "model": "another"}):
         async with serve(**otherwise) as served:
             names = [one["id"] for one in (await served.client.get("/v1/models")).json()["data"]]
             assert "verifier" in names
             assert "reasoning" not in names
     async with serve(shipped_adapters=True) as served:
-        assert await voice(served, "reasoning") != first
+        assert await answering_version(served, "reasoning") != first
     async with serve(shipped_adapters=True, model="another", adapter_dir=tmp_path / "empty") as served:
         assert (await served.client.get("/v1/adapters")).json()["data"] == []
 
 
 async def test_a_watched_folder_swaps_in_what_changes(serve, made, tmp_path) -> None:
-    """While requests run."""
+    """Requests run meanwhile."""
     preload = tmp_path / "preload"
     shutil.copytree(made(1), preload / "a")
     async with serve(adapter_preload_dir=preload, adapter_watch=True) as served:
-        one = await voice(served, "a")
+        one = await answering_version(served, "a")
         await asyncio.sleep(0.5)
         shutil.copytree(made(2), preload / "a", dirs_exist_ok=True)
         async with asyncio.timeout(20):
-            while await voice(served, "a") == one:  # noqa: ASYNC110 - nobody tells
+            while await answering_version(served, "a") == one:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.1)
 
 
 async def test_a_server_without_slots_holds_no_adapters(serve, made) -> None:
-    """Told as that."""
+    """The error says so."""
     async with serve(adapter_slots=0) as served:
         pushed = await push(served, "a", made(1))
         asked = await served.chat(model="a")
@@ -531,7 +531,7 @@ async def test_a_server_without_slots_holds_no_adapters(serve, made) -> None:
 
 
 async def test_streams_name_their_version_too(serve, made) -> None:
-    """In the headers, before the first token, and in the last chunk's account."""
+    """The version is in the headers, before the first token, and in the last chunk's `ponder` object."""
     async with serve() as served:
         version = (await push(served, "a", made(1))).json()["version"][:8]
         response = await served.chat(model="a", stream=True)

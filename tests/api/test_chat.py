@@ -1,4 +1,4 @@
-"""The chat surface over the scripted engine: what comes back, whole and streamed, for every way of asking."""
+"""Chat completions over the scripted engine: what the reply contains, whole and streamed, for every way to choose a strategy."""
 
 import json
 from typing import Any
@@ -23,7 +23,7 @@ def content(chunks: list[dict[str, Any]], index: int = 0) -> str:
 
 
 async def test_a_direct_answer_has_openais_shape(serve) -> None:
-    """One sample: message, finish reason, usage, and the account of what it cost."""
+    """The reply has the message, the finish reason, `usage`, and the `ponder` object with the cost."""
     async with serve(["It is 42."]) as served:
         response = await served.chat(ponder={"strategy": "direct"})
     reply = response.json()
@@ -40,7 +40,7 @@ async def test_a_direct_answer_has_openais_shape(serve) -> None:
 
 
 async def test_auto_votes_on_what_can_be_compared_and_answers_chat_directly(serve) -> None:
-    """The prior policy: a vote for arithmetic, one sample for small talk, and the reason is told."""
+    """The prior policy votes on arithmetic and draws one sample for small talk. The reply gives the reason."""
     async with serve() as served:
         sum_reply = (await served.chat("What is 17 + 25?")).json()["ponder"]
         talk_reply = (await served.chat("Tell me about your day.")).json()["ponder"]
@@ -52,7 +52,7 @@ async def test_auto_votes_on_what_can_be_compared_and_answers_chat_directly(serv
 
 @pytest.mark.parametrize("way", ["body", "header", "model", "path"])
 async def test_each_way_of_naming_a_strategy_works(serve, way: str) -> None:
-    """Body, header, model name and path all reach the same strategy."""
+    """The body, the header, the model's name and the path choose the same strategy."""
     body: dict[str, Any] = {"model": "scripted", "messages": [{"role": "user", "content": "Hi?"}]}
     path, headers = "/v1/chat/completions", {}
     if way == "body":
@@ -83,7 +83,7 @@ async def test_the_body_wins_over_header_model_and_path(serve) -> None:
 
 
 async def test_usage_counts_every_token_of_every_branch(serve) -> None:
-    """What was generated and is not shown is reasoning; the meter's kinds add up."""
+    """Tokens that are not in the visible answer are reasoning tokens, and the kinds of the meter add up."""
     async with serve(["one two three", "one two"]) as served:
         reply = (await served.chat("Hi", ponder={"strategy": "best_of_n", "n": 4})).json()
     usage, ponder = reply["usage"], reply["ponder"]
@@ -95,7 +95,7 @@ async def test_usage_counts_every_token_of_every_branch(serve) -> None:
 
 
 async def test_n_returns_the_best_distinct_candidates_in_order(serve) -> None:
-    """Three votes for 42, one for 41: those two, the majority first."""
+    """With three votes for 42 and one for 41 both are returned, the majority's answer first."""
     async with serve(["42", "41", "so 42", "is 42"]) as served:
         reply = (await served.chat("6 * 7 = ?", n=2, ponder={"strategy": "best_of_n", "n": 4})).json()
     assert [choice["index"] for choice in reply["choices"]] == [0, 1]
@@ -104,7 +104,7 @@ async def test_n_returns_the_best_distinct_candidates_in_order(serve) -> None:
 
 
 async def test_a_vote_on_json_compares_what_is_parsed(serve) -> None:
-    """Order of keys and white space do not split the vote."""
+    """The order of keys and white space do not split the vote."""
     replies = ['{"a": 1, "b": 2}', '{"b":2,"a":1}', '{"a": 2}', '{"b": 2.0, "a": 1.0}']
     async with serve(replies) as served:
         response = await served.chat(
@@ -119,7 +119,7 @@ async def test_a_vote_on_json_compares_what_is_parsed(serve) -> None:
 
 
 async def test_a_vote_on_tool_calls_compares_name_and_arguments(serve) -> None:
-    """The winning call comes back parsed, in a stream too."""
+    """The winning call is returned parsed, also in a stream."""
     tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
     call = '<tool_call>{"name": "weather", "arguments": {"city": "%s"}}</tool_call>'
     replies = [call % "Rome", call % "Oslo", call % "Rome", call % "Rome"]
@@ -134,8 +134,8 @@ async def test_a_vote_on_tool_calls_compares_name_and_arguments(serve) -> None:
     assert streamed[-2]["choices"][0]["finish_reason"] == "tool_calls"
 
 
-async def test_a_direct_stream_begins_with_the_role_and_ends_with_the_account(serve) -> None:
-    """Role at once, words as they come, finish reason, then usage with what it cost."""
+async def test_a_direct_stream_begins_with_the_role_and_ends_with_the_ponder_object(serve) -> None:
+    """The role comes at once, then words as they are generated, the finish reason, `usage` and the cost."""
     async with serve(["one two three"]) as served:
         response = await served.chat("Hi", stream=True, stream_options={"include_usage": True})
     chunks = events(response.text)
@@ -150,7 +150,7 @@ async def test_a_direct_stream_begins_with_the_role_and_ends_with_the_account(se
     assert len({chunk["id"] for chunk in chunks}) == 1
 
 
-async def test_without_being_asked_a_stream_carries_no_usage(serve) -> None:
+async def test_a_stream_carries_usage_only_on_request(serve) -> None:
     """`stream_options.include_usage` decides."""
     async with serve() as served:
         chunks = events((await served.chat("Hi", stream=True)).text)
@@ -158,7 +158,7 @@ async def test_without_being_asked_a_stream_carries_no_usage(serve) -> None:
 
 
 async def test_a_search_streams_its_progress_as_reasoning_and_then_the_winner(serve) -> None:
-    """Candidate k of n with its answer and the leader, then the text of the answer."""
+    """Each line has the number of the candidate, its answer and the leader. The text of the winner follows."""
     async with serve() as served:
         chunks = events((await served.chat(stream=True)).text)
     thoughts = "".join(choice["delta"].get("reasoning", "") for chunk in chunks for choice in chunk["choices"])
@@ -170,14 +170,14 @@ async def test_a_search_streams_its_progress_as_reasoning_and_then_the_winner(se
 
 
 async def test_silence_in_a_stream_is_filled_with_comments(serve) -> None:
-    """A client behind a proxy must not time out while candidates are made."""
+    """A proxy must not close the connection while candidates are generated."""
     async with serve(["slow words here"], seconds_per_token=0.05, keep_alive_seconds=0.02) as served:
         text = (await served.chat(stream=True, ponder={"strategy": "best_of_n", "n": 2})).text
     assert ": keep-alive\n\n" in text
 
 
-async def test_log_probabilities_are_shown_as_asked(serve) -> None:
-    """One entry per token with the number of alternatives asked for, whatever the verifier needed."""
+async def test_log_probabilities_are_shown_as_requested(serve) -> None:
+    """There is one entry for each token with the requested number of alternatives, whatever the verifier needs."""
     async with serve(["one two"]) as served:
         direct = (await served.chat("Hi", logprobs=True, top_logprobs=2)).json()["choices"][0]["logprobs"]
         best = (
@@ -194,7 +194,7 @@ async def test_log_probabilities_are_shown_as_asked(serve) -> None:
 
 
 async def test_stop_strings_and_limits_end_an_answer(serve) -> None:
-    """`stop` and `max_tokens` reach the engine; the finish reason tells which it was."""
+    """`stop` and `max_tokens` reach the engine, and the finish reason says which of them applied."""
     async with serve(["one two three four"]) as served:
         stopped = (await served.chat("Hi", stop=" three")).json()["choices"][0]
         cut = (await served.chat("Hi", max_completion_tokens=2)).json()["choices"][0]
@@ -203,7 +203,7 @@ async def test_stop_strings_and_limits_end_an_answer(serve) -> None:
 
 
 async def test_each_sample_has_its_own_seed(serve) -> None:
-    """Seed s gives candidate i the seed s + i: the same request twice gives the same answers."""
+    """Candidate i has the seed s + i, so that the same request twice gives the same answers."""
     async with serve() as served:
         for _ in range(2):
             await served.chat(seed=7, ponder={"strategy": "best_of_n", "n": 3})
@@ -211,7 +211,7 @@ async def test_each_sample_has_its_own_seed(serve) -> None:
 
 
 async def test_keys_do_not_share_a_prefix_cache(serve) -> None:
-    """Branches of one key carry one salt, those of another a different one."""
+    """All branches of one key have the same cache salt, and another key has another salt."""
     async with serve(api_keys=("alice", "bob")) as served:
         for key in ("alice", "bob", "alice"):
             body = {"model": "scripted", "messages": [{"role": "user", "content": "Hi"}]}

@@ -1,4 +1,4 @@
-"""Callers say whether an answer was right; policies that no longer fit are seen in the metrics."""
+"""Callers say whether an answer was right, and the metrics show whether the policy still fits."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.example_policies import policy
 pytestmark = pytest.mark.anyio
 
 
-async def judge(served, trace_id: str, *, correct: bool, **how: object):
+async def give_feedback(served, trace_id: str, *, correct: bool, **how: object):
     return await served.client.post("/v1/feedback", json={"trace_id": trace_id, "correct": correct}, **how)
 
 
@@ -19,16 +19,19 @@ async def count(served, line: str) -> float:
 
 
 async def test_a_confirmed_answer_becomes_a_question_to_calibrate_with(serve, tmp_path) -> None:
+    """The question is appended to the file with its confirmed answer."""
     path = tmp_path / "feedback" / "questions.jsonl"
     async with serve(feedback_path=path, policy_dir=tmp_path) as served:
         await served.client.put("/v1/policies/scripted", content=policy(model="scripted", hard=0.7).model_dump_json())
         reply = (await served.chat()).json()["ponder"]
-        given = await judge(served, reply["trace_id"], correct=True)
+        given = await give_feedback(served, reply["trace_id"], correct=True)
         assert given.json() == {"object": "ponder.feedback", "trace_id": reply["trace_id"], "correct": True, "kept": True}
-        assert (await judge(served, reply["trace_id"], correct=True)).json()["kept"] is False  # said twice, counted once
-        assert (await judge(served, reply["trace_id"], correct=False)).status_code == 400
+        assert (await give_feedback(served, reply["trace_id"], correct=True)).json()[
+            "kept"
+        ] is False  # said twice, counted once
+        assert (await give_feedback(served, reply["trace_id"], correct=False)).status_code == 400
         wrong = (await served.chat()).json()["ponder"]
-        assert (await judge(served, wrong["trace_id"], correct=False)).json()["kept"] is False
+        assert (await give_feedback(served, wrong["trace_id"], correct=False)).json()["kept"] is False
         series = 'ponder_outcomes_total{adapter="",bin="4",model="scripted",outcome="%s",source="feedback"}'
         assert [await count(served, series % outcome) for outcome in ("right", "wrong")] == [1, 1]
     [question] = read_questions(path)
@@ -36,14 +39,16 @@ async def test_a_confirmed_answer_becomes_a_question_to_calibrate_with(serve, tm
     assert (question.answer, question.kind, question.bin) == (reply["candidates"][0]["answer"], "math", 4)
 
 
-async def test_without_a_file_no_prompt_is_held(serve) -> None:
+async def test_without_a_file_no_prompt_is_kept(serve) -> None:
+    """The trace then holds no question."""
     async with serve() as served:
         trace_id = (await served.chat()).json()["ponder"]["trace_id"]
         assert served.app.state.service.observers.traces.find("anonymous", trace_id).example is None
-        assert (await judge(served, trace_id, correct=True)).json()["kept"] is False
+        assert (await give_feedback(served, trace_id, correct=True)).json()["kept"] is False
 
 
-async def test_nobody_judges_another_s_answer(serve) -> None:
+async def test_feedback_on_another_key_s_answer_is_refused(serve) -> None:
+    """For another key the trace does not exist."""
     async with serve(api_keys=("one", "two")) as served:
         mine, theirs = ({"Authorization": f"Bearer {key}"} for key in ("one", "two"))
         reply = await served.client.post(
@@ -51,9 +56,9 @@ async def test_nobody_judges_another_s_answer(serve) -> None:
             json={"model": "scripted", "messages": [{"role": "user", "content": "What is 17 + 25?"}]},
         )  # fmt: skip
         trace_id = reply.json()["ponder"]["trace_id"]
-        assert (await judge(served, trace_id, correct=True, headers=theirs)).status_code == 404
-        assert (await judge(served, trace_id, correct=True, headers=mine)).status_code == 200
-        assert (await judge(served, trace_id, correct=True)).status_code == 401
+        assert (await give_feedback(served, trace_id, correct=True, headers=theirs)).status_code == 404
+        assert (await give_feedback(served, trace_id, correct=True, headers=mine)).status_code == 200
+        assert (await give_feedback(served, trace_id, correct=True)).status_code == 401
 
 
 async def test_predicted_difficulty_and_known_outcomes_are_exported(serve, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Two hundred and more adapters that are wrong in one thing each: refused by name, nothing reaches the engine, nothing is left."""
+"""More than two hundred adapters, each wrong in one thing: all are refused by name, and none reaches the engine or the store."""
 
 import httpx
 import pytest
@@ -24,7 +24,7 @@ async def refused(client: httpx.AsyncClient, case: malformed.Case) -> str:
 
 
 async def test_every_malformed_adapter_is_refused_by_name(serve, tmp_path) -> None:
-    """4xx with the field at fault; the engine sees none; the store is as it was; the adapter that is there goes on."""
+    """The reply is a 4xx with the field at fault. The store is unchanged, and the adapter that is served goes on."""
     root = tmp_path / "import"
     cases = malformed.cases(BASE, root, max_rank=16)
     assert len(cases) >= 200
@@ -42,8 +42,8 @@ async def test_every_malformed_adapter_is_refused_by_name(serve, tmp_path) -> No
         assert (await served.chat(model="ours")).status_code == 200
 
 
-async def test_the_adapter_that_they_were_made_from_is_taken(serve, tmp_path) -> None:
-    """So that each of them is refused for what was spoiled."""
+async def test_the_unspoiled_adapter_is_accepted(serve, tmp_path) -> None:
+    """So each of the others is refused for the one thing that was spoiled."""
     parts = malformed.good(BASE)
     async with serve() as served:
         response = await served.client.post("/v1/adapters", **parts.case("good", "").request())

@@ -1,4 +1,4 @@
-"""The OpenAPI document holds: whatever is sent, by the document or against it, there is no 5xx and no undocumented status."""
+"""Whatever is sent, by the OpenAPI document or against it, no reply is a 5xx or has an undocumented status."""
 
 import os
 import socket
@@ -45,7 +45,7 @@ def url(tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.timeout(300)
 def test_schemathesis_finds_nothing(url: str) -> None:
-    """Examples, coverage, fuzzing and stateful sequences, with every check it has."""
+    """Schemathesis runs its examples, coverage, fuzzing and stateful phases with all its checks."""
     run = subprocess.run(
         [SCHEMATHESIS, "--config-file", HERE / "schemathesis.toml", "run", f"{url}/openapi.json",
          "--header", "Authorization: Bearer key", "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful",

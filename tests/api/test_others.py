@@ -17,7 +17,7 @@ async def complete(served, **fields):
 
 
 async def test_text_completions_of_one_prompt(serve) -> None:
-    """Echo puts the prompt before the text, log-probabilities start after it."""
+    """`echo` puts the prompt before the text, and log-probabilities begin after it."""
     async with serve([" a time"]) as served:
         plain = (await complete(served)).json()
         echoed = (await complete(served, echo=True, logprobs=1)).json()
@@ -29,7 +29,7 @@ async def test_text_completions_of_one_prompt(serve) -> None:
 
 
 async def test_text_completions_of_several_prompts(serve) -> None:
-    """Choices are numbered through, prompt by prompt; usage and account are of all together."""
+    """Choices are numbered over all prompts. `usage` and the `ponder` object count all prompts together."""
     async with serve([" x", " y"]) as served:
         reply = (await complete(served, prompt=["A", "B C"], n=2)).json()
     assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2, 3]
@@ -40,7 +40,7 @@ async def test_text_completions_of_several_prompts(serve) -> None:
 
 
 async def test_text_completions_as_a_stream(serve) -> None:
-    """Text as it comes for every choice; an echoed prompt comes with the first."""
+    """Each choice gets its text as it is generated, and an echoed prompt with the first chunk."""
     async with serve([" a time"]) as served:
         text = (await complete(served, prompt=["Once upon", "Twice upon"], stream=True, echo=True)).text
     chunks = [json.loads(line[6:]) for line in text.split("\n\n") if line.startswith("data: {")]
@@ -52,7 +52,7 @@ async def test_text_completions_as_a_stream(serve) -> None:
 
 
 async def test_text_completions_vote_as_well(serve) -> None:
-    """A strategy named in the body works on a text prompt; a stream has no place for its progress."""
+    """A strategy in the body works on a text prompt. The stream has no field for progress."""
     options = {"strategy": "self_consistency", "answer": "math", "n": 4}
     async with serve([" 42", " 41", " 42", " 42"]) as served:
         whole = (await complete(served, ponder=options)).json()
@@ -63,7 +63,7 @@ async def test_text_completions_vote_as_well(serve) -> None:
 
 
 async def test_token_ids_are_a_prompt(serve) -> None:
-    """As the engine gave them out; unknown ones are refused."""
+    """Ids that the engine gave out are accepted, and unknown ones are refused."""
     async with serve(["ok"]) as served:
         ids = list(served.engine.tokenise("Once upon"))
         known = await complete(served, prompt=ids)
@@ -73,7 +73,7 @@ async def test_token_ids_are_a_prompt(serve) -> None:
 
 
 async def test_models_and_their_aliases(serve) -> None:
-    """Listed, and each can be looked up."""
+    """Each name in the list can also be looked up alone."""
     async with serve() as served:
         listed = (await served.client.get("/v1/models")).json()["data"]
         alias = await served.client.get("/v1/models/scripted@best_of_n")
@@ -85,7 +85,7 @@ async def test_models_and_their_aliases(serve) -> None:
 
 
 async def test_health_follows_the_engine_and_readiness_the_process(serve) -> None:
-    """A dead engine fails both; draining fails readiness only, so that the process is left to end in peace."""
+    """A dead engine fails both. Draining fails readiness only, so that the process can finish its requests."""
     reasons: list[str] = []
     async with serve() as served:
         assert (await served.client.get("/ready")).json() == {"status": "ready"}
@@ -103,7 +103,7 @@ async def test_health_follows_the_engine_and_readiness_the_process(serve) -> Non
 
 
 async def test_the_death_of_the_engine_is_reported_once(tmp_path) -> None:
-    """So that the process can end."""
+    """The callback runs once, so that the process can end."""
     import asyncio
 
     reasons: list[str] = []
@@ -116,7 +116,7 @@ async def test_the_death_of_the_engine_is_reported_once(tmp_path) -> None:
 
 
 async def test_the_engine_dying_in_a_stream_ends_it_with_an_error(serve) -> None:
-    """The status is sent already: the error is an event, and the stream still ends properly."""
+    """The status was sent before, so the error is an event, and the stream still ends with `[DONE]`."""
     import asyncio
 
     async with serve(["a b c d e f g h"], seconds_per_token=0.02) as served:
@@ -129,7 +129,7 @@ async def test_the_engine_dying_in_a_stream_ends_it_with_an_error(serve) -> None
 
 
 async def test_metrics_tell_how_streams_ended(serve) -> None:
-    """A stream whose client left, and one whose engine died, are counted as that, though their status was 200."""
+    """A disconnected client and a dead engine are counted as such, though the status was 200."""
     import asyncio
 
     async def outcomes(served) -> set[str]:
@@ -169,7 +169,7 @@ async def test_metrics_tell_how_streams_ended(serve) -> None:
 
 
 async def test_metrics_count_what_the_replies_said(serve) -> None:
-    """Tokens and FLOPs by strategy, refusals by reason, nothing labelled by what a client can invent."""
+    """Tokens and FLOPs are counted by strategy, refusals by reason. No label has a value that a client can invent."""
     async with serve(max_branches=4, max_waiting_branches=1) as served:
         told = [(await served.chat(ponder={"strategy": "direct"})).json()["ponder"] for _ in range(3)]
         assert (await served.chat("Hi", ponder={"strategy": "best_of_n", "n": 6})).status_code == 200
@@ -188,7 +188,7 @@ async def test_metrics_count_what_the_replies_said(serve) -> None:
 
 @pytest.mark.parametrize(("given", "is_kept"), [("abc-123", True), ("x" * 65, False), ("a b", False), ("<script>", False)])
 async def test_a_harmless_request_id_is_kept(serve, given: str, is_kept: bool) -> None:
-    """Any other is replaced; the reply carries it in both places."""
+    """Any other id is replaced. The reply carries the id in its header and as its trace id."""
     body = {"model": "scripted", "messages": [{"role": "user", "content": "Hi"}]}
     async with serve() as served:
         response = await served.client.post("/v1/chat/completions", json=body, headers={"X-Request-Id": given})
@@ -199,7 +199,7 @@ async def test_a_harmless_request_id_is_kept(serve, given: str, is_kept: bool) -
 
 
 async def test_two_requests_with_one_id_do_not_share_branches(serve) -> None:
-    """A caller's id is not unique, and ending one request must not end the other's branches."""
+    """A caller's id is not unique. The end of one request must not end the branches of the other."""
     import asyncio
 
     body = {"model": "scripted", "messages": [{"role": "user", "content": "Hi"}]}
@@ -214,7 +214,7 @@ async def test_two_requests_with_one_id_do_not_share_branches(serve) -> None:
 
 
 async def test_budgets_and_effort_reach_the_strategy(serve) -> None:
-    """Tokens in the body; OpenAI's reasoning_effort chooses among plans."""
+    """The budget is in the body, and OpenAI's `reasoning_effort` chooses among plans."""
     async with serve(["one two three four five six"]) as served:
         cut = (await served.chat("Hi", ponder={"budget": {"tokens": 4}})).json()
         low = (await served.chat(reasoning_effort="low")).json()["ponder"]

@@ -1,4 +1,4 @@
-"""The page over HTTP: files of the package and no others, headers that let it do nothing else, and what its controls are made of."""
+"""The playground over HTTP: only files of the package are served, with strict headers, and the options describe all strategies."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ VENDORED = (FOLDER / "vendor", Path(__file__).parents[1] / "playground" / "vendo
 
 
 async def test_the_page_needs_no_key_and_may_do_little(serve) -> None:
-    """It holds no data. Nothing is loaded from elsewhere, nothing inline runs, nobody frames it."""
+    """The page holds no data. Its headers forbid foreign files, inline scripts and frames."""
     async with serve(api_keys="secret", admin_keys="other") as served:
         page = await served.client.get("/playground")
         home = await served.client.get("/")
@@ -36,6 +36,7 @@ async def test_the_page_needs_no_key_and_may_do_little(serve) -> None:
 
 
 async def test_every_file_is_served_with_its_type_and_asked_for_once(serve) -> None:
+    """A browser that sends the ETag gets a 304 without a body."""
     async with serve() as served:
         for path, file in packaged().items():
             reply = await served.client.get(f"/playground/{path}")
@@ -58,6 +59,7 @@ async def test_every_file_is_served_with_its_type_and_asked_for_once(serve) -> N
     ],
 )  # fmt: skip
 async def test_nothing_else_is_served(serve, path: str) -> None:
+    """No path reaches a file outside the page's own."""
     async with serve() as served:
         reply = await served.client.get(f"/playground/{path}")
     assert reply.status_code == 404
@@ -65,13 +67,14 @@ async def test_nothing_else_is_served(serve, path: str) -> None:
 
 
 async def test_it_can_be_switched_off(serve) -> None:
+    """The setting removes the page and its options."""
     async with serve(playground=False) as served:
         for path in ("/", "/playground", "/playground/main.js", "/playground/options"):
             assert (await served.client.get(path)).status_code == 404
 
 
 async def test_the_options_describe_every_strategy(serve) -> None:
-    """By name, with the default and a schema of each parameter; the page itself is no part of the API's document."""
+    """Each parameter has a default and a schema. The page itself is not in the OpenAPI document."""
     async with serve() as served:
         options = (await served.client.get("/playground/options")).json()
         paths = (await served.client.get("/openapi.json")).json()["paths"]
@@ -90,7 +93,7 @@ async def test_the_options_describe_every_strategy(serve) -> None:
 
 
 async def test_a_stream_with_nodes_begins_with_its_plan(serve) -> None:
-    """What will be done, and why, before anything is generated; a client that did not ask for nodes sees nothing of it."""
+    """The plan and the reason come before anything is generated. A client that did not ask for nodes gets neither."""
     async with serve() as served:
         chunks = {}
         for shows in (True, False):
@@ -106,7 +109,7 @@ async def test_a_stream_with_nodes_begins_with_its_plan(serve) -> None:
 
 @pytest.mark.parametrize("folder", VENDORED, ids=["shipped", "of the tests"])
 def test_what_is_vendored_is_what_the_manifest_says(folder: Path) -> None:
-    """Each package with version and licence, each file with its hash, and no file besides."""
+    """The manifest lists each package with version and licence and each file with its hash, and there is no other file."""
     manifest = json.loads((folder / "manifest.json").read_text())
     hashes = {path: digest for package in manifest for path, digest in package["files"].items()}
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == {*hashes, "manifest.json"}

@@ -1,4 +1,4 @@
-"""Strategies and verifiers of others, over HTTP: they are served, listed and documented as the built-in ones are."""
+"""Strategies and verifiers of other packages, over HTTP: they are served, listed and documented like the built-in ones."""
 
 import sys
 from types import ModuleType

@@ -1,4 +1,4 @@
-"""Policies are shown, replaced and rolled back while requests are served; what is broken or foreign is refused, and the old one stays."""
+"""Policies are shown, replaced and rolled back while requests are served. A broken or foreign one is refused, and the old one stays."""
 
 import pytest
 
@@ -44,8 +44,8 @@ async def test_a_policy_is_replaced_while_requests_are_served_and_rolled_back(se
         assert (await plan(served))["plan"]["calibrated"] is False
 
 
-async def test_whatever_is_asked_a_policy_has_a_plan(serve, tmp_path) -> None:
-    """Halves of surrogate pairs are no UTF-8; several prompts, and token ids, have no difficulty of their own."""
+async def test_a_policy_has_a_plan_for_every_request(serve, tmp_path) -> None:
+    """Half a surrogate pair is no UTF-8. Several prompts, and prompts of token ids, have no difficulty."""
     async with serve(policy_dir=tmp_path / "policies") as served:
         await served.client.put(PATH, content=scripted(hard=0.7))
         body = b'{"model": "scripted", "messages": [{"role": "user", "content": "What is 1 + 1? \\ud800"}]}'
@@ -78,7 +78,7 @@ async def test_a_policy_that_is_damaged_on_disk_does_not_take_the_place_of_a_goo
         (scripted(adapter="ab" * 32), "made for version abababab"),
     ],
 )
-async def test_what_is_broken_or_foreign_is_refused_and_the_old_one_stays(serve, tmp_path, content: str, why: str) -> None:
+async def test_a_broken_or_foreign_policy_is_refused_and_the_old_one_stays(serve, tmp_path, content: str, why: str) -> None:
     async with serve(policy_dir=tmp_path / "policies") as served:
         await served.client.put(PATH, content=scripted(hard=0.7))
         refused = await served.client.put(PATH, content=content)
@@ -109,7 +109,7 @@ async def test_a_file_that_was_damaged_on_disk_is_not_used(serve, tmp_path) -> N
 
 
 async def test_the_reply_tells_difficulty_before_and_after_and_what_it_cost(serve, tmp_path) -> None:
-    """The first answer is what `direct` says; its tokens are part of the vote."""
+    """The first answer is that of `direct`, and its tokens are part of the vote."""
     async with serve(["It is 42."] * 9, policy_dir=tmp_path / "policies") as served:
         await served.client.put(PATH, content=scripted(hard=0.7, right=0.3))
         account = (await served.chat()).json()["ponder"]
@@ -125,7 +125,7 @@ async def test_the_reply_tells_difficulty_before_and_after_and_what_it_cost(serv
         assert low["stop_reason"] == "diminishing_returns"
 
 
-async def test_a_caller_who_samples_is_sampled_for(serve, tmp_path) -> None:
+async def test_a_caller_s_own_sampling_fields_are_kept(serve, tmp_path) -> None:
     async with serve(["It is 42."] * 9, policy_dir=tmp_path / "policies") as served:
         await served.client.put(PATH, content=scripted(hard=0.7))
         account = (await served.chat(temperature=0.9)).json()["ponder"]

@@ -1,4 +1,4 @@
-"""Bad input: a clear 4xx that names the parameter, and the server goes on serving."""
+"""Wrong requests get a clear 4xx that names the parameter, and the server goes on serving."""
 
 import json
 from typing import Any
@@ -69,7 +69,7 @@ WRONG: list[tuple[str, dict[str, Any], str | None]] = [
 
 @pytest.mark.parametrize(("body", "parameter"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
 async def test_a_wrong_request_is_refused_by_name(serve, body: dict[str, Any], parameter: str | None) -> None:
-    """400 in OpenAI's shape; the parameter is named where one is at fault; the next request is served."""
+    """The reply is a 400 in OpenAI's shape with the parameter at fault, if it is one. The next request is served."""
     async with serve() as served:
         response = await served.client.post("/v1/chat/completions", json=body)
         after = await served.client.post("/v1/chat/completions", json=OK)
@@ -98,8 +98,8 @@ async def test_a_wrong_request_is_refused_by_name(serve, body: dict[str, Any], p
     ],
     ids=["empty", "cut", "null", "list", "string", "bad utf-8", "deep", "nan", "infinite", "long integer"],
 )
-async def test_what_is_not_a_request_is_refused(serve, content: bytes, status: int) -> None:
-    """Malformed bodies are the client's fault, and told so in the same shape."""
+async def test_a_malformed_body_is_refused(serve, content: bytes, status: int) -> None:
+    """The reply has OpenAI's error shape too."""
     async with serve() as served:
         response = await served.client.post(
             "/v1/chat/completions", content=content, headers={"content-type": "application/json"}
@@ -110,7 +110,7 @@ async def test_what_is_not_a_request_is_refused(serve, content: bytes, status: i
 
 @pytest.mark.parametrize("declares_length", [True, False])
 async def test_a_huge_body_is_refused_before_it_is_read(serve, declares_length: bool) -> None:
-    """413, whether the length is declared or only found out."""
+    """The reply is a 413, whether the length is declared or counted."""
     read = 0
 
     async def body():
@@ -128,7 +128,7 @@ async def test_a_huge_body_is_refused_before_it_is_read(serve, declares_length: 
 
 
 async def test_unknown_models_paths_and_methods(serve) -> None:
-    """404 and 405 come in OpenAI's shape as well."""
+    """404 and 405 have OpenAI's error shape too."""
     async with serve() as served:
         model = await served.client.post("/v1/chat/completions", json={**OK, "model": "gpt-9"})
         strategy_of_model = await served.client.post("/v1/chat/completions", json={**OK, "model": "scripted@wish"})
@@ -143,7 +143,7 @@ async def test_unknown_models_paths_and_methods(serve) -> None:
 
 
 async def test_an_unexpected_error_tells_nothing(serve, caplog: pytest.LogCaptureFixture) -> None:
-    """A defect of ours is a 500 without its message, and is logged."""
+    """A defect of the server is a 500 without the error's message, which is only logged."""
 
     def broken(prompt: str, serial: int) -> str:
         message = "secret detail"
@@ -157,7 +157,7 @@ async def test_an_unexpected_error_tells_nothing(serve, caplog: pytest.LogCaptur
 
 
 async def test_keys_are_required_when_there_are_any(serve) -> None:
-    """401 without one, with a wrong one, or with one for something else; the operator's pages need the other kind."""
+    """The reply is a 401 without a key, with a wrong one, or with one for another purpose. Metrics need a key for administration."""
     async with serve(api_keys="alice,bob", admin_keys="root") as served:
         bare = await served.client.post("/v1/chat/completions", json=OK)
         wrong = await served.client.get("/v1/models", headers={"Authorization": "Bearer root"})
@@ -179,7 +179,7 @@ async def test_keys_are_required_when_there_are_any(serve) -> None:
     ],
 )  # fmt: skip
 async def test_without_keys_the_server_answers_to_its_own_names_only(serve, host: str, is_ours: bool) -> None:
-    """A page elsewhere may have a name that points here, and would be taken for a page of this server."""
+    """A foreign page may have a name that points to this machine, and would be taken for a page of this server."""
     async with serve() as served:
         for path in ("/v1/traces", "/metrics", "/playground"):
             response = await served.client.get(path, headers={"Host": host, "Sec-Fetch-Site": "same-origin"})
@@ -190,7 +190,7 @@ async def test_without_keys_the_server_answers_to_its_own_names_only(serve, host
 
 
 async def test_a_full_server_says_when_to_come_back(serve) -> None:
-    """503 when everybody's branches fill it, 429 when one key's do; both with Retry-After."""
+    """The reply is a 503 if all keys together fill the server and a 429 if one key does, both with Retry-After."""
     slow = {"seconds_per_token": 0.05, "max_branches": 4, "max_waiting_branches": 4}
     import asyncio
 

@@ -1,4 +1,4 @@
-"""Searches over HTTP: what a client sees of them while they run, afterwards, and before."""
+"""Searches over HTTP: what a client reads of a search before, during and after its run."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ def events(text: str) -> list[dict[str, Any]]:
     ],
 )
 async def test_every_search_answers_and_tells_what_it_cost(serve, options: dict[str, Any]) -> None:
-    """In OpenAI's shape; tokens and FLOPs of the nodes are those of the account."""
+    """The reply has OpenAI's shape, and the tokens and FLOPs of the nodes add up to those of the `ponder` object."""
     async with serve(story) as served:
         reply = (await served.chat(ponder=options, logprobs=True)).json()
         trace = (await served.client.get(f"/v1/traces/{reply['ponder']['trace_id']}")).json()
@@ -56,7 +56,7 @@ async def test_every_search_answers_and_tells_what_it_cost(serve, options: dict[
 
 
 async def test_a_stream_tells_how_the_search_goes_and_shows_its_nodes(serve) -> None:
-    """Role, lines of reasoning, nodes for whoever asked, then the answer; the nodes are those of the trace."""
+    """The role comes first, then lines of reasoning, nodes if requested, and the answer. The nodes are those of the trace."""
     async with serve(story) as served:
         chunks = events((await served.chat(stream=True, ponder={**SEARCH, "show_nodes": True})).text)
         plain = events((await served.chat(stream=True, ponder=SEARCH)).text)
@@ -71,8 +71,8 @@ async def test_a_stream_tells_how_the_search_goes_and_shows_its_nodes(serve) -> 
     assert not any("nodes" in chunk.get("ponder", {}) for chunk in plain)
 
 
-async def test_progress_is_not_told_more_often_than_anyone_reads(serve) -> None:
-    """A hundred candidates within moments are a line or two; the last one is told before the answer."""
+async def test_progress_is_sent_a_few_times_a_second_at_most(serve) -> None:
+    """A hundred candidates in a moment make a line or two. The last line comes before the answer."""
     async with serve() as served:
         ask = {"strategy": "best_of_n", "n": 64, "verifier": "likelihood"}
         chunks = events((await served.chat(stream=True, ponder=ask)).text)
@@ -82,7 +82,7 @@ async def test_progress_is_not_told_more_often_than_anyone_reads(serve) -> None:
 
 
 async def test_a_trace_is_there_while_its_search_runs(serve) -> None:
-    """And its client's leaving is its status."""
+    """The trace of a disconnected client gets the status `cancelled`."""
     async with serve(story, seconds_per_token=0.05) as served:
         headers = {"X-Request-Id": "mine"}
         body = {
@@ -103,8 +103,8 @@ async def test_a_trace_is_there_while_its_search_runs(serve) -> None:
         assert (await served.client.get("/v1/traces/mine")).json()["status"] == "cancelled"
 
 
-async def test_a_trace_is_seen_by_the_key_that_made_it(serve) -> None:
-    """Nobody else learns that it is there, though the id is chosen by the client."""
+async def test_a_trace_is_shown_only_to_the_key_that_made_it(serve) -> None:
+    """Another key cannot find out that the trace exists, though clients choose the ids."""
     async with serve(story, api_keys=("one", "two")) as served:
 
         async def call(key: str, method: str, path: str, **fields: Any) -> httpx.Response:
@@ -124,7 +124,7 @@ async def test_a_trace_is_seen_by_the_key_that_made_it(serve) -> None:
 
 
 async def test_old_traces_make_room(serve) -> None:
-    """By number, and by the characters that they hold together."""
+    """The bounds are the number of traces and their characters."""
     async with serve(story, max_traces=2) as served:
         ids = [(await served.chat(ponder=SEARCH)).json()["ponder"]["trace_id"] for _ in range(3)]
         found = [(await served.client.get(f"/v1/traces/{one}")).status_code for one in ids]
@@ -135,7 +135,7 @@ async def test_old_traces_make_room(serve) -> None:
 
 
 async def test_a_dry_run_generates_nothing(serve) -> None:
-    """Plan and prediction; nothing is asked of the engine, and wrong requests are refused as ever."""
+    """It returns the plan and a prediction without a call of the engine, and refuses wrong requests."""
     async with serve(story) as served:
         first = (await served.chat(ponder={**SEARCH, "dry_run": True, "budget": {"tokens": 500}})).json()
         assert served.engine.branches == []
@@ -155,7 +155,7 @@ async def test_a_dry_run_generates_nothing(serve) -> None:
 
 
 async def test_a_grammar_and_tools_survive_a_search(serve) -> None:
-    """Where the form is constrained a step is a whole answer; tool calls are voted on as calls."""
+    """With a constrained form, a step is a whole answer. Tool calls are compared as calls."""
     schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
     async with serve(['{"a": 1}', '{"a": 2}', '{"a": 1}']) as served:
         reply = (await served.chat(response_format=schema, ponder={**SEARCH, "separator": ":"})).json()
@@ -170,7 +170,7 @@ async def test_a_grammar_and_tools_survive_a_search(serve) -> None:
 
 
 async def test_the_callers_stop_string_ends_the_answer_not_a_step(serve) -> None:
-    """It is left out of the text, as always; separators are part of it."""
+    """The stop string is left out of the text, as in every reply, while separators stay in it."""
     async with serve(story) as served:
         reply = (await served.chat(stop=" so", ponder=SEARCH)).json()
         clash = (await served.chat(stop=";", ponder=SEARCH)).json()
@@ -180,7 +180,7 @@ async def test_the_callers_stop_string_ends_the_answer_not_a_step(serve) -> None
 
 @pytest.mark.parametrize("field", ["presence_penalty", "frequency_penalty"])
 async def test_penalties_that_would_begin_anew_with_each_step_are_refused(serve, field: str) -> None:
-    """They count what was generated, and a step is told of the others as its prompt."""
+    """The engine counts a penalty over one call, and a step is a call whose prompt has the earlier steps."""
     async with serve(story) as served:
         refused = await served.chat(ponder=SEARCH, **{field: 0.5})
         taken = await served.chat(ponder={"strategy": "best_of_n"}, **{field: 0.5})
@@ -189,7 +189,7 @@ async def test_penalties_that_would_begin_anew_with_each_step_are_refused(serve,
 
 
 async def test_several_answers_of_a_search(serve) -> None:
-    """The best distinct ones, best first."""
+    """The best distinct answers are returned, best first."""
     async with serve(story) as served:
         reply = (await served.chat(n=2, ponder=SEARCH)).json()
     texts = [choice["message"]["content"] for choice in reply["choices"]]
@@ -197,7 +197,7 @@ async def test_several_answers_of_a_search(serve) -> None:
 
 
 async def test_metrics_tell_the_size_of_trees(serve) -> None:
-    """Nodes and depth, by strategy."""
+    """Histograms count nodes and depth by strategy."""
     async with serve(story) as served:
         await served.chat(ponder=SEARCH)
         text = (await served.client.get("/metrics")).text

@@ -1,4 +1,4 @@
-"""The list of the caller's own traces: the newest first, nobody else's, and no more than was asked for."""
+"""The list of a key's own traces: the newest first, none of other keys, and no more than requested."""
 
 import asyncio
 
@@ -26,7 +26,7 @@ async def test_the_newest_is_first_and_says_what_it_cost(serve) -> None:
     assert told == {"object": "ponder.trace", "model": "scripted", "strategy": "self_consistency", "status": "completed"}
 
 
-async def test_one_that_runs_is_there_without_a_cost(serve) -> None:
+async def test_a_running_request_is_listed_without_a_cost(serve) -> None:
     async with serve(seconds_per_token=1) as served:
         asking = asyncio.create_task(served.chat(ponder={"strategy": "direct"}))
         while not (data := await listed(served)):  # noqa: ASYNC110 - over HTTP
@@ -35,7 +35,7 @@ async def test_one_that_runs_is_there_without_a_cost(serve) -> None:
     assert (data[0]["status"], data[0]["flops"]) == ("running", None)
 
 
-async def test_nobody_sees_what_another_key_asked(serve) -> None:
+async def test_another_key_s_traces_are_not_listed(serve) -> None:
     async with serve(api_keys="one,two") as served:
         one, two = ({"Authorization": f"Bearer {key}"} for key in ("one", "two"))
         body = {"model": "scripted", "messages": [{"role": "user", "content": "Hi"}]}
@@ -46,7 +46,7 @@ async def test_nobody_sees_what_another_key_asked(serve) -> None:
 
 
 async def test_the_limit_holds(serve) -> None:
-    """20 unless told otherwise, 100 at the most; what is no limit is refused by name."""
+    """The limit is 20 by default and 100 at most. A wrong limit is refused by name."""
     async with serve() as served:
         for _ in range(22):
             await served.chat(ponder={"strategy": "direct"})
