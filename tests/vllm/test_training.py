@@ -1,4 +1,4 @@
-"""What is trained is served: the commands as a user types them, the embedded model, and the server that swaps in what they made."""
+"""The training commands as a user types them, with the embedded model, and a server that serves their results."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ def write_lines(path: Path, lines: list[dict]) -> Path:
 
 @pytest.fixture(scope="module")
 def chats(tmp_path_factory) -> Path:
-    """One answer to everything, so that a handful of steps teach it."""
+    """All questions have the same answer, so that a few steps teach it."""
     asked = [f"What is {a} + {b}?" for a in range(8) for b in range(8)]
     chats = [{"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "Seven."}]} for text in asked]
     return write_lines(tmp_path_factory.mktemp("data") / "chats.jsonl", chats)
@@ -47,7 +47,7 @@ def says(server: Server, model: str, text: str = "What is 3 + 4?", **fields: obj
 
 @pytest.fixture
 def push(server: Server):
-    """Push a folder as an adapter of the shared server, and take it away afterwards."""
+    """Push a folder as an adapter of the shared server, and delete the adapter afterwards."""
     pushed = []
 
     def push(name: str, folder: Path) -> None:
@@ -61,8 +61,8 @@ def push(server: Server):
 
 @pytest.mark.vllm
 @pytest.mark.parametrize("command", ["lora", "qlora"])
-def test_what_was_learned_is_what_is_served(command, chats, server, push, tmp_path):
-    """Few and short rows: on CPU each pass unpacks all 4-bit weights anew."""
+def test_a_trained_adapter_answers_as_it_has_learned(command, chats, server, push, tmp_path):
+    """The rows are few and short, since on CPU each pass unpacks all 4-bit weights again."""
     out = tmp_path / "seven"
     steps = ["--max-steps", "8", "--batch", "1", "--context", "64", "--learning-rate", "1e-2", "--every", "50"]
     run("train", command, "--data", chats, "--out", out, *TINY, *steps)
@@ -72,8 +72,8 @@ def test_what_was_learned_is_what_is_served(command, chats, server, push, tmp_pa
 
 
 @pytest.mark.vllm
-def test_a_server_teaches(questions, server, tmp_path):
-    """This server included: its verified answers are learned."""
+def test_a_server_is_the_teacher(questions, server, tmp_path):
+    """The shared server answers, and its right answers are learned."""
     out = tmp_path / "taught"
     asked = ["--prompts", questions, "--teacher", server.url, "--teacher-model", "smollm2-135m", "--samples", "4"]
     run("train", "distill", *asked, "--max-tokens", "32", "--out", out, *TINY)
@@ -84,8 +84,8 @@ def test_a_server_teaches(questions, server, tmp_path):
 
 
 @pytest.mark.vllm
-def test_a_verifier_is_asked_as_it_was_taught(questions, server, push, tmp_path):
-    """Answers of a server of its own are labelled; the trained adapter then chooses among candidates of the shared one."""
+def test_a_verifier_is_asked_as_in_its_training(questions, server, push, tmp_path):
+    """The command labels answers of a server that it starts. The trained adapter then selects candidates of the shared one."""
     out = tmp_path / "judge"
     asked = [
         "--prompts",
@@ -121,7 +121,7 @@ def test_a_pruned_model_is_served(chats, start_server, tmp_path):
 
 @pytest.mark.vllm
 def test_the_shipped_adapter_works_in_steps(server):
-    """As a newcomer meets it: listed beside the base model, and taught."""
+    """It is listed beside the base model, and answers in steps as it was trained."""
     names = [one["id"] for one in httpx.get(f"{server.url}/v1/models", timeout=60).json()["data"]]
     assert {"smollm2-135m", "reasoning"} <= set(names)
     task = "How many 1 bits are there in the binary representation of the number 300?\n"
@@ -132,8 +132,8 @@ def test_the_shipped_adapter_works_in_steps(server):
 
 
 @pytest.mark.vllm
-def test_auto_thinks_by_the_policy_that_is_shipped(server):
-    """Calibrated for the adapter, uncalibrated for the base model; what is told of the difficulty agrees with the plan."""
+def test_auto_uses_the_shipped_policy(server):
+    """The plan is calibrated for the adapter and not for the base model, and the reported difficulty agrees with that."""
     task = "Calculate 17 + 25 + 8 - 3."
     fields = {"temperature": None, "max_tokens": 128, "ponder": {"strategy": "auto", "effort": "high"}}
     known = says(server, "reasoning", task, **fields)["ponder"]
