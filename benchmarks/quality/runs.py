@@ -55,8 +55,8 @@ PUZZLES = [
     *budgets("tree_of_thoughts", "breadth", (24,), "tree_of_thoughts, 8 samples", samples=8, evaluate="verifier", **_STEPS),
     *budgets("tree_of_thoughts", "breadth", (4,), "tree_of_thoughts, own values", samples=4, evaluate="value", **_STEPS),
     *budgets("mcts", "iterations", (12, 24, 48), expand=4, workers=4, **_STEPS),
-    *budgets("beam_search", "n", (16,), "beam_search, perfect verdicts", expand=4, **_STEPS | _ORACLE),
-    *budgets("mcts", "iterations", (12,), "mcts, perfect verdicts", expand=4, workers=4, **_STEPS | _ORACLE),
+    *budgets("beam_search", "n", (16,), "beam_search, perfect verifier", expand=4, **_STEPS | _ORACLE),
+    *budgets("mcts", "iterations", (12,), "mcts, perfect verifier", expand=4, workers=4, **_STEPS | _ORACLE),
 ]
 
 _WORDS = {"separator": "\n", "step_tokens": 64, "depth": 10}
