@@ -2,16 +2,21 @@
 
 
 class StrategyError(Exception):
-    """Base of what a strategy can refuse.
+    """Base of the errors of strategies and verifiers.
 
     StrategyError
     +-- UnsupportedTask    the parameters cannot be honoured for this task
-    +-- VerifierFailed     a verifier outside the engine could not answer; whoever asked it falls back and says so
+    +-- VerifierFailed     a verifier could not score; the strategy goes on with likelihood and adds a note to the result
     """
 
 
 class UnsupportedTask(StrategyError):
-    """The parameters cannot be honoured for this task. `parameter` names the one at fault."""
+    """The parameters cannot be honoured for this task.
+
+    Attributes:
+        parameter: the name of the one at fault.
+
+    """
 
     def __init__(self, message: str, *, parameter: str) -> None:
         super().__init__(message)
@@ -19,4 +24,4 @@ class UnsupportedTask(StrategyError):
 
 
 class VerifierFailed(StrategyError):
-    """A verifier outside the engine could not answer. The message is for the caller: no addresses, no secrets."""
+    """A verifier could not score. The message reaches the caller, so it holds no addresses and no secrets."""

@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 Emit = Callable[[Delta | Progress], None]
-"""Where a strategy reports; never blocks."""
+"""A function to which a strategy reports what happens. It never blocks."""
 
 
 def ignore_events(_event: Delta | Progress) -> None:
-    """The `Emit` of a caller who does not watch."""
+    """Do nothing with the event: the `Emit` of a caller who does not watch."""
 
 
 class Model(Protocol):
@@ -30,33 +30,39 @@ class Model(Protocol):
         ...
 
     async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
-        """Log-probability of each token of `options` as the next one after `prefix`; all 0 where budget or context have no room."""
+        """Return the log-probability of each token of `options` as the next one after `prefix`.
+
+        All are 0 where the budget or the context has no room for the call.
+        """
         ...
 
     def spend(self, tokens: int, flops: int) -> bool:
-        """Book a verification that was computed elsewhere; False, and nothing booked, when the budget has no room for it."""
+        """Book a verification that was computed elsewhere.
+
+        Returns False, and books nothing, if the budget has no room for it.
+        """
         ...
 
     def using(self, adapter: str) -> "Model":
-        """The same request's model, budget and all, with another adapter: one of those that the strategy's parameters name.
+        """Return the same request's model, with the same budget, but another adapter.
 
-        All adapters of a request are held from its first to its last branch, each at one version.
+        The adapter must be one of `Params.adapters`. Each adapter of a request keeps one version from the first branch to the last.
         """
         ...
 
     @property
-    def verifier_prompt(self) -> "VerifierPrompt | None":
-        """How the adapter in use was taught to be asked for its verdict; None when it does not say."""
+    def verifier_prompt(self) -> VerifierPrompt | None:
+        """The prompt that the adapter in use was trained with as a verifier; None if it has none."""
         ...
 
     @property
     def deadline(self) -> float | None:
-        """When the request's time is over, on the event loop's clock; None for never."""
+        """The moment when the request's time is over, on the event loop's clock; None if it has no limit."""
         ...
 
     @property
     def stopped(self) -> StopReason | None:
-        """The budget that ran out, or None while there is one left."""
+        """The budget that ran out; None while none has."""
         ...
 
 
@@ -64,7 +70,7 @@ class AnswerEquivalence(Protocol):
     """Tells whether two answers are the same. Implemented by `strategies.answers.equivalence.Equivalence`."""
 
     async def same(self, kind: AnswerKind, a: str, b: str) -> bool:
-        """Whether two canonical answers of that kind are the same; what cannot be decided in time is not the same."""
+        """Return whether two canonical answers of that kind are the same; False if that cannot be decided in time."""
         ...
 
     async def isolated(self, work: Callable[..., T], *args: Any) -> T:

@@ -7,26 +7,31 @@ from strategies.core.values import Cost, ScoredCandidate, StopReason
 
 
 class NodeState(StrEnum):
-    """What a search did with a node."""
+    """What a search has done with a node."""
 
-    OPEN = "open"  # may still be continued
+    OPEN = "open"  # it may still be continued
     PRUNED = "pruned"  # others were better
-    DUPLICATE = "duplicate"  # an elder sibling says the same
+    DUPLICATE = "duplicate"  # a sibling that was asked for earlier has come to the same
     FINAL = "final"  # a whole answer
-    CHOSEN = "chosen"  # the answer that was given
+    CHOSEN = "chosen"  # the answer that was returned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceNode:
-    """One node of a search as it stands, for those who watch it or read it afterwards.
+    """One node of a search at one moment, for callers who watch the search or read it afterwards.
 
     Attributes:
-        id: as the `index` of a candidate; `parent` is None for those that continue the prompt itself.
+        id: the index of its candidate.
+        parent: the id of the node that it continues; None if it continues the prompt.
         text: of this step alone.
-        tokens: generated for this step.
-        verdict: the verifier's word on this step, in [0, 1]; `value` the search's on the path, by which it chose; None: not asked.
-        visits: how often a tree search came by.
-        finish_reason: as a candidate's.
+        tokens: number of tokens generated for this step.
+        state: what the search has done with it.
+        score: the verifier's score of this step, in [0, 1]; None if it was not scored.
+        value: the search's value of the path, by which it chose; None if it has none.
+        visits: how often Monte Carlo tree search has backed up a value through it.
+        answer: the final answer that was read from it, if any.
+        finish_reason: that of its candidate.
+        cost: of drawing this step.
 
     """
 
@@ -45,13 +50,14 @@ class TraceNode:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The whole story of one run.
+    """The outcome of one run.
 
     Attributes:
         chosen: the answers, best first.
-        candidates: every answer that was drawn, whole or cut, by index; one that is in the middle only where nothing came further.
-        nodes: the tree, by id; empty where the candidates are all there is to tell.
-        notes: what the caller should know, in words: a verifier that could not be asked, for instance.
+        candidates: every answer that was drawn, by index; partial ones only if there is no whole one.
+        stop_reason: why the run ended.
+        nodes: the tree, by id; empty if it would only list the candidates.
+        notes: sentences that the caller should read, for instance that a verifier failed.
 
     """
 
@@ -63,7 +69,7 @@ class Result:
 
     @property
     def agreement(self) -> float | None:
-        """Share of the answers that say what the chosen one says; None where fewer than two could be compared."""
+        """The share of the answers that are the same as the chosen one; None if fewer than two could be compared."""
         answers = [one.answer for one in self.candidates if one.answer is not None]
         if len(answers) < 2 or not self.chosen:
             return None
@@ -72,9 +78,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One line about the search for a caller who watches it, e.g. "Candidate 3 of 8: 42 (leading: 42, 3 votes)".
+    """What a search reports while it runs.
 
-    `nodes` are those that are new or have changed.
+    Attributes:
+        text: one line, e.g. "Candidate 3 of 8: 42 (leading: 42, 3 of 3)"; empty if there are only nodes to report.
+        nodes: those that are new or have changed.
+
     """
 
     text: str

@@ -17,9 +17,10 @@ class Forecast:
     """What a run is expected to take when nothing ends it early.
 
     Attributes:
-        branches: calls that generate, and `tokens` what they generate together.
-        rounds: how often one has to wait for the engine before it can be asked again.
-        verdicts: calls that score.
+        branches: number of calls that generate.
+        tokens: number of tokens that these generate together.
+        rounds: number of calls that must wait for one another, because each needs the result of the one before.
+        verifier_calls: number of calls that score.
 
     """
 
@@ -36,8 +37,11 @@ class Strategy(ABC, Generic[P]):
     """One way to spend compute on a task.
 
     Attributes:
+        name: by which requests choose it.
+        summary: one sentence for the documentation.
         temperature: used when the caller gives none; None marks a strategy that does not compare samples.
         is_stepwise: an answer is generated in several calls, each continuing the one before it.
+        Params: its parameters, from which the API's validation and the documentation are made.
 
     """
 
@@ -53,25 +57,28 @@ class Strategy(ABC, Generic[P]):
 
     @abstractmethod
     def width(self, num_choices: int) -> int:
-        """The most branches that run at once, for admission."""
+        """Return the most branches that run at once; admission counts them before the run."""
 
     def check(self, task: Task) -> None:
         """Raise `UnsupportedTask` for what the parameters cannot honour; called before anything is generated."""
 
     @abstractmethod
     def forecast(self, task: Task, answer_tokens: int) -> Forecast:
-        """What it would take to answer the task, where an answer has so many tokens."""
+        """Return what answering the task would cost if an answer had so many tokens and nothing ended the search early."""
 
     @abstractmethod
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
-        """Answer the task. Ends every branch it started, whatever ends it; a spent budget gives the best so far."""
+        """Answer the task.
+
+        Whatever ends the run, every branch that it started is ended too. When a budget is spent, the best answer so far is returned.
+        """
 
 
 async def in_order(samples: AsyncIterator[Candidate], first: int = 0) -> AsyncIterator[Candidate]:
-    """Candidates by index, each as soon as those before it are in; what is missing at the end is skipped.
+    """Yield candidates by index, each as soon as all before it have been yielded; indices that never arrive are skipped at the end.
 
-    Whoever decides while candidates arrive must see them in this order, or short answers, which finish first, would vote first:
-    the price is to wait for stragglers.
+    A strategy that may stop while candidates arrive must see them in this order. Else short answers would count more, since they
+    finish first. The price is that it waits for slow ones.
     """
     waiting: dict[int, Candidate] = {}
     async for candidate in samples:
@@ -84,5 +91,5 @@ async def in_order(samples: AsyncIterator[Candidate], first: int = 0) -> AsyncIt
 
 
 def ended(model: Model, otherwise: StopReason = StopReason.COMPLETED) -> StopReason:
-    """The budget that ran out, else `otherwise`."""
+    """Return the stop reason: the budget that ran out, else `otherwise`."""
     return model.stopped or otherwise

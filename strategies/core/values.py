@@ -9,30 +9,30 @@ from enum import StrEnum
 
 
 class AnswerKind(StrEnum):
-    """What a final answer is, and so how two of them are compared."""
+    """What a final answer is. It decides how two answers are compared."""
 
     MATH = "math"
     CHOICE = "choice"
     JSON = "json"
     TOOLS = "tools"
     TEXT = "text"
-    OPEN = "open"  # nothing to compare: a vote would be meaningless
+    OPEN = "open"  # answers cannot be compared, so a vote would mean nothing
 
 
 class StopReason(StrEnum):
     """Why a strategy returned."""
 
     COMPLETED = "completed"  # it drew all that its parameters asked for
-    SETTLED = "settled"  # more samples would not change the answer (posterior, or no longer possible)
+    SETTLED = "settled"  # more samples would probably, or certainly, not change the answer
     DIMINISHING_RETURNS = "diminishing_returns"  # more samples are not expected to be worth their FLOPs at the caller's effort
-    VERIFIED = "verified"  # a verifier that does not err accepted an answer
+    VERIFIED = "verified"  # an exact verifier has proven an answer
     TOKENS = "budget_tokens"
     FLOPS = "budget_flops"
     SECONDS = "budget_seconds"
 
 
 BUDGETS = frozenset({StopReason.TOKENS, StopReason.FLOPS, StopReason.SECONDS})
-"""Reasons that are no decision of the strategy's."""
+"""The reasons that a strategy does not decide itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,17 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What one branch produced since the last delta. `index` is the branch's position in its `sample` call."""
+    """What one branch has generated since its last delta.
+
+    Attributes:
+        index: of the branch's candidate.
+        text: generated since then.
+        token_ids: of the text.
+        logprobs: one entry for each token; empty if none were asked for.
+        finish_reason: None while the branch runs, else that of its candidate.
+        stop_reason: the stop string or the token id that ended the branch, if one did.
+
+    """
 
     index: int
     text: str
@@ -70,10 +80,10 @@ class Cost:
     """What drawing one candidate cost.
 
     Attributes:
-        cached_tokens: of the prefix, those found in the cache.
-        flops: prefill and decoding together.
-        started: seconds after the request's start.
-        seconds: from the grant to the last token.
+        cached_tokens: number of the prefix's tokens that were found in the cache.
+        flops: of prefill and decoding together.
+        started: seconds from the start of the request to the start of the branch.
+        seconds: from the start of the branch to its last token, including the wait for a slot.
 
     """
 
@@ -85,10 +95,13 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How a piece of an answer ends: at one of the `separators`, which stay in the text, after `max_tokens`, or soon after `until` says so.
+    """Where a piece of an answer ends, at the first of these.
 
     Attributes:
-        until: asked of what the branch has written so far, whenever that grows; must be quick. A few tokens more may come.
+        separators: any of these texts, which stay at the end of the piece.
+        max_tokens: the most tokens of the piece.
+        until: called with the text of the branch whenever it grows. The branch ends soon after it returns True; a few more tokens may
+            come. It runs between two tokens, so it must be quick.
 
     """
 
@@ -128,16 +141,19 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One sampled answer or step, or as much of one as there was when its branch was ended.
+    """One sampled answer or step, or what there was of it when its branch was ended.
 
     Attributes:
-        index: position in the order in which candidates were asked for, from 0; never the order of completion.
+        index: its number in the order in which candidates were asked for, from 0; never the order of completion.
+        text: that was generated.
+        token_ids: of the text.
         finish_reason: "stop" (end of sequence or the caller's stop string), "step" (the end of a `Step`), "length" (of the answer), or
             "abort" (ended by the caller, budget, deadline).
-        logprobs: one entry per generated token, empty unless the sampling asked for them.
-        step_start: where its last step begins, in tokens: what a verifier of steps judges; 0 to judge the whole.
-        last_step: the text from there.
-        cost: of drawing it; tells nothing of what it says.
+        stop_reason: the stop string or the token id that ended it, if one did.
+        logprobs: one entry for each token; empty unless the draw asked for them.
+        step_start: number of tokens before the last step, which is what a verifier of steps scores; 0 to score the whole.
+        last_step: the text of the last step.
+        cost: of drawing it. Two candidates that differ only in it are equal.
 
     """
 
@@ -153,7 +169,7 @@ class Candidate:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the model ended it by itself; a truncated chain has no trustworthy final answer."""
+        """Whether the model ended it. One that was cut has no trustworthy final answer."""
         return self.finish_reason == "stop"
 
 
@@ -168,13 +184,14 @@ class Task:
         num_choices: how many answers the caller wants back (OpenAI's `n`), best first.
         num_logprobs: alternatives per token that the caller wants to see; None when it wants no log-probabilities.
         max_tokens: the most that one answer may generate.
-        seed: the caller's, for what a strategy draws itself; the model's branches have theirs already.
-        end_tokens: ids that end an answer, and so have no place in the middle of a conversation.
-        is_constrained: a grammar holds from the first token on, so that an answer cannot be continued from its middle.
-        is_seamless: nothing that the caller asks for (penalties, stop strings, a least length) would begin anew where it is continued.
-        read: the text of a candidate that is voted on (its content, or its tool calls as canonical JSON).
-        encode: token ids of a text that continues what was generated.
-        follow_up: token ids that end the assistant's turn, ask a text as the user, and open the assistant's next turn.
+        seed: the caller's, for what a strategy draws at random itself; the branches of the model have seeds already.
+        end_tokens: ids that end an answer. They are left out where the conversation goes on.
+        is_constrained: a grammar holds from the first token on, so an answer cannot be continued from its middle.
+        is_continuable: an answer may be continued from its middle: the caller asks for nothing (penalties, stop strings, a least length)
+            that would begin anew there.
+        read: returns the text of a candidate that is compared and scored: its content, or its tool calls as canonical JSON.
+        encode: returns the token ids of a text that continues what was generated.
+        follow_up: returns the token ids that end the assistant's turn, put a text as the user's, and open the assistant's next turn.
 
     """
 
@@ -193,14 +210,20 @@ class Task:
     follow_up: Callable[[str], tuple[int, ...]] = lambda _text: ()
 
     def prefix_with(self, candidate: Candidate) -> tuple[int, ...]:
-        """The prompt and what the candidate says, open to be continued."""
+        """Return the token ids of the prompt and the candidate, without an end token, so that they can be continued."""
         token_ids = candidate.token_ids
         return (*self.prefix, *(token_ids[:-1] if token_ids and token_ids[-1] in self.end_tokens else token_ids))
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredCandidate:
-    """A candidate with its canonical answer (None: none could be read) and its score in [0, 1] (None: not scored)."""
+    """A candidate with what was read from it.
+
+    Attributes:
+        answer: its canonical answer; None if none could be read, or if it had no vote.
+        score: in [0, 1]; None if it was not scored.
+
+    """
 
     candidate: Candidate
     answer: str | None = None
@@ -212,8 +235,9 @@ class VerifierPrompt:
     """How an adapter is asked whether an answer, or its last step, is right.
 
     Attributes:
-        template: with `{answer}` (and `{question}`, `{step}`) in it, the whole prompt; without, what follows the answer.
-        yes: the word that says so, `no` its opposite; the first token of each counts.
+        template: the whole prompt if it contains `{answer}` (and perhaps `{question}` and `{step}`), else what follows the answer.
+        yes: the word for right; only its first token counts.
+        no: the word for wrong, likewise.
 
     """
 

@@ -15,10 +15,12 @@ from strategies.core.verifier import Verifier, VerifierChoice, VerifierField
 from strategies.verifiers.adapter import AdapterVerifier
 from strategies.verifiers.arithmetic import ArithmeticVerifier
 from strategies.verifiers.equations import Equations
-from strategies.verifiers.exact import NumberVerifier, RegexVerifier, SchemaVerifier
+from strategies.verifiers.json_schema import SchemaVerifier
 from strategies.verifiers.likelihood import Likelihood
 from strategies.verifiers.majority import Majority
+from strategies.verifiers.number import NumberVerifier
 from strategies.verifiers.p_true import PTrue
+from strategies.verifiers.regex import RegexVerifier
 from strategies.verifiers.reward_model import RewardModelVerifier
 from strategies.verifiers.self_certainty import SelfCertainty
 

@@ -1,4 +1,4 @@
-"""How probable the model found what it wrote."""
+"""Scores a candidate by how probable the model found it."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,10 @@ from strategies.voting.count import mean_probability
 
 
 class Likelihood(Verifier):
-    """The geometric mean of the token probabilities, exp(mean log p): by length, so that short is not better as such."""
+    """The geometric mean of the token probabilities, exp(mean log p).
+
+    A mean by length, so that a short candidate is not better only because it is short.
+    """
 
     name = "likelihood"
     summary = "Mean log-probability of the tokens."
@@ -21,5 +24,5 @@ class Likelihood(Verifier):
         """Neither is needed, so that likelihood can take the place of a verifier that fails."""
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
-        """In (0, 1]; 0 for a candidate without tokens."""
+        """Return one score in (0, 1] each; 0 for a candidate without tokens."""
         return [mean_probability(candidate, candidate.step_start) for candidate in candidates]

@@ -1,4 +1,4 @@
-"""How far from uniform the model's predictions were."""
+"""Scores a candidate by how far the model's predictions were from uniform."""
 
 import math
 from collections.abc import Sequence
@@ -8,14 +8,15 @@ from strategies.core.values import Candidate, Task, TokenLogprob
 from strategies.core.verifier import Verifier
 
 TOP_K = 20
+"""Alternatives per token that are asked for: as many as vLLM returns by default at most."""
 
 
 class SelfCertainty(Verifier):
-    """Self-certainty (Kang et al. 2025): the mean over tokens of KL(uniform || p) = -(1/V) sum_j log(V p_j).
+    """Self-certainty (Kang et al. 2025, arXiv 2502.18581): the mean over tokens of KL(uniform || p) = -(1/V) sum_j log(V p_j).
 
-    An approximation: of the vocabulary only the 20 most probable tokens are known, and the probability that is left is taken as
-    spread evenly over the others. This flattens the tail, so the value is a lower bound; only the order counts.
-    Mapped to [0, 1] by 1 - exp(-x), which keeps the order.
+    This is an approximation. Only the 20 most probable tokens of the vocabulary are known, and the remaining probability is spread evenly
+    over the others. That flattens the tail, so the value is a lower bound; only the order of candidates counts. The value x is mapped to
+    [0, 1] by 1 - exp(-x), which keeps the order.
     """
 
     name = "self_certainty"
@@ -23,7 +24,7 @@ class SelfCertainty(Verifier):
     num_logprobs = TOP_K
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
-        """In [0, 1]; 0 for a candidate without tokens."""
+        """Return one score in [0, 1] each; 0 for a candidate without tokens."""
         return [1 - math.exp(-self._certainty(candidate.logprobs[candidate.step_start :])) for candidate in candidates]
 
     def _certainty(self, entries: Sequence[TokenLogprob]) -> float:
@@ -32,7 +33,7 @@ class SelfCertainty(Verifier):
         return max(sum(self._divergence([logprob for _, logprob in entry.top]) for entry in entries) / len(entries), 0.0)
 
     def _divergence(self, top: Sequence[float]) -> float:
-        """KL(uniform || p) of one prediction, the tail taken as flat."""
+        """Return KL(uniform || p) of one prediction, with a flat tail. `top` holds log-probabilities."""
         size = self.context.vocab_size
         num_others = max(size - len(top), 1)
         left = max(1.0 - sum(math.exp(logprob) for logprob in top), 1e-9)
