@@ -3,8 +3,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help env env-bench tools adapters policy serve test test-fast test-vllm lint check format docs bench lock clean
+.PHONY: help env env-bench tools adapters policy serve test test-fast test-vllm lint check format docs docs-serve bench lock clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,10 +36,18 @@ lint: env ## Format, lint, types, architecture, documents, Dockerfile
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m scripts.generate_docs --check
+	$(MKDOCS) build --strict
 	$(BIN)/python deploy/grafana/generate.py --check
 	$(BIN)/hadolint Dockerfile
 
 check: lint test ## Everything that must hold
+
+docs: env ## The documentation site, in .site/
+	$(MKDOCS) build --strict
+	@echo open .site/index.html
+
+docs-serve: env ## The same on 127.0.0.1:8001, while it is written
+	$(MKDOCS) serve --dev-addr 127.0.0.1:8001
 
 format: env ## Format, and write the dashboards and the generated parts of the documents
 	$(BIN)/ruff format .

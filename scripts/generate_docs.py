@@ -1,7 +1,7 @@
-"""Writes the generated parts of the README: what the code knows already is not written twice.
+"""Writes the generated parts of the documents: what the code knows already is not written twice.
 
-`python -m scripts.generate_docs` writes them, `--check` fails when they are out of date.
-A part stands between `<!-- name -->` and `<!-- /name -->`.
+`python -m scripts.generate_docs` writes them, `--check` fails when they are out of date. A part stands between
+`<!-- name -->` and `<!-- /name -->` in the README or in a page of `docs/`; each part stands in exactly one document.
 """
 
 import json
@@ -14,16 +14,21 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from app.admission import Admission
+from app.engine.scripted import ScriptedEngine
 from app.lab.calibration.options import CalibrateOptions
 from app.lab.training.options import DistillOptions, LoraOptions, PruneOptions, QloraOptions, VerifierOptions
 from app.reward_models.options import RewardModelOptions
 from app.settings import Settings
+from app.telemetry.metrics import Metrics
 from strategies.core.verifier import is_chosen_by_name
 from strategies.registry import STRATEGIES, VERIFIERS
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
+
+_PART = re.compile(r"(<!-- ([\w/ .-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+_CLOSING = re.compile(r"<!-- /([\w/ .-]+) -->")
 
 
 def strategies() -> str:
@@ -99,6 +104,19 @@ _TRAINING: dict[str, type[BaseModel]] = {
 }
 
 
+def metrics() -> str:
+    """A row for each metric of a server with adapters."""
+    engine = ScriptedEngine(lambda _branch: "")
+    registry = Metrics()
+    registry.export_admission(Admission(num_slots=1, max_branches=1, max_branches_per_key=1))
+    registry.export_engine(engine, "", ())
+    rows = ["| metric | kind | labels | what it is |", "|---|---|---|---|"]
+    rows += [
+        f"| `{name}` | {kind} | {', '.join(labels)} | {text} |" for name, kind, labels, text in registry.registry.describe()
+    ]
+    return "\n".join(rows)
+
+
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Lines of a Markdown table, headed by the keys of the first row."""
     heads = list(rows[0])
@@ -106,37 +124,50 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), *body]
 
 
-def benchmarks() -> str:
-    """The tables of the last benchmark runs, with the machine."""
-    parts = []
-    for path in (
-        *sorted(RESULTS.glob("*.json")),
-        *sorted(RESULTS.glob("suite/*.json")),
-        *sorted(RESULTS.glob("policy/*.json")),
-    ):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        machine = result["machine"]
-        where = f"{machine['processor']}, {machine['cores']} cores, {machine['dtype']}, {machine['date']}"
-        parts += [f"**{result['title']}** (`python -m {result['command']}`; {where})", ""]
-        parts += [*table(result["rows"]), ""]
-    return "\n".join(parts).strip()
+def results() -> dict[str, Callable[[], str]]:
+    """A part for each table of the last benchmark runs, named `results <path below the results, without .json>`."""
+    return {
+        f"results {path.relative_to(RESULTS).with_suffix('')}": lambda path=path: result_table(path)  # type: ignore[misc]
+        for path in sorted(RESULTS.rglob("*.json"))
+    }
 
 
-PARTS: dict[str, Callable[[], str]] = {
-    part.__name__: part for part in (strategies, verifiers, reward_models, calibration, training, settings, benchmarks)
-}
+def result_table(path: Path) -> str:
+    """One table, headed by what was measured, on which machine, and the command that measures it again."""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    machine = result["machine"]
+    where = f"{machine['processor']}, {machine['cores']} cores, {machine['dtype']}, {machine['date']}"
+    return "\n".join([f"**{result['title']}** (`python -m {result['command']}`; {where})", "", *table(result["rows"])])
 
 
-def generated(text: str) -> str:
-    """`text` with its generated parts written anew; `ValueError` when a part has no place in it."""
-    for name, part in PARTS.items():
-        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        if not pattern.search(text):
-            message = f"the README has no place for {name}"
-            raise ValueError(message)
-        content = part()
-        text = pattern.sub(lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text)  # type: ignore[misc]
-    return text
+def parts() -> dict[str, Callable[[], str]]:
+    """Every generated part by its name."""
+    ours = (strategies, verifiers, reward_models, calibration, training, settings, metrics)
+    return {**{part.__name__: part for part in ours}, **results()}
+
+
+def documents() -> list[Path]:
+    """The README and every page of the site."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def generated(texts: dict[Path, str]) -> dict[Path, str]:
+    """The documents with their generated parts written anew.
+
+    Raises `ValueError` when a part stands in no document or in several, or when a document names a part that nobody writes.
+    """
+    known = parts()
+    places = [(name, path) for path, text in texts.items() for name in _CLOSING.findall(text)]
+    if unknown := [f"{name} in {path.name}" for name, path in places if name not in known]:
+        raise ValueError(f"nobody writes these parts: {', '.join(unknown)}")
+    for name in known:
+        if (count := sum(place == name for place, _ in places)) != 1:
+            raise ValueError(f"the part {name} stands in {count} places, and must stand in one")
+    return {path: _PART.sub(lambda match: _written(match, known), text) for path, text in texts.items()}
+
+
+def _written(match: re.Match[str], known: dict[str, Callable[[], str]]) -> str:
+    return f"{match[1]}{known[match[2]]()}\n{match[3]}"
 
 
 def _json(value: Any) -> str:
@@ -145,12 +176,15 @@ def _json(value: Any) -> str:
 
 def main() -> None:
     """Entry point."""
-    text = README.read_text(encoding="utf-8")
-    wanted = generated(text)
-    if "--check" not in sys.argv:
-        README.write_text(wanted, encoding="utf-8")
-    elif text != wanted:
-        sys.exit("README.md is out of date: run `make format`")
+    before = {path: path.read_text(encoding="utf-8") for path in documents()}
+    after = generated(before)
+    changed = [path for path in before if before[path] != after[path]]
+    if "--check" in sys.argv:
+        if changed:
+            sys.exit(f"out of date: {', '.join(str(path.relative_to(ROOT)) for path in changed)}: run `make format`")
+        return
+    for path in changed:
+        path.write_text(after[path], encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -136,6 +136,11 @@ class MetricFamily(Generic[S]):
             place = self._labels.index(label)
             self._series = {values: one for values, one in self._series.items() if values[place] != value}
 
+    @property
+    def description(self) -> tuple[str, str, tuple[str, ...], str]:
+        """Name, kind, label names and help."""
+        return self.name, self._kind, self._labels, self._text
+
     def lines(self, *, is_openmetrics: bool) -> Iterator[str]:
         """Yield the HELP and TYPE lines, then the lines of all series."""
         yield from _head(self.name, self._text, self._kind, is_openmetrics=is_openmetrics)
@@ -159,6 +164,11 @@ class Gauge:
         self._text = text
         self._labels = tuple(labels)
         self._read = read
+
+    @property
+    def description(self) -> tuple[str, str, tuple[str, ...], str]:
+        """Name, kind, label names and help."""
+        return self.name, "gauge", self._labels, self._text
 
     def lines(self, *, is_openmetrics: bool) -> Iterator[str]:
         """Yield the HELP and TYPE lines, then the present value of each series."""
@@ -208,6 +218,10 @@ class Registry:
         for metric in self._metrics.values():
             if isinstance(metric, MetricFamily):
                 metric.forget(label, value)
+
+    def describe(self) -> list[tuple[str, str, tuple[str, ...], str]]:
+        """Return name, kind, label names and help of every metric, in the order of the page."""
+        return [metric.description for metric in self._metrics.values()]
 
     def _add(self, metric: M) -> M:
         if metric.name in self._metrics:
