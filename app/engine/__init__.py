@@ -1,1 +1,11 @@
-"""Engines behind one port."""
+"""Engines: what generates tokens, behind one port (`base.Engine`).
+
+base.py          the port, and the values that cross it
+architecture.py  the sizes of a model, and FLOPs by arithmetic on them
+build.py         the engine that the settings ask for
+hardware.py      what this machine's processor can do
+scripted.py      an engine without a model, for tests
+vllm/            the engine over vLLM
+worker/          what is added to vLLM's worker process
+weights/         models on disk, and their conversions
+"""

@@ -1,4 +1,4 @@
-"""The port behind which an engine stands, and the values that cross it. No engine is imported here."""
+"""The port behind which an engine stands, and the values that cross it. Imports no engine."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -12,14 +12,19 @@ from strategies.core.values import TokenLogprob
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What the service must know of the served model.
+    """What the service knows of the served model.
 
     Attributes:
-        max_branches: sequences the engine runs at the same time.
-        end_tokens: ids that end an answer.
-        peak_flops: a second, of a large matrix product in the model's number format, measured when the engine started; None where
-            that was not possible.
-        adapter_slots: LoRA adapters it holds at the same time, 0 for none; each of a rank up to `max_adapter_rank`.
+        name: what clients call the model.
+        max_model_len: the most tokens of a prompt and its answer together.
+        max_branches: sequences that the engine runs at the same time.
+        architecture: of the model, without an adapter.
+        description: of the engine, in a few words.
+        adapter_slots: LoRA adapters that the engine holds at the same time; 0 for none.
+        max_adapter_rank: the highest rank that an adapter may have.
+        end_tokens: ids of the tokens that end an answer.
+        peak_flops: FLOPs a second of a large matrix product in the model's number format, measured when the engine started; None
+            where that was not possible.
 
     """
 
@@ -34,20 +39,23 @@ class ModelCard:
     peak_flops: float | None = None
 
     def architecture_with(self, version: AdapterVersion | None) -> Architecture:
-        """What computes an answer: the model with that version of an adapter, or alone."""
+        """Return the architecture of the model with this adapter version, or alone where it is None."""
         return self.architecture if version is None else self.architecture.with_lora(version.parameters)
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A rendered prompt: token ids, what is left of the context, and what the engine keeps for its own use.
+    """A rendered prompt.
 
     Attributes:
-        max_tokens: the most that one answer may generate (the caller's limit, the context, the server's cap).
-        sampling: the engine's own sampling parameters; opaque to everyone else.
-        request: the engine's own form of the request, for its reply parser; opaque to everyone else.
+        token_ids: of the whole prompt.
+        max_tokens: the most tokens that one answer may have: the smallest of the caller's limit, the server's, and what the prompt
+            leaves of the context.
+        sampling: the engine's own sampling parameters. Other code must not read them.
+        request: the engine's own form of the request, for its reply parser. Other code must not read it.
+        text: the prompt as text, where the engine has it.
         stop: the caller's stop strings.
-        is_constrained: a grammar holds from the first generated token on.
+        is_constrained: whether a grammar (a JSON schema, for example) holds from the first generated token on.
 
     """
 
@@ -62,20 +70,23 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
-    """One generation: `n` of them are `n` branches, so that each can be counted and ended by itself.
+    """One generation. `n` samples are `n` branches, so that each can be counted and ended by itself.
 
     Attributes:
-        id: never reused.
-        prefix: token ids to continue, the prompt's or longer.
-        priority: lower is served first.
-        seed: overrides the prompt's own when not None.
-        num_logprobs: alternatives per token; None for no log-probabilities at all, 0 for the sampled token's only.
+        id: of this branch, never used again.
+        prompt: whose sampling parameters and stop strings hold.
+        prefix: ids of the tokens to continue: those of the prompt, or more.
+        max_tokens: the most tokens to generate.
+        priority: branches with a lower number are served first.
+        seed: for sampling, instead of the prompt's own; None keeps that.
+        num_logprobs: alternatives for each token whose log-probabilities are returned; 0 for the sampled token's alone, None for no
+            log-probabilities.
         cache_salt: branches share cached prefixes only with branches of the same salt.
-        is_streamed: deltas as they come, instead of one output at the end.
-        adapter: the LoRA adapter to generate with; loaded, and leased for as long as the branch runs.
-        separators: end the branch as the prompt's own stop strings do, but stay in the text.
-        temperature: overrides the prompt's own when not None.
-        options: when given, generate one token and return the log-probabilities of these token ids.
+        is_streamed: whether outputs come as tokens are generated, instead of one output at the end.
+        adapter: the LoRA adapter to generate with, None for the base model. It is loaded, and leased until the branch has ended.
+        separators: further stop strings, which stay in the text; those of the prompt do not.
+        temperature: for sampling, instead of the prompt's own; None keeps that.
+        options: token ids. When there are any, one token is generated and the log-probability of each option is returned.
 
     """
 
@@ -96,7 +107,19 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a branch produced since its last output. `finish_reason` is set on the last: stop, length or abort."""
+    """What a branch generated since its last output.
+
+    Attributes:
+        text: of the new tokens.
+        token_ids: of the new tokens.
+        prompt_tokens: length of the branch's prefix.
+        cached_tokens: how many tokens of the prefix were found in the prefix cache.
+        finish_reason: `stop`, `length` or `abort` on the last output, None before it.
+        stop_reason: the stop string or the id of the token that ended the branch, where there is one.
+        logprobs: of the new tokens, where the branch asks for them.
+        option_logprobs: log-probabilities of the branch's `options`, by token id.
+
+    """
 
     text: str
     token_ids: tuple[int, ...]
@@ -112,64 +135,76 @@ class ReplyParser(Protocol):
     """Turns generated text into the fields of an assistant message: `content`, `reasoning`, `tool_calls`."""
 
     def parse(self, text: str, token_ids: tuple[int, ...]) -> dict[str, Any]:
-        """The fields of a whole message."""
+        """Return the fields of a whole message."""
         ...
 
     def feed(self, text: str, token_ids: tuple[int, ...], *, is_last: bool) -> dict[str, Any] | None:
-        """The fields of the next delta, None when there is nothing to show yet."""
+        """Return the fields of the next delta for newly generated text, None when there is nothing to show yet."""
         ...
 
 
 class Engine(AdapterHost, Protocol):
-    """Generates. Errors are those of `app.errors`; anything else that comes out is a defect."""
+    """Generates tokens, and holds adapters (`AdapterHost`).
+
+    Its methods raise the errors of `app.errors`: `InvalidRequest` for what a client did wrong, `EngineDead` when the engine died.
+    Everything else that they raise is a defect of the engine.
+
+    Attributes:
+        card: describes the model; set by `start`.
+
+    """
 
     card: ModelCard
 
     async def start(self) -> None:
-        """Load the model; returns when it can generate."""
+        """Load the model. Returns when the engine can generate."""
         ...
 
     async def close(self) -> None:
-        """End every branch and free everything; safe to call twice."""
+        """End every branch and free all memory. Calling it again does nothing."""
         ...
 
     @property
     def failure(self) -> str | None:
-        """Why the engine is dead, None while it lives. Cheap; does not ask the engine."""
+        """Why the engine is dead, None while it lives. Reading it is cheap and does not wait for the engine."""
         ...
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of a piece of text that continues a prompt: nothing is put before or after it."""
+        """Return the token ids of a text that continues a prompt, without special tokens before or after it."""
         ...
 
     def follow_up(self, text: str) -> tuple[int, ...]:
-        """Token ids that end the assistant's turn, ask `text` as the user, and open the assistant's next turn."""
+        """Return the token ids that end the assistant's turn, say `text` as the user, and open the assistant's next turn."""
         ...
 
     async def render_chat(self, body: Mapping[str, Any]) -> Prompt:
-        """Apply the chat template and tokenise. `body` holds OpenAI fields that the API has validated."""
+        """Apply the chat template and tokenise.
+
+        `body` holds the fields of OpenAI's chat completions, which the API has validated. Raises `InvalidRequest`, for example for a
+        prompt that leaves no room for an answer.
+        """
         ...
 
     async def render_completion(self, body: Mapping[str, Any]) -> Prompt:
-        """Tokenise one `prompt` (text or token ids)."""
+        """Tokenise the one `prompt` of a completion request, text or token ids. Raises `InvalidRequest`."""
         ...
 
     def parser(self, prompt: Prompt) -> ReplyParser:
-        """A fresh parser for one answer to `prompt`."""
+        """Return a new parser for one answer to `prompt`."""
         ...
 
     def generate(self, branch: Branch) -> AsyncIterator[Output]:
-        """Run one branch. Cancelling the iteration aborts it in the engine."""
+        """Run one branch and yield its outputs. Closing the iterator aborts the branch in the engine."""
         ...
 
     async def halt(self, ids: list[str]) -> None:
-        """End these branches now; each still yields a last output (finish reason "abort") with what it had."""
+        """End these branches now. Each still yields a last output, with finish reason `abort` and the tokens that it had."""
         ...
 
     def metrics(self, *, is_openmetrics: bool) -> bytes:
-        """The engine's own metrics in Prometheus' text format, or in OpenMetrics without the mark of its end; may be empty."""
+        """Return the engine's own metrics, in Prometheus' text format or in OpenMetrics without its last line. May be empty."""
         ...
 
     async def num_running(self) -> int:
-        """Branches that the engine runs or queues at this moment, by its own count."""
+        """Return the number of branches that the engine runs or queues now, by its own count."""
         ...

@@ -1,4 +1,4 @@
-"""The engine that settings ask for, fitted to this machine."""
+"""Builds the engine that the settings ask for, fitted to this machine."""
 
 import logging
 import os
@@ -6,18 +6,29 @@ from pathlib import Path
 
 from app.engine import hardware
 from app.engine.base import Engine
+from app.engine.vllm.options import EngineOptions
 from app.engine.weights import int8
 from app.engine.weights.default_model import ensure_default_model
 from app.settings import DEFAULT_MODEL, Settings
 
 logger = logging.getLogger("ponder")
 
+CPU_BLOCK_SIZE = 32
+"""Tokens in a block of the KV cache. vLLM's CPU back end takes 128, with which the short steps of a search are never cached."""
+
 
 def build_engine(settings: Settings) -> Engine:
-    """Not started yet. Prepares the environment, which vLLM reads on import; raises `ModelUnavailable`."""
+    """Return an engine that is not started yet.
+
+    This sets environment variables of the process, since vLLM reads its environment when it is imported and its processes inherit
+    it. The embedded model, and int8 weights, are converted here when they are not there yet.
+
+    Raises:
+        ModelUnavailable: the model cannot be converted, or cannot be served as asked.
+
+    """
     is_cpu = not hardware.has_nvidia_gpu()
     dtype: str = settings.dtype
-    block_size = settings.block_size
     if is_cpu:
         plan = hardware.plan_cpu()
         environment = plan.environment()
@@ -25,25 +36,13 @@ def build_engine(settings: Settings) -> Engine:
             environment["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
         os.environ.update(environment)
         dtype = plan.dtype if dtype == "auto" else dtype
-        block_size = block_size or 32
         logger.info(plan.describe())
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    model = settings.model
-    if model == DEFAULT_MODEL:
-        model = str(ensure_default_model(settings.cache_dir.expanduser(), logger.info))
-    if Path(model).is_dir():
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-    quantization = settings.quantization
-    if quantization == int8.NAME:
-        if is_cpu:
-            int8.check_processor(has_amx=hardware.has_amx(), dtype=dtype, adapter_slots=settings.adapter_slots)
-        model = str(int8.ensure_int8(Path(model), settings.cache_dir.expanduser(), logger.info))
-        quantization = None  # the folder says it itself
+    model, quantization = _weights(settings, dtype, is_cpu=is_cpu)
 
     logger.info("loading vLLM and %s", settings.name)
-    from app.engine.vllm.engine import EngineOptions, VllmEngine  # noqa: PLC0415 - reads the environment on import
+    from app.engine.vllm.engine import VllmEngine  # noqa: PLC0415 - vLLM reads the environment when it is imported
 
     return VllmEngine(
         EngineOptions(
@@ -52,7 +51,7 @@ def build_engine(settings: Settings) -> Engine:
             dtype=dtype,
             max_model_len=settings.max_model_len,
             max_branches=settings.max_branches,
-            block_size=block_size,
+            block_size=settings.block_size or (CPU_BLOCK_SIZE if is_cpu else None),
             gpu_memory_utilization=settings.gpu_memory_utilization,
             quantization=quantization,
             enforce_eager=is_cpu if settings.enforce_eager is None else settings.enforce_eager,
@@ -65,3 +64,19 @@ def build_engine(settings: Settings) -> Engine:
             is_cpu=is_cpu,
         )
     )
+
+
+def _weights(settings: Settings, dtype: str, *, is_cpu: bool) -> tuple[str, str | None]:
+    """Return the model that vLLM is to load, a folder or a name on the hub, and the quantization that it must be told of."""
+    model = settings.model
+    if model == DEFAULT_MODEL:
+        model = str(ensure_default_model(settings.cache_dir.expanduser(), logger.info))
+    if Path(model).is_dir():
+        # transformers asks the hub for files that a folder lacks, which delays the start and fails without a network.
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if settings.quantization != int8.NAME:
+        return model, settings.quantization
+    if is_cpu:
+        int8.check_processor(has_amx=hardware.has_amx(), dtype=dtype, adapter_slots=settings.adapter_slots)
+    folder = int8.ensure_int8(Path(model), settings.cache_dir.expanduser(), logger.info)
+    return str(folder), None  # the config.json in the folder names its quantization

@@ -1,12 +1,17 @@
-"""A deterministic engine without a model: for fast tests, for the HTTP surface and for timing the orchestration.
+"""An engine without a model, which answers from a script: the test double for strategies, verifiers and the HTTP surface.
 
-Tokens are words with the white space before them. What it answers is scripted; everything else (limits, stop strings, deltas,
-log-probabilities, a prefix cache, halting, death) behaves as the port asks. It proves nothing about real generation.
+It is what `httpx.MockTransport` is to httpx. Authors of plugins use it as `ponder.ScriptedEngine`, and so do our own tests:
+
+    engine = ScriptedEngine("The answer is 42.")                         # the same answer always
+    engine = ScriptedEngine(["42", "41", "42"])                          # these answers in turn
+    engine = ScriptedEngine(lambda prompt, number: f"answer {number}")   # whatever a function returns
+
+Only the texts are scripted. Everything else behaves as the port asks: limits, stop strings, deltas, log-probabilities, a prefix
+cache, adapters, halting, and death. A token is a word with the white space before it.
 """
 
 import asyncio
 import itertools
-import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,90 +19,107 @@ from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
 from app.engine.architecture import Architecture
 from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
-from app.engine.vllm.reply_parsers import PlainReply, ToolReply
+from app.engine.reply_parsers import PlainReply, ToolReply
+from app.engine.simulated import PrefixCache, WordTokenizer, words_of
 from app.errors import EngineDead, InvalidRequest
 from strategies.core.values import TokenLogprob
 
+# FLOPs are counted for this architecture.
 SMALL = Architecture(
     num_layers=2, hidden_size=64, num_heads=4, num_kv_heads=2, head_dim=16, intermediate_size=128, vocab_size=1000
 )
-BLOCK = 16
-"""Tokens in a block of the pretended prefix cache."""
+MAX_ADAPTER_RANK = 16
+DEFAULT_MAX_TOKENS = 512
 
 Script = Callable[[str, int], str]
-"""(text of the prompt, how many answers to it came before) -> the answer. With an adapter, the name that the engine knows it by and
-a colon come before it; or those of another that computed the prefix found in the cache: what a stale cache does to a real engine."""
+"""A function of the prompt's text and of a number, which returns the answer.
+
+The number is the branch's seed where it has one, else how many branches with the same prompt there were before. The prompt is
+everything that the branch continues, earlier steps of the answer included.
+"""
 
 
 def cycle(replies: Sequence[str]) -> Script:
-    """A script that gives these answers in turn, whatever is asked."""
-    return lambda _prompt, serial: replies[serial % len(replies)]
+    """Return a script that gives these answers in turn, to any prompt."""
+    return lambda _prompt, number: replies[number % len(replies)]
 
 
 class ScriptedEngine:
     """An `Engine` that answers from a script.
 
+    Answers of an adapter begin with its name in the engine and a colon. When the simulated cache holds a prefix that another adapter
+    computed, they begin with that adapter's name instead: this is what a stale prefix cache does to a real engine.
+
     Args:
-        script: what to answer.
-        seconds_per_token: pretended speed; 0 yields to the event loop once per branch only.
+        script: the answers: one text, several texts in turn, or a `Script`.
+        seconds_per_token: simulated speed. At 0, a branch ends at its first turn on the event loop.
+        max_model_len: the most tokens of a prompt and its answer together.
+        max_branches: branches that may run at the same time.
+        adapter_slots: adapters that it holds at the same time.
+
+    Attributes:
+        card: describes the model, as of every engine.
+        branches: all branches that were run, in the order in which they began.
+        running: branches that run now, by id.
+        live: an event for each of these, by id; setting it halts the branch.
+        adapters: adapters that are loaded, by id.
+        refused: what a test wants the engine to refuse: an adapter's name, `load` (every load) or `probe` (every probe).
 
     """
 
     def __init__(
         self,
-        script: Script,
+        script: Script | str | Sequence[str],
         *,
         seconds_per_token: float = 0.0,
         max_model_len: int = 2048,
         max_branches: int = 64,
         adapter_slots: int = 4,
     ) -> None:
-        self.card = ModelCard("scripted", max_model_len, max_branches, SMALL, "scripted", adapter_slots, max_adapter_rank=16)
-        self._script = script
-        self._seconds_per_token = seconds_per_token
-        self._ids: dict[str, int] = {}
-        self._words: list[str] = []
-        self._serials: dict[str, itertools.count[int]] = {}
-        self._cached: dict[tuple[str | None, tuple[int, ...]], str] = {}
-        self.adapters: dict[int, EngineAdapter] = {}
-        self.refused: set[str] = set()
-        self.live: dict[str, asyncio.Event] = {}
+        self.card = ModelCard(
+            name="scripted",
+            max_model_len=max_model_len,
+            max_branches=max_branches,
+            architecture=SMALL,
+            description="scripted",
+            adapter_slots=adapter_slots,
+            max_adapter_rank=MAX_ADAPTER_RANK,
+        )
         self.branches: list[Branch] = []
         self.running: dict[str, Branch] = {}
+        self.live: dict[str, asyncio.Event] = {}
+        self.adapters: dict[int, EngineAdapter] = {}
+        self.refused: set[str] = set()
+        self._script = script if callable(script) else cycle([script] if isinstance(script, str) else script)
+        self._seconds_per_token = seconds_per_token
+        self._tokenizer = WordTokenizer()
+        self._cache = PrefixCache()
+        self._serials: dict[str, itertools.count[int]] = {}
         self._failure: str | None = None
 
     async def start(self) -> None:
-        """Nothing to load."""
+        """Do nothing: there is no model to load."""
 
     async def close(self) -> None:
         """End every branch."""
         await self.halt(list(self.live))
 
     def die(self) -> None:
-        """Behave from now on like an engine whose process died."""
+        """Behave from now on like an engine whose process died, for tests of failures."""
         self._failure = "killed by its script"
         for event in self.live.values():
             event.set()
 
     @property
     def failure(self) -> str | None:
-        """Why it is dead."""
+        """Why the engine is dead, None unless `die` was called."""
         return self._failure
 
-    def tokenise(self, text: str) -> tuple[int, ...]:
-        """Words with the space before them, so that joining them gives the text back."""
-        return tuple(self._id(word) for word in re.findall(r"\s*\S+|\s+$", text))
-
-    def _id(self, word: str) -> int:
-        if word not in self._ids:
-            self._ids[word] = len(self._words)
-            self._words.append(word)
-        return self._ids[word]
-
     async def load_adapter(self, adapter: EngineAdapter) -> None:
-        """Hold it; refused, with its path, when a test said so."""
+        """Hold an adapter. Raises `AdapterFailed` where `refused` says so, `RuntimeError` without a free slot."""
         self._check()
         await asyncio.sleep(self._seconds_per_token)
+        # The folder of a version is in the folder of its adapter.
         if self.refused & {adapter.path.split("/")[-2], "load"}:
             raise AdapterFailed("The engine could not load it.")
         if len(self.adapters) >= self.card.adapter_slots:
@@ -105,59 +127,60 @@ class ScriptedEngine:
         self.adapters[adapter.id] = adapter
 
     async def probe_adapter(self, adapter: EngineAdapter) -> None:  # noqa: ARG002 - the port's signature
-        """Refused when a test said so."""
+        """Do nothing; raises `AdapterFailed` where `refused` says so."""
         self._check()
         if "probe" in self.refused:
             raise AdapterFailed("The engine computes nonsense with it.")
 
     async def unload_adapter(self, adapter: EngineAdapter) -> None:
-        """Let it go; whoever still runs on it would be cut off, so that is an error."""
+        """Remove an adapter. Raises `RuntimeError` when a branch still runs on it, which a real engine would cut off."""
         await asyncio.sleep(self._seconds_per_token)
         if any(branch.adapter == adapter for branch in self.running.values()):
             raise RuntimeError("unloaded under a running branch")
         del self.adapters[adapter.id]
 
     async def loaded_adapters(self) -> frozenset[int]:
-        """Those that it holds."""
+        """Return the ids of the adapters that are loaded."""
         return frozenset(self.adapters)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Words, as everywhere here."""
-        return self.tokenise(text)
+        """Return the ids of the words of a text."""
+        return self._tokenizer.encode(text)
 
     def follow_up(self, text: str) -> tuple[int, ...]:
-        """As `render_chat` would go on."""
-        return self.tokenise(f"\nuser: {text}\nassistant:")
+        """Return the ids of the lines that `render_chat` would write for another turn of the user."""
+        return self._tokenizer.encode(f"\nuser: {text}\nassistant:")
 
     async def render_chat(self, body: Mapping[str, Any]) -> Prompt:
-        """One line per message."""
+        """Render a conversation as one line for each message."""
         lines = [f"{message['role']}: {_text(message.get('content'))}" for message in body["messages"]]
         return self._prompt("\n".join([*lines, "assistant:"]), body, "messages")
 
     async def render_completion(self, body: Mapping[str, Any]) -> Prompt:
-        """The text itself, or token ids that it gave out before."""
+        """Render a prompt: its text itself, or token ids that this engine returned before."""
         prompt = body["prompt"]
         if not isinstance(prompt, str):
-            if any(token >= len(self._words) for token in prompt):
-                raise InvalidRequest("There is no such token id.", parameter="prompt")
-            prompt = "".join(self._words[token] for token in prompt)
+            try:
+                prompt = self._tokenizer.decode(prompt)
+            except IndexError as error:
+                raise InvalidRequest("There is no such token id.", parameter="prompt") from error
         return self._prompt(prompt, body, "prompt")
 
     def _prompt(self, text: str, body: Mapping[str, Any], parameter: str) -> Prompt:
-        token_ids = self.tokenise(text)
+        token_ids = self._tokenizer.encode(text)
         left = self.card.max_model_len - len(token_ids)
         if left < 1:
             raise InvalidRequest(f"The prompt has {len(token_ids)} tokens, too many.", parameter=parameter)
-        wanted = body.get("max_completion_tokens") or body.get("max_tokens") or 512
+        wanted = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_MAX_TOKENS
         constrained = (body.get("response_format") or {}).get("type") in ("json_object", "json_schema")
         return Prompt(token_ids, min(wanted, left), body, body, text, stop=tuple(_stops(body)), is_constrained=constrained)
 
     def parser(self, prompt: Prompt) -> ReplyParser:
-        """Hermes-style tool calls when the request offers tools, else plain text."""
+        """Return a parser of tool calls in the form of Hermes models where the request offers tools, else of plain text."""
         return ToolReply() if prompt.request.get("tools") else PlainReply()
 
     async def generate(self, branch: Branch) -> AsyncIterator[Output]:
-        """Answer from the script, word by word when streamed."""
+        """Answer from the script, word by word where the branch is streamed."""
         self._check()
         if branch.adapter is not None and branch.adapter.id not in self.adapters:
             raise RuntimeError("a branch of an adapter that is not loaded")
@@ -165,8 +188,9 @@ class ScriptedEngine:
         self.running[branch.id] = branch
         halted = self.live[branch.id] = asyncio.Event()
         try:
-            cached, voice = self._cached_tokens(branch)
-            words, finish, stop = self._reply(branch, voice)
+            own_adapter = branch.adapter.name if branch.adapter else ""
+            cached, adapter = self._cache.use(branch.prefix, branch.cache_salt, own_adapter)
+            words, finish, stop = self._reply(branch, adapter)
             tokens = [self._token(word, branch.num_logprobs) for word in words]
             sent = 0
             if branch.is_streamed or self._seconds_per_token:
@@ -190,30 +214,20 @@ class ScriptedEngine:
             raise EngineDead("The engine died.")
 
     async def _pause(self, halted: asyncio.Event) -> None:
+        """Wait as long as a token takes, or until the branch is halted."""
         try:
             async with asyncio.timeout(self._seconds_per_token):
                 await halted.wait()
         except TimeoutError:
             pass
 
-    def _cached_tokens(self, branch: Branch) -> tuple[int, str]:
-        """Whole blocks seen before under the same salt, never the whole prefix; and which adapter computed the first of them.
-
-        Nothing but the salt tells adapters apart here, as in an engine whose adapter was replaced in place.
-        """
-        keys = [(branch.cache_salt, branch.prefix[:end]) for end in range(BLOCK, len(branch.prefix), BLOCK)]
-        hits = sum(1 for _ in itertools.takewhile(self._cached.__contains__, keys))
-        own = branch.adapter.name if branch.adapter else ""
-        for key in keys:
-            self._cached.setdefault(key, own)
-        return hits * BLOCK, self._cached[keys[0]] if keys else own
-
-    def _reply(self, branch: Branch, voice: str) -> tuple[list[str], str, str | None]:
-        text = "".join(self._words[token] for token in branch.prefix)
+    def _reply(self, branch: Branch, adapter: str) -> tuple[list[str], str, str | None]:
+        """Return the words of the answer, its finish reason, and the string that stopped it."""
+        text = self._tokenizer.decode(branch.prefix)
         serial = next(self._serials.setdefault(text, itertools.count()))
         reply = self._script(text, branch.seed if branch.seed is not None else serial)
-        if voice:
-            reply = f"{voice}: {reply}"
+        if adapter:
+            reply = f"{adapter}: {reply}"
         stops = _stops(branch.prompt.request)
         found = [(reply.index(stop), stop) for stop in (*stops, *branch.separators) if stop in reply]
         if not found:
@@ -222,16 +236,16 @@ class ScriptedEngine:
         return self._cut(reply[: place + (0 if stop in stops else len(stop))], branch, "stop", stop)
 
     def _cut(self, reply: str, branch: Branch, finish: str, stop: str | None) -> tuple[list[str], str, str | None]:
-        words = re.findall(r"\s*\S+|\s+$", reply)
+        words = words_of(reply)
         if len(words) > branch.max_tokens:
             return words[: branch.max_tokens], "length", None
         return words, finish, stop
 
     def _token(self, word: str, num_logprobs: int | None) -> TokenLogprob:
-        """Longer words are less probable; alternatives are made up."""
+        """Return a token with made-up log-probabilities: longer words are less probable."""
         logprob = -0.1 * len(word.strip())
         top = [(word, logprob), *((f"alternative {i}", logprob - i) for i in range(1, num_logprobs or 0))]
-        return TokenLogprob(word, self._id(word), logprob, tuple(top[: num_logprobs or 0]))
+        return TokenLogprob(word, self._tokenizer.id_of(word), logprob, tuple(top[: num_logprobs or 0]))
 
     def _output(
         self,
@@ -253,17 +267,17 @@ class ScriptedEngine:
         )
 
     async def halt(self, ids: list[str]) -> None:
-        """Tell the branches to hand in what they have."""
+        """End these branches; each yields a last output with what it has."""
         for branch_id in ids:
             if branch_id in self.live:
                 self.live[branch_id].set()
 
     def metrics(self, *, is_openmetrics: bool) -> bytes:  # noqa: ARG002 - the port's signature
-        """None of its own."""
+        """Return nothing: it has no metrics of its own."""
         return b""
 
     async def num_running(self) -> int:
-        """Branches between their first and their last output."""
+        """Return the number of branches that run."""
         return len(self.live)
 
 

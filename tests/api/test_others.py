@@ -65,7 +65,7 @@ async def test_text_completions_vote_as_well(serve) -> None:
 async def test_token_ids_are_a_prompt(serve) -> None:
     """Ids that the engine gave out are accepted, and unknown ones are refused."""
     async with serve(["ok"]) as served:
-        ids = list(served.engine.tokenise("Once upon"))
+        ids = list(served.engine.encode("Once upon"))
         known = await complete(served, prompt=ids)
         unknown = await complete(served, prompt=[10**6])
     assert known.json()["usage"]["prompt_tokens"] == 2

@@ -112,7 +112,8 @@ from app.engine import hardware
 os.environ.update(hardware.plan_cpu().environment(), VLLM_CPU_KVCACHE_SPACE="1", VLLM_LOGGING_LEVEL="ERROR", HF_HUB_OFFLINE="1")
 from adapters.ports import EngineAdapter
 from app.engine.base import Branch
-from app.engine.vllm.engine import EngineOptions, VllmEngine
+from app.engine.vllm.engine import VllmEngine
+from app.engine.vllm.options import EngineOptions
 
 model, red, blue, place, huge = sys.argv[1:]
 

@@ -1,0 +1,59 @@
+"""From our options to vLLM's engine arguments."""
+
+from typing import Any
+
+from vllm import AsyncEngineArgs
+
+from app.engine.architecture import LINEAR_MODULES
+from app.engine.vllm.options import EngineOptions
+from app.engine.worker.extension import CpuWorker, GpuWorker
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256)
+"""The values of `max_lora_rank` that vLLM 0.32 accepts."""
+
+
+def engine_arguments(options: EngineOptions) -> AsyncEngineArgs:
+    """Return the arguments for vLLM's engine."""
+    return AsyncEngineArgs(
+        model=options.model,
+        served_model_name=[options.name],
+        dtype=options.dtype,
+        max_model_len=options.max_model_len,
+        max_num_seqs=options.max_branches,
+        # With LoRA, vLLM's CPU back end compiles nothing anyway, and our grouped LoRA needs a model that is not compiled.
+        enforce_eager=options.enforce_eager or (options.is_cpu and options.adapter_slots > 0),
+        quantization=options.quantization,
+        scheduling_policy="priority",
+        enable_prefix_caching=True,
+        disable_log_stats=False,  # vLLM's own metrics are part of our page
+        enable_log_requests=False,
+        trust_remote_code=False,
+        # Left out rather than given as None, so that vLLM's own defaults hold.
+        **_given(block_size=options.block_size, gpu_memory_utilization=options.gpu_memory_utilization),
+        **_lora_arguments(options),
+        worker_extension_cls=_path_of(CpuWorker if options.is_cpu else GpuWorker),
+    )
+
+
+def _path_of(kind: type) -> str:
+    """Return the path by which vLLM's worker process imports a class; an installed wheel has another than a checkout."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _lora_arguments(options: EngineOptions) -> dict[str, Any]:
+    if not options.adapter_slots:
+        return {}
+    return {
+        "enable_lora": True,
+        "max_loras": options.adapter_slots,
+        # As many copies in memory as slots. Then vLLM never evicts an adapter by itself: when it needed the adapter again, it would
+        # read its files again, and would die if they were gone (0.32).
+        "max_cpu_loras": options.adapter_slots,
+        "max_lora_rank": next(rank for rank in LORA_RANKS if rank >= options.max_adapter_rank),
+        # The adapters that the store accepts leave embeddings and the LM head alone. Wrapping those as well would cost time.
+        "lora_target_modules": list(LINEAR_MODULES),
+    }

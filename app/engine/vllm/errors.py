@@ -1,0 +1,49 @@
+"""From vLLM's errors to ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydantic import ValidationError
+from vllm.exceptions import VLLMClientError, VLLMError
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+from adapters.errors import AdapterFailed
+from app.errors import EngineDead, InvalidRequest
+
+
+@contextmanager
+def request_errors() -> Iterator[None]:
+    """Turn vLLM's errors into ours: mistakes of the client into `InvalidRequest`, failures of the engine into `EngineDead`."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or getattr(first.get("ctx", {}).get("error"), "parameter", None)
+        raise InvalidRequest(first["msg"], parameter=where) from error
+    except VLLMClientError as error:
+        raise InvalidRequest(str(error), parameter=getattr(error, "parameter", None)) from error
+    except EngineDeadError as error:
+        raise EngineDead("The engine died.") from error
+    except EngineGenerateError as error:
+        # vLLM wraps what goes wrong in `generate` in this error; wrong sampling parameters are the client's fault.
+        if isinstance(error.__cause__, ValueError | TypeError | VLLMError):
+            raise InvalidRequest(str(error.__cause__)) from error
+        raise EngineDead("The engine failed to generate.") from error
+    except (ValueError, TypeError) as error:
+        # vLLM's renderer and sampling parameters refuse what a client sent with these.
+        raise InvalidRequest(str(error)) from error
+
+
+@contextmanager
+def adapter_errors() -> Iterator[None]:
+    """Turn every error of vLLM into `AdapterFailed`, but `EngineDead` where the engine died of it."""
+    try:
+        yield
+    except (AdapterFailed, EngineDead):
+        raise
+    except EngineDeadError as error:
+        raise EngineDead("The engine died.") from error
+    except Exception as error:
+        # The message may hold a whole traceback of the worker process; its last line says what was wrong.
+        message = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise AdapterFailed(f"The engine refused it: {message[:500]}") from error

@@ -1,0 +1,45 @@
+"""The options of the vLLM engine. Imports nothing of vLLM."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """What an operator can set of vLLM. None leaves vLLM's own default.
+
+    Attributes:
+        model: a folder, or a name on the hub.
+        name: what clients call the model.
+        dtype: number format of weights and activations, as vLLM names it.
+        max_model_len: the most tokens of a prompt and its answer together.
+        max_branches: sequences that the engine runs at the same time.
+        block_size: tokens in a block of the KV cache. The prefix cache finds whole blocks only.
+        gpu_memory_utilization: share of the GPU's memory that vLLM may use, 0 to 1.
+        quantization: format of quantised weights, as vLLM names it.
+        enforce_eager: do not compile the model.
+        tool_call_parser: vLLM's parser of tool calls; without one, tool calls stay in the text.
+        reasoning_parser: vLLM's parser of reasoning; without one, reasoning stays in the text.
+        max_tokens: the most tokens that one answer may have.
+        default_max_tokens: the same where the caller does not say.
+        adapter_slots: LoRA adapters that the engine holds at the same time; 0 switches LoRA off.
+        max_adapter_rank: the highest rank of an adapter.
+        is_cpu: whether vLLM's CPU back end is in use.
+
+    """
+
+    model: str
+    name: str
+    dtype: str = "auto"
+    max_model_len: int | None = None
+    max_branches: int = 64
+    block_size: int | None = None
+    gpu_memory_utilization: float | None = None
+    quantization: str | None = None
+    enforce_eager: bool = False
+    tool_call_parser: str | None = None
+    reasoning_parser: str | None = None
+    max_tokens: int = 8192
+    default_max_tokens: int = 2048
+    adapter_slots: int = 0
+    max_adapter_rank: int = 16
+    is_cpu: bool = True

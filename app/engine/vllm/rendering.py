@@ -1,0 +1,146 @@
+"""From a request to a prompt, by vLLM's own chat templates, tool prompts and structured outputs.
+
+Clients of vLLM thus get what they expect, and nothing of it is written twice.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
+from vllm.parser import Parser, ParserManager
+from vllm.renderers.online_renderer import OnlineRenderer
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from app.engine.base import Prompt, ReplyParser
+from app.engine.reply_parsers import PlainReply
+from app.engine.vllm.errors import request_errors
+from app.engine.vllm.options import EngineOptions
+from app.engine.vllm.replies import ParsedReply
+from app.errors import InvalidRequest
+
+ANSWER_MARK = "-the-answer-so-far-"
+"""Stands for the assistant's answer in a rendered conversation, to find the place where it ends."""
+
+
+class Rendering:
+    """Renders prompts and chooses parsers for replies.
+
+    Args:
+        options: of the engine.
+        llm: returns vLLM's engine; raises `EngineDead` where there is none.
+
+    """
+
+    def __init__(self, options: EngineOptions, llm: Callable[[], AsyncLLM]) -> None:
+        self._options = options
+        self._llm = llm
+        self._model = llm().model_config
+        self._defaults: dict[str, Any] = self._model.get_diff_sampling_param()
+        has_tools = options.tool_call_parser is not None
+        self._renderer = OnlineRenderer(
+            self._model,
+            llm().renderer,
+            request_logger=None,
+            chat_template=None,
+            chat_template_content_format="auto",
+            enable_auto_tools=has_tools,
+            reasoning_parser=options.reasoning_parser,
+            tool_parser=options.tool_call_parser,
+        )
+        self._parser_class: type[Parser] | None = ParserManager.get_parser(
+            tool_parser_name=options.tool_call_parser,
+            reasoning_parser_name=options.reasoning_parser,
+            enable_auto_tools=has_tools,
+            model_name=self._model.model,
+            tokenizer=llm().renderer.tokenizer,
+        )
+
+    def warm_up(self) -> None:
+        """Compile the chat template and load the tokenizer, which takes seconds."""
+        self._renderer.warmup()
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """The ids of the tokens that end an answer: those of the generation config and the tokenizer's."""
+        ends = self._model.try_get_generation_config().get("eos_token_id")
+        listed = ends if isinstance(ends, list) else [ends]
+        return frozenset(token for token in (*listed, self._llm().renderer.tokenizer.eos_token_id) if token is not None)
+
+    async def chat(self, body: Mapping[str, Any]) -> Prompt:
+        """Apply the chat template and tokenise, as vLLM's own server does. Raises `InvalidRequest`."""
+        with request_errors():
+            request = ChatCompletionRequest.model_validate({**body, "n": 1, "stream": False})
+            rendered = await self._renderer.render_chat(request)
+            if isinstance(rendered, ErrorResponse):
+                raise InvalidRequest(rendered.error.message, parameter=rendered.error.param)
+            [engine_input] = rendered[1]
+            return self._prompt(request, engine_input, request.max_completion_tokens or request.max_tokens)
+
+    async def completion(self, body: Mapping[str, Any]) -> Prompt:
+        """Tokenise one prompt, text or token ids, as vLLM's own server does. Raises `InvalidRequest`."""
+        with request_errors():
+            request = CompletionRequest.model_validate({**body, "n": 1, "stream": False, "echo": False})
+            rendered = await self._renderer.render_completion(request)
+            if isinstance(rendered, ErrorResponse):
+                raise InvalidRequest(rendered.error.message, parameter=rendered.error.param)
+            [engine_input] = rendered
+            return self._prompt(request, engine_input, request.max_tokens)
+
+    def _prompt(self, request: ChatCompletionRequest | CompletionRequest, engine_input: Any, limit: int | None) -> Prompt:
+        token_ids = tuple(engine_input["prompt_token_ids"])
+        context = int(self._llm().model_config.max_model_len)
+        limit = min(limit or self._options.default_max_tokens, self._options.max_tokens)
+        limit = get_max_tokens(context, limit, len(token_ids), self._defaults)
+        if limit < 1:
+            raise InvalidRequest(
+                f"The prompt has {len(token_ids)} tokens and leaves no room for an answer in a context of {context}.",
+                parameter="messages" if _is_chat(request) else "prompt",
+            )
+        sampling = request.to_sampling_params(limit, self._defaults)
+        text = engine_input.get("prompt") or ""
+        is_constrained = sampling.structured_outputs is not None
+        stop = tuple(sampling.stop or ())
+        return Prompt(token_ids, limit, sampling, request, text, stop=stop, is_constrained=is_constrained)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the token ids of a text, without the special tokens that begin a prompt."""
+        return tuple(self._llm().renderer.tokenizer.encode(text, add_special_tokens=False))
+
+    def follow_up(self, text: str) -> tuple[int, ...]:
+        """Return the token ids that end the assistant's turn, say `text` as the user, and open the assistant's next turn.
+
+        A whole conversation is rendered by the model's chat template, and what comes after the assistant's answer is kept. Models
+        without a template, and templates that leave earlier answers out, get plain lines.
+        """
+        tokenizer = self._llm().renderer.tokenizer
+        turns = [
+            {"role": "user", "content": "?"},
+            {"role": "assistant", "content": ANSWER_MARK},
+            {"role": "user", "content": text},
+        ]
+        rendered = ""
+        if getattr(tokenizer, "chat_template", None) is not None:
+            rendered = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return self.encode(rendered.partition(ANSWER_MARK)[2] or f"\n\n{text}\n")
+
+    def parser(self, prompt: Prompt) -> ReplyParser:
+        """Return a parser for one reply to `prompt`.
+
+        Text passes through unchanged where neither tool calls nor reasoning can be in it.
+        """
+        request = prompt.request
+        has_tools = _is_chat(request) and bool(request.tools) and request.tool_choice != "none"
+        has_reasoning = bool(self._options.reasoning_parser) and _is_chat(request)
+        if self._parser_class is None or not (has_tools or has_reasoning):
+            return PlainReply()
+        llm = self._llm()
+        parser = self._parser_class(llm.renderer.tokenizer, request.tools, model_config=llm.model_config)
+        return ParsedReply(parser, prompt)
+
+
+def _is_chat(request: Any) -> bool:
+    """Whether the request is a chat; a completion has no message whose fields could be parsed."""
+    return isinstance(request, ChatCompletionRequest)

@@ -1,0 +1,41 @@
+"""vLLM's sampling parameters for one branch."""
+
+import copy
+
+from vllm import SamplingParams
+from vllm.sampling_params import RequestOutputKind
+
+from app.engine.base import Branch
+
+
+def sampling_of(branch: Branch) -> SamplingParams:
+    """Return the prompt's sampling parameters with the branch's own values.
+
+    The copy is shallow, since all branches of a prompt share the other values and only read them.
+    """
+    sampling = copy.copy(branch.prompt.sampling)
+    # CUMULATIVE, vLLM's default, would send the whole text again with each token.
+    sampling.output_kind = RequestOutputKind.DELTA if branch.is_streamed else RequestOutputKind.FINAL_ONLY
+    sampling.max_tokens = branch.max_tokens
+    # `min_tokens` is of the whole answer, and this branch may continue one.
+    num_before = max(len(branch.prefix) - len(branch.prompt.token_ids), 0)
+    sampling.min_tokens = min(max(sampling.min_tokens - num_before, 0), branch.max_tokens)
+    if branch.separators:
+        sampling.stop = [*branch.prompt.stop, *branch.separators]
+        # vLLM keeps either all stop strings in the text or none. `outputs.without_stop` removes the caller's again.
+        sampling.include_stop_str_in_output = True
+        # vLLM holds back text that may turn out to be part of a stop string. With stop strings kept in the text, none has to wait.
+        sampling.output_text_buffer_length = 0
+    sampling.logprobs = branch.num_logprobs
+    if branch.seed is not None:
+        sampling.seed = branch.seed
+    if branch.temperature is not None:
+        sampling.temperature = branch.temperature
+        if branch.temperature == 0:
+            # vLLM sets these for a request with temperature 0, but these parameters were made for another temperature.
+            sampling.top_p, sampling.top_k, sampling.min_p = 1.0, 0, 0.0
+    if branch.options:
+        # The options are read from the probabilities of one token, for which a grammar would mask them.
+        sampling.logprobs, sampling.logprob_token_ids = None, list(branch.options)
+        sampling.structured_outputs = None
+    return sampling
