@@ -2,9 +2,9 @@
 
 How a text is read:
 - A line without its bullet ("1. ", "- ", "Step 2:") and Markdown's bold is searched for runs of figures, signs and parentheses.
-- Sides of "=" that can be read are a claim that they are equal; a line that begins with "=" goes on with the one before.
+- Sides of "=" that can be read are a claim that they are equal. A line that begins with "=" continues the line before it.
 - An equation with a side that cannot be read ("24 // 7 = 3") claims nothing.
-- Whatever else cannot be read, or has no operator and no "=", says nothing.
+- Anything else that cannot be read, or that has neither an operator nor "=", is ignored.
 """
 
 import re
@@ -26,17 +26,19 @@ _END = re.compile(
     r"\.(?!\d)|,(?!\d{3}(?!\d))|(?<!\d),"
 )  # of a statement within a run: not a decimal point, not a thousands separator
 _TAIL = " \t.,+-*/("
-"""Ends no side: what follows it could not be read."""
+"""Characters that cannot end a side: what followed them could not be read."""
 _AROUND = 48
-"""Characters that are kept of what stands before and after."""
+"""Number of characters that are kept of the text before and after a statement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """The sides of an equation, or one expression that stands alone; no sides when one of an equation's cannot be read.
+    """An equation, or one expression that stands alone.
 
     Attributes:
-        before, after: what stands next to it on its line, to tell whether the outer sides are whole: in "x - 3 = 2y" they are not.
+        sides: of the equation, or the expression; empty if a side of the equation cannot be read.
+        before: the text before it on its line. It tells whether the first side is complete: in "x - 3 = 2y" it is not.
+        after: the text after it, which tells the same of the last side.
 
     """
 
@@ -46,27 +48,27 @@ class Statement:
 
     @property
     def is_equation(self) -> bool:
-        """Whether it has sides that can be compared."""
+        """Whether it has at least two sides."""
         return len(self.sides) > 1
 
     @property
     def is_true(self) -> bool:
-        """Whether all sides are the same."""
+        """Whether all sides have the same value."""
         return len({side.value for side in self.sides}) == 1
 
     @property
     def worked(self) -> Expression | None:
-        """The side that computes something, the first of them."""
+        """The first side that has an operator; None if none has."""
         return next((side for side in self.sides if len(side.numbers) > 1), None)
 
 
 def normalised(text: str) -> str:
-    """With ASCII's signs for Unicode's and LaTeX's, arrows as ends of statements, and without Markdown's bold."""
+    """Return a text with ASCII's signs for Unicode's and LaTeX's, arrows as ends of statements, and without Markdown's bold."""
     return signs_normalised(_BOLD.sub("", _ARROW.sub(";", text)))
 
 
 def lines(text: str) -> Iterator[str]:
-    """Without bullets; what begins with "=" goes on with the line before."""
+    """Yield the lines of a text without bullets; a line that begins with "=" is joined to the line before it."""
     pending: list[str] = []
     for line in text.splitlines():
         if pending and not line.strip():
@@ -80,7 +82,7 @@ def lines(text: str) -> Iterator[str]:
 
 
 def statements(line: str) -> Iterator[Statement]:
-    """What a line says, in order."""
+    """Yield the statements of a line, in order."""
     for run in _RUN.finditer(line):
         start = run.start()
         for end, following in [*(match.span() for match in _END.finditer(line, start, run.end())), (run.end(), run.end())]:
@@ -99,7 +101,7 @@ def statements(line: str) -> Iterator[Statement]:
 
 
 def trim(side: str) -> str:
-    """Without spaces, and without a parenthesis that belongs to the sentence around it."""
+    """Return a side without spaces around it, and without a parenthesis that belongs to the sentence around it."""
     side = side.strip()
     if len(side) > MAX_LENGTH:
         return side

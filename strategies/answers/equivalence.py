@@ -18,30 +18,34 @@ from strategies.core.values import AnswerKind
 
 VERIFY_TIMEOUT_S = 1.0
 NUM_CACHED = 10_000
+"""Comparisons that are remembered; then all are forgotten."""
 
 T = TypeVar("T")
 
 
 class Equivalence:
-    """Tells whether two canonical answers are the same. Owns the worker process of math-verify, started when first needed."""
+    """Tells whether two canonical answers are the same.
+
+    It owns the worker process of math-verify, which is started when it is first needed. `close` ends it.
+    """
 
     def __init__(self, timeout: float = VERIFY_TIMEOUT_S) -> None:
         self._timeout = timeout
         self._pool: ProcessPool | None = None
         self._known: dict[tuple[str, str], bool] = {}
-        self._hopeless: set[str] = set()
+        self._too_slow: set[str] = set()
 
     async def same(self, kind: AnswerKind, a: str, b: str) -> bool:
-        """Symmetric; what cannot be decided in time is not the same."""
+        """Return whether the two are the same; False if that cannot be decided in time. The order of the two does not matter."""
         if a == b:
             return True
-        if kind is not AnswerKind.MATH or (_is_number(a) and _is_number(b)) or not self._hopeless.isdisjoint((a, b)):
+        if kind is not AnswerKind.MATH or (_is_number(a) and _is_number(b)) or not self._too_slow.isdisjoint((a, b)):
             return False
         key = (min(a, b), max(a, b))
         if key not in self._known:
             if len(self._known) >= NUM_CACHED:
                 self._known.clear()
-                self._hopeless.clear()
+                self._too_slow.clear()
             self._known[key] = await self._verify(*key)
         return self._known[key]
 
@@ -49,12 +53,16 @@ class Equivalence:
         try:
             return await self.isolated(_are_equal, a, b)
         except TimeoutError:
-            # One of the two is to blame. Neither is tried again: a vote among n towers costs n time-outs at most, not n squared.
-            self._hopeless.update((a, b))
+            # One of the two is too expensive, and it is not known which. Neither is tried again, so that a vote among n such answers costs
+            # at most n time-outs, not n squared.
+            self._too_slow.update((a, b))
             return False
 
     async def isolated(self, work: Callable[..., T], *args: Any) -> T:
-        """What `work` returns, computed in the worker process; raises `TimeoutError` when it takes too long or ends the process."""
+        """Return what `work` returns, computed in the worker process.
+
+        Raises `TimeoutError` if it takes too long or ends the process.
+        """
         if self._pool is None:
             # spawn: the service has threads and an event loop, which a forked child must not inherit
             self._pool = ProcessPool(
@@ -79,12 +87,15 @@ def _is_number(text: str) -> bool:
 
 
 def _import_math_verify() -> None:
-    """The import takes longer than any comparison: it must not count against the first one's time."""
+    """Import math-verify when the worker starts: that takes longer than any comparison, and must not count as the first one's time."""
     import math_verify  # noqa: F401, PLC0415
 
 
 def _are_equal(a: str, b: str) -> bool:
-    """Runs in the worker. math-verify's own time-outs need signals of a main thread; the pool's kill does not."""
+    """Return whether math-verify finds two answers equal. Runs in the worker.
+
+    math-verify's own time-outs are off: they need signals of a main thread, which the worker does not have. The pool kills it instead.
+    """
     from math_verify import parse, verify  # noqa: PLC0415
 
     try:

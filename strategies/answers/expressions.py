@@ -1,7 +1,7 @@
 """Arithmetic as models write it, read into exact numbers.
 
-A small recursive descent of its own: what a model writes is never handed to an evaluator. Length, nesting and digits are bounded, so that
-reading takes linear time and values stay small.
+This is a small recursive descent parser, because what a model writes must never reach an evaluator. Length, nesting and digits are bounded,
+so that reading takes linear time and values stay small.
 
     sum     = product { ("+" | "-") product }
     product = signed { ("*" | "/") signed }
@@ -36,11 +36,12 @@ _TIMES_X = re.compile(r"(?<=[\d)])(?:\s|(?<!\b0))[xX]\s?(?=[\d(])")  # 0x10 is n
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A sum, product or number that was read.
+    """A sum, a product or a number that was read.
 
     Attributes:
-        numbers: those that are written in it, from left to right; a minus directly before one belongs to it.
-        num_decimals: the most that one of them shows.
+        value: its exact value.
+        numbers: those that are written in it, from left to right. A minus directly before a number belongs to it.
+        num_decimals: the most decimals that one of them shows.
 
     """
 
@@ -50,11 +51,11 @@ class Expression:
 
 
 class _Unreadable(Exception):
-    """The text is no expression."""
+    """The text is not an expression."""
 
 
 def normalise(text: str) -> str:
-    """The same with ASCII's signs for Unicode's and LaTeX's."""
+    """Return the text with ASCII's signs for Unicode's and LaTeX's."""
     text = _LATEX_NOISE.sub(" ", _DEBT.sub("-", text))
     for _ in range(3):  # fractions within fractions, the inner ones first
         text = _LATEX_FRACTION.sub(r"((\1)/(\2))", text)
@@ -63,7 +64,7 @@ def normalise(text: str) -> str:
 
 
 def parse(text: str) -> Expression | None:
-    """The expression, None for what is none, is too long or divides by zero."""
+    """Return the expression; None if the text is not one, is too long, or divides by zero."""
     if len(text) > MAX_LENGTH:
         return None
     try:
@@ -73,7 +74,7 @@ def parse(text: str) -> Expression | None:
 
 
 def exact(number: float) -> Fraction:
-    """The number that was written: 0.1 is a tenth, not the nearest binary fraction."""
+    """Return the number as it was written: 0.1 is a tenth, not the nearest binary fraction."""
     return Fraction(str(number)) if isinstance(number, float) else Fraction(number)
 
 
@@ -89,7 +90,7 @@ def _tokens(text: str) -> list[str]:
 
 
 class _Parser:
-    """One pass over the tokens."""
+    """Parses a list of tokens in one pass."""
 
     def __init__(self, tokens: list[str]) -> None:
         self._tokens = [*tokens, ""]

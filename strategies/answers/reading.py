@@ -11,7 +11,7 @@ from strategies.answers.equations import normalised, statements
 from strategies.core.values import AnswerKind
 
 NUM_CHARS_READ = 20_000
-"""Final answers stand at the end: no more of a text is looked at."""
+"""Final answers stand at the end of a text, so only so many of its last characters are read."""
 
 NUM_CHARS_STATED = 400
 MAX_DIGITS = 300
@@ -20,19 +20,19 @@ _NUMBER = re.compile(
     r"(?:(?<![\w.)])[-+])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?|(?:(?<![\w.)])[-+])?\.\d+"
 )
 _FRACTION = re.compile(r"([-+]?)\\[dt]?frac\s*\{\s*([-+]?\d+)\s*\}\s*\{\s*([-+]?\d+)\s*\}")
-_SAID = re.compile(
+_STATED = re.compile(
     r"(?:answer|result|total|solution)\s{0,3}(?:is|are|=|:){1,3}\s{0,3}\*{0,3}\s{0,3}([^\n]{1,200})", re.IGNORECASE
 )
 _MARK = re.compile(r"#{4,}+(?!\s{0,8}step\b)", re.IGNORECASE)
 _GLUED = re.compile(r"[^\s.,;:?!)\]}\"'*|\\%]")
-"""Follows a number that is not all there is: 2x, 10^2."""
+"""What follows a number that is only part of an expression: 2x, 10^2."""
 _LATEX_NOISE = re.compile(r"\\(?:left|right|displaystyle|,|!|;|:|quad|qquad)(?![a-zA-Z])|\\text\s*\{[^{}]*\}|[\s$]")
-_CHOICE_SAID = re.compile(
+_CHOICE_STATED = re.compile(
     r"(?i:(?:answer|option|choice)\b\s{0,3}(?:is|:|=)?\s{0,3}:?\s{0,3}\*{0,3})"
     r"(?:\(([A-Za-z])\)|([B-HJ-Z])\b(?!')|([AI])\b(?!'|\s+(?!(?:as|and|because|but|for|is|since|which|with)\b)[a-z])"
     r"|([a-z])(?:[):]|\.\s|[.*]{0,4}\s{0,8}(?:\n|$)))"
 )
-"""A lower-case letter, and the words A and I, are letters of an option only where no sentence goes on with them."""
+"""A lower-case letter, and the words A and I, name an option only if no sentence continues behind them."""
 
 _CHOICE_MARKED = re.compile(r"\(([A-Z])\)|(?:^|\n)[ \t]{0,8}\*{0,3}([A-Z])[).:*]")
 _PUNCTUATION = re.compile(r"[^\w\s]|_")
@@ -40,12 +40,12 @@ _FENCE = re.compile(r"```(?:json)?(.*?)```", re.DOTALL)
 
 
 def read_answer(kind: AnswerKind, text: str) -> str | None:
-    """The final answer of `text` in canonical form, None when there is none to be read."""
+    """Return the final answer of `text` in canonical form; None if none can be read."""
     return _READERS[kind](text[-NUM_CHARS_READ:]) if kind in _READERS else None
 
 
 def number_of(text: str) -> Fraction | None:
-    """The exact value of a plain number ("1,234.50", "3/4", "-2"), None for anything else."""
+    """Return the exact value of a plain number ("1,234.50", "3/4", "-2"); None for anything else."""
     match = _NUMBER.fullmatch(text.strip())
     if match is None or len(text) > MAX_DIGITS:
         return None
@@ -58,23 +58,25 @@ def _read_math(text: str) -> str | None:
     if (boxed := last_boxed(text)) is not None:
         return _canonical_math(boxed)
     *before, marked = _MARK.split(text)
-    said = [marked] if before else _SAID.findall(text)
-    return (said and _stated(said[-1])) or _last_number(text)
+    stated = [marked] if before else _STATED.findall(text)
+    return (stated and _stated(stated[-1])) or _last_number(text)
 
 
 def _stated(text: str) -> str | None:
-    """What the first line says: the result of an equation that it begins with, else its first number."""
+    """Return the result of the equation that the first line begins with, else the line's first number."""
     line = next((line for line in text.splitlines() if line.strip()), "")[:NUM_CHARS_STATED]
     first = next(statements(normalised(line)), None)
     if first is None or not first.sides or _GLUED.match(first.after):
         return _first_number(line.rpartition("=")[2]) or _first_number(text)
     begins = not any(character.isdigit() for character in first.before)
-    is_result = first.is_equation or len(first.sides[0].numbers) == 1  # 5-10 and 2024-05-01 are no differences
+    is_result = (
+        first.is_equation or len(first.sides[0].numbers) == 1
+    )  # a range like 5-10 and a date like 2024-05-01 are not differences
     return str(first.sides[-1].value) if begins and is_result else _first_number(text)
 
 
 def last_boxed(text: str) -> str | None:
-    """What the last box (LaTeX) holds, None when there is none, it is empty or not closed."""
+    """Return the content of the last LaTeX box; None if there is none, or it is empty or not closed."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None
@@ -87,7 +89,7 @@ def last_boxed(text: str) -> str | None:
 
 
 def _canonical_math(text: str) -> str | None:
-    """A number in lowest terms where it is one, possibly with a unit or a name before it; else the expression without noise."""
+    """Return a number in lowest terms, without its unit and a name before it; else the expression without LaTeX's spacing."""
     text = _clean(text)
     for candidate in (text, text.rpartition("=")[2]):
         if len(candidate) > MAX_DIGITS:
@@ -122,8 +124,8 @@ def _as_number(text: str) -> str | None:
 def _read_choice(text: str) -> str | None:
     if (boxed := last_boxed(text)) is not None and (letter := re.search(r"\b([A-Za-z])\b", boxed)):
         return letter[1].upper()
-    if said := _CHOICE_SAID.findall(text):
-        return "".join(said[-1]).upper()
+    if stated := _CHOICE_STATED.findall(text):
+        return "".join(stated[-1]).upper()
     if len(lone := text.strip(" \t\n()[].:*")) == 1 and lone.isalpha():
         return lone.upper()
     marked = _CHOICE_MARKED.findall(text)
@@ -138,7 +140,7 @@ def _read_json(text: str) -> str | None:
 
 
 def parse_json(text: str) -> Any:
-    """The JSON that the text is, or that its last fence holds; raises `ValueError` when neither is any."""
+    """Return the value of a text that is JSON, or whose last code fence is; raises `ValueError` if neither is."""
     for piece in (text, *_FENCE.findall(text)[-1:]):
         try:
             return json.loads(piece, parse_constant=_refuse)
@@ -152,7 +154,7 @@ def _refuse(constant: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """1.0 and 1 are the same number."""
+    """Return the value with whole floats as integers, since 1.0 and 1 are the same number."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, list):
@@ -163,21 +165,22 @@ def _plain(value: Any) -> Any:
 
 
 def _read_text(text: str) -> str | None:
-    """What follows the last `####`, else "the answer is", else all of it, as SQuAD compares: without case, punctuation and articles.
+    """Return what follows the last `####`, else "the answer is", else the whole text, without case, punctuation and articles.
 
-    Signs, and what stands between digits, stay: -3, 3.5 and 12:30 are not 3, 35 and 1230.
+    So the metric of SQuAD compares answers (Rajpurkar et al. 2016, arXiv 1606.05250). Signs, and punctuation between digits, are kept: -3,
+    3.5 and 12:30 are not 3, 35 and 1230.
     """
     _, is_marked, after = text.rpartition("####")
     if is_marked and after.strip():
         text = after.strip().partition("\n")[0]
-    elif said := _SAID.findall(text):
-        text = said[-1]
-    text = _PUNCTUATION.sub(_lost, unicodedata.normalize("NFKC", text).casefold())
+    elif stated := _STATED.findall(text):
+        text = stated[-1]
+    text = _PUNCTUATION.sub(_punctuation, unicodedata.normalize("NFKC", text).casefold())
     return " ".join(word for word in text.split() if word not in {"a", "an", "the"}) or None
 
 
-def _lost(match: re.Match[str]) -> str:
-    """What is left of a character that is no word's."""
+def _punctuation(match: re.Match[str]) -> str:
+    """Return what a character that belongs to no word is replaced with."""
     character, position, text = match[0], match.start(), match.string
     before, after = text[position - 1 : position], text[position + 1 : position + 2]
     if after.isdigit() and ((character in "-\u2212" and not before.isalpha()) or (character in ".:/" and before.isdigit())):

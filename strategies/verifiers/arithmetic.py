@@ -1,9 +1,9 @@
 """Whether an answer makes a target from given numbers, as in the game of 24: by one expression, or by equations one after another.
 
-Equations are read as in `strategies.answers.equations`, and:
-- A fraction is a division: a result like 8/3 cannot be taken up by a later equation, only within one expression.
-- One with a side that cannot be read ("24 // 7 = 3") refutes nothing, but where it comes last, nothing is proven.
-- "left: 12 5 3" claims what is left after the equations before it.
+Equations are read as in `strategies.answers.equations`, and besides:
+- A fraction is a division. A result like 8/3 can be used within one expression, but not by a later equation.
+- An equation with a side that cannot be read ("24 // 7 = 3") refutes nothing. If it is the last one, nothing is proven.
+- "left: 12 5 3" claims which numbers are left after the equations before it.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from strategies.core.verifier import Verifier
 STARTED = 0.1
 PROGRESS = 0.8
 REACHED = 0.95
-"""An incomplete answer with all of its steps done has STARTED + PROGRESS; once it has the target, this."""
+"""An incomplete answer scores STARTED plus PROGRESS times the share of its steps that are done; once it has reached the target, REACHED."""
 
 _LEFT = re.compile(r"\(?\s?\b(?:left|remaining)\s{0,3}:([^()\n]{0,200}|\s{0,3}\([^()\n]{0,200})\)?", re.IGNORECASE)
 _LEFT_NUMBER = re.compile(rf"-?{NUMBER}(?:/{NUMBER})?", re.ASCII)
@@ -38,7 +38,7 @@ Number = Annotated[int | float, Field(ge=-(10**15), le=10**15)]
 
 
 class ArithmeticRule(Params):
-    """What is to be made of what."""
+    """The target, and the numbers that it is to be made from."""
 
     numbers: Annotated[list[Number], Field(min_length=1, max_length=12)]
     target: Number
@@ -53,13 +53,13 @@ class ArithmeticParams(Params):
 
 @dataclass(frozen=True, slots=True)
 class _Left:
-    """What is said to be left."""
+    """A claim that these numbers are left."""
 
     numbers: tuple[Fraction, ...]
 
 
 class ArithmeticVerifier(Verifier):
-    """1.0 when a complete answer reaches the target; an incomplete one scores by how far its steps have come while they are right."""
+    """1.0 if a complete answer reaches the target. An incomplete answer scores by how many of its steps are done, if all are right."""
 
     name = "arithmetic"
     summary = "Exact: whether the answer makes a target from given numbers, by an expression or step by step."
@@ -74,19 +74,19 @@ class ArithmeticVerifier(Verifier):
         self._use_all = rule.use_all
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
-        """In [0, 1]: 1.0 or 0.0 for complete answers, below 1 for others, 0.0 after a step that is not allowed."""
-        given = [(task.read(candidate)[-NUM_CHARS_READ:], candidate.finish_reason) for candidate in candidates]
-        return await asyncio.to_thread(lambda: [self._score(text, finish_reason) for text, finish_reason in given])
+        """Return one score in [0, 1] each: 1.0 or 0.0 for a complete answer, below 1 for others, 0.0 after a step that is not allowed."""
+        texts = [(task.read(candidate)[-NUM_CHARS_READ:], candidate.finish_reason) for candidate in candidates]
+        return await asyncio.to_thread(lambda: [self._score(text, finish_reason) for text, finish_reason in texts])
 
     def state(self, task: Task, candidate: Candidate) -> str:
-        """The numbers that are left, once there are fewer: 4 + 8 and 8 + 4 lead to the same."""
+        """Return the numbers that are left, once there are fewer: 4 + 8 and 8 + 4 lead to the same state."""
         pool = self._left(normalised(task.read(candidate)[-NUM_CHARS_READ:]))
         if pool is None or pool == self._numbers:
             return candidate.text.strip()
         return f"left: {' '.join(sorted(map(str, pool.elements())))}"
 
     def _left(self, text: str) -> Counter[Fraction] | None:
-        """What the equations leave of the numbers, None when one of them is wrong."""
+        """Return the numbers that are left after the equations of a text; None if one of them is wrong."""
         pool: Counter[Fraction] | None = self._numbers
         for claim in _claims(text):
             pool = None if pool is None else _apply(claim, pool)
@@ -97,17 +97,17 @@ class ArithmeticVerifier(Verifier):
         if self._is_solution(text):
             progress: float | None = 1.0
         else:
-            progress = None if self._is_elsewhere(text) else self._follow(text)
+            progress = None if self._has_other_answer(text) else self._follow(text)
         if finish_reason == "stop":
             return float(progress == 1)
-        if progress is None and finish_reason != "step":  # it was cut: perhaps in the middle of the number that is wrong
+        if progress is None and finish_reason != "step":  # it was cut, perhaps in the middle of a number
             progress = self._follow(text.rpartition("\n")[0])
         if progress is None:
             return 0.0
         return REACHED if progress == 1 else STARTED + PROGRESS * progress
 
     def _is_solution(self, text: str) -> bool:
-        """Whether the final statement alone does it: what is boxed, else what follows "answer:", else the last one."""
+        """Return whether the final statement alone is a solution: the boxed one, else the one after "answer:", else the last one."""
         boxed, after = _finals(text)
         finals = (self._statements(boxed)[-1:], self._statements(after)[:1], self._statements(text)[-1:])
         final = next((found[0] for found in finals if found), None)
@@ -115,23 +115,23 @@ class ArithmeticVerifier(Verifier):
             return False
         return any(self._uses_given(side) for side in final.sides)
 
-    def _is_elsewhere(self, text: str) -> bool:
-        """Whether what is boxed, else the line after "answer:", is another number: steps that are right do not help it."""
+    def _has_other_answer(self, text: str) -> bool:
+        """Return whether the final answer (boxed, else after "answer:") is another number: then right steps do not help."""
         boxed, after = _finals(text)
-        said = parse(trim((boxed or after.partition("\n")[0]).strip(" \t.*")))
-        return said is not None and said.value != self._target
+        answer = parse(trim((boxed or after.partition("\n")[0]).strip(" \t.*")))
+        return answer is not None and answer.value != self._target
 
     def _statements(self, text: str) -> list[Statement]:
-        """Those that say something: a number alone does only where one number was given."""
+        """Return the statements of a text. A number alone is one only if one number was given."""
         statements = [claim for claim in _claims(text) if isinstance(claim, Statement)]
         return [one for one in statements if len(one.sides) != 1 or one.worked or self._numbers.total() == 1]
 
     def _uses_given(self, side: Expression) -> bool:
-        rest = _take(self._numbers, side.numbers)
+        rest = _without(self._numbers, side.numbers)
         return rest is not None and not (self._use_all and rest)
 
     def _follow(self, text: str) -> float | None:
-        """How much of the way the equations went, 1 when they end at the target; None when one of them is wrong or ends nowhere."""
+        """Return the share of the steps that are done, 1 if they end at the target; None if one is wrong or nothing can follow."""
         pool, is_reached = self._numbers, False
         for claim in _claims(text):
             after = _apply(claim, pool)
@@ -147,12 +147,12 @@ class ArithmeticVerifier(Verifier):
         if is_reached and not (self._use_all and num_left > 1):
             return 1.0
         if num_left == 1 and steps:
-            return None  # one number that is not the target: nothing follows
+            return None  # one number is left, and it is not the target
         return (steps + 1 - num_left) / max(steps, 1)
 
 
 def _apply(claim: Statement | _Left, pool: Counter[Fraction]) -> Counter[Fraction] | None:
-    """The numbers that are left after it, None when it is wrong."""
+    """Return the numbers that are left after a claim; None if the claim is wrong."""
     if isinstance(claim, _Left):
         return pool if pool == Counter(claim.numbers) else None
     if not claim.is_equation:
@@ -161,12 +161,12 @@ def _apply(claim: Statement | _Left, pool: Counter[Fraction]) -> Counter[Fractio
         return None
     if claim.worked is None:
         return pool
-    rest = _take(pool, claim.worked.numbers)
+    rest = _without(pool, claim.worked.numbers)
     return None if rest is None else rest + Counter([claim.worked.value])
 
 
-def _take(pool: Counter[Fraction], numbers: Sequence[Fraction]) -> Counter[Fraction] | None:
-    """The pool without the numbers, None when one is missing. A negative number may be a given one with a minus before it."""
+def _without(pool: Counter[Fraction], numbers: Sequence[Fraction]) -> Counter[Fraction] | None:
+    """Return the pool without the numbers; None if one is missing. A negative number may be a positive one with a minus before it."""
     rest = Counter(pool)
     for number in numbers:
         taken = number if rest[number] > 0 else abs(number)
@@ -177,13 +177,13 @@ def _take(pool: Counter[Fraction], numbers: Sequence[Fraction]) -> Counter[Fract
 
 
 def _finals(text: str) -> tuple[str, str]:
-    """What is boxed, and what follows the last "answer:"; both may be empty."""
+    """Return what is boxed, and what follows the last "answer:"; both may be empty."""
     markers = list(_MARKER.finditer(text))
     return last_boxed(text) or "", text[markers[-1].end() :] if markers else ""
 
 
 def _claims(text: str) -> Iterator[Statement | _Left]:
-    """What a normalised text claims, in order."""
+    """Yield the claims of a normalised text, in order."""
     for line in lines(text):
         position = 0
         for match in _LEFT.finditer(line):

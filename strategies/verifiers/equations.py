@@ -1,4 +1,4 @@
-"""Whether the equations that an answer writes are true: a check of steps that no model is asked for."""
+"""Scores by whether the equations that an answer writes are true. No model is asked."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ from strategies.core.verifier import Verifier
 from strategies.voting.count import mean_probability
 
 REFUTED = 0.1
-"""The most that an answer with a false equation gets, and what one without has at least taken from 1."""
+"""The highest score of an answer with a false equation; answers without one score from 1 - REFUTED to 1."""
 
 _BEGINS = re.compile(r"(?:^|[:;,.(\[{>|\"'])\s*$|(?:^|\s)[A-Za-z]{2,}\s+$")
 _RATIO = re.compile(r"\d(?::|\s+:\s*)$")
@@ -33,15 +33,15 @@ _GOES_ON = re.compile(
     rf"|{_GAP}(?:r\s?\d*|rem|remainder|p?mod|half|[ap]m|\d+\s+left|{_UNIT}{_GAP}\d+)\b",
     re.IGNORECASE,
 )
-"""Follows the last side when it is not all of it: "2x", "3:15", "1 and 1/2", "2 remainder 1", "1 hour 15"; and "?": it was asked."""
+"""What follows the last side if that side is incomplete ("2x", "3:15", "1 and 1/2", "2 remainder 1", "1 hour 15"), or a question mark."""
 
 
 class Equations(Verifier):
-    """Two classes, answers with a false equation and those without, each in the order of their likelihood.
+    """Puts answers without a false equation before those with one, and orders each of the two classes by likelihood.
 
-    What is true proves nothing, and an answer without equations is not blamed. Only what is certainly a whole equation counts: in
-    "half of 10 = 5", "x - 3 = 7" and "9 = 2 remainder 1" nothing is claimed. A result may be rounded to the decimals that it shows, and
-    "5 + 3 = 8 + 2 = 10" is read as it is meant.
+    A true equation proves nothing, and an answer without equations counts as one without a false equation. Only what is certainly a whole
+    equation is checked, so "half of 10 = 5", "x - 3 = 7" and "9 = 2 remainder 1" are not. A result may be rounded to the decimals that it
+    shows. "5 + 3 = 8 + 2 = 10" is read as a calculation that runs on, as its author means it.
     """
 
     name = "equations"
@@ -49,7 +49,7 @@ class Equations(Verifier):
     num_logprobs = 0
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
-        """In [0, 1]: at most `REFUTED` with a false equation, at least 1 - `REFUTED` without."""
+        """Return one score in [0, 1] each: at most `REFUTED` with a false equation, at least 1 - `REFUTED` without."""
         return await asyncio.to_thread(lambda: [_score(candidate) for candidate in candidates])
 
 
@@ -61,24 +61,24 @@ def _score(candidate: Candidate) -> float:
 
 
 def is_refuted(text: str) -> bool:
-    """Whether one of the equations in a text is false; of a long text the end is read."""
+    """Return whether one of the equations in a text is false. Only the end of a long text is read."""
     return disproof(text) is not None
 
 
 def disproof(text: str) -> tuple[Expression, Expression] | None:
-    """Two sides next to each other of the first false equation that are not equal, None where all equations are true."""
-    said = (statement for line in lines(normalised(text[-NUM_CHARS_READ:])) for statement in statements(line))
-    return next((sides for statement in said if (sides := _disproof(statement)) is not None), None)
+    """Return the two neighbouring sides of the first false equation that differ; None if all equations are true."""
+    found = (statement for line in lines(normalised(text[-NUM_CHARS_READ:])) for statement in statements(line))
+    return next((sides for statement in found if (sides := _disproof(statement)) is not None), None)
 
 
 def _disproof(statement: Statement) -> tuple[Expression, Expression] | None:
-    """Where two neighbours disagree; a calculation runs on only where another side follows."""
+    """Return the first two neighbouring sides that differ. A calculation can run on only if another side follows."""
     pairs = pairwise(_whole(statement))
     return next((pair for pair in pairs if not _agree(*pair, runs_on=pair[1] is not statement.sides[-1])), None)
 
 
 def _whole(statement: Statement) -> Sequence[Expression]:
-    """Its sides, without the first or last where it goes on with something that was not read."""
+    """Return the sides of a statement, without the first or the last one if the text around it shows that this side is incomplete."""
     before, sides = statement.before, statement.sides
     is_of_words = not _BEGINS.search(before) or _OPERATOR.search(before) or _RATIO.search(before)
     if is_of_words or (_NAMED.search(before) and len(sides[0].numbers) == 1):  # the 2 of "Day 2 = 10 + 5"
@@ -99,7 +99,7 @@ def _agree(left: Expression, right: Expression, *, runs_on: bool) -> bool:
 
 
 def _is_part(left: Expression, right: Expression) -> bool:
-    """Whether a fraction of something is said to be a whole number: "1/4 = 10 students"."""
+    """Return whether a fraction of something is said to be a whole number, as in "1/4 = 10 students"."""
     match left.numbers:
         case (above, below):
             return 0 < left.value < 1 and left.value * below == above and len(right.numbers) == 1 and right.value >= 1
@@ -107,6 +107,6 @@ def _is_part(left: Expression, right: Expression) -> bool:
 
 
 def _is_rounded(exactly: Expression, shown: Expression) -> bool:
-    """Whether one is a decimal number that the other may be rounded, or cut off, to."""
+    """Return whether `shown` is a decimal number to which `exactly` may be rounded or cut off."""
     is_decimal = len(shown.numbers) == 1 and shown.num_decimals > 0
     return is_decimal and abs(exactly.value - shown.value) < Fraction(1, 10**shown.num_decimals)

@@ -1,4 +1,4 @@
-"""A model that says what it is told, in whatever order it is told to."""
+"""Fake models that give scripted answers, in any order of completion, and what else the tests of strategies share."""
 
 import asyncio
 import json
@@ -202,7 +202,10 @@ def words():
 
 @pytest.fixture
 def grow(words):
-    """`grow(script, **of_the_model)`: a model over a scripted tree. A script may be a table from what was said to what comes next."""
+    """`grow(script, **of_the_model)`: a model over a scripted tree.
+
+    A script may be a table from the text so far to the possible continuations.
+    """
 
     def model(script: Callable[[str, int], str] | dict[str, list[str]], **fields: object) -> TreeModel:
         if isinstance(script, dict):

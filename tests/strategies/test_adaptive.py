@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 @dataclass
 class Told:
-    """A rule that says what it is told, and remembers what it saw."""
+    """A rule with scripted decisions, which remembers the evidence that it was given."""
 
     answers: list[int]
     seen: list[Evidence] = field(default_factory=list)

@@ -181,7 +181,7 @@ async def test_a_tower_of_exponents_neither_hangs_nor_blocks(equivalence: Equiva
 @settings(max_examples=30)
 @given(st.sampled_from(list(AnswerKind)), st.text(max_size=20))
 async def test_everything_is_the_same_as_itself(kind: AnswerKind, text: str) -> None:
-    """Without asking anybody."""
+    """Without starting the worker process."""
     one = Equivalence()
     assert await one.same(kind, text, text)
     assert one._pool is None

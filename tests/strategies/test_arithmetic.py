@@ -123,12 +123,12 @@ def test_what_is_no_expression(text) -> None:
 
 @pytest.fixture
 def score(says, task, verifier_of):
-    """`score(text, finish=…, numbers=…, target=…, use_all=…)`: the verdict on one answer."""
+    """`score(text, finish=…, numbers=…, target=…, use_all=…)`: the score of one answer."""
 
     async def judge(text: str, finish: str = "stop", **rule: object) -> float:
         verifier = verifier_of({"arithmetic": {"numbers": [4, 8, 5, 3], "target": 24} | rule})
-        [verdict] = await verifier.score(task(), [says(0, text, finish=finish)], None)
-        return verdict
+        [value] = await verifier.score(task(), [says(0, text, finish=finish)], None)
+        return value
 
     return judge
 
@@ -310,8 +310,8 @@ def test_broken_rules_are_refused(rule) -> None:
 async def test_hostile_texts_are_read_quickly(score, text) -> None:
     """In time that grows with their length alone: a second is a hundred times what it takes."""
     started = time.process_time()
-    verdicts = [await score(text), await score(text, "length")]
-    assert verdicts[0] == 0.0
+    scores = [await score(text), await score(text, "length")]
+    assert scores[0] == 0.0
     assert time.process_time() - started < 5
 
 

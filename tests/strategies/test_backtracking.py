@@ -41,8 +41,8 @@ async def test_an_answer_without_a_false_line_costs_what_a_direct_one_does(asked
     assert result.chosen[0].score == 1.0
 
 
-async def test_a_line_that_fails_again_and_again_may_have_its_fault_before_it(asked, context, words) -> None:
-    """After two failures at one place it goes back one line more."""
+async def test_after_repeated_failures_an_earlier_line_is_rewritten(asked, context, words) -> None:
+    """After two failures of the same line, the answer goes back one line more."""
     seen = []
 
     def script(said: str, position: int) -> str:

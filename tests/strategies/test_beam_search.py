@@ -23,7 +23,7 @@ TREE = {
 
 
 def told(result) -> list[tuple]:
-    """The tree, a line for each node: id, parent, text, state, verdict in percent."""
+    """The tree, a line for each node: id, parent, text, state, score in percent."""
     return [
         (node.id, node.parent, node.text, node.state.value, round(100 * node.score) if node.score is not None else None)
         for node in result.nodes
@@ -78,8 +78,8 @@ async def test_diverse_subtrees_are_pruned_each_for_itself(grow, question, conte
     ("aggregation", "values"),
     [("last", [82, 90]), ("min", [82, 82]), ("product", [82, 74]), ("model", [82, 88])],
 )
-async def test_how_verdicts_make_a_value(aggregation: str, values: list[int], grow, question, context) -> None:
-    """Verdicts 0.819 and 0.905 along a path; `model` judges the path as one step: (0.2 + 0.1 + 0.1) / 3 letters."""
+async def test_the_aggregation_of_scores(aggregation: str, values: list[int], grow, question, context) -> None:
+    """Scores 0.819 and 0.905 along a path; `model` scores the path as one step: (0.2 + 0.1 + 0.1) / 3 letters."""
     tree = {"": ["b;"], "b;": ["o 9"]}
     result = await beam(context, n=1, expand=1, aggregation=aggregation)(question(), grow(tree), ignore_events)
     assert [round(100 * node.value) for node in result.nodes] == values
@@ -99,7 +99,7 @@ async def test_with_one_continuation_each_it_is_best_of_n(grow, question, contex
     assert beams.chosen[0].answer == best.chosen[0].answer == "1"
 
 
-async def test_where_all_verdicts_are_equal_it_is_best_of_n(grow, question, context) -> None:
+async def test_where_all_scores_are_equal_it_is_best_of_n(grow, question, context) -> None:
     """N = expand with answers of one step: n answers at once, and nothing but their votes decides."""
     answers = ["x 1", "y 2", "z 2", "w 3"]
     constant = {"logprob": lambda _word: -0.5}

@@ -1,4 +1,4 @@
-"""What a false line should have said."""
+"""Corrections of false lines."""
 
 import pytest
 from hypothesis import given

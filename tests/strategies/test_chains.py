@@ -80,7 +80,7 @@ def test_tokens_that_are_no_text_of_their_own_begin_anew() -> None:
     assert (chain.kept.text, chain.kept.token_ids, chain.is_true) == ("", (), False)
 
 
-def test_a_line_without_end_is_not_looked_at() -> None:
+def test_a_line_without_end_is_not_checked() -> None:
     chain = chain_of()
     assert chain.ends_false("1 + 1 = 3\n")
     assert not chain.ends_false("1 + 1 = 3 and " + "so " * LONGEST_LINE + "\n")
@@ -108,7 +108,7 @@ async def test_of_what_the_budget_cut_there_is_what_there_is(question, words, co
 
 
 async def test_an_answer_that_is_never_true_is_whole_all_the_same(question, words, context) -> None:
-    """The last attempt is written to its end, and has a vote where nobody else has one."""
+    """The last attempt is written to its end, and has a vote if no other chain has one."""
     model = TreeModel(words, lambda said, position: "20 / 3 = 7\nit is 7")
     writer = Writer(question(), model, ignore_events, max_chains=1, first_temperature=0.0)
     await writer.write(1, 3)
@@ -149,7 +149,7 @@ def test_the_tree_says_what_was_gone_on_from() -> None:
 
 
 async def test_a_result_that_is_wrong_is_computed_and_gone_on_with(question, words) -> None:
-    """As likely as before, and the model is told no more than the result."""
+    """At the same temperature as before, behind the corrected result and nothing else."""
     seen: list[str] = []
 
     def script(said: str, position: int) -> str:

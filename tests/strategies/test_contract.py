@@ -1,4 +1,4 @@
-"""What every strategy promises. A new one is a new row."""
+"""The contract of every strategy and verifier. A new strategy needs one entry in `SIZED`, if it has a number of candidates."""
 
 import asyncio
 
@@ -47,7 +47,7 @@ async def run(name: str, task, model, context, emit=ignore_events, n: int = 4) -
 
 @ALL
 async def test_returns_one_answer_by_default(name: str, make, task, context) -> None:
-    """Whatever was drawn, the caller gets what it asked for."""
+    """Whatever was drawn, the caller gets one answer, which is among the candidates."""
     result = await run(name, task(), make(*TEXTS), context)
     assert len(result.chosen) == 1
     assert result.chosen[0] in result.candidates
@@ -120,7 +120,7 @@ async def test_a_spent_budget_returns_the_best_so_far_and_says_so(
 @ALL
 @pytest.mark.parametrize("finish", ["stop", "length", "abort"])
 async def test_empty_and_truncated_candidates_are_survived(name: str, finish: str, make, says, task, context) -> None:
-    """An answer comes back even when nothing was said, or nothing was finished."""
+    """An answer is returned even if all candidates are empty, or none is whole."""
     result = await run(name, task(), make(*(says(i, "", finish=finish) for i in range(4))), context)
     assert result.chosen[0].candidate.text == ""
 
@@ -191,6 +191,6 @@ async def test_best_of_n_serves_every_kind(kind: AnswerKind, make, task, context
 
 
 def test_registries_refuse_what_they_do_not_know() -> None:
-    """The error says what there is."""
+    """The error lists the known names."""
     with pytest.raises(KeyError, match="direct, best_of_n, self_consistency"):
         STRATEGIES["wish"]

@@ -1,4 +1,4 @@
-"""`equations` refutes an answer by what it writes, never by what it does not write, and asks nobody."""
+"""`equations` lowers the score of an answer only for false equations that it writes, and asks no model."""
 
 import pytest
 from hypothesis import given

@@ -52,7 +52,7 @@ def test_priors_are_a_softmax() -> None:
     assert priors([]) == []
 
 
-# A word's log-probability is -0.1 for each letter, its mean is the verdict on a step. Steps end with a semicolon.
+# A word's log-probability is -0.1 for each letter, its mean is the score of a step. Steps end with a semicolon.
 TREE = {
     "": ["a;", "bbb;"],  # 0.819, 0.670
     "a;": ["ccccccccc;", "ddddddddd;"],  # 0.368 both
@@ -137,7 +137,7 @@ async def test_agreement_values_a_step_by_the_answers_it_leads_to(grow, question
 
 
 async def test_rollouts_are_judged_by_the_verifier(grow, question, context) -> None:
-    """A step is worth the mean verdict on the answers that were completed from it; it is not judged itself."""
+    """The value of a step is the mean score of the answers that were completed from it; the step itself is not scored."""
 
     def script(said: str, position: int) -> str:
         return ["a; 1", "b; 42"][position] if not said else (" 1" if said.startswith("a;") else " 42")
@@ -150,7 +150,7 @@ async def test_rollouts_are_judged_by_the_verifier(grow, question, context) -> N
 
 
 async def test_the_most_visited_path_can_give_the_answer(grow, question, context) -> None:
-    """`visits` follows the path that the search came by most, not the best single verdict."""
+    """`visits` follows the most visited path, not the best single score."""
     tree = {"": ["a;", "bbb;"], "a;": ["cc 1", "dd;"], "a;dd;": ["ee 1", "ff 1"], "bbb;": ["g 2", "h 2"]}
     found = await search(context, iterations=3, final="visits", exploration=0.0)(question(), grow(tree), ignore_events)
     assert found.chosen[0].answer == "1"
@@ -174,7 +174,7 @@ async def test_widening_lets_a_node_have_more_children(grow, question, context) 
 
 
 async def test_puct_prefers_what_the_model_finds_likely(grow, question, context) -> None:
-    """With equal verdicts the prior decides who is expanded next."""
+    """With equal scores the prior decides which node is expanded next."""
     tree = {"": ["bbbbbbbbb;", "a;"], "a;": ["x 1", "y 1"], "bbbbbbbbb;": ["v 2", "w 2"]}
     params = {"iterations": 2, "selection": "puct", "exploration": 5.0, "value": "agreement"}
     result = await search(context, **params)(question(), grow(tree), ignore_events)

@@ -14,8 +14,8 @@ from strategies.sequential_revision import SequentialRevision, SequentialRevisio
 pytestmark = pytest.mark.anyio
 
 
-async def test_particles_are_resampled_by_the_odds_of_their_verdicts(grow, question, context) -> None:
-    """A verdict of 0.9 weighs 9, one of 0.5 weighs 1: of many particles nine in ten continue the better step."""
+async def test_particles_are_resampled_by_the_odds_of_their_scores(grow, question, context) -> None:
+    """A score of 0.9 weighs 9, one of 0.5 weighs 1, so nine in ten of many particles continue the better step."""
     chances = {"good": math.log(0.9), "bad": math.log(0.5), "end": 0.0}
     model = grow(
         lambda said, i: ["good;", "bad;"][i % 2] if not said else "end",

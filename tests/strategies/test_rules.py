@@ -20,7 +20,7 @@ CHOICE = TypeAdapter(AnyVerifier)
 
 @pytest.fixture
 def score(says, task, verifier_of):
-    """`score(rule, *texts, finish=…)`: the verdicts."""
+    """`score(rule, *texts, finish=…)`: the scores."""
 
     async def judge(rule: dict, *texts: str, finish: str = "stop") -> list[float]:
         return await verifier_of(rule).score(task(), [says(i, text, finish=finish) for i, text in enumerate(texts)], None)
@@ -58,7 +58,7 @@ def score(says, task, verifier_of):
     ],
 )  # fmt: skip
 async def test_what_rules_accept(score, rule, right, wrong) -> None:
-    """1 or 0 for answers that are complete; for others it cannot be told yet."""
+    """1 or 0 for complete answers, and 0.5 for others, which may still become right."""
     assert await score(rule, *right, *wrong) == [1.0] * len(right) + [0.0] * len(wrong)
     for finish in ("step", "length", "abort"):
         assert await score(rule, *right, *wrong, finish=finish) == [0.5] * len(right + wrong)

@@ -26,7 +26,7 @@ SURE = {"b;", "b;i;", "b;i;m 42"}
 
 
 def weigh(text: str, word: str) -> float:
-    """Log-probability of a word of judgement after a conversation."""
+    """Log-probability of a value's word after a conversation."""
     said = text.partition("|")[2].partition("\nuser:")[0]
     wanted = "sure" if said in SURE else "impossible" if said.startswith("c;") else "likely"
     return 0.0 if word.strip().lower() == wanted else -math.inf

@@ -33,7 +33,7 @@ ALL = pytest.mark.parametrize("name", SEARCHES)
 
 
 def story(said: str, position: int) -> str:
-    """Three steps to an answer; what is said differs by what was said before and by the position among those drawn together."""
+    """Answers of three steps. A step depends on the text before it and on its position among those drawn together."""
     chance = random.Random(f"{said}/{position % 5}")
     if said.endswith("assistant:") and "List" in said:
         return "".join(f"{number}. {chance.choice(['one', 'three', 'four'])} {number}\n" for number in range(1, 5))
@@ -57,7 +57,7 @@ async def run(name: str, task, model, context, emit=ignore_events) -> Result:
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(seed=st.integers(0, 2**32))
 async def test_the_order_of_completion_changes_nothing(name: str, seed: int, grow, question, context) -> None:
-    """The whole tree is the same, node by node, whoever is ready first."""
+    """The whole tree is the same, node by node, whichever branch is ready first."""
     usual = await run(name, question(seed=1), grow(story), context)
     other = await run(name, question(seed=1), grow(story, shuffle=random.Random(seed)), context)
     assert other == usual
@@ -121,7 +121,7 @@ async def test_a_grammar_is_never_entered_in_its_middle(name: str, grow, questio
 
 @ALL
 async def test_it_tells_how_it_goes(name: str, grow, question, context) -> None:
-    """In plain words, with the nodes that are new; at the end all nodes have been told as they are."""
+    """In plain words, with the new nodes; at the end every node has been reported in its final state."""
     told: list[object] = []
     result = await run(name, question(), grow(story), context, told.append)
     assert sum(bool(event.text) for event in told) >= 2

@@ -1,4 +1,4 @@
-"""Verifiers that ask, who takes their place when they fail, and how answers are chosen by scores."""
+"""Verifiers that ask the model, the fallback when they fail, and the choice of answers by scores."""
 
 import asyncio
 import math
@@ -57,7 +57,7 @@ async def test_an_adapter_is_asked_as_it_was_taught(words, grow, question, verif
 
 @pytest.mark.parametrize(("yes", "no"), [(" same a", " same b"), (" x", " x")])
 async def test_words_that_begin_alike_cannot_be_told_apart(yes: str, no: str, words, grow, question, verifier_of) -> None:
-    """A verdict is one token: likelihood steps in, and it is said."""
+    """A score is read from one token, so likelihood takes over, and a note says so."""
     model = grow({})
     model.verifier_prompt = VerifierPrompt("?", yes, no)
     judge = Scorer(verifier_of({"adapter": "j"}), question(), model)
@@ -81,7 +81,7 @@ class Moody(Verifier):
         return [0.5] * len(candidates)
 
 
-async def test_when_a_verifier_fails_likelihood_goes_on_and_it_is_told(make, says, task, context) -> None:
+async def test_when_a_verifier_fails_likelihood_takes_over(make, says, task, context) -> None:
     """For the rest of the run, so that what is compared was scored alike; the reply has the note."""
     moody = Moody()
     strategy = BestOfN(
