@@ -1,4 +1,8 @@
-"""Looks at the machine and chooses how vLLM's CPU back end should use it. Imports neither torch nor vLLM; reads files only."""
+"""Looks at this machine and chooses how vLLM's CPU back end should use it.
+
+It reads files of the system and imports neither torch nor vLLM, since what it chooses must be in the environment before those are
+imported.
+"""
 
 import os
 import sysconfig
@@ -7,20 +11,26 @@ from pathlib import Path
 
 GIB = 1024**3
 MAX_KV_GIB = 16
+"""The most memory for the KV cache that is chosen here; settings can ask for more."""
+
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
+"""Flags in /proc/cpuinfo of processors with bfloat16 instructions."""
 
 PRELOADS = ("libtcmalloc_minimal.so.4", "libiomp5.so")
-"""An allocator and an OpenMP runtime that vLLM computes faster with; the second is in the `intel-openmp` wheel."""
+"""An allocator and an OpenMP runtime with which vLLM is faster. The second is in the wheel `intel-openmp`."""
 
 
 @dataclass(frozen=True, slots=True)
 class CpuPlan:
-    """How to use this processor.
+    """How vLLM should use this machine's processor.
 
     Attributes:
-        dtype: number format of weights and activations. Without bfloat16 instructions float32 is up to 4.6 times faster.
-        cpus: processors to compute on, all that this process may use, as vLLM writes them ("0-1").
+        dtype: number format of weights and activations. Without bfloat16 instructions float32 is up to 4.6 times faster (measured
+            with SmolLM2-135M at 64 branches).
+        cpus: all processors that this process may use, in vLLM's notation ("0-2,5").
         kv_cache_gib: memory for the KV cache.
+        preloads: paths of shared libraries for `LD_PRELOAD`.
+        reason: why this number format, for the log.
 
     """
 
@@ -31,7 +41,7 @@ class CpuPlan:
     reason: str = ""
 
     def environment(self, inherited_preload: str = "") -> dict[str, str]:
-        """What vLLM's processes must find in their environment; set before they start."""
+        """Return the variables that vLLM's processes must find in their environment when they start."""
         preloads = [*self.preloads, *inherited_preload.split(":")]
         return {
             "VLLM_CPU_KVCACHE_SPACE": str(self.kv_cache_gib),
@@ -40,7 +50,7 @@ class CpuPlan:
         }
 
     def describe(self) -> str:
-        """One line for the log."""
+        """Return the plan as one line for the log."""
         preloads = ", ".join(Path(preload).name for preload in self.preloads) or "nothing"
         memory = f"{self.kv_cache_gib} GiB of KV cache"
         return f"CPU: {self.dtype} ({self.reason}), processors {self.cpus}, {memory}, preloaded: {preloads}"
@@ -53,26 +63,28 @@ def plan_cpu(
     free_bytes: int | None = None,
     folders: list[Path] | None = None,
 ) -> CpuPlan:
-    """The plan for this machine; the arguments stand in for what is read from it."""
+    """Return the plan for this machine. Tests pass arguments in place of what is read from the machine."""
     flags = _flags(cpuinfo)
     found = next((flag for flag in BF16_FLAGS if flag in flags), None)
     free = _free_bytes() if free_bytes is None else free_bytes
     return CpuPlan(
         dtype="bfloat16" if found else "float32",
         cpus=_ranges(os.sched_getaffinity(0) if cpus is None else cpus),
-        kv_cache_gib=max(1, min(MAX_KV_GIB, free // (4 * GIB))),  # a quarter: weights, two processes and others need theirs
+        kv_cache_gib=max(
+            1, min(MAX_KV_GIB, free // (4 * GIB))
+        ),  # a quarter: the weights, two processes and other programs need the rest
         preloads=tuple(_preloads(_library_folders() if folders is None else folders)),
         reason=f"the processor has {found}" if found else "the processor computes no bfloat16 itself",
     )
 
 
 def has_amx(cpuinfo: str | None = None) -> bool:
-    """Whether the processor multiplies tiles of bytes itself."""
+    """Whether the processor has instructions for products of 8-bit matrices (AMX)."""
     return "amx_int8" in _flags(cpuinfo)
 
 
 def num_processors() -> int:
-    """That this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -93,7 +105,7 @@ def _read(path: str) -> str:
 
 
 def _free_bytes() -> int:
-    """What is free on the machine, or left to this control group, whichever is less."""
+    """Return the free memory of the machine, or what its limit leaves this control group, whichever is less."""
     lines = dict(line.split(":", 1) for line in _read("/proc/meminfo").splitlines() if ":" in line)
     free = int(lines.get("MemAvailable", "4194304 kB").split()[0]) * 1024
     for limit, used in (
@@ -107,7 +119,7 @@ def _free_bytes() -> int:
 
 
 def _ranges(cpus: set[int]) -> str:
-    """{0, 1, 2, 5} as "0-2,5"."""
+    """Write a set of processors as ranges: {0, 1, 2, 5} as "0-2,5"."""
     ranges: list[list[int]] = []
     for cpu in sorted(cpus):
         if ranges and cpu == ranges[-1][1] + 1:

@@ -1,22 +1,25 @@
-"""A circuit breaker: a service that keeps failing is left alone for a while, and then tried by one caller at a time."""
+"""A circuit breaker: a service that keeps failing is not called for a while, and then tried by one caller at a time."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Resting(Exception):
-    """The service failed too often of late, and is not asked."""
+class CircuitOpen(Exception):
+    """The service failed too often, and is not called at the moment."""
 
 
 class Breaker:
-    """Closed, it lets everybody through; open, nobody; half-open, when the rest is over, one at a time until one succeeds.
+    """A circuit breaker for one service.
+
+    Closed, it lets every call through. Open, it lets none through. When it has been open for `rest_seconds` it is half-open: it lets
+    one call through at a time, and closes when one succeeds.
 
     Args:
-        failures: how many in a row, without a success between them, open it.
-        rest_seconds: how long it stays open.
-        counted: exceptions that are failures of the service. Others, a cancellation above all, say nothing about it.
-        clock: seconds that only ever grow.
+        failures: number of failures in a row, without a success between them, that open it.
+        rest_seconds: seconds that it stays open.
+        counted: type of the exceptions that are failures of the service. Others, such as a cancellation, say nothing about it.
+        clock: returns seconds that never decrease.
 
     """
 
@@ -37,12 +40,12 @@ class Breaker:
 
     @property
     def is_closed(self) -> bool:
-        """Whether everybody is let through."""
+        """Whether every call is let through."""
         return self._rests_until is None
 
     @contextmanager
     def passing(self) -> Iterator[None]:
-        """Ask the service in here; raises `Resting` instead of entering when it is not to be asked."""
+        """Call the service in this block. Raises `CircuitOpen` before the block when the service is not to be called."""
         is_trial = self._admit()
         try:
             yield
@@ -57,16 +60,16 @@ class Breaker:
                 self._has_trial = False
 
     def _admit(self) -> bool:
-        """Whether who enters is on trial."""
+        """Return whether this call is a trial; raises `CircuitOpen` when it is not let through."""
         if self._rests_until is None:
             return False
         if self._has_trial or self._clock() < self._rests_until:
-            raise Resting
+            raise CircuitOpen
         self._has_trial = True
         return True
 
     def _fail(self, *, is_trial: bool) -> None:
         self._failures += 1
         is_due = self._rests_until is None and self._failures >= self._max_failures
-        if is_trial or is_due:  # who entered before it opened does not prolong the rest
+        if is_trial or is_due:  # calls that began before it opened do not keep it open for longer
             self._rests_until = self._clock() + self._rest_seconds

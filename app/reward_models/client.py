@@ -1,6 +1,7 @@
-"""The client of a reward model that the operator runs elsewhere: a `Verifier` over HTTP that fails politely.
+"""The client of a reward model on another server: a `Verifier` over HTTP.
 
-Clients learn that it failed, and not more; why is in the log, without prompts, replies and keys.
+When it fails it raises `VerifierFailed`, and the search goes on with likelihood. Callers learn that it failed and no more. The reason
+is in the log, without prompts, replies or keys.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from typing import NoReturn
 import httpx
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from app.reward_models.breaker import Breaker, Resting
+from app.reward_models.breaker import Breaker, CircuitOpen
 from app.reward_models.options import RewardModelOptions
 from app.reward_models.routes import UnusableReply, read_scores, request_body
 from strategies.core.errors import VerifierFailed
@@ -23,41 +24,51 @@ from strategies.core.verifier import Verifier
 logger = logging.getLogger("ponder.reward")
 
 FIRST_PAUSE_S = 0.2
-"""Before the first retry at most; twice that before the next, and so on up to `LONGEST_PAUSE_S`; the length is drawn by chance."""
+"""The longest pause before the first retry, in seconds. It doubles with each retry, up to `LONGEST_PAUSE_S`.
+
+The length is random between 0 and the longest ("full jitter"), so that requests that failed together do not come back together.
+"""
+
 LONGEST_PAUSE_S = 5.0
 
 IDLE_CONNECTION_S = 2.0
-"""vLLM closes connections that were idle for 5 s; ours leave first, or a request could meet the closing."""
+"""Idle connections are closed after this many seconds. vLLM closes them after 5; a request sent just then would fail."""
 
-TOO_LONG_OR_ODD = frozenset({400, 413, 422})
-"""The server works, and does not want these answers (they are longer than its context, say)."""
+REFUSED = frozenset({400, 413, 422})
+"""Statuses of a server that works but refuses these answers, for example because they are longer than its context."""
 
 
 class _Failed(Exception):
-    """The server gave no scores; the breaker counts these. `told` is for clients, the message for the log."""
+    """The server gave no scores. The circuit breaker counts these.
 
-    def __init__(self, reason: str, told: str = "did not answer") -> None:
+    Args:
+        reason: for the log.
+        for_caller: what the caller of the request may know, in words that continue "the reward model NAME".
+
+    """
+
+    def __init__(self, reason: str, for_caller: str = "did not answer") -> None:
         super().__init__(reason)
-        self.told = told
+        self.for_caller = for_caller
 
 
-class _Passing(_Failed):
-    """Trying again may help."""
+class _Transient(_Failed):
+    """A failure after which another try may succeed."""
 
 
 class RewardModel(Verifier):
-    """Scores by one reward model. Closed with `close`.
+    """A verifier that asks one reward model over HTTP. Close it with `close`.
 
     Args:
-        label: the operator's name for it, which clients may see.
-        options: how it is reached and asked.
-        clock: of the breaker.
+        label: the operator's name for it, which callers may see.
+        options: how it is called.
+        clock: of the circuit breaker: returns seconds that never decrease.
         trace_headers: returns the headers that join the reward model's own spans to the trace of a request, from its model.
 
     """
 
     name = "reward_model"
-    num_logprobs: int | None = 0  # likelihood steps in when it fails
+    num_logprobs: int | None = 0  # log-probabilities are drawn too, because likelihood takes its place when it fails
 
     def __init__(
         self,
@@ -76,18 +87,25 @@ class RewardModel(Verifier):
             headers["Authorization"] = f"Bearer {options.api_key.get_secret_value()}"
         self._client = httpx.AsyncClient(
             headers=headers,
-            timeout=None,  # noqa: S113 - `_try` bounds the whole, not each operation
+            timeout=None,  # noqa: S113 - `_try` bounds the whole call; httpx would bound each operation
             limits=httpx.Limits(keepalive_expiry=IDLE_CONNECTION_S),
-            follow_redirects=False,
-            trust_env=False,
+            follow_redirects=False,  # a redirect could take answers and the key to another server
+            trust_env=False,  # no proxies and no .netrc of the environment
         )
 
     async def close(self) -> None:
-        """End its connections."""
+        """Close its connections."""
         await self._client.aclose()
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:
-        """In [0, 1], all candidates in one request, which is charged once however often it is tried."""
+        """Return a score, 0 to 1, for each candidate, all by one HTTP request.
+
+        The FLOPs are charged once, also when the request is tried again.
+
+        Raises:
+            VerifierFailed: the reward model gave no scores, or the budget has no room for them.
+
+        """
         if not candidates:
             return []
         was_closed = self._breaker.is_closed
@@ -95,23 +113,24 @@ class RewardModel(Verifier):
             with self._breaker.passing():
                 self._charge(task, candidates, model)
                 return await self._ask(task, candidates, self._trace_headers(model))
-        except Resting:
+        except CircuitOpen:
             self._fail("is out of service for the moment")
         except _Failed as failure:
-            rests = "; it is left alone for a while" if was_closed and not self._breaker.is_closed else ""
-            logger.warning("reward model %s: %s%s", self.label, failure, rests)
-            self._fail(failure.told)
+            pause = "; it is not called for a while" if was_closed and not self._breaker.is_closed else ""
+            logger.warning("reward model %s: %s%s", self.label, failure, pause)
+            self._fail(failure.for_caller)
 
     def _charge(self, task: Task, candidates: Sequence[Candidate], model: Model) -> None:
         tokens = sum(len(task.prefix) + len(candidate.token_ids) for candidate in candidates)
+        # 2 FLOPs for each parameter and token: one forward pass (Kaplan et al. 2020, arXiv 2001.08361).
         flops = round(2 * (self._options.parameters or 0) * tokens)
         if not model.spend(tokens, flops):
-            self._fail("was not asked, since the budget has no room for it")
+            self._fail("was not called, since the budget has no room for it")
 
     async def _ask(self, task: Task, candidates: Sequence[Candidate], headers: Mapping[str, str]) -> list[float]:
         body = request_body(self._options, task, candidates)
-        trying = AsyncRetrying(  # a new one each time: it keeps the state of its tries in itself
-            retry=retry_if_exception_type(_Passing),
+        trying = AsyncRetrying(  # made anew for each call, since it keeps the state of its tries
+            retry=retry_if_exception_type(_Transient),
             stop=stop_after_attempt(1 + self._options.retries),
             wait=wait_random_exponential(multiplier=FIRST_PAUSE_S, max=LONGEST_PAUSE_S),
             reraise=True,
@@ -123,7 +142,7 @@ class RewardModel(Verifier):
             raise _Failed(str(error), "gave no usable scores") from None
 
     async def _try(self, body: bytes, headers: Mapping[str, str]) -> bytes:
-        """The bytes of a reply with status 200."""
+        """Send the request once, and return the body of a reply with status 200."""
         if self._client.is_closed:
             raise _Failed("its client is closed")
         seconds = self._options.timeout_seconds
@@ -133,23 +152,27 @@ class RewardModel(Verifier):
                     self._check(response.status_code)
                     return await self._read(response)
         except TimeoutError:
-            raise _Passing(f"no reply within {seconds:g} s") from None
+            raise _Transient(f"no reply within {seconds:g} s") from None
         except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
-            raise _Passing(type(error).__name__) from None
+            raise _Transient(type(error).__name__) from None
         except httpx.HTTPError as error:
             raise _Failed(type(error).__name__) from None
 
     def _check(self, status: int) -> None:
-        if status in TOO_LONG_OR_ODD:
+        """Raise the error that a status stands for; return for 200."""
+        if status in REFUSED:
             logger.info("reward model %s: status %d", self.label, status)
             self._fail("does not take these answers")
         if status == httpx.codes.TOO_MANY_REQUESTS or (status >= 500 and status != httpx.codes.NOT_IMPLEMENTED):
-            raise _Passing(f"status {status}")
+            raise _Transient(f"status {status}")
         if status != httpx.codes.OK:
             raise _Failed(f"status {status}")
 
     async def _read(self, response: httpx.Response) -> bytes:
-        """As sent: a reply that is compressed all the same is no JSON, so that none can grow while it is unpacked."""
+        """Read the body, up to `max_reply_bytes`.
+
+        It is read as it was sent. A compressed body, which was not asked for, is then no JSON: so no small reply can grow in memory.
+        """
         chunks: list[bytes] = []
         left = self._options.max_reply_bytes
         async for chunk in response.aiter_raw():

@@ -1,4 +1,4 @@
-"""How a reward model that runs elsewhere is reached and asked: what the operator writes in `PONDER_REWARD_MODELS`."""
+"""How a reward model on another server is called: what the operator writes in `PONDER_REWARD_MODELS`."""
 
 import re
 from typing import Annotated, Literal
@@ -6,13 +6,17 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, SecretStr, StringConstraints, model_validator
 
 PLACEHOLDER = re.compile(r"\{(question|answer|step)\}")
+"""What is replaced in a template."""
 
 RewardModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
-"""What clients call it."""
+"""The name that clients use for it."""
 
 
 def plain_url(url: HttpUrl) -> HttpUrl:
-    """Only where the server is: secrets would show in logs, and the route is ours to add."""
+    """Return the URL unchanged; raises `ValueError` where it holds a user, a password, a query or a fragment.
+
+    Secrets in a URL would show in logs.
+    """
     if url.username is not None or url.password is not None:
         message = "no user and no password in the URL; a key has its own place"
         raise ValueError(message)
@@ -30,7 +34,7 @@ def _header_value(key: SecretStr) -> SecretStr:
 
 
 class RewardModelOptions(BaseModel):
-    """One reward model behind one of the pooling routes of vLLM, or of a server that speaks like it."""
+    """One reward model behind one of the pooling routes of vLLM, or of another server with the same routes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
@@ -44,14 +48,18 @@ class RewardModelOptions(BaseModel):
         None, description="sent as `Authorization: Bearer`"
     )
     parameters: float | None = Field(
-        None, gt=0, le=1e15, description="of the reward model: 2 FLOPs are charged for each and each token; without it, none"
+        None,
+        gt=0,
+        le=1e15,
+        description="number of parameters of the reward model: 2 FLOPs are charged for each and each token; without it, none",
     )
     template: str = Field(
-        "{question}\n\n{answer}", description="text to be judged by `classify` and `pooling`; `{step}` is the last step alone"
+        "{question}\n\n{answer}", description="text that `classify` and `pooling` score; `{step}` is the last step alone"
     )
     label_index: int = Field(-1, description="class of the good answers, for `classify`; negative ones count from the last")
     activation: Literal["none", "sigmoid"] = Field(
-        "none", description="`sigmoid` when the server answers with any numbers: all pass through the logistic function"
+        "none",
+        description="`sigmoid` where the server answers with numbers beyond 0 and 1: the logistic function maps them into that range",
     )
     use_activation: bool | None = Field(
         None, description="handed to vLLM, which does what suits the model; `false` asks for the numbers as they are"
@@ -61,8 +69,8 @@ class RewardModelOptions(BaseModel):
     )
     timeout_seconds: float = Field(10, gt=0, le=600, description="for one try")
     retries: int = Field(2, ge=0, le=10, description="further tries after a broken connection, a time-out, 429 or 5xx")
-    failures: int = Field(5, ge=1, description="failed scores in a row after which the server is left alone")
-    rest_seconds: float = Field(30, gt=0, description="how long it is left alone; then it is tried by one request at a time")
+    failures: int = Field(5, ge=1, description="failed scores in a row after which the server is not called for a while")
+    rest_seconds: float = Field(30, gt=0, description="how long it is not called; then one request at a time tries it")
     max_reply_bytes: int = Field(1_048_576, ge=1024, description="longest reply that is read")
 
     @model_validator(mode="after")
@@ -79,5 +87,5 @@ class RewardModelOptions(BaseModel):
 
     @property
     def address(self) -> str:
-        """What is posted to."""
+        """The URL of the route."""
         return f"{str(self.url).rstrip('/')}/{self.route}"

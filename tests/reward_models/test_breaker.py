@@ -1,4 +1,4 @@
-"""The circuit breaker, with a clock that the tests move."""
+"""The circuit breaker of a reward model, with a clock that the tests move."""
 
 import asyncio
 
@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.reward_models.breaker import Breaker, Resting
+from app.reward_models.breaker import Breaker, CircuitOpen
 
 
 class Clock:
+    """A clock that stands still until a test moves it."""
+
     def __init__(self) -> None:
         self.now = 100.0
 
@@ -19,29 +21,31 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Stands still unless it is moved."""
+    """Return a clock that stands still until the test moves it."""
     return Clock()
 
 
 @pytest.fixture
 def breaker(clock: Clock) -> Breaker:
-    """Opens after three failures, for ten seconds; only `OSError`s count."""
+    """Return a breaker that opens after three failures, for ten seconds; only `OSError` counts as a failure."""
     return Breaker(3, 10.0, OSError, clock)
 
 
 def fail(breaker: Breaker, error: BaseException | None = None) -> None:
+    """Make one call that raises."""
     error = error or OSError()
     with pytest.raises(type(error)), breaker.passing():
         raise error
 
 
 def succeed(breaker: Breaker) -> None:
+    """Make one call that succeeds."""
     with breaker.passing():
         pass
 
 
 def test_failures_in_a_row_open_it(breaker: Breaker) -> None:
-    """A success between them starts the count anew."""
+    """A success between them starts the count again at zero."""
     fail(breaker)
     fail(breaker)
     succeed(breaker)
@@ -50,33 +54,33 @@ def test_failures_in_a_row_open_it(breaker: Breaker) -> None:
     assert breaker.is_closed
     fail(breaker)
     assert not breaker.is_closed
-    with pytest.raises(Resting), breaker.passing():
+    with pytest.raises(CircuitOpen), breaker.passing():
         pytest.fail("was let through")
 
 
-def test_one_at_a_time_tries_it_after_the_rest(breaker: Breaker, clock: Clock) -> None:
-    """The others are told off while somebody tries; success lets all through again."""
+def test_half_open_it_lets_one_call_through_at_a_time(breaker: Breaker, clock: Clock) -> None:
+    """Other calls are refused during the trial; its success closes the breaker."""
     for _ in range(3):
         fail(breaker)
     clock.now += 9.9
-    with pytest.raises(Resting):
+    with pytest.raises(CircuitOpen):
         succeed(breaker)
     clock.now += 0.1
-    with breaker.passing(), pytest.raises(Resting):
+    with breaker.passing(), pytest.raises(CircuitOpen):
         succeed(breaker)
     assert breaker.is_closed
     with breaker.passing():
         succeed(breaker)
 
 
-def test_a_failed_trial_begins_another_rest(breaker: Breaker, clock: Clock) -> None:
-    """A whole one."""
+def test_a_failed_trial_opens_it_again(breaker: Breaker, clock: Clock) -> None:
+    """It is open for the whole time once more."""
     for _ in range(3):
         fail(breaker)
     clock.now += 10
     fail(breaker)
     clock.now += 9.9
-    with pytest.raises(Resting):
+    with pytest.raises(CircuitOpen):
         succeed(breaker)
     clock.now += 0.1
     succeed(breaker)
@@ -84,8 +88,8 @@ def test_a_failed_trial_begins_another_rest(breaker: Breaker, clock: Clock) -> N
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), ValueError(), KeyboardInterrupt()])
-def test_what_is_not_the_services_fault_does_not_count(breaker: Breaker, clock: Clock, error: BaseException) -> None:
-    """Neither as a failure nor as a success, and a trial that ends so makes room for the next."""
+def test_errors_that_are_not_the_services_fault_do_not_count(breaker: Breaker, clock: Clock, error: BaseException) -> None:
+    """They count neither as failures nor as successes, and a trial that ends with one makes room for the next."""
     for _ in range(5):
         fail(breaker, error)
     fail(breaker)
@@ -100,8 +104,8 @@ def test_what_is_not_the_services_fault_does_not_count(breaker: Breaker, clock: 
     assert breaker.is_closed
 
 
-def test_who_entered_before_it_opened_does_not_prolong_the_rest(breaker: Breaker, clock: Clock) -> None:
-    """Slow failures arrive late."""
+def test_calls_that_began_before_it_opened_do_not_keep_it_open(breaker: Breaker, clock: Clock) -> None:
+    """Their failures may arrive long after it opened."""
 
     def fail_late() -> None:
         with breaker.passing():
@@ -118,8 +122,8 @@ def test_who_entered_before_it_opened_does_not_prolong_the_rest(breaker: Breaker
 
 
 @given(st.lists(st.sampled_from(["fail", "succeed", "cancel", "wait"]), max_size=60))
-def test_it_always_recovers_and_never_lets_a_crowd_through(events: list[str]) -> None:
-    """Whatever happened: after a rest one may try, and a success lets all through."""
+def test_it_always_recovers_and_never_lets_two_trials_through(events: list[str]) -> None:
+    """After any sequence of events, one call is let through once the time is over, and its success closes the breaker."""
     clock = Clock()
     breaker = Breaker(2, 10.0, OSError, clock)
     errors = {"fail": OSError(), "cancel": asyncio.CancelledError()}
@@ -128,11 +132,11 @@ def test_it_always_recovers_and_never_lets_a_crowd_through(events: list[str]) ->
         try:
             with breaker.passing():
                 if not breaker.is_closed:
-                    with pytest.raises(Resting):
+                    with pytest.raises(CircuitOpen):
                         succeed(breaker)
                 if event in errors:
                     raise errors[event]
-        except (OSError, asyncio.CancelledError, Resting):
+        except (OSError, asyncio.CancelledError, CircuitOpen):
             pass
     clock.now += 10
     succeed(breaker)

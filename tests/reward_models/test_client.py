@@ -1,4 +1,4 @@
-"""The client of reward models, against a server on this machine that does as it is told."""
+"""The client of reward models, against a scripted HTTP server on this machine."""
 
 import asyncio
 import gzip
@@ -33,7 +33,7 @@ PASS = {"data": [{"index": 0, "probs": [0.75, 0.25]}, {"index": 1, "probs": [0.1
 
 
 def reply(body: object = None, status: str = "200 OK", headers: str = "") -> bytes:
-    """A response of HTTP/1.1."""
+    """Return the bytes of an HTTP/1.1 response."""
     content = body if isinstance(body, bytes) else json.dumps(PASS if body is None else body).encode()
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(content)}\r\n{headers}\r\n".encode() + content
 
@@ -42,7 +42,7 @@ BUSY = reply(b"a stack trace with http://10.0.0.5", "503 Service Unavailable")
 
 
 class Upstream:
-    """Answers each request with the next of its replies, the last over and over; what is no response ends the connection."""
+    """Answers each request with the next of its replies, and repeats the last. An empty reply closes the connection."""
 
     def __init__(self, replies: Sequence[bytes]) -> None:
         self.replies = list(replies)
@@ -76,7 +76,7 @@ class Upstream:
 
 @asynccontextmanager
 async def upstream(*replies: bytes) -> AsyncIterator[Upstream]:
-    """On a free port."""
+    """Run the server on a free port for the length of the block."""
     scripted = Upstream(replies)
     server = await asyncio.start_server(scripted.serve, "127.0.0.1", 0)
     scripted.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -86,7 +86,7 @@ async def upstream(*replies: bytes) -> AsyncIterator[Upstream]:
 
 @asynccontextmanager
 async def client(url: str, clock: Callable[[], float] | None = None, **fields: object) -> AsyncIterator[RewardModel]:
-    """`classify` without retries unless told otherwise."""
+    """Yield a client of the route `classify` without retries, unless `fields` say otherwise."""
     options = RewardModelOptions(**{"url": url, "route": "classify", "retries": 0, **fields})
     model = RewardModel("armo", options, clock) if clock else RewardModel("armo", options)
     try:
@@ -101,8 +101,8 @@ async def both(*replies: bytes, **fields: object) -> AsyncIterator[tuple[RewardM
         yield model, server
 
 
-class Purse:
-    """The part of a `Model` that pays."""
+class Account:
+    """The part of a `Model` that pays for verification."""
 
     def __init__(self, *, has_room: bool = True) -> None:
         self.has_room = has_room
@@ -113,12 +113,14 @@ class Purse:
         return self.has_room
 
 
-async def score(model: RewardModel, candidates: Sequence[Candidate] = CANDIDATES, purse: Purse | None = None) -> list[float]:
-    return await model.score(TASK, candidates, purse or Purse())
+async def score(
+    model: RewardModel, candidates: Sequence[Candidate] = CANDIDATES, account: Account | None = None
+) -> list[float]:
+    return await model.score(TASK, candidates, account or Account())
 
 
 async def failure(model: RewardModel) -> str:
-    """What the caller is told, which is never much."""
+    """Return the message of a failure, which must hold nothing but the name of the reward model and what it did."""
     with pytest.raises(VerifierFailed) as caught:
         await score(model)
     message = str(caught.value)
@@ -134,8 +136,8 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reward_model, "FIRST_PAUSE_S", 0.01)
 
 
-async def test_classify_asks_for_all_at_once_and_reads_the_class() -> None:
-    """The text is made in one pass: what looks like a placeholder in question and answer stays as it is."""
+async def test_classify_sends_all_candidates_at_once_and_reads_the_class() -> None:
+    """A placeholder that is part of a question or an answer stays as it is."""
     fields = {
         "model": "m",
         "api_key": SECRET,
@@ -159,7 +161,7 @@ async def test_classify_asks_for_all_at_once_and_reads_the_class() -> None:
 
 
 async def test_the_class_is_the_operators_to_choose() -> None:
-    """One that the reply does not have is a failure."""
+    """A class that the reply does not have is a failure."""
     async with both(reply(), label_index=0) as (model, _):
         assert await score(model) == [0.75, 0.1]
     async with both(reply(), label_index=2) as (model, _):
@@ -178,7 +180,7 @@ async def test_score_sends_a_pair() -> None:
 
 
 async def test_pooling_takes_the_last_value_of_the_last_step() -> None:
-    """With steps or without."""
+    """Replies may have steps or not."""
     pooled = {"data": [{"index": 0, "data": [[0.9, 0.1], [0.2, 0.8]]}, {"index": 1, "data": [0.5, 0.25]}]}
     async with both(reply(pooled), route="pooling", add_special_tokens=False) as (model, server):
         assert await score(model) == [0.8, 0.25]
@@ -188,7 +190,7 @@ async def test_pooling_takes_the_last_value_of_the_last_step() -> None:
 
 
 async def test_numbers_beyond_the_unit_interval_need_an_activation() -> None:
-    """Which then all of them pass through, or the order would be lost."""
+    """All numbers pass through the activation then, since else their order could change."""
     rated = reply({"data": [{"index": 0, "score": 0.5}, {"index": 1, "score": -3000.0}]})
     async with both(rated, route="score") as (model, _):
         assert "gave no usable scores" in await failure(model)
@@ -196,53 +198,53 @@ async def test_numbers_beyond_the_unit_interval_need_an_activation() -> None:
         assert await score(model) == pytest.approx([1 / (1 + exp(-0.5)), 0.0])
 
 
-async def test_rounding_of_the_server_is_forgiven() -> None:
-    """1.0000001 was meant to be 1."""
+async def test_rounding_errors_of_the_server_are_accepted() -> None:
+    """1.0000001 counts as 1."""
     rated = reply({"data": [{"index": 0, "score": 1.0000001}, {"index": 1, "score": -1e-9}]})
     async with both(rated, route="score") as (model, _):
         assert await score(model) == [1.0, 0.0]
 
 
-async def test_nothing_is_asked_for_nothing() -> None:
-    """No candidates, no request."""
+async def test_without_candidates_no_request_is_sent() -> None:
+    """The scores of no candidates are an empty list."""
     async with both(reply()) as (model, server):
         assert await score(model, []) == []
     assert server.requests == []
 
 
 async def test_it_is_charged_once_and_first() -> None:
-    """Prompt and answer of each candidate, however often it is tried; without room nothing is sent."""
+    """The tokens of prompt and answer of each candidate are charged once for all tries. Without room in the budget nothing is sent."""
     async with both(BUSY, reply(), retries=1, parameters=7e9) as (model, server):
-        purse = Purse()
-        assert await score(model, purse=purse) == [0.25, 0.9]
-        assert purse.spent == [(25, 2 * 7_000_000_000 * 25)]
+        account = Account()
+        assert await score(model, account=account) == [0.25, 0.9]
+        assert account.spent == [(25, 2 * 7_000_000_000 * 25)]
         assert len(server.requests) == 2
         with pytest.raises(VerifierFailed, match="the budget has no room"):
-            await score(model, purse=Purse(has_room=False))
+            await score(model, account=Account(has_room=False))
         assert len(server.requests) == 2
     async with both(reply()) as (model, _):
-        purse = Purse()
-        await score(model, purse=purse)
-        assert purse.spent == [(25, 0)]
+        account = Account()
+        await score(model, account=account)
+        assert account.spent == [(25, 0)]
 
 
 @pytest.mark.parametrize(
-    "hiccup",
+    "failing",
     [BUSY, reply(b"", "429 Too Many Requests"), b"", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"],
     ids=["503", "429", "connection lost", "cut reply"],
 )
-async def test_what_may_pass_is_tried_again(hiccup: bytes) -> None:
-    """As often as the operator says, and not more."""
-    async with both(hiccup, hiccup, reply(), retries=2) as (model, server):
+async def test_transient_failures_are_tried_again(failing: bytes) -> None:
+    """There are as many retries as the operator allows."""
+    async with both(failing, failing, reply(), retries=2) as (model, server):
         assert await score(model) == [0.25, 0.9]
         assert len(server.requests) == 3
-    async with both(hiccup, hiccup, reply(), retries=1) as (model, server):
+    async with both(failing, failing, reply(), retries=1) as (model, server):
         assert "did not answer" in await failure(model)
         assert len(server.requests) == 2
 
 
-async def test_silence_is_tried_again() -> None:
-    """After the time-out, on another connection; a slow machine may need more tries than one."""
+async def test_a_server_that_does_not_reply_is_tried_again() -> None:
+    """The retry comes after the time-out, on another connection. A slow machine may need more than one."""
     async with both(HANG, reply(), retries=5, timeout_seconds=0.5) as (model, server):
         assert await score(model) == [0.25, 0.9]
         assert len(server.requests) >= 2
@@ -262,8 +264,8 @@ async def test_silence_is_tried_again() -> None:
         reply(b"", "204 No Content"),
     ],
 )
-async def test_what_will_not_pass_is_not_tried_again(answer: bytes) -> None:
-    """Redirects are not followed."""
+async def test_permanent_failures_are_not_tried_again(answer: bytes) -> None:
+    """Redirects are among them: they are not followed."""
     async with both(answer, retries=3) as (model, server):
         assert "did not answer" in await failure(model)
         assert len(server.requests) == 1
@@ -291,15 +293,15 @@ async def test_what_will_not_pass_is_not_tried_again(answer: bytes) -> None:
         {"error": {"message": "http://10.0.0.5 says no"}},
     ],
 )
-async def test_a_reply_that_is_no_scores_is_a_failure(body: object) -> None:
-    """And is not asked for again."""
+async def test_a_reply_without_usable_scores_is_a_failure(body: object) -> None:
+    """It is not tried again."""
     async with both(reply(body), retries=3) as (model, server):
         assert "gave no usable scores" in await failure(model)
         assert len(server.requests) == 1
 
 
-async def test_no_more_is_read_than_allowed() -> None:
-    """The rest of an endless reply stays where it is, and a packed one is not unpacked."""
+async def test_long_replies_are_not_read_to_the_end() -> None:
+    """The rest of an endless reply is not read, and a compressed reply is not unpacked."""
     endless = b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 10_000_000
     async with both(endless, max_reply_bytes=2048) as (model, _):
         assert "gave no usable scores" in await failure(model)
@@ -309,8 +311,8 @@ async def test_no_more_is_read_than_allowed() -> None:
         assert "accept-encoding: identity" in server.requests[0][0].lower()
 
 
-async def test_nobody_is_there() -> None:
-    """A refused connection, which is tried again."""
+async def test_a_refused_connection_is_tried_again() -> None:
+    """When all tries are refused, it is a failure."""
     async with upstream(reply()) as server:
         pass
     async with client(server.url, retries=1) as model:
@@ -318,22 +320,22 @@ async def test_nobody_is_there() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://a..b", f"http://{'a' * 70}", "http://127.0.0.1:0"])
-async def test_an_address_that_cannot_be(url: str) -> None:
-    """What only the resolver finds out is a failure like any other."""
+async def test_an_address_that_does_not_resolve_is_a_failure(url: str) -> None:
+    """An error of the resolver is a failure like any other."""
     async with client(url) as model:
         assert "did not answer" in await failure(model)
 
 
 async def test_the_environments_proxy_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The operator said where the server is."""
+    """The server is where the operator says, whatever the environment holds."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     async with both(reply()) as (model, _):
         assert await score(model) == [0.25, 0.9]
 
 
-async def test_a_drip_ends_at_the_time_out() -> None:
-    """The time-out is one of the whole try, not of each read."""
+async def test_a_slow_reply_ends_at_the_time_out() -> None:
+    """The time-out holds for a whole try, not for each read."""
 
     async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer):
@@ -351,8 +353,8 @@ async def test_a_drip_ends_at_the_time_out() -> None:
         await asyncio.sleep(0.1)  # the drip notices
 
 
-async def test_leaving_closes_the_connection_and_counts_for_nothing() -> None:
-    """A client that disconnects must not put the reward model out of service for the others."""
+async def test_a_caller_that_leaves_closes_the_connection_and_is_no_failure() -> None:
+    """A caller that disconnects must not put the reward model out of service for others."""
     async with both(HANG, HANG, HANG, reply(), failures=2, retries=2, timeout_seconds=60) as (model, server):
         for _ in range(3):
             server.asked.clear()
@@ -368,8 +370,8 @@ async def test_leaving_closes_the_connection_and_counts_for_nothing() -> None:
         assert len(server.requests) == 4
 
 
-async def test_a_deadline_around_it_is_the_callers() -> None:
-    """It ends as a time-out of theirs, not as a failure of the verifier."""
+async def test_a_deadline_of_the_caller_is_no_failure() -> None:
+    """The caller sees a time-out of its own, and the circuit breaker counts nothing."""
     async with both(HANG, reply(), failures=1, timeout_seconds=60) as (model, server):
 
         async def score_until_asked() -> None:
@@ -383,8 +385,8 @@ async def test_a_deadline_around_it_is_the_callers() -> None:
         assert await score(model) == [0.25, 0.9]
 
 
-async def test_a_server_that_keeps_failing_is_left_alone() -> None:
-    """Nothing is sent or charged while it rests; then one request tries it, and the others are told off."""
+async def test_a_server_that_keeps_failing_is_not_called_for_a_while() -> None:
+    """Nothing is sent or charged in the meantime. Then one request tries it, and others are refused meanwhile."""
     now = [0.0]
     async with (
         upstream(BUSY, BUSY, BUSY, reply()) as server,
@@ -392,10 +394,10 @@ async def test_a_server_that_keeps_failing_is_left_alone() -> None:
     ):
         await failure(model)
         await failure(model)
-        purse = Purse()
+        account = Account()
         with pytest.raises(VerifierFailed, match="out of service"):
-            await score(model, purse=purse)
-        assert purse.spent == []
+            await score(model, account=account)
+        assert account.spent == []
         assert len(server.requests) == 2
         now[0] = 30
         outcomes = await asyncio.gather(*(score(model) for _ in range(5)), return_exceptions=True)
@@ -407,8 +409,8 @@ async def test_a_server_that_keeps_failing_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "413 Content Too Large", "422 Unprocessable Content"])
-async def test_answers_that_it_does_not_take_do_not_count(status: str) -> None:
-    """Or one client with answers that are too long would put it out of service for the others."""
+async def test_answers_that_the_server_refuses_do_not_count(status: str) -> None:
+    """If they counted, one caller with answers that are too long would put it out of service for others."""
     refusal = reply(b"too long", status)
     async with both(refusal, refusal, refusal, reply(), failures=2, retries=2) as (model, server):
         for _ in range(3):
@@ -418,7 +420,7 @@ async def test_answers_that_it_does_not_take_do_not_count(status: str) -> None:
 
 
 async def test_the_log_says_why_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
-    """No key, no prompt, nothing of the reply."""
+    """The log holds no key, no prompt and nothing of the reply."""
     caplog.set_level(logging.DEBUG, "ponder.reward")
     spill = reply({"data": [{"index": 0, "probs": [SECRET]}, {"index": QUESTION, SECRET: 1}]})
     async with both(BUSY, spill, failures=2, api_key=SECRET) as (model, _):
@@ -428,26 +430,26 @@ async def test_the_log_says_why_without_secrets(caplog: pytest.LogCaptureFixture
     lines = [record.getMessage() for record in caplog.records if record.name == "ponder.reward"]
     assert lines == [
         "reward model armo: status 503",
-        "reward model armo: data.0.probs.0: float_type; it is left alone for a while",
+        "reward model armo: data.0.probs.0: float_type; it is not called for a while",
     ]
 
 
 async def test_a_closed_client_fails_like_any_other() -> None:
-    """And can be closed twice."""
+    """A client can be closed twice."""
     async with both(reply()) as (model, _):
         await model.close()
         assert "did not answer" in await failure(model)
 
 
-async def test_half_a_surrogate_pair_is_sent_as_it_came() -> None:
-    """JSON can say it, UTF-8 cannot."""
+async def test_a_lone_surrogate_is_sent_unchanged() -> None:
+    """JSON can hold it as an escape; UTF-8 cannot hold it."""
     async with both(reply()) as (model, server):
-        await model.score(TASK, [Candidate(0, "\ud83d", (1,), "stop"), CANDIDATES[1]], Purse())
+        await model.score(TASK, [Candidate(0, "\ud83d", (1,), "stop"), CANDIDATES[1]], Account())
         assert "\ud83d" in server.requests[0][1]["input"][0]
 
 
-async def test_a_request_is_answered_by_the_reward_models_choice(serve) -> None:
-    """Named in `PONDER_REWARD_MODELS`; when it fails the answer comes all the same, and says who chose."""
+async def test_a_request_is_answered_with_the_candidate_that_the_reward_model_prefers(serve) -> None:
+    """The request names it as `PONDER_REWARD_MODELS` does. When it fails, the request is answered all the same and notes it."""
     ask = {"strategy": "best_of_n", "n": 2, "verifier": {"reward_model": "armo"}}
     async with upstream(reply(), BUSY) as server:
         armo = {"url": server.url, "route": "classify", "retries": 0, "parameters": 100}
@@ -464,7 +466,7 @@ async def test_a_request_is_answered_by_the_reward_models_choice(serve) -> None:
 
 @pytest.mark.vllm
 def test_vllm_understands_the_bodies_and_is_understood() -> None:
-    """Its own classes read what is sent, and what they write is read; unknown fields they would ignore in silence."""
+    """The classes of vLLM read our requests, and we read what they write. They would ignore a misspelt field silently."""
     from pydantic import TypeAdapter
     from vllm.entrypoints.pooling.classify.protocol import ClassificationData, ClassificationRequest, ClassificationResponse
     from vllm.entrypoints.pooling.pooling.protocol import PoolingRequest, PoolingResponse, PoolingResponseData
@@ -510,8 +512,8 @@ ANSWERS = st.one_of(st.binary(max_size=200).filter(lambda answer: answer != HANG
 @pytest.mark.parametrize("route", ["classify", "score", "pooling"])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(answer=ANSWERS)
-async def test_whatever_it_says_scores_come_out_or_a_failure(answer: bytes, route: str, activation: str) -> None:
-    """Each in [0, 1], one for each candidate, and no other exception."""
+async def test_any_reply_gives_scores_or_a_failure(answer: bytes, route: str, activation: str) -> None:
+    """There is one score from 0 to 1 for each candidate, or `VerifierFailed`, and no other exception."""
     async with both(answer, route=route, activation=activation) as (model, _):
         try:
             scores = await score(model)

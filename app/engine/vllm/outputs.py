@@ -1,4 +1,4 @@
-"""From vLLM's `CompletionOutput` to ours. Reads attributes, imports nothing of vLLM."""
+"""From vLLM's `CompletionOutput` to our `Output`. Imports nothing of vLLM."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,7 +8,15 @@ from strategies.core.values import TokenLogprob
 
 
 def output_of(output: Any, prompt_tokens: int, cached_tokens: int, branch: Branch) -> Output:
-    """What the branch produced."""
+    """Return what a branch generated since its last output.
+
+    Args:
+        output: vLLM's `CompletionOutput`.
+        prompt_tokens: length of the branch's prefix.
+        cached_tokens: how many of these were found in the prefix cache.
+        branch: that was run.
+
+    """
     token_ids = tuple(output.token_ids)
     has_logprobs = output.logprobs is not None and not branch.options
     return Output(
@@ -26,7 +34,7 @@ def output_of(output: Any, prompt_tokens: int, cached_tokens: int, branch: Branc
 
 
 def without_stop(output: Output, branch: Branch) -> Output:
-    """The output as the caller of the branch wants it: separators stay in the text, the caller's own stop strings do not."""
+    """Return the output without the caller's stop string at its end; separators stay. See `sampling_of`, which makes vLLM keep both."""
     stop = output.stop_reason
     keeps = branch.prompt.sampling.include_stop_str_in_output
     if not isinstance(stop, str) or stop not in branch.prompt.stop or keeps:
@@ -35,7 +43,10 @@ def without_stop(output: Output, branch: Branch) -> Output:
 
 
 def _logprobs(output: Any, token_ids: tuple[int, ...], num_top: int) -> tuple[TokenLogprob, ...]:
-    """VLLM lists the sampled token first, then the `num_top` most probable, among which it may be again."""
+    """Return the sampled tokens, each with its `num_top` most probable alternatives.
+
+    vLLM's entry for a position has the sampled token as well as the most probable ones, so it may hold one more than asked for.
+    """
     entries = []
     for token_id, position in zip(token_ids, output.logprobs or (), strict=False):
         chosen = position[token_id]

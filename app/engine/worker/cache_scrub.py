@@ -1,8 +1,8 @@
-"""Takes numbers that are none out of vLLM's KV cache. Runs in the engine's worker process and imports nothing of vLLM.
+"""Removes NaNs and infinities from vLLM's KV cache (CPU back end, vLLM 0.32).
 
-A cache block is not cleared when it passes from one request to another, and vLLM's CPU attention multiplies what lies behind a request's
-last token by zero, which is not zero for a NaN: an adapter that computed NaNs once, for a single token, would ruin the answers of
-whoever gets its blocks next, the base model's included.
+vLLM does not clear a block of the cache when it passes from one request to the next. Its CPU attention reads whole blocks, and
+multiplies what lies behind a request's last token by zero. That is not zero for a NaN. So an adapter that computed NaNs once, for a
+single token, would ruin the answers of the requests that get its blocks next, also those to the base model.
 """
 
 from typing import Any
@@ -11,11 +11,11 @@ import torch
 
 
 class CacheScrub:
-    """Methods that vLLM mixes into its worker class."""
+    """Methods for vLLM's worker class."""
 
     model_runner: Any
 
     def ponder_scrub_cache(self) -> None:
-        """Set every NaN and infinity in the KV cache to zero; a second or so for gigabytes, between two steps."""
+        """Set every NaN and infinity in the KV cache to zero. It takes about a second for a few gigabytes, between two steps."""
         for cache in self.model_runner.kv_caches:
             torch.nan_to_num_(cache, nan=0.0, posinf=0.0, neginf=0.0)

@@ -1,4 +1,4 @@
-"""What is added to vLLM's worker: vLLM takes one class."""
+"""The classes that vLLM mixes into its workers: it takes one, so the parts are put together here."""
 
 from app.engine.worker.cache_scrub import CacheScrub
 from app.engine.worker.grouped_lora import GroupedLora
@@ -7,8 +7,8 @@ from app.engine.worker.seed_guard import SeedGuard
 
 
 class CpuWorker(SeedGuard, GroupedLora, CacheScrub, PeakMeasure):
-    """On CPU; see the four."""
+    """For the CPU back end, with all repairs."""
 
 
 class GpuWorker(PeakMeasure):
-    """On a GPU, where vLLM needs no help."""
+    """For GPUs, where vLLM needs no repairs."""

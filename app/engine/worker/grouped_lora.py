@@ -1,9 +1,10 @@
-"""LoRA on vLLM's CPU engine, grouped by adapter. Runs in the engine's worker process and imports nothing of vLLM.
+"""LoRA on vLLM's CPU back end, grouped by adapter (vLLM 0.32).
 
-vLLM's own CPU path copies an adapter's matrices once for every token, which makes prefills tens of times slower; and a token without
-an adapter carries the index -1, which reads the last slot: in a batch with adapters, requests for the base model are answered with
-whatever adapter lies, or once lay, in that slot. Here a layer's matrices are multiplied in place, for all tokens of an adapter at
-once, and tokens without one stay untouched. Installed through vLLM's own `worker_extension_cls` and one `collective_rpc` at start.
+vLLM's own CPU path has two faults. It copies an adapter's matrices once for every token, which makes prefills tens of times slower.
+And a token without an adapter has the index -1, which reads the last slot: in a batch with adapters, the base model's requests are
+answered with the adapter that is, or once was, in that slot.
+
+Here the matrices are multiplied where they are, for all tokens of an adapter at once, and tokens without an adapter stay untouched.
 """
 
 from typing import Any, NamedTuple
@@ -11,13 +12,21 @@ from typing import Any, NamedTuple
 import torch
 
 FEW = 64
-"""Up to so many tokens are multiplied by all slots in use at once, and what is not theirs blanked out; more go slot by slot."""
+"""A mixed batch of at most this many tokens is multiplied by the matrices of all slots in use at once, and the products of other
+slots than a token's own are set to zero. With so few tokens the wasted products cost less than one multiplication for each slot.
+Larger batches are multiplied slot by slot.
+"""
 
 
 class Group(NamedTuple):
-    """Rows of a batch that one multiplication covers (all where None), by the slots from `first` to before `end`.
+    """Rows of a batch that are multiplied together, by the matrices of one slot or of several.
 
-    `foreign` tells which of the slots are not a row's own, as (rows, slots, 1); None where all are.
+    Attributes:
+        rows: indexes of the rows; None for all rows.
+        first: the first slot.
+        end: the slot after the last.
+        foreign: whether a slot is not the row's own, with the shape (rows, slots, 1); None where every slot is.
+
     """
 
     rows: torch.Tensor | None
@@ -27,7 +36,7 @@ class Group(NamedTuple):
 
 
 def groups_of(indices: torch.Tensor) -> list[Group]:
-    """The groups of a batch whose rows use the slots `indices`, where -1 stands for no adapter."""
+    """Return the groups of a batch. `indices` has the slot of each row, -1 for no adapter."""
     found = sorted(set(indices.tolist()))
     slots = [slot for slot in found if slot >= 0]
     if slots and len(found) > 1 and len(indices) <= FEW:
@@ -37,14 +46,15 @@ def groups_of(indices: torch.Tensor) -> list[Group]:
 
 
 class GroupedLayer:
-    """What one linear layer adds to its output, of which packed projections (q, k and v) are one.
+    """What LoRA adds to the output of one linear layer. A layer may be several packed projections (q, k and v).
 
-    The matrices of all slots and projections move to where two multiplications serve any number of them: all A below each other,
-    and all B, each in its projection's columns. The layer keeps views of the old shapes, through which vLLM fills its slots.
+    The matrices of all slots and projections are moved into two large ones, so that two multiplications serve any number of them.
+    One has all A below each other; the other has all B, each in the columns of its projection. The layer keeps views in the old
+    shapes, through which vLLM writes adapters into its slots.
 
     Args:
-        layer: vLLM's layer.
-        groups: of the current batch; kept up to date by `GroupedLora`.
+        layer: vLLM's layer with LoRA. Its method that applies LoRA is replaced.
+        groups: of the current batch, a list that `GroupedLora` keeps up to date.
 
     """
 
@@ -62,7 +72,10 @@ class GroupedLayer:
         layer._apply_lora_to_output = self.add
 
     def add(self, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        """Add the adapters' share to what the base layer made of `x`. Called for every layer and step: nothing is done without need."""
+        """Add the products of the adapters to `output`, which the base layer computed from `x`, and return it.
+
+        vLLM calls this for every layer at every step, so a batch without adapters must cost nothing.
+        """
         if self._groups:
             self._add(x.view(-1, x.shape[-1]), output.view(-1, output.shape[-1]))
         return output
@@ -80,23 +93,23 @@ class GroupedLayer:
 
 
 class GroupedLora:
-    """Methods that vLLM mixes into its worker class."""
+    """Methods for vLLM's worker class."""
 
     model_runner: Any
 
     def ponder_group_loras(self) -> None:
-        """Take over every linear layer; call once, before adapters are loaded. Only for models that are not compiled."""
+        """Take over every linear layer. Call it once, before adapters are loaded, and only where the model is not compiled."""
         manager = self.model_runner.lora_manager._adapter_manager
         for wrapper in set(manager.punica_wrapper_mapping.values()):
             groups = _kept_up_to_date(wrapper)
             for layer in manager.modules.values():
                 if layer.punica_wrapper is wrapper:
                     GroupedLayer(layer, groups)
-        manager._last_mapping = None  # so that the next step groups its rows
+        manager._last_mapping = None  # vLLM skips the update for an unchanged mapping; this makes the next step group its rows
 
 
 def _kept_up_to_date(wrapper: Any) -> list[Group]:
-    """The groups of whatever batch the wrapper is told of."""
+    """Return a list that holds the groups of the batch for which vLLM last updated this wrapper."""
     groups: list[Group] = []
     update = wrapper.update_metadata
 

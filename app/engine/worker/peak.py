@@ -1,6 +1,7 @@
-"""How many FLOPs a second the engine's device does at best: measured, since a table knows neither throttling nor a share of a machine.
+"""Measures the FLOPs a second that the engine's device reaches at best. Utilisation is a share of it.
 
-Runs in the engine's worker process, with its threads, and imports nothing of vLLM.
+A table of devices would be wrong where a device is throttled, or where the server has only a share of a machine. The measurement runs
+in vLLM's worker process, so that it uses the same threads as the model.
 """
 
 import time
@@ -9,27 +10,31 @@ from typing import Any
 import torch
 
 START_SIZE = 512
+"""Rows and columns of the first matrix; doubled until a product takes `ENOUGH_S`."""
+
 MAX_SIZE = 8192
 ENOUGH_S = 0.02
-"""A product that takes as long is no longer ruled by what surrounds it."""
+"""When a product takes this many seconds, the overhead around it no longer matters."""
 
 REPEATS = 5
-PATIENCE_S = 0.3
-"""Of one size: a format that the device only emulates may take for ever."""
+"""Products of each size, of which the fastest counts."""
+
+MAX_SECONDS_PER_SIZE = 0.3
+"""No more products of a size are started after this many seconds. Formats that the device only emulates take very long."""
 
 
 class PeakMeasure:
-    """Methods that vLLM mixes into its worker class."""
+    """Methods for vLLM's worker class."""
 
     model_runner: Any
 
     def ponder_measure_peak(self) -> float:
-        """FLOPs a second of a square matrix product in the model's number format; the best of some, a second at most."""
+        """Return the FLOPs a second of a square matrix product in the model's number format. It takes about a second."""
         return measure_peak(self.model_runner.device, self.model_runner.dtype)
 
 
 def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """See `PeakMeasure`; 0 where the device has no room for it."""
+    """Return the most FLOPs a second of products of several sizes; 0 where the device has no memory for the smallest."""
     best, size = 0.0, START_SIZE
     try:
         while size <= MAX_SIZE:
@@ -38,17 +43,17 @@ def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
             if seconds >= ENOUGH_S:
                 break
             size *= 2
-    except RuntimeError:  # out of memory, or no such product on this device: what was measured before stands
+    except RuntimeError:  # out of memory, or the device has no such product: the sizes before it count
         pass
     return best
 
 
 def _seconds(size: int, device: torch.device, dtype: torch.dtype) -> float:
-    """The shortest of some products."""
+    """Return the seconds of the fastest of some products of one size."""
     left, right = (torch.full((size, size), 0.5, device=device, dtype=dtype) for _ in range(2))
     taken: list[float] = []
-    while len(taken) < REPEATS and sum(taken) < PATIENCE_S:
+    while len(taken) < REPEATS and sum(taken) < MAX_SECONDS_PER_SIZE:
         start = time.perf_counter()
-        (left @ right)[0, 0].item()  # reading a number waits for the device
+        (left @ right)[0, 0].item()  # reading a number waits until the device is done
         taken.append(time.perf_counter() - start)
     return max(min(taken), 1e-9)

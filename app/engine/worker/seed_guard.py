@@ -1,9 +1,11 @@
-"""Keeps a seeded request from killing vLLM's CPU engine. Runs in the engine's worker process and imports nothing of vLLM.
+"""Keeps requests with a seed from killing vLLM's CPU engine (vLLM 0.32).
 
-When a prefill is split, vLLM samples a token for the unfinished chunk, throws it away, and rewinds the request's generator by
-`Generator.set_offset`, which exists on CUDA only: on CPU it raises inside the engine's step and ends the engine for everybody.
-Here such rows are sampled without their generator, so that there is nothing to rewind and the seed's sequence stays untouched.
-Installed through vLLM's own `worker_extension_cls` and one `collective_rpc` at start.
+vLLM may split a long prefill into chunks. For a chunk that is not the last, it samples a token all the same, discards it, and rewinds
+the request's random generator with `Generator.set_offset`. Only CUDA generators have that: a CPU generator raises "CPU Generator does
+not use offset" within the engine's step, which ends the engine for all requests.
+
+Here the rows of unfinished chunks are sampled without their generators. Then there is nothing to rewind, and the sequence of random
+numbers of the seed is as if the prefill had not been split.
 """
 
 from typing import Any
@@ -12,17 +14,18 @@ import numpy as np
 
 
 class SeedGuard:
-    """Methods that vLLM mixes into its worker class."""
+    """Methods for vLLM's worker class."""
 
     model_runner: Any
 
     def ponder_guard_seeds(self) -> None:
-        """Wrap the model runner's sampling and bookkeeping; call once."""
+        """Wrap the model runner's methods for sampling and bookkeeping. Call it once, before the first request."""
         runner = self.model_runner
         sample, bookkeep = runner._sample, runner._bookkeeping_sync
         held: dict[int, Any] = {}
 
         def sample_without_discarded(*args: Any, **kwargs: Any) -> Any:
+            # The mask marks the rows whose sampled token will be discarded.
             generators = runner.input_batch.generators
             for row in np.flatnonzero(runner.discard_request_mask.np[: runner.input_batch.num_reqs]):
                 if (generator := generators.pop(int(row), None)) is not None:
@@ -33,6 +36,7 @@ class SeedGuard:
             try:
                 return bookkeep(*args, **kwargs)
             finally:
+                # The bookkeeping rewinds generators of discarded rows that it finds, so they come back only after it.
                 runner.input_batch.generators.update(held)
                 held.clear()
 
