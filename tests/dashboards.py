@@ -1,4 +1,4 @@
-"""What the dashboards and the rules ask Prometheus, read from deploy/."""
+"""The queries of the dashboards and the rules, read from deploy/."""
 
 import json
 import re
@@ -29,13 +29,13 @@ class Query(NamedTuple):
 
 
 def panels(board: dict) -> Iterator[dict]:
-    """All of a dashboard's but its rows, those in collapsed rows too."""
+    """Yield all panels of a dashboard that are no rows, also those in collapsed rows."""
     for panel in board["panels"]:
         yield from panel["panels"] if panel["type"] == "row" else (panel,)
 
 
 def queries() -> list[Query]:
-    """All of all panels."""
+    """Return the queries of all panels."""
     found = []
     for path in DASHBOARDS:
         board, row = json.loads(path.read_text()), ""
@@ -47,7 +47,7 @@ def queries() -> list[Query]:
 
 
 def chosen(expr: str, *, window: str = "1m") -> str:
-    """The query as Grafana sends it when all strategies and adapters are chosen and a step is so long."""
+    """Return a query as Grafana sends it when all strategies and adapters are chosen. `window` is the rate interval."""
     for variable, value in {"strategy": ".*", "adapter": ".*", "__rate_interval": window, "__range": window}.items():
         expr = expr.replace(f"${variable}", value)
     assert "$" not in expr
@@ -55,7 +55,7 @@ def chosen(expr: str, *, window: str = "1m") -> str:
 
 
 def metrics(expr: str) -> set[str]:
-    """The names of the metrics that a query reads."""
+    """Return the names of the metrics that a query reads."""
     return {
         name
         for name in re.findall(r"[a-zA-Z_:][\w:]*", _NO_METRIC.sub(" ", expr))
@@ -64,5 +64,5 @@ def metrics(expr: str) -> set[str]:
 
 
 def rules() -> list[dict]:
-    """Recording rules and alerts."""
+    """Return all recording rules and alerts."""
     return [rule for path in RULES for group in yaml.safe_load(Path(path).read_text())["groups"] for rule in group["rules"]]

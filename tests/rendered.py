@@ -1,4 +1,4 @@
-"""What Kubernetes is given: documents that `kubectl kustomize` makes of the folders in deploy/kubernetes."""
+"""The documents that `kubectl kustomize` makes of the folders in deploy/kubernetes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +12,6 @@ OPERATOR = "monitoring.coreos.com/v1"
 
 
 def of_kind(documents: Documents, kind: str) -> dict:
-    """The only one."""
+    """Return the only document of a kind."""
     (found,) = [document for document in documents if document["kind"] == kind]
     return found

@@ -1,4 +1,4 @@
-"""What the tests of deployment share: what an overlay renders to, and what the application knows of itself."""
+"""Fixtures of the deployment tests: what overlays render to, and what the application reads and exports."""
 
 import subprocess
 from pathlib import Path
@@ -16,13 +16,13 @@ from tests.tools import ROOT, tool
 
 @pytest.fixture(scope="session")
 def variables() -> set[str]:
-    """All that the server reads."""
+    """Return the names of all environment variables that the server reads."""
     return {f"PONDER_{name.upper()}" for name in Settings.model_fields}
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The gauges on the page of a server that has just started."""
+    """Return the names of the gauges that a server exports when it has just started."""
     folder = tmp_path_factory.mktemp("server")
     settings = Settings(adapter_dir=folder / "adapters", policy_dir=folder / "policies", shipped_adapters=False)
     app = create_app(settings, ScriptedEngine(cycle(["42"])))
@@ -32,14 +32,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 def _has_new_kustomize(kubectl: str) -> bool:
-    """Since 1.24 the program says so; one without components is of no use."""
+    """Whether kubectl has a kustomize with components, as it has and says since version 1.24."""
     said = subprocess.run([kubectl, "version", "--client", "--output=yaml"], capture_output=True, text=True)
     return "kustomizeVersion" in said.stdout
 
 
 @pytest.fixture(scope="session")
 def render() -> Render:
-    """The documents that `kubectl kustomize` makes of a folder in deploy/kubernetes."""
+    """Return a function that gives the documents `kubectl kustomize` makes of a folder in deploy/kubernetes."""
     kubectl = tool("kubectl", is_good=_has_new_kustomize)
 
     def rendered(folder: str | Path) -> Documents:
@@ -63,7 +63,7 @@ def fleet(request: pytest.FixtureRequest, render: Render) -> Documents:
 
 @pytest.fixture(scope="session")
 def example() -> dict:
-    """The secret that an operator fills in."""
+    """Return the example of the secret that an operator fills in."""
     return yaml.safe_load((ROOT / "deploy/kubernetes/secret.example.yaml").read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""docker-compose.yml: what one command starts, who can reach it, and what it may do."""
+"""docker-compose.yml: the services that one command starts, who can reach them, and what they may do."""
 
 import json
 import os
@@ -37,14 +37,14 @@ def dockerfile() -> str:
 
 
 def test_it_is_a_compose_file(compose: dict) -> None:
-    """By the schema of the specification."""
+    """It is valid by the schema of the Compose specification."""
     schema = json.loads((files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json").read_text(encoding="utf-8"))
     jsonschema.validate(compose, schema)
 
 
 @pytest.mark.parametrize(("arguments", "server"), [([], "ponder"), (["--profile", "gpu"], "ponder-gpu")])
 def test_compose_starts_one_of_the_two_servers(arguments: list[str], server: str) -> None:
-    """Docker Compose's own word, where it is installed; it needs no engine for that."""
+    """Docker Compose says so itself, where it is installed; it needs no Docker engine for that."""
     program = shutil.which("docker-compose")
     if program is None:
         pytest.skip("no docker-compose")
@@ -56,7 +56,7 @@ def test_compose_starts_one_of_the_two_servers(arguments: list[str], server: str
 
 
 def test_the_cpu_is_what_is_there_without_a_profile(services: dict[str, dict]) -> None:
-    """A profile on the command line takes the place of the one in .env, so that the two never start together."""
+    """A profile on the command line replaces the one in .env, so the two never start together."""
     lines = (ROOT / ".env").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line and not line.startswith("#")] == ["COMPOSE_PROFILES=cpu"], "and no secrets"
     assert [services[name].get("profiles") for name in LASTING] == [["cpu"], ["gpu"], None, None]
@@ -64,7 +64,7 @@ def test_the_cpu_is_what_is_there_without_a_profile(services: dict[str, dict]) -
 
 @pytest.mark.parametrize("name", LASTING)
 def test_services_can_do_little(services: dict[str, dict], name: str) -> None:
-    """Neither root, nor able to become it, nor able to write anything but volumes and /tmp."""
+    """They are not root, cannot become root, and can write to volumes and /tmp alone."""
     service = services[name]
     assert service["user"].split(":")[0] not in {"0", "root"}
     assert service["read_only"] is True
@@ -75,7 +75,7 @@ def test_services_can_do_little(services: dict[str, dict], name: str) -> None:
 
 
 def test_keys_are_made_without_network_or_root(services: dict[str, dict]) -> None:
-    """And everybody waits until they are there."""
+    """Every service waits until the keys are there."""
     keys = services["keys"]
     assert (keys["user"], keys["network_mode"], keys["restart"]) == ("65534:10001", "none", "no")
     assert (keys["read_only"], keys["cap_drop"]) == (True, ["ALL"])
@@ -86,13 +86,13 @@ def test_keys_are_made_without_network_or_root(services: dict[str, dict]) -> Non
 
 @pytest.mark.parametrize("name", LASTING)
 def test_only_this_machine_reaches_them(services: dict[str, dict], name: str) -> None:
-    """Unless the operator says otherwise, and then the server alone, which has keys."""
+    """The operator can publish the server, which has keys, on other addresses, and nothing else."""
     (port,) = services[name]["ports"]
     assert port.startswith(("127.0.0.1:", "${PUBLISH_ADDRESS:-127.0.0.1}:" if name in SERVERS else "127.0.0.1:"))
 
 
 def test_health_is_asked_of_all(services: dict[str, dict], dockerfile: str) -> None:
-    """The server's question is in its image; the images of the others have busybox' wget."""
+    """The server's health check is in its image; the other images have busybox' wget."""
     assert "urlopen('http://127.0.0.1:8000/health'" in dockerfile.split("HEALTHCHECK", 1)[1]
     for name, port in (("prometheus", 9090), ("grafana", 3000)):
         command = services[name]["healthcheck"]["test"]
@@ -102,14 +102,14 @@ def test_health_is_asked_of_all(services: dict[str, dict], dockerfile: str) -> N
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_settings_are_settings(services: dict[str, dict], dockerfile: str, variables: set[str], name: str) -> None:
-    """Those of the file and those of the image; what else is in ponder.env is the operator's."""
+    """This holds for variables in the file and in the image; ponder.env is the operator's."""
     assert set(services[name]["environment"]) <= variables
     assert set(re.findall(r"\bPONDER_\w+", dockerfile)) <= variables
 
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_the_server_keeps_what_it_must(services: dict[str, dict], compose: dict, dockerfile: str, name: str) -> None:
-    """In named volumes over folders of the image that belong to its user, whose numbers are the same in both."""
+    """It is in named volumes over folders of the image that belong to its user, who has the same ids in both."""
     mounts = dict(mount.split(":")[:2] for mount in services[name]["volumes"])
     assert {path for volume, path in mounts.items() if volume != "keys"} == KEPT_BY_SERVER
     assert set(mounts) <= set(compose["volumes"])
@@ -122,19 +122,19 @@ def test_the_server_keeps_what_it_must(services: dict[str, dict], compose: dict,
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_the_engine_finds_shared_memory(services: dict[str, dict], name: str) -> None:
-    """160 MiB; with Docker's 64 the engine does not start."""
+    """The engine needs 160 MiB; with Docker's default of 64 it does not start."""
     assert services[name]["shm_size"] == "1g"
 
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_there_is_time_to_drain(services: dict[str, dict], name: str) -> None:
-    """And some for the engine to end."""
+    """There is time left for the engine to end."""
     number, unit = re.fullmatch(r"(\d+)([sm])", services[name]["stop_grace_period"]).groups()
     assert int(number) * SECONDS[unit] >= Settings().drain_seconds + 15
 
 
 def test_the_gpu_is_asked_for(services: dict[str, dict]) -> None:
-    """And its image is built for it; Prometheus finds either server under one name."""
+    """Its image is built for GPUs, and Prometheus finds either server under one name."""
     (device,) = services["ponder-gpu"]["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
     assert services["ponder-gpu"]["build"]["args"]["TARGET"] == "cuda"
@@ -143,13 +143,13 @@ def test_the_gpu_is_asked_for(services: dict[str, dict]) -> None:
 
 
 def test_images_are_pinned(services: dict[str, dict]) -> None:
-    """To the patch."""
+    """Versions are pinned to the patch level."""
     for name in ("keys", "prometheus", "grafana"):
         assert re.search(r":v?\d+\.\d+\.\d+$", services[name]["image"])
 
 
 def test_what_is_mounted_is_there(services: dict[str, dict]) -> None:
-    """In the repository, and read-only."""
+    """Mounted files are in the repository, and read-only."""
     mounts = [mount for service in services.values() for mount in service["volumes"] if mount.startswith(".")]
     assert len(mounts) == 4
     for mount in mounts:
@@ -159,12 +159,12 @@ def test_what_is_mounted_is_there(services: dict[str, dict]) -> None:
 
 
 def test_prometheus_keeps_exemplars(services: dict[str, dict]) -> None:
-    """They join latencies to traces."""
+    """Exemplars link latencies to traces."""
     assert "--enable-feature=exemplar-storage" in services["prometheus"]["command"]
 
 
 def test_grafana_shows_to_all_and_obeys_a_password(services: dict[str, dict]) -> None:
-    """Which is not `admin`."""
+    """The password is not `admin`."""
     environment = services["grafana"]["environment"]
     assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
     assert environment["GF_SECURITY_ADMIN_PASSWORD__FILE"] == "/run/secrets/grafana_admin_password"

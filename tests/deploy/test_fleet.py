@@ -1,4 +1,4 @@
-"""deploy/kubernetes' fleets: they grow with what the server exports, and none of their servers is told what the others are not."""
+"""The fleets in deploy/kubernetes: they scale with metrics that the server exports, and all their servers are configured alike."""
 
 import yaml
 
@@ -7,7 +7,7 @@ from tests.tools import ROOT
 
 
 def test_fleets_grow_with_what_we_export(fleet: Documents, exported: set[str]) -> None:
-    """Branches, before the engine is full of them; the autoscaler alone says how many servers there are."""
+    """It adds servers by running and waiting branches before engines are full, and it alone sets the number of servers."""
     autoscaler, deployment = of_kind(fleet, "HorizontalPodAutoscaler")["spec"], of_kind(fleet, "Deployment")
     targets = {metric["pods"]["metric"]["name"]: metric["pods"]["target"] for metric in autoscaler["metrics"]}
     most = int(of_kind(fleet, "ConfigMap")["data"]["PONDER_MAX_BRANCHES"])
@@ -22,7 +22,7 @@ def test_fleets_grow_with_what_we_export(fleet: Documents, exported: set[str]) -
 
 
 def test_the_adapter_of_metrics_passes_them_on(fleet: Documents) -> None:
-    """Its rule finds the autoscaler's metrics."""
+    """The rule of the prometheus-adapter finds the autoscaler's metrics."""
     values = yaml.safe_load(
         (ROOT / "deploy/kubernetes/components/fleet/prometheus-adapter.values.yaml").read_text(encoding="utf-8")
     )
@@ -33,7 +33,7 @@ def test_the_adapter_of_metrics_passes_them_on(fleet: Documents) -> None:
 
 
 def test_no_server_of_a_fleet_has_what_the_others_lack(fleet: Documents) -> None:
-    """Their volumes may be many at a time, and what is shared is read only."""
+    """Each server has volumes of its own, and what is shared is read-only."""
     pod = of_kind(fleet, "Deployment")["spec"]["template"]["spec"]
     (claim,) = [document for document in fleet if document["kind"] == "PersistentVolumeClaim"]
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]

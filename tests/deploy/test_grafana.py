@@ -1,4 +1,4 @@
-"""The dashboards: what is committed is what the code writes, Grafana's own models read it, and every panel says what it shows."""
+"""The dashboards: committed files are what the code writes, Grafana's own models read them, and every panel is explained."""
 
 import json
 import re
@@ -40,7 +40,7 @@ def test_there_are_four_and_they_find_each_other() -> None:
 
 @each_board
 def test_grafanas_models_read_it_and_lose_nothing(board: dict) -> None:
-    """What they do not know, a misspelt field or one in the wrong place, would be gone when they write it again."""
+    """A field that the models do not know, misspelt or misplaced, would be missing after a round trip."""
 
     def without_nothing(one: dict) -> dict:
         return {
@@ -54,7 +54,7 @@ def test_grafanas_models_read_it_and_lose_nothing(board: dict) -> None:
 
 @each_board
 def test_every_panel_says_what_it_shows(board: dict) -> None:
-    """A title, a sentence that explains it, a unit, and queries whose series have names."""
+    """Each has a title, a description, a unit, and queries whose series have names."""
     titles = [panel["title"] for panel in panels(board)]
     assert len(titles) == len(set(titles))
     for panel in panels(board):
@@ -83,7 +83,7 @@ def test_panels_are_numbered_and_lie_beside_each_other(board: dict) -> None:
 
 @each_board
 def test_latencies_have_exemplars(board: dict) -> None:
-    """From a point of the graph to the trace of the request."""
+    """A point of the graph links to the trace of its request."""
     for panel in panels(board):
         for target in panel["targets"]:
             if panel["type"] == "timeseries" and "request_seconds_bucket" in target["expr"]:
@@ -100,7 +100,7 @@ def test_variables_offer_all(board: dict) -> None:
 
 @each_board
 def test_a_choice_holds_for_every_panel_that_does_not_say_otherwise(board: dict) -> None:
-    """And no panel asks for one that its board does not offer."""
+    """No panel uses a variable that its dashboard does not offer."""
     offered = {variable["name"] for variable in board["templating"]["list"][1:]}
     for panel in panels(board):
         *_, last = panel["description"].removesuffix(".").split(". ")
@@ -124,7 +124,7 @@ def test_drift_is_drawn_with_both_limits_of_its_alert(title: str, alert: str) ->
 
 
 def test_prometheus_can_parse_every_query(tmp_path: Path) -> None:
-    """As rules of a file that promtool checks."""
+    """They are checked by promtool as rules of a file."""
     made = [{"record": f"query_{number}", "expr": chosen(query.expr)} for number, query in enumerate(queries())]
     file = tmp_path / "queries.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": made}]}))
@@ -138,7 +138,7 @@ def test_what_a_query_reads_is_found() -> None:
 
 
 def test_what_is_provisioned_fits_together() -> None:
-    """The first choice of data source is the one there is, and it knows how often is scraped."""
+    """The default data source is the provisioned one, which knows the scrape interval."""
     (source,) = yaml.safe_load((FOLDER / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
     scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["global"]["scrape_interval"]
     assert source["jsonData"]["timeInterval"] == scraped

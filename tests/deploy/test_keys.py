@@ -17,7 +17,7 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """`run(VARIABLE=value)` in the folder of the secrets; what it says."""
+    """Return a function that runs the script with these variables in the folder of the secrets, and returns its output."""
 
     def ran(**environment: str) -> str:
         command = ["sh", ROOT / "deploy/compose/keys.sh"]
@@ -32,7 +32,7 @@ def read(folder: Path) -> dict[str, str]:
 
 
 def test_they_are_random_and_stay(run: Run, tmp_path: Path) -> None:
-    """The scraper's is the administrator's; none is said."""
+    """The scraper's key is the administrator's, and no key is printed."""
     said = run()
     first = read(tmp_path)
     assert {len(secret) for secret in first.values()} == {43}
@@ -45,7 +45,7 @@ def test_they_are_random_and_stay(run: Run, tmp_path: Path) -> None:
 
 
 def test_what_is_given_takes_their_place(run: Run, tmp_path: Path) -> None:
-    """And stays when it is no longer given; Prometheus sends one key."""
+    """It stays when it is no longer given. Prometheus sends one key, the first."""
     run()
     run(PONDER_API_KEYS="a,b", PONDER_ADMIN_KEYS="c, d", GRAFANA_ADMIN_PASSWORD="e f")
     assert read(tmp_path) == dict(zip(FILES, ("a,b", "c, d", "c", "e f"), strict=True))
@@ -55,7 +55,7 @@ def test_what_is_given_takes_their_place(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", [",foo", " , foo ,bar", "foo,"])
 def test_the_scrapers_key_is_the_first_that_is_one(run: Run, tmp_path: Path, given: str) -> None:
-    """The server passes over empty ones too."""
+    """The server ignores empty keys too."""
     run(PONDER_ADMIN_KEYS=given)
     assert read(tmp_path)["ponder_admin_key"] == "foo"
 
@@ -67,14 +67,14 @@ def test_without_any_key_nothing_starts(run: Run) -> None:
 
 
 def test_nobody_else_may_read_them(run: Run, tmp_path: Path) -> None:
-    """Prometheus owns them, the server is of their group; Grafana reads its password alone."""
+    """Prometheus owns them, the server is in their group, and Grafana can read its password alone."""
     run()
     modes = {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in FILES}
     assert modes == dict.fromkeys(FILES, 0o440) | {"grafana_admin_password": 0o444}
 
 
 def test_the_server_takes_them(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the files: it may be reached by others."""
+    """A server that others can reach reads its keys from the files."""
     run(PONDER_ADMIN_KEYS="c, d")
     monkeypatch.setattr(settings_module, "SECRETS", tmp_path)
     settings = read_settings({"host": "0.0.0.0"})

@@ -1,4 +1,4 @@
-"""deploy/kubernetes: what its overlays render to is valid, fits together, and fits the application."""
+"""deploy/kubernetes: the overlays render to valid documents that fit together and fit the application."""
 
 import os
 from collections.abc import Callable
@@ -18,21 +18,21 @@ LABELS = {"app.kubernetes.io/name": "ponder"}
 
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_documents_are_valid(documents: Documents, example: dict, version: str) -> None:
-    """No field that Kubernetes does not know, in the oldest and the newest version that is told of."""
+    """They have no unknown field, in the oldest and the newest version of Kubernetes whose schemas are here."""
     for document in [*documents, example]:
         if document["apiVersion"] != OPERATOR:  # test_operator.py has those
             kubernetes_validate.validate(document, version, strict=True)
 
 
 def test_all_is_in_one_namespace(documents: Documents) -> None:
-    """Which admits only what the restricted Pod Security Standard does."""
+    """The namespace admits only pods of the restricted Pod Security Standard."""
     namespace = of_kind(documents, "Namespace")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     assert {document["metadata"].get("namespace") for document in documents if document is not namespace} == {"ponder"}
 
 
 def test_labels_and_ports_match(documents: Documents, pod: dict, container: dict) -> None:
-    """Of whatever looks for the pods, or for the port by its name."""
+    """This holds for everything that selects the pods, or the port by its name."""
     deployment = of_kind(documents, "Deployment")["spec"]
     (port,) = container["ports"]
     (service_port,) = of_kind(documents, "Service")["spec"]["ports"]
@@ -48,7 +48,7 @@ def test_labels_and_ports_match(documents: Documents, pod: dict, container: dict
 
 @pytest.mark.anyio
 async def test_what_is_asked_for_is_served(render: Render, serve: Callable[..., AbstractAsyncContextManager]) -> None:
-    """Probes and scraper ask for paths that there are."""
+    """Probes and the scraper use routes that exist."""
     documents = render("overlays/fleet")
     (container,) = of_kind(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
     paths = {container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
@@ -60,14 +60,14 @@ async def test_what_is_asked_for_is_served(render: Render, serve: Callable[..., 
 
 @pytest.mark.parametrize("folder", ["overlays/gpu", "overlays/fleet-gpu"])
 def test_the_gpu_is_asked_for(render: Render, folder: str) -> None:
-    """And the image is the one for it."""
+    """The image is the one for GPUs."""
     (container,) = of_kind(render(folder), "Deployment")["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "ponder:cuda"
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
 
 
 def test_the_readme_shows_an_overlay_that_renders(tmp_path: Path, render: Render) -> None:
-    """Its image and its setting take the place of ours, and what it does not say stays."""
+    """Its image and its setting replace ours, and everything else stays."""
     shown = (ROOT / "deploy/README.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
     deploy = os.path.relpath((ROOT / "deploy").resolve(), tmp_path.resolve())
     (tmp_path / "kustomization.yaml").write_text(shown.replace("../deploy", deploy), encoding="utf-8")

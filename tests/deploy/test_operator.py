@@ -1,4 +1,4 @@
-"""deploy/kubernetes/components/monitoring: what the Prometheus Operator is given has no field that it does not know.
+"""deploy/kubernetes/components/monitoring: its objects have no field that the Prometheus Operator does not know.
 
 The schemas are ours, as much of the operator's as is used here. No package has its own in a form that serves: npm's
 `@kubernetes-models/prometheus-operator` is compiled to JavaScript that lets unknown fields pass, and PyPI's
@@ -17,7 +17,7 @@ from tests.tools import ROOT
 
 
 def _object(required: str = "", **properties: dict) -> dict:
-    """The schema of an object with these fields and no others."""
+    """Return the schema of an object with these fields and no others."""
     return {"type": "object", "required": required.split(), "additionalProperties": False, "properties": properties}
 
 
@@ -55,7 +55,7 @@ PROMETHEUS_RULE = _document("PrometheusRule", _object("groups", groups={"type": 
 
 
 def rules(*folder: Path) -> Documents:
-    """What rules.sh makes of the rules in a folder; of those that are deployed, without one."""
+    """Return what rules.sh makes of the rules in a folder, by default of the deployed ones."""
     script = ROOT / "deploy/kubernetes/components/monitoring/rules.sh"
     run = subprocess.run(["sh", script, *folder], capture_output=True, text=True, check=True)
     return list(yaml.safe_load_all(run.stdout))
@@ -77,7 +77,7 @@ def test_a_misspelt_field_is_seen(fleet: Documents) -> None:
 
 
 def test_the_scraper_has_its_key(fleet: Documents, example: dict) -> None:
-    """And looks at the port of the Service, by the label of the Service."""
+    """It scrapes the port of the Service, which it finds by the Service's label."""
     monitor, service = of_kind(fleet, "ServiceMonitor")["spec"], of_kind(fleet, "Service")
     (endpoint,) = monitor["endpoints"]
     assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
@@ -88,7 +88,7 @@ def test_the_scraper_has_its_key(fleet: Documents, example: dict) -> None:
 
 
 def test_rules_of_prometheus_become_the_operators(tmp_path: Path) -> None:
-    """Every group as it was, text over several lines too."""
+    """Every group is unchanged, also with text over several lines."""
     groups = [{"name": "a", "rules": [{"alert": "A", "expr": "a\n  > 1\n", "annotations": {"summary": "one: two"}}]}]
     for name in ("rules", "alerts"):
         (tmp_path / f"{name}.yml").write_text(f"# {name}\n" + yaml.safe_dump({"groups": groups}), encoding="utf-8")

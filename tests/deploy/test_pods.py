@@ -1,4 +1,4 @@
-"""deploy/kubernetes' pod: what it may do, what it is told, what it keeps, and how it ends."""
+"""The pod in deploy/kubernetes: its privileges, settings, volumes, and its end."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def config(documents: Documents) -> dict[str, str]:
 
 
 def test_the_pod_is_restricted(pod: dict, container: dict) -> None:
-    """Not root, no privileges to gain, nothing to write to but volumes, no account with the cluster."""
+    """It is not root, cannot gain privileges, can write to volumes alone, and has no account with the cluster."""
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == 10001
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -29,12 +29,12 @@ def test_the_pod_is_restricted(pod: dict, container: dict) -> None:
 
 
 def test_a_service_of_this_name_does_not_set_our_variables(pod: dict) -> None:
-    """Kubernetes would: PONDER_PORT would be an URL, and the server would not start."""
+    """By default Kubernetes would: PONDER_PORT would be an URL, and the server would not start."""
     assert pod["enableServiceLinks"] is False
 
 
 def test_settings_are_settings(config: dict[str, str], container: dict, variables: set[str]) -> None:
-    """And good ones."""
+    """Every variable is a setting of the server, with a valid value."""
     ours = {name: value for name, value in config.items() if name.startswith("PONDER_")}
     assert set(ours) <= variables
     assert set(config) - set(ours) <= {"WATCHFILES_FORCE_POLLING"}
@@ -44,7 +44,7 @@ def test_settings_are_settings(config: dict[str, str], container: dict, variable
 
 
 def test_who_has_been_accepted_is_answered(config: dict[str, str], pod: dict, container: dict) -> None:
-    """The pod goes on for longer than the server drains, and the server drains for longer than the longest request."""
+    """The pod ends later than the server drains, and the server drains longer than the longest request takes."""
     drain, longest = float(config["PONDER_DRAIN_SECONDS"]), float(config["PONDER_MAX_REQUEST_SECONDS"])
     before = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
     assert longest < drain
@@ -52,7 +52,7 @@ def test_who_has_been_accepted_is_answered(config: dict[str, str], pod: dict, co
 
 
 def test_volumes_are_there(documents: Documents, pod: dict, container: dict, config: dict[str, str]) -> None:
-    """What is mounted is declared, claims are made, and the server's folders are in a volume."""
+    """Mounts are declared, claims exist, and the server's folders are in volumes."""
     names = {volume["name"] for volume in pod["volumes"]}
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert {mount["name"] for mount in mounts.values()} == names
@@ -67,19 +67,19 @@ def test_volumes_are_there(documents: Documents, pod: dict, container: dict, con
 
 
 def test_the_engine_finds_shared_memory(pod: dict) -> None:
-    """160 MiB; with a container's usual 64 the engine does not start."""
+    """The engine needs 160 MiB; with a container's default of 64 it does not start."""
     (shm,) = [volume["emptyDir"] for volume in pod["volumes"] if volume["name"] == "shm"]
     assert shm == {"medium": "Memory", "sizeLimit": "1Gi"}
 
 
 def test_a_large_model_may_take_its_time(container: dict) -> None:
-    """Twenty minutes until liveness is asked about."""
+    """It has twenty minutes before the liveness probe begins."""
     probe = container["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] >= 1200
 
 
 def test_keys_come_from_the_secret(pod: dict, example: dict, variables: set[str]) -> None:
-    """By the names that the server looks for; the example has none in it, so that a server with it refuses to start."""
+    """They have the names that the server looks for. The example holds no keys, so a server with it refuses to start."""
     (volume,) = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "keys"]
     assert volume["secretName"] == example["metadata"]["name"]
     assert {item["key"] for item in volume["items"]} < set(example["stringData"])

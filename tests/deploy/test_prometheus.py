@@ -1,4 +1,4 @@
-"""What watches the server: promtool finds no fault in it, and each alert is seen to fire and seen to keep quiet."""
+"""The Prometheus configuration: promtool accepts it, and every alert is tested to fire and to stay silent."""
 
 import re
 import subprocess
@@ -25,14 +25,14 @@ RECORDED = [rule["record"] for rule in RULES if "record" in rule]
 
 
 def promtool(*arguments: str | Path, given: str | None = None) -> str:
-    """What it says; the test fails with it when it finds a fault."""
+    """Run promtool and return its output; the test fails with the output when promtool does."""
     done = subprocess.run([tool("promtool"), *arguments], input=given, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def test_the_configuration_is_valid(tmp_path: Path) -> None:
-    """With the rules that it names, and with a key in the place of the one that only the deployment has."""
+    """It is checked with its rules, and with a key in place of the deployment's."""
     for file in FOLDER.glob("*.yml"):
         (tmp_path / file.name).write_text(file.read_text().replace("/run/secrets", str(tmp_path)))
     (tmp_path / "ponder_admin_key").write_text("key")
@@ -65,7 +65,7 @@ def test_every_recorded_series_is_computed_in_a_case() -> None:
 
 @pytest.mark.parametrize("alert", ALERTS.values(), ids=ALERTS)
 def test_an_alert_says_how_bad_it_is_and_what_to_do(alert: dict) -> None:
-    """A summary without values, so that alerts can be grouped by it; a description with them."""
+    """The summary has no values, so that alerts can be grouped by it; the description has them."""
     assert set(alert["labels"]) == {"severity"}
     assert alert["labels"]["severity"] in {"critical", "warning", "info"}
     assert "{{" not in alert["annotations"]["summary"]
@@ -78,7 +78,7 @@ def test_recorded_series_are_named_by_level_metric_and_operation() -> None:
 
 
 def test_what_is_recorded_is_read_and_what_is_read_is_recorded() -> None:
-    """By a panel, an alert, or another rule."""
+    """A panel, an alert or another rule reads each recorded series."""
     read = {
         name for expr in (*(query.expr for query in queries()), *(rule["expr"] for rule in RULES)) for name in metrics(expr)
     }
@@ -87,7 +87,7 @@ def test_what_is_recorded_is_read_and_what_is_read_is_recorded() -> None:
 
 @pytest.mark.anyio
 async def test_promtool_finds_no_fault_in_the_page_of_metrics(serve: Serve) -> None:
-    """After a request by each strategy."""
+    """The page is checked after a request by each strategy."""
     async with serve() as served:
         for strategy in STRATEGIES.names():
             reply = await served.chat(ponder={"strategy": strategy}, max_tokens=16)
@@ -97,5 +97,5 @@ async def test_promtool_finds_no_fault_in_the_page_of_metrics(serve: Serve) -> N
 
 
 def test_what_alerts_read_of_the_server_itself_is_exported(exported: set[str]) -> None:
-    """Its gauges of the engine and the process, from the start on: an alert whose series is misspelt keeps quiet for ever."""
+    """The gauges exist from the start: an alert on a misspelt series would never fire."""
     assert {"ponder_start_time_seconds", "ponder_engine_up", "ponder_branches_waiting", "ponder_branch_slots"} <= exported

@@ -1,4 +1,4 @@
-"""The arithmetic of FLOPs: by hand, by its properties, and against torch's own counter on the embedded model."""
+"""The arithmetic of FLOPs, checked by hand, by its properties, and against torch's own counter on the embedded model."""
 
 from pathlib import Path
 
@@ -32,14 +32,14 @@ TOKENS = st.integers(min_value=1, max_value=5000)
     ids=["SmolLM2-135M", "Qwen2.5-0.5B", "Qwen2.5-1.5B", "Llama-3.2-1B"],
 )
 def test_known_models_cost_what_is_published(config: dict, gflop_per_token: float, per_position: int) -> None:
-    """Matrix products with the LM head for one token, and attention per position."""
+    """The FLOPs of the matrix products with the LM head for one token, and of attention for one position."""
     model = Architecture.from_config(config)
     assert (model.layers_per_token + model.head_per_row) / 1e9 == pytest.approx(gflop_per_token, abs=5e-4)
     assert model.attention_per_position == per_position
 
 
 def test_a_tiny_model_by_hand() -> None:
-    """One layer, two heads sharing one key head: every product written out."""
+    """One layer with two heads that share one key head, and every product written out."""
     tiny = Architecture(
         num_layers=1, hidden_size=4, num_heads=2, num_kv_heads=1, head_dim=2, intermediate_size=8, vocab_size=10
     )
@@ -65,13 +65,13 @@ def test_a_sliding_window_bounds_attention() -> None:
 
 @given(TOKENS, TOKENS, TOKENS)
 def test_a_prefill_costs_the_same_in_chunks(first: int, second: int, before: int) -> None:
-    """However the engine splits it."""
+    """The sum of the parts is the whole, however the engine splits a prefill."""
     assert MODEL.prefill(first, before) + MODEL.prefill(second, before + first) == MODEL.prefill(first + second, before)
 
 
 @given(TOKENS, st.integers(min_value=0, max_value=10**13))
 def test_what_is_affordable_is_exact(prompt: int, flops: int) -> None:
-    """That many tokens fit, one more does not."""
+    """So many tokens fit into the budget, and one more does not."""
     tokens = MODEL.affordable_tokens(prompt, flops)
     assert tokens == 0 or sum(MODEL.branch_cost(prompt, 0, tokens)) <= flops
     assert sum(MODEL.branch_cost(prompt, 0, tokens + 1)) > flops
@@ -79,7 +79,7 @@ def test_what_is_affordable_is_exact(prompt: int, flops: int) -> None:
 
 @given(TOKENS, TOKENS)
 def test_what_the_cache_saves_is_what_it_would_have_cost(cached: int, fresh: int) -> None:
-    """With and without the cache differ by what is reported as saved."""
+    """The costs with and without the cache differ by what is reported as saved."""
     prompt = cached + fresh
     without, _ = MODEL.branch_cost(prompt, 0, 1)
     with_cache, _ = MODEL.branch_cost(prompt, cached, 1)
@@ -88,7 +88,7 @@ def test_what_the_cache_saves_is_what_it_would_have_cost(cached: int, fresh: int
 
 @pytest.mark.parametrize("config", [{}, {"num_attention_heads": 4}, {**SMOLLM, "num_experts": 8}])
 def test_what_cannot_be_counted_is_refused(config: dict) -> None:
-    """A wrong number would be worse than none."""
+    """They are refused, since a wrong number would be worse than none."""
     with pytest.raises(ValueError, match="counted"):
         Architecture.from_config(config)
 
@@ -135,7 +135,7 @@ def test_torch_counts_the_same_on_the_embedded_model() -> None:
 @pytest.mark.vllm
 @pytest.mark.parametrize(("trains_all", "recomputes"), [(True, False), (False, False), (False, True)])
 def test_training_is_counted_as_torch_counts_it(trains_all, recomputes):
-    """Forward and backward of the real model, within 3 %: torch is spared gradients below the lowest weight that is trained."""
+    """They agree within 3 % on the real model. torch skips gradients below the lowest weight that is trained."""
     import torch
     from peft import LoraConfig, get_peft_model
     from torch.utils.flop_counter import FlopCounterMode

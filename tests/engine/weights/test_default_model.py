@@ -1,4 +1,4 @@
-"""The embedded model: its template, and a conversion that is whole or not there."""
+"""The embedded model: its chat template, and its conversion, which is complete or absent."""
 
 import json
 from pathlib import Path
@@ -25,8 +25,8 @@ TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "
 
 
 def render(template: str, **values: object) -> str:
-    """As transformers renders chat templates."""
-    # its tojson keeps the order of keys and escapes nothing, unlike jinja's own
+    """Render a chat template as transformers does."""
+    # Its `tojson` keeps the order of keys and escapes nothing, unlike jinja's own.
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, autoescape=False)
     environment.filters["tojson"] = json.dumps
     return environment.from_string(template).render(**values)
@@ -35,13 +35,13 @@ def render(template: str, **values: object) -> str:
 @pytest.mark.parametrize("messages", CONVERSATIONS)
 @pytest.mark.parametrize("add_generation_prompt", [True, False])
 def test_without_tools_the_template_is_the_original(messages: list[dict], add_generation_prompt: bool) -> None:
-    """To the byte: the model was trained on it."""
+    """They agree to the byte, since the model was trained on the original."""
     values = {"messages": messages, "add_generation_prompt": add_generation_prompt}
     assert render(CHAT_TEMPLATE.read_text(), **values) == render(ORIGINAL, **values)
 
 
 def test_with_tools_it_is_hermes() -> None:
-    """Signatures in the system message, calls and results in the tags that the parser reads."""
+    """Signatures are in the system message; calls and results are in the tags that the parser reads."""
     messages = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "1 + 1?"},
@@ -58,7 +58,7 @@ def test_with_tools_it_is_hermes() -> None:
 
 
 def test_an_interrupted_conversion_is_redone_never_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder has its name only when it is whole."""
+    """The folder gets its name only when it is complete."""
 
     def interrupted(_gguf: Path, folder: Path) -> None:
         (folder / "model.safetensors").write_bytes(b"half")
@@ -78,7 +78,7 @@ def test_an_interrupted_conversion_is_redone_never_served(tmp_path: Path, monkey
 
 
 def test_of_two_conversions_at_once_one_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other finds the folder there and leaves it alone."""
+    """The other finds the folder and leaves it unchanged."""
 
     def overtaken(_gguf: Path, folder: Path) -> None:
         (folder / "model.safetensors").write_bytes(b"second")
@@ -92,7 +92,7 @@ def test_of_two_conversions_at_once_one_wins(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_wrong_file_is_not_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The digest is checked first."""
+    """The digest of the file is checked first."""
     monkeypatch.setattr(default_model, "SHA256", "0" * 64)
     with pytest.raises(ModelUnavailable, match="sha256"):
         ensure_default_model(tmp_path, lambda _line: None)

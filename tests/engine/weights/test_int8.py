@@ -1,4 +1,4 @@
-"""Eight-bit weights: what is converted stays close, what cannot be served is said before a model is loaded."""
+"""Eight-bit weights: converted weights stay close to the originals, and what cannot be served is refused before loading."""
 
 import json
 from pathlib import Path

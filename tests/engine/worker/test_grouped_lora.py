@@ -1,4 +1,4 @@
-"""The CPU engine's LoRA arithmetic, against the sum written out row by row."""
+"""LoRA on vLLM's CPU back end, compared with a sum that is written out row by row."""
 
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ SLOTS, RANK, INPUTS, OUTPUTS = 4, 3, 6, (5, 2)
 
 
 def layer():
-    """A layer of two packed projections, with stacks as vLLM makes them, and random adapters in its slots."""
+    """Return a layer of two packed projections, with matrices in vLLM's shapes and random adapters in its slots."""
     generator = torch.Generator().manual_seed(1)
     return SimpleNamespace(
         lora_a_stacked=tuple(torch.randn(SLOTS, 1, RANK, INPUTS, generator=generator) for _ in OUTPUTS),
@@ -19,7 +19,7 @@ def layer():
 
 
 def written_out(stacks_a, stacks_b, x, slots: list[int]):
-    """What the adapters add to each row."""
+    """Return what the adapters add to each row, computed row by row."""
     rows = []
     for row, slot in zip(x, slots, strict=True):
         parts = [
@@ -45,7 +45,7 @@ MIXES = {
 
 @pytest.mark.parametrize("slots", MIXES.values(), ids=MIXES.keys())
 def test_each_row_gets_its_own_adapter_and_no_other(slots: list[int]) -> None:
-    """Whichever way the rows are grouped; rows without an adapter stay as they are, to the bit."""
+    """It holds for every grouping, and rows without an adapter do not change by a bit."""
     from app.engine.worker.grouped_lora import GroupedLayer, groups_of
 
     one = layer()
@@ -60,7 +60,7 @@ def test_each_row_gets_its_own_adapter_and_no_other(slots: list[int]) -> None:
 
 
 def test_vllm_fills_the_slots_through_the_old_shapes() -> None:
-    """What is written there afterwards is what is computed with."""
+    """What is written there later is what is computed with."""
     from app.engine.worker.grouped_lora import GroupedLayer, groups_of
 
     one = layer()

@@ -1,4 +1,4 @@
-"""The peak that utilisation is a share of."""
+"""The measured peak, of which utilisation is a share."""
 
 import time
 
@@ -10,7 +10,7 @@ CPU = torch.device("cpu")
 
 
 def test_the_peak_is_what_a_large_product_reaches() -> None:
-    """Roughly that of one that is measured here, whatever else the machine does: no figure out of a table."""
+    """It is within a factor of five of a product that is measured here, which a busy machine allows."""
     size = 1024
     matrix = torch.ones((size, size))
     best = float("inf")
@@ -22,7 +22,7 @@ def test_the_peak_is_what_a_large_product_reaches() -> None:
 
 
 def test_a_device_without_room_has_no_peak(monkeypatch) -> None:
-    """The server starts all the same."""
+    """The peak is 0 then, and the server starts all the same."""
 
     def no_room(*_arguments: object, **_named: object) -> None:
         raise torch.OutOfMemoryError
