@@ -3,7 +3,7 @@
     import ponder
 
     with ponder.Ponder("smollm2-135m") as model:
-        answer = model.ask("What is 17 + 25?", model="reasoning", strategy="self_consistency", n=8)
+        answer = model.ask("Calculate 17 + 25 + 8.", model="reasoning", strategy="self_consistency", n=8)
     print(answer.text, answer.stop_reason, answer.flops)
 
 Importing it loads neither vLLM nor torch: the model is loaded by `Ponder` and `load`. Everything that is not named here may change in
