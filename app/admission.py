@@ -36,9 +36,9 @@ class AdmittedRequest:
     """An admitted request.
 
     Attributes:
-        admission: that admitted it.
-        caller: who sent it.
-        width: the most branches that it runs at once.
+        admission: the `Admission` object that admitted the request.
+        caller: the sender of the request.
+        width: the most branches that the request runs at once.
         priority: virtual milliseconds; the lowest is served first. vLLM orders its own queue by it too.
         serial: a number that no other request of this server has.
 
@@ -52,7 +52,7 @@ class AdmittedRequest:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether it may use the slots that are reserved for narrow requests."""
+        """Whether the request may use the slots that are reserved for narrow requests."""
         return self.width <= NARROW_WIDTH
 
     def slot(self) -> AbstractAsyncContextManager[None]:
@@ -65,9 +65,9 @@ class Admission:
 
     Args:
         num_slots: branches that the engine runs at the same time.
-        max_branches: branches admitted, running and waiting together.
-        max_branches_per_key: the same for one API key.
-        has_priorities: without them slots go in order of arrival and none is reserved.
+        max_branches: the most branches that are admitted at a time. The running and the waiting ones are counted together.
+        max_branches_per_key: the most branches of one API key that are admitted at a time.
+        has_priorities: whether narrow requests may overtake wide ones. If not, slots go in order of arrival and none is reserved.
 
     """
 
@@ -99,12 +99,14 @@ class Admission:
     def admit(self, caller: Caller, width: int) -> Iterator[AdmittedRequest]:
         """Admit a request of `width` branches for the length of the block, or raise `QuotaExceeded` or `Overloaded`."""
         key = caller.key
-        # A request wider than the engine never has more branches in it than the engine has slots.
+        # A request can hold at most all slots of the engine at a time, however wide the request is.
         width_held = min(width, self.num_slots)
         if self._by_key[key] + width_held > self._max_branches_per_key:
-            raise QuotaExceeded("This API key already has as many branches in work as it may.", retry_after=RETRY_AFTER_S)
+            raise QuotaExceeded(
+                "This API key has too many branches that run or wait. Try again later.", retry_after=RETRY_AFTER_S
+            )
         if self.num_admitted + width_held > self._max_branches:
-            raise Overloaded("The server has as many branches in work as it can hold.", retry_after=RETRY_AFTER_S)
+            raise Overloaded("The server has too many branches that run or wait. Try again later.", retry_after=RETRY_AFTER_S)
         self.num_admitted += width_held
         self._by_key[key] += width_held
         try:
@@ -143,7 +145,8 @@ class Admission:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # the slot was given in the same moment: pass it on
+            # this waiter got a slot in the same moment: give the slot to the next waiter
+            if turn.done() and not turn.cancelled():
                 self.num_running -= 1
                 self._hand_out()
             raise

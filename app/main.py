@@ -60,7 +60,7 @@ def create_app(
     """Return an app that serves `engine`.
 
     Args:
-        settings: how the server is run; what belongs to the engine is the engine's already.
+        settings: how the server is run. `engine` was already built with the settings of the model and of the engine.
         engine: started and closed by the app's lifespan.
         registries: the strategies and verifiers to serve; by default the built-in ones, those of installed packages, and those of the
             settings. Raises `PluginError` where one of them cannot be used.

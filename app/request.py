@@ -40,7 +40,7 @@ class Caller:
 
     Attributes:
         key: an opaque id of the API key, for quotas and traces.
-        cache_salt: requests share cached prefixes only with the same salt, so that no key can learn of another's prompts.
+        cache_salt: requests share cached prefixes only if they have the same salt, so that callers learn nothing of the prompts of others.
 
     """
 
@@ -53,7 +53,7 @@ class Limits:
     """What the operator allows one request.
 
     Attributes:
-        max_n: the most branches at once.
+        max_n: the most branches of one prompt that run at once.
         max_prompt_chars: the most characters of the prompt.
         budget: the most tokens, FLOPs and seconds.
 
@@ -71,20 +71,20 @@ class InferenceRequest:
     Attributes:
         id: names its trace; the caller may choose it.
         bodies: what the engine renders, one body for each prompt.
-        is_chat: a conversation; otherwise texts to continue.
+        is_chat: whether the request is a conversation; otherwise it is one or several texts to continue.
         question: the last user message.
-        num_chars: of all prompts.
+        num_chars: the number of characters of all prompts together.
         adapter: the adapter that answers, or one version of it; None for the base model.
-        strategy: the one that the caller names; None leaves the choice to the policy.
-        parameters: of that strategy, not validated yet.
-        budget: the caller's own.
-        kind: of the answer, where the caller names it.
+        strategy: the name of the strategy that the caller chose; None leaves the choice to the policy.
+        parameters: the parameters of that strategy, not validated yet.
+        budget: the caller's own budget. The operator's limits apply besides.
+        kind: the kind of the answer if the caller named it, else None.
         num_choices: OpenAI's `n`.
         num_logprobs: alternatives for each token that the caller wants to see; None for no log-probabilities.
-        has_tools: the model may call tools.
-        response_format: OpenAI's, as a dictionary.
-        is_watched: the caller reads a stream of tokens and progress.
-        shows_nodes: the stream carries the search tree too.
+        has_tools: whether the model may call tools.
+        response_format: OpenAI's field `response_format`, as a dictionary.
+        is_watched: whether the caller reads a stream of tokens and progress.
+        shows_nodes: whether the stream also carries the search tree.
         trace_context: the caller's `traceparent` and `tracestate`, not validated, for a tracer to read.
 
     """

@@ -1,7 +1,7 @@
 """Keeps the search traces of the last requests: node by node, in memory, within bounds, and only for the API key that sent them.
 
 A trace exists from the moment its request is admitted, so that a search can be watched while it runs. It contains what the model
-wrote, and the prompt only where the operator keeps feedback. Knows no HTTP.
+wrote, and the prompt only where the operator keeps feedback. This module does not depend on HTTP.
 """
 
 import itertools
@@ -24,15 +24,15 @@ class SearchTrace:
     """The trace of one request.
 
     Attributes:
-        id: of the request.
+        id: the id of the request.
         model: the name of the model that answers.
         strategy: the name of the strategy.
         created: when the request was admitted, in seconds since 1970.
         status: "running", "completed", "failed" or "cancelled".
-        nodes: by the number of their prompt and their own id.
+        nodes: the nodes of the search. A key is (the number of the node's prompt, the node's id).
         ponder: the reply's `ponder` object, None until the request is completed.
         num_chars: the memory that the trace takes, counted in characters.
-        bin: the difficulty bin from 1, 0 where there is no difficulty.
+        bin: the difficulty bin, counted from 1; 0 where no difficulty was estimated.
         difficulty: estimated from the prompt, None without a calibrated policy.
         adapter: the name of the adapter that answers, "" for the base model.
         example: the question with its answer, as `ponder calibrate` reads it; None where no feedback is kept.
@@ -62,9 +62,8 @@ class SearchTrace:
         if all(node.parent is None for node in self.nodes.values()):
             return min(len(self.nodes), 1)
         depths: dict[tuple[int, int], int] = {}
-        for (number, node_id), node in sorted(
-            self.nodes.items()
-        ):  # so that a parent comes before its children: its id is smaller
+        # A parent has a smaller id than its children, so sorting by id puts it before them.
+        for (number, node_id), node in sorted(self.nodes.items()):
             depths[number, node_id] = depths.get((number, node.parent), 0) + 1 if node.parent is not None else 1
         return max(depths.values(), default=0)
 
@@ -74,7 +73,7 @@ class SearchTrace:
         self.status = "completed"
 
     def update(self, number: int, nodes: Iterable[TraceNode]) -> None:
-        """Add nodes that are new or have changed. `number` is that of their prompt."""
+        """Add nodes that are new or have changed. `number` is the number of the prompt that they belong to."""
         for node in nodes:
             before = self.nodes.get((number, node.id))
             self.num_chars += len(node.text) - len(before.text) if before else len(node.text) + NODE_CHARS
@@ -120,7 +119,9 @@ class SearchTraces:
         try:
             return self._kept[key, trace_id]
         except KeyError:
-            raise UnknownTrace(f"There is no trace `{trace_id}`, or not any more.", parameter="id") from None
+            raise UnknownTrace(
+                f"There is no trace `{trace_id}`. It may have been dropped to make room for newer traces.", parameter="id"
+            ) from None
 
     def newest(self, key: str, limit: int) -> list[SearchTrace]:
         """Return the last `limit` traces of this key's requests, the newest first."""

@@ -27,7 +27,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def _split_at_commas(words: object) -> object:
-    """Words from one text or several, each with words separated by commas."""
+    """Split one text, or each text of a list, at its commas. Other values are returned unchanged, for pydantic to refuse."""
     texts = [words] if isinstance(words, str) else words
     if not isinstance(texts, list):
         return words
@@ -53,7 +53,7 @@ def _default_adapters() -> Path:
 
 
 class ModelSettings(BaseModel):
-    """How the base model is loaded and read."""
+    """How the base model is loaded, and how its tool calls and its reasoning are parsed."""
 
     help_group: ClassVar[str] = "Model"
 
@@ -73,7 +73,7 @@ class ModelSettings(BaseModel):
 
 
 class EngineSettings(BaseModel):
-    """What the engine may use."""
+    """How much memory the engine may use, and how many sequences it may compute at the same time."""
 
     help_group: ClassVar[str] = "Engine"
 
@@ -112,13 +112,13 @@ class ServerSettings(BaseModel):
 
 
 class LimitSettings(BaseModel):
-    """What callers may use."""
+    """The limits of a request, of an API key and of the whole server."""
 
     help_group: ClassVar[str] = "Limits"
 
     max_body_bytes: int = Field(4_194_304, ge=1024, description="largest request body, in bytes")
     max_prompt_chars: int = Field(1_000_000, ge=1, description="longest prompt in characters, before it is tokenised")
-    max_n: int = Field(64, ge=1, le=1024, description="most candidates that one request may draw")
+    max_n: int = Field(64, ge=1, le=1024, description="most branches that one prompt of a request may run at the same time")
     max_tokens: int = Field(8192, ge=1, description="most tokens that one answer may generate")
     default_max_tokens: int = Field(2048, ge=1, description="most tokens of one answer when the request names no limit")
     max_request_tokens: int = Field(
@@ -127,10 +127,14 @@ class LimitSettings(BaseModel):
     max_request_flops: int | None = Field(None, ge=1, description="most FLOPs that one request may spend")
     max_request_seconds: float = Field(600, gt=0, description="most seconds that one request may take")
     max_waiting_branches: int = Field(
-        256, ge=1, description="branches that may wait beside those that run; further branches are refused with 503"
+        256,
+        ge=1,
+        description="branches that may wait besides those that run; a request that would exceed this is refused with 503",
     )
     max_branches_per_key: int = Field(
-        256, ge=1, description="branches of one API key that may run or wait; further branches are refused with 429"
+        256,
+        ge=1,
+        description="branches of one API key that may run or wait; a request that would exceed this is refused with 429",
     )
     priorities: bool = Field(
         True, description="let requests with few branches overtake requests with many, and keep slots free for them"
@@ -138,7 +142,7 @@ class LimitSettings(BaseModel):
 
 
 class AdapterSettings(BaseModel):
-    """Where adapters come from, and what they may use."""
+    """Where adapters come from, and how much memory, disk and time they may take."""
 
     help_group: ClassVar[str] = "Adapters"
 
@@ -168,7 +172,7 @@ class AdapterSettings(BaseModel):
 
 
 class RoutingSettings(BaseModel):
-    """What a plan for a request is made of."""
+    """The policies, strategies and verifiers from which a request gets its plan."""
 
     help_group: ClassVar[str] = "Policies, strategies and verifiers"
 
@@ -263,7 +267,7 @@ class Settings(
 
 
 class ClientSettings(BaseSettings):
-    """Where the commands that speak to a running server find it, unless their options say otherwise."""
+    """The URL and the keys with which commands call a running server. An option of the command replaces each of them."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, env_ignore_empty=True)
 
@@ -277,9 +281,9 @@ class BadOptions(ValueError):
 
 
 def read_settings(options: Mapping[str, Any]) -> Settings:
-    """Settings from the options of a command line, the environment and the files in `SECRETS`, in this order.
+    """Return the settings. The value of a field comes from the command line, else from the environment, else from a file in `SECRETS`.
 
-    Empty options count as absent, as empty variables do. Raises `BadOptions`.
+    Empty options and empty variables count as absent. Raises `BadOptions`.
     """
     with _one_line_errors():
         given = {name: value for name, value in options.items() if value != ""}
@@ -287,14 +291,14 @@ def read_settings(options: Mapping[str, Any]) -> Settings:
 
 
 def read_options(model: type[M], options: Mapping[str, Any]) -> M:
-    """`model` from the options of a command line alone; raises `BadOptions`."""
+    """Return an instance of `model`, made of the options of a command line alone. Raises `BadOptions`."""
     with _one_line_errors():
         return model.model_validate(options)
 
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Raises `BadOptions` with one line in place of pydantic's errors, which have several."""
+    """Replace pydantic's errors, which have several lines, by a `BadOptions` with one line."""
     try:
         yield
     except ValidationError as error:
@@ -310,7 +314,7 @@ def _one_line_errors() -> Iterator[None]:
 def _is_installed(*modules: str) -> bool:
     try:
         return all(find_spec(module) for module in modules)
-    except ModuleNotFoundError:  # a package around it is missing
+    except ModuleNotFoundError:  # a package that contains the module is missing
         return False
 
 

@@ -1,1 +1,1 @@
-"""HTTP: OpenAI's shapes in and out."""
+"""The HTTP layer: reads requests and writes responses in OpenAI's format, and has routes of its own for operators."""

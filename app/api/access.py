@@ -28,7 +28,7 @@ class Access:
     def caller(self, credentials: HTTPAuthorizationCredentials | None) -> Caller:
         """Return the caller of a key, or raise `Unauthorized`.
 
-        Each key has its own cache salt, so that no caller can learn of another's prompts from the prefix cache.
+        Each key has its own cache salt. So a caller cannot find out from the prefix cache what other callers' prompts contain.
         """
         if not self._api:
             return ANONYMOUS
@@ -41,7 +41,7 @@ class Access:
     def admit_administrator(self, credentials: HTTPAuthorizationCredentials | None) -> None:
         """Raise `Unauthorized` unless the key is one for administration. A server without such keys admits everyone."""
         if self._admin and not _is_among(_digest(credentials.credentials if credentials else ""), self._admin):
-            raise Unauthorized("This needs a key for administration.")
+            raise Unauthorized("This route needs a key for administration.")
 
     def admit_change(self, credentials: HTTPAuthorizationCredentials | None, fetch_site: str | None) -> None:
         """Raise `Unauthorized` or `Forbidden` unless the caller may change the server.
@@ -61,7 +61,8 @@ def _digest(key: str) -> bytes:
 
 
 def _is_among(digest: bytes, digests: list[bytes]) -> bool:
-    return sum(hmac.compare_digest(digest, known) for known in digests) > 0  # all are compared: no early exit to time
+    # all keys are compared, so that the time tells nothing about the keys
+    return sum(hmac.compare_digest(digest, known) for known in digests) > 0
 
 
 async def caller(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:

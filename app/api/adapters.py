@@ -1,6 +1,6 @@
-"""`/v1/adapters`: take in, list, switch and delete LoRA adapters while they are served; and vLLM's two routes for the same.
+"""`/v1/adapters`: add, list, switch and delete LoRA adapters while the server runs. vLLM's two routes for adapters are here too.
 
-All of it needs a key for administration. Nothing that is sent is executed; see `adapters.upload` for what is taken of it.
+All these routes need a key for administration. No uploaded file is executed; `adapters.upload` describes which files are accepted.
 """
 
 from contextlib import AsyncExitStack
@@ -34,7 +34,7 @@ Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class ImportBody(Body):
-    """An adapter that lies beneath the server's import folder."""
+    """The name of a new adapter, and its path inside the server's import folder."""
 
     name: Name
     path: Annotated[str, Field(min_length=1, max_length=4096)]
@@ -42,7 +42,7 @@ class ImportBody(Body):
 
 
 class ActivateBody(Body):
-    """Which version the name shall stand for: its hash, or at least eight digits of it."""
+    """The version that is served under the adapter's name from now on: its hash, or at least the first eight digits of the hash."""
 
     version: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 
@@ -91,7 +91,7 @@ _PUSH = {
 
 @router.get("/v1/adapters")
 async def list_adapters(request: Request) -> dict[str, Any]:
-    """All adapters with their versions, and how many of those the engine holds by its own count."""
+    """List all adapters with their versions, and how many versions the engine reports to hold."""
     registry = _registry(request)
     return {
         "object": "list",
@@ -101,15 +101,18 @@ async def list_adapters(request: Request) -> dict[str, Any]:
 
 
 @router.post(
-    "/v1/adapters", status_code=201, openapi_extra=_PUSH, responses={200: {"description": "This content is there already."}}
+    "/v1/adapters",
+    status_code=201,
+    openapi_extra=_PUSH,
+    responses={200: {"description": "The server already has this version."}},
 )
 async def push(request: Request, response: Response) -> dict[str, Any]:
-    """Take in a version: the files of a peft folder, a zip of them, or a path beneath the import folder. Served at once by default."""
+    """Add a version from the files of a peft folder, a zip of them, or a path inside the import folder. It is served at once by default."""
     registry = _registry(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     async with AsyncExitStack() as stack:
         if kind == "multipart/form-data":
-            # Read after the key was checked: FastAPI would read a declared form before.
+            # FastAPI would read a declared form before it checks the key. So the form is not declared, and is read here.
             form = await stack.enter_async_context(request.form(max_files=MAX_ENTRIES, max_fields=8))
             name, write_files, source, activate = _upload(form, _settings(request).max_adapter_bytes)
         elif kind == "application/json":
@@ -125,7 +128,7 @@ async def push(request: Request, response: Response) -> dict[str, Any]:
 
 @router.get("/v1/adapters/{name}")
 async def show(request: Request, name: str) -> dict[str, Any]:
-    """One adapter, or one version of it as `name:sha8`."""
+    """Return one adapter, or one version of it as `name:sha8`."""
     registry = _registry(request)
     ref = AdapterRef.parse(name)
     adapter = registry.adapter(ref.name)
@@ -134,14 +137,14 @@ async def show(request: Request, name: str) -> dict[str, Any]:
 
 @router.delete("/v1/adapters/{name}")
 async def delete(request: Request, name: str) -> dict[str, Any]:
-    """Delete an adapter, or one version of it as `name:sha8`. Requests that run on it run to their end."""
+    """Delete an adapter, or one version of it as `name:sha8`. Running requests that use it are completed."""
     await _registry(request).remove(AdapterRef.parse(name))
     return {"id": name, "object": "adapter", "deleted": True}
 
 
 @router.post("/v1/adapters/{name}/activate")
 async def activate(request: Request, name: str, body: ActivateBody) -> dict[str, Any]:
-    """Let the name stand for another version; running requests end on the one that they began with."""
+    """Serve another version under the adapter's name. Running requests keep the version that they began with."""
     registry = _registry(request)
     version = await registry.activate(name, body.version)
     return {**_shown(registry, registry.adapter(name)), "version": version.version}
@@ -149,7 +152,7 @@ async def activate(request: Request, name: str, body: ActivateBody) -> dict[str,
 
 @router.post("/v1/load_lora_adapter", response_class=Response)
 async def load_lora_adapter(request: Request, body: LoadBody) -> Response:
-    """As vLLM's: take in a folder beneath the import folder. In place means a swap, not an overwriting."""
+    """Add a folder inside the import folder, as vLLM's route does. `load_inplace` adds a version, and overwrites none."""
     registry = _registry(request)
     if not body.load_inplace and any(one.name == body.lora_name and one.current for one in registry.adapters()):
         message = (
@@ -165,7 +168,7 @@ async def load_lora_adapter(request: Request, body: LoadBody) -> Response:
 
 @router.post("/v1/unload_lora_adapter", response_class=Response)
 async def unload_lora_adapter(request: Request, body: UnloadBody) -> Response:
-    """As vLLM's: the name is served no more. Its versions are kept, and can be activated again."""
+    """Stop serving an adapter, as vLLM's route does. Its versions are kept, and can be activated again."""
     await _registry(request).deactivate(body.lora_name)
     return Response(f"Success: LoRA adapter '{body.lora_name}' removed successfully.", media_type="text/plain")
 
@@ -197,7 +200,7 @@ def _import(request: Request, path: str) -> WriteFiles:
 
 
 def _upload(form: FormData, max_bytes: int) -> tuple[str, WriteFiles, str, bool]:
-    """(name, fill, source, whether to activate) of a form."""
+    """Return (name, function that writes the files, source, whether to activate) from an upload form."""
     texts = {key: value for key, value in form.multi_items() if isinstance(value, str)}
     files = [(key, value) for key, value in form.multi_items() if isinstance(value, UploadFile)]
     if unknown := {*texts} - {"name", "activate"} | {key for key, _ in files} - {"files", "archive"}:

@@ -30,7 +30,8 @@ STATUS: dict[type[Exception], tuple[int, str, str | None]] = {
     errors.Overloaded: (503, "server_error", "overloaded"),
     errors.Forbidden: (403, "permission_error", "forbidden"),
     errors.EngineDead: (503, "server_error", "engine_dead"),
-    errors.Disconnected: (499, "client_error", "disconnected"),  # nginx's status for it; nobody receives it
+    # nginx's status for a client that has left; so no client receives it
+    errors.Disconnected: (499, "client_error", "disconnected"),
     adapters.AdapterError: (400, "invalid_request_error", None),
     adapters.AdapterRefused: (400, "invalid_request_error", "adapter_refused"),
     adapters.AdapterFailed: (400, "invalid_request_error", "adapter_failed"),
@@ -39,11 +40,11 @@ STATUS: dict[type[Exception], tuple[int, str, str | None]] = {
     adapters.AdapterLost: (410, "invalid_request_error", "adapter_lost"),
     adapters.NoSlot: (503, "server_error", "no_adapter_slot"),
 }
-"""Class -> status, OpenAI's `type`, OpenAI's `code`; a class that is not listed takes its nearest base."""
+"""From error class to (HTTP status, OpenAI's `type`, OpenAI's `code`). A class that is not listed is treated as its nearest base class."""
 
 
 class ErrorDetail(BaseModel):
-    """The message, and the field at fault if it is one."""
+    """The message, the type and the code of an error, and the name of the wrong field if a field is wrong."""
 
     message: str
     type: str
@@ -64,10 +65,10 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         401: "No valid API key.",
         403: "This key may not do that.",
         404: "There is no such model.",
-        409: "It cannot be done in the present state.",
+        409: "The present state of the server does not allow this.",
         410: "The adapter version is lost: its files are gone.",
         413: "The body is too large.",
-        429: "This key has too much in work; see Retry-After.",
+        429: "This key has too many branches that run or wait; see Retry-After.",
         503: "The server is full or its engine is dead; see Retry-After.",
     }.items()
 }
@@ -102,18 +103,18 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     @app.exception_handler(errors.PonderError)
     @app.exception_handler(adapters.AdapterError)
-    async def _ours(_request: Request, error: Exception) -> JSONResponse:
+    async def _handle_known_error(_request: Request, error: Exception) -> JSONResponse:
         return response_to(error)
 
     @app.exception_handler(RequestValidationError)
-    async def _validation(_request: Request, error: RequestValidationError) -> JSONResponse:
+    async def _handle_validation_error(_request: Request, error: RequestValidationError) -> JSONResponse:
         return response_to(first_fault(error))
 
     @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+    async def _handle_http_error(request: Request, error: HTTPException) -> JSONResponse:
         body = _body(str(error.detail), "invalid_request_error", None, None)
         headers = dict(error.headers or {})
-        if error.status_code == 405:  # the router knows the methods of the first route of this path only
+        if error.status_code == 405:  # Starlette lists only the methods of the first route with this path
             routes = [
                 route for route in app.routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
             ]
@@ -122,7 +123,7 @@ def install(app: FastAPI) -> None:
 
 
 def first_fault(error: RequestValidationError | ValidationError) -> errors.InvalidRequest:
-    """Return the first fault that the validation of a body found, in our words and with the field's name."""
+    """Return the first error that the validation of a body found, with a message of this server and the name of the field."""
     first = error.errors()[0]
     loc = [str(part) for part in first["loc"] if part != "body"]
     where = ".".join(itertools.takewhile(lambda part: not _UNION_BRANCH.match(part), loc))

@@ -15,7 +15,7 @@ router = APIRouter(responses={status: RESPONSES[status] for status in (400, 401,
 
 
 class FeedbackBody(Body):
-    """Whether an answer was right."""
+    """The id of a request's trace, and whether the answer to this request was right."""
 
     trace_id: Annotated[str, Field(min_length=1, max_length=256)]
     correct: bool

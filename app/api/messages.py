@@ -48,7 +48,7 @@ class Message(Body):
     refusal: None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> "Message":
+    def _check_content(self) -> "Message":
         if self.content is None and not self.tool_calls:
             message = "a message needs content (or tool_calls, from an assistant)"
             raise ValueError(message)
@@ -110,7 +110,7 @@ class ResponseFormat(Body):
     json_schema: JsonSchema | None = None
 
     @model_validator(mode="after")
-    def _has_schema(self) -> "ResponseFormat":
+    def _check_schema(self) -> "ResponseFormat":
         if (self.type == "json_schema") != (self.json_schema is not None):
             message = "json_schema is needed with type json_schema, and only then"
             raise ValueError(message)

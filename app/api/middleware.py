@@ -1,6 +1,6 @@
 """What happens to every HTTP request: an id, a line in the log, a limit on its body, and a check of its host.
 
-Plain ASGI, which puts no buffer between the server and a stream.
+The classes are plain ASGI middleware, so that no buffer lies between the server and a stream.
 """
 
 import ipaddress
@@ -56,8 +56,8 @@ class RequestId:
 class LocalHost:
     """Refuses requests whose `Host` is not a name of this machine. For servers without keys, which trust the loopback interface.
 
-    A foreign web page can let its own name point to the loopback interface (DNS rebinding). A browser on this machine then takes the
-    page for one of this server's. The `Host` header still has the foreign name.
+    A web page of another site can make its host name point to the loopback interface (DNS rebinding). A browser on this machine then
+    lets that page call this server as if the page came from it. The `Host` header still has the name of the other site.
     """
 
     def __init__(self, app: ASGIApp, host: str) -> None:
@@ -65,13 +65,15 @@ class LocalHost:
         self._names = {"localhost", host.lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not self._is_ours(Headers(scope=scope).get("host", "localhost")):
-            response = response_to(Forbidden("Without API keys this server answers to the names of its own machine only."))
+        if scope["type"] == "http" and not self._is_local(Headers(scope=scope).get("host", "localhost")):
+            response = response_to(
+                Forbidden("Without API keys this server accepts only names of its own machine in the `Host` header.")
+            )
             await response(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _is_ours(self, host: str) -> bool:
+    def _is_local(self, host: str) -> bool:
         name = host.lower().rpartition(":")[0] if re.search(r":\d+$", host) else host.lower()
         try:
             return name in self._names or ipaddress.ip_address(name.strip("[]")).is_loopback

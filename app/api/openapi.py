@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 
 
 def document(app: FastAPI, strategies: Sequence[str], *, has_keys: bool) -> dict[str, Any]:
-    """Return the document, made once for each app.
+    """Return the OpenAPI document. It is made on the first call and then kept with the app.
 
     FastAPI documents a 422 for every body, but this server answers a wrong body with a 400 in OpenAI's shape. A server without keys
     documents no authentication. `strategies` are the names that requests may choose.

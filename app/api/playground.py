@@ -49,7 +49,7 @@ router = APIRouter()
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that is served."""
+    """A file of the page, with its headers, as it is sent."""
 
     content: bytes
     media_type: str

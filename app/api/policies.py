@@ -41,7 +41,7 @@ async def show(request: Request, model: str) -> dict[str, Any]:
 
 @router.put("/v1/policies/{model}", dependencies=[Depends(changer)], openapi_extra=_PUT)
 async def put(request: Request, model: str) -> dict[str, Any]:
-    """Use a policy from the next request on. A broken one, or one for another model, is refused, and the policy in use stays."""
+    """Use a policy from the next request on. A broken policy, or one for another model, is refused; then the old one stays in use."""
     service: Service = request.app.state.service
     file = parse_policy(await request.body())
     adapter = service.names.resolve_policy(model)

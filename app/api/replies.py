@@ -1,4 +1,4 @@
-"""What replies consist of besides their choices: the envelope, `usage`, the `ponder` object, nodes and headers."""
+"""Builds all parts of a reply except its choices: the envelope, `usage`, the `ponder` object, nodes and headers."""
 
 import time
 from typing import Any
@@ -127,7 +127,7 @@ def node(number: int, one: TraceNode) -> dict[str, Any]:
 
 
 def preview(result: Preview) -> dict[str, Any]:
-    """Return the body of a dry run's reply: the plan, what it is expected to take, and what it may not exceed."""
+    """Return the body of a dry run's reply: the plan, its expected cost, and the budget of the request."""
     plan, run = result.planned.plan, result.predicted
     return {
         "object": "ponder.preview",

@@ -16,9 +16,9 @@ class Origin:
     """What a request brings besides its body.
 
     Attributes:
-        id: of the request; it names its trace.
+        id: the id of the request, and of its trace.
         names: the models and strategies of the server.
-        header: the strategy that a header names, `path`: that its path names; None where neither does.
+        header: the strategy that the header `X-Ponder-Strategy` names, or None. `path` is the strategy that the URL's path names, or None.
         trace_context: the caller's `traceparent` and `tracestate`.
 
     """

@@ -28,7 +28,7 @@ class StreamOptions(Body):
 
 
 class BudgetBody(Body):
-    """The most that this request may spend. `tokens` counts all that are generated, by every candidate."""
+    """The most that this request may spend. `tokens` limits the generated tokens of all candidates together."""
 
     tokens: Annotated[int, Field(ge=1, le=INT64)] | None = None
     flops: Annotated[int, Field(ge=1, le=INT64)] | None = None
@@ -36,7 +36,7 @@ class BudgetBody(Body):
 
     @field_validator("flops", mode="before")
     @classmethod
-    def _scientific(cls, value: object) -> object:
+    def _accept_float(cls, value: object) -> object:
         """Accept a float such as 1e12, the usual way to write FLOPs."""
         return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= INT64 else value
 
@@ -49,7 +49,7 @@ class PonderOptions(BaseModel):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, frozen=True)
 
-    strategy: Annotated[str, Field(max_length=64)] | None = None  # which there are depends on the plugins of the server
+    strategy: Annotated[str, Field(max_length=64)] | None = None  # not an enumeration, since plugins may add strategies
     budget: BudgetBody | None = None
     answer: AnswerKind | None = None
     effort: Effort | None = None
@@ -103,7 +103,7 @@ class Sampling(Body):
 
     @field_validator("response_format", "tools", mode="before", check_fields=False)
     @classmethod
-    def _not_absurd(cls, value: object) -> object:
+    def _check_size(cls, value: object) -> object:
         """Limit the size and depth of a schema, before a grammar is compiled from it."""
         if value is not None and (len(json.dumps(value)) > MAX_SCHEMA_CHARS or _depth(value) > MAX_JSON_DEPTH):
             message = f"larger than {MAX_SCHEMA_CHARS} characters or deeper than {MAX_JSON_DEPTH} levels"
@@ -134,7 +134,7 @@ class ChatRequest(Sampling):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> "ChatRequest":
+    def _check_consistency(self) -> "ChatRequest":
         if self.top_logprobs and not self.logprobs:
             message = "top_logprobs needs logprobs to be true"
             raise ValueError(message)

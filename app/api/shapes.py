@@ -34,7 +34,7 @@ class Shape(Protocol):
     chunk_object: str
 
     def choice(self, session: Session, number: int, index: int, candidate: Candidate) -> dict[str, Any]:
-        """Return a whole choice. `number` is that of the prompt, `index` that of the choice among all of the response."""
+        """Return a whole choice. `number` is the position of its prompt, `index` the position of the choice in the whole response."""
         ...
 
     def opening(self, index: int) -> dict[str, Any] | None:

@@ -33,7 +33,7 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         if not worker.done():
             worker.cancel()
     if worker.cancelled():
-        message = "The client left."
+        message = "The client disconnected."
         raise Disconnected(message)
     outcome = worker.result()
     if isinstance(outcome, _Failure):
@@ -64,7 +64,7 @@ class EventStream(Response):
 
     Args:
         events: the source. An error that it raises at its end was sent in its last event.
-        headers: of the response, besides those of every stream.
+        headers: the headers of this response; every stream has some more.
         resources: closed when the response has ended, with the error that ended it if there is one.
 
     """

@@ -27,7 +27,7 @@ class SearchEvent(NamedTuple):
 
 
 class Signal(Enum):
-    """What a stream tells itself through its queue."""
+    """What the timer and the search report to the stream through its queue, besides events of the search."""
 
     SILENCE = auto()  # the timer ran out: send a comment if nothing else was sent meanwhile
     PROGRESS = auto()  # the progress that was held back may be sent now
@@ -82,7 +82,7 @@ class ReplyStream:
     async def events(self) -> AsyncIterator[bytes]:
         """Yield the whole stream.
 
-        The status was sent before, so that an error can only be an event: the last one before `[DONE]`. It is raised after that.
+        The HTTP status was sent before. So an error is sent as the last event before `[DONE]`, and is raised after that.
         """
         request = self._session.request
         for index in range(request.num_choices * len(self._session.rendered.tasks)):

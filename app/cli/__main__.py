@@ -31,7 +31,7 @@ def ponder(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Think as hard as each question deserves."""
+    """Serve, calibrate and train language models that spend more compute on harder questions."""
 
 
 def main() -> None:

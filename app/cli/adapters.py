@@ -64,7 +64,8 @@ def show(name: NameOrVersion, url: Url = None, key: Key = None, as_json: Json = 
     Console().print(table)
     for one in versions:
         if prompt := one.get("verifier_prompt", one.get("inquiry")):  # the old name, of a server of ponder 0.1
-            asked, yes, no = (json.dumps(prompt[part]) for part in ("template", "yes", "no"))  # escaped: it is somebody else's
+            # escaped, since another person wrote the prompt
+            asked, yes, no = (json.dumps(prompt[part]) for part in ("template", "yes", "no"))
             line = f"{one['version'][:8]} judges: asked {_shortened(asked)}, it says {yes} or {no}"
             Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -115,7 +116,7 @@ def remove(name: NameOrVersion, url: Url = None, key: Key = None, as_json: Json 
 
 
 def _progress() -> Progress:
-    """A progress bar on stderr, and only on a terminal, so that the output for scripts stays clean."""
+    """Return a progress bar on stderr. It is drawn only on a terminal, so that scripts find nothing but the result in the output."""
     console = Console(stderr=True)
     return Progress(
         "{task.description}",

@@ -47,7 +47,8 @@ BudgetSeconds = Annotated[
     float | None, typer.Option("--budget-seconds", metavar="<number>", help="most seconds that the request may take")
 ]
 EffortOption = Annotated[
-    Effort | None, typer.Option("--effort", help="how much compute accuracy is worth, when the server chooses the strategy")
+    Effort | None,
+    typer.Option("--effort", help="how much compute the server may spend to be more accurate, when it chooses the strategy"),
 ]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", metavar="<integer>", min=1, help="most tokens of one answer")]
 Seed = Annotated[int | None, typer.Option("--seed", metavar="<integer>", help="seed of the sampling, to repeat a search")]
@@ -119,12 +120,12 @@ def explain(
 
 
 def _without_none(**fields: Any) -> dict[str, Any]:
-    """The fields that have a value."""
+    """Return the fields whose value is not None."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def _parse_parameters(pairs: Iterable[str]) -> dict[str, Any]:
-    """Parameters by name, from texts `name=value`; raises `typer.BadParameter` for other texts."""
+    """Return the parameters by name, from texts of the form `name=value`. Raises `typer.BadParameter` for other texts."""
     parameters = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -135,7 +136,7 @@ def _parse_parameters(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def _json_or_text(text: str) -> Any:
-    """The value of a JSON text, or the text itself. Infinities and NaN are not JSON."""
+    """Return the value of a JSON text, or the text itself if it is not JSON. Infinities and NaN are not JSON."""
     try:
         value = json.loads(text)
         json.dumps(value, allow_nan=False)
@@ -150,7 +151,7 @@ def _console() -> Console:
 
 
 def _escape_unprintable() -> None:
-    """Make printing escape characters that the terminal's encoding lacks, where it would raise an error."""
+    """Make `print` escape characters that the terminal's encoding lacks. Without this it would raise an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -183,7 +184,7 @@ def _stream_answer(server: "httpx.Client", body: dict[str, Any], *, as_json: boo
 
 
 def _json_request(body: dict[str, Any]) -> dict[str, Any]:
-    """The body as arguments of httpx. All but ASCII is escaped: lone surrogates of a command line reach the server, which refuses them."""
+    """The body as arguments of httpx. All characters but ASCII are escaped, so that the server gets and refuses lone surrogates."""
     return {"content": json.dumps(body), "headers": {"Content-Type": "application/json"}}
 
 

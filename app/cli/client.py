@@ -1,4 +1,4 @@
-"""What the commands share: the connection to a running server, errors in one line, and texts of others made harmless for a terminal."""
+"""What the commands share: the connection to a running server, errors in one line, and the escaping of texts for a terminal."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ Url = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for scripts", show_default=False)]
 
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories that may steer a terminal: controls, invisible formats such as bidirectional ones, surrogates, line separators."""
+"""Unicode categories that may steer a terminal: control, format (for instance bidirectional marks), surrogate, line separator."""
 
 _SAFE = frozenset("\n\t\u200c\u200d")
 """Characters of these categories that texts need: line feeds, tabs, and the joiners of emoji and of several scripts."""
@@ -30,7 +30,7 @@ _SAFE = frozenset("\n\t\u200c\u200d")
 
 @contextmanager
 def connect(url: str | None, key: str | None) -> Iterator["httpx.Client"]:
-    """An HTTP client of the server; ends the command in one line when the server does not answer."""
+    """Give an HTTP client of the server. If the server does not answer, end the command with one line."""
     import httpx  # noqa: PLC0415
 
     url = url or ClientSettings().url
@@ -43,7 +43,7 @@ def connect(url: str | None, key: str | None) -> Iterator["httpx.Client"]:
 
 
 def json_or_exit(response: "httpx.Response") -> Any:
-    """The JSON of a successful response; ends the command with the server's own message otherwise."""
+    """Return the JSON of a successful response. For any other response, end the command with the server's message."""
     try:
         answer = response.json()
     except ValueError:

@@ -21,10 +21,10 @@ from app.settings import BadOptions, read_options
 M = TypeVar("M", bound=BaseModel)
 
 _WORDS = {int: "<integer>", float: "<number>", str: "<text>", Path: "<path>", HttpUrl: "<url>"}
-"""How the types of fields are called on help pages."""
+"""The word for each type of field on help pages."""
 
 _NOTE = re.compile(r"\[(default|env): (\S+)\]")
-"""A note of a help text that is not broken into two lines."""
+"""Matches the notes in a help text, such as `[default: 1]`, which are not broken into two lines."""
 
 _ARGUMENT = "first_word"
 
@@ -40,7 +40,9 @@ class GroupedCommand(TyperCommand):
                 continue
             name, text = record
             if parameter.param_type_name == "argument":
-                name = parameter.metavar or parameter.name  # the record has a Python type too
+                name = (
+                    parameter.metavar or parameter.name
+                )  # typer's record of an argument has a Python type too, which the page does not show
             title = getattr(parameter, "rich_help_panel", None) or f"{parameter.param_type_name.capitalize()}s"
             sections.setdefault(title, []).append((name, _NOTE.sub("[\\1:\N{NO-BREAK SPACE}\\2]", text)))
         for title, records in sections.items():
@@ -62,7 +64,7 @@ def takes_options(
     Args:
         model: where names, types, defaults and descriptions of the options come from.
         read: makes a `model` of the options that were given; raises `BadOptions`. By default `model` validates them.
-        env_prefix: what the names of environment variables begin with that `read` looks at, for the help page.
+        env_prefix: the prefix of the environment variables that `read` reads. The help page shows their names.
         argument: a field that may also be given as the first word, without its option.
 
     The command ends with status 1 and one line when a value is wrong.
@@ -93,7 +95,7 @@ def takes_options(
                 exit_with_error(error)
             command(options)
 
-        # typer makes options and arguments of what it takes for the function's parameters.
+        # typer reads this signature, and makes an option or an argument of each parameter in it.
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return run
@@ -102,7 +104,7 @@ def takes_options(
 
 
 def _arguments(field: str | None) -> Iterator[inspect.Parameter]:
-    """The parameter of the first word, where it may stand for a field."""
+    """Yield the parameter for the first word, if a field may be given without its option."""
     if field is not None:
         argument = typer.Argument(metavar=field.upper(), help=f"the same as --{field.replace('_', '-')}")
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -137,7 +139,7 @@ def _parameters(model: type[BaseModel], env_prefix: str | None) -> Iterator[insp
 
 
 def _other_options(field: FieldInfo) -> Iterator[str]:
-    """Another spelling of the option, from `other_option` in the field's `json_schema_extra`. It is no name of the field elsewhere."""
+    """Yield another spelling of the option, from `other_option` in the field's `json_schema_extra`. Only the command line knows it."""
     if isinstance(extra := field.json_schema_extra, dict) and "other_option" in extra:
         yield f"--{extra['other_option']}"
 
@@ -163,7 +165,7 @@ def _type_word(kind: Any) -> str | None:
 
 
 def _completion(kind: Any) -> Callable[[str], list[str]] | None:
-    """Completes the choices of a type in a shell, where it has choices."""
+    """Return the function that completes a value in a shell, None for a type without a list of choices."""
     if typing.get_origin(kind) is not Literal:
         return None
     return lambda incomplete: [choice for choice in typing.get_args(kind) if choice.startswith(incomplete)]
@@ -201,7 +203,7 @@ def _decode(name: str, field: FieldInfo, value: str | bool | list[str]) -> Any:
 
 
 def _parse_object(name: str, text: str) -> dict[str, Any]:
-    """A JSON object; raises `BadOptions` without the text, as it may contain keys."""
+    """Parse a JSON object, or raise `BadOptions`. The message does not contain the text, since the text may contain keys."""
     try:
         value = json.loads(text)
     except ValueError:

@@ -31,11 +31,11 @@ MARKS = {
 
 _RANKS = {state: rank for rank, state in enumerate(MARKS)}
 _MIN_WORDS = 30
-"""Columns that the deepest node still has for its text."""
+"""The least number of columns that are left for the text of the deepest node."""
 
 
 class SearchProgress:
-    """A search as far as the stream has reported it.
+    """The state of a search, as far as the stream has reported it.
 
     Attributes:
         nodes: the nodes by id, those that were reported last at the end. The dictionary is replaced and never changed, because another

@@ -30,7 +30,8 @@ class AnnouncingServer(uvicorn.Server):
 
 def run_server(settings: Settings) -> int:
     """Serve until a signal or the death of the engine. Returns 1 when the engine died or the server did not start, else 0."""
-    registries = load_registries(settings.plugins)  # before the engine, which takes minutes to start
+    # loaded first, so that a wrong plugin is reported before the engine starts, which takes minutes
+    registries = load_registries(settings.plugins)
     engine = build_engine(settings)
     # vLLM reads environment variables that `build_engine` has set, so the application is imported after it.
     from app.main import create_app  # noqa: PLC0415

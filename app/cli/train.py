@@ -38,7 +38,7 @@ def qlora(options: QloraOptions) -> None:
 @app.command(cls=GroupedCommand)
 @takes_options(DistillOptions)
 def distill(options: DistillOptions) -> None:
-    """Learn the right answers of a teacher model.
+    """Train an adapter on the right answers of a teacher model.
 
     Of the right answers to a question, the shortest are learned.
     """

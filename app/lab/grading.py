@@ -79,7 +79,7 @@ class AnswerGrader:
 
 _CHOICE: TypeAdapter[VerifierChoice] = TypeAdapter(AnyVerifier)
 _NO_MODEL = cast(Model, None)
-"""Rules never ask a model."""
+"""Stands in for the model, which a verifier's interface requires. A rule never calls it."""
 
 
 def kind_of(question: DatasetQuestion) -> AnswerKind:

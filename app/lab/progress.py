@@ -1,6 +1,6 @@
 """What the offline commands show on the terminal: lines and progress bars.
 
-All of it goes to standard error, results to standard output.
+Lines and bars go to standard error. Results go to standard output.
 """
 
 import time
@@ -15,7 +15,7 @@ LINE_EVERY_S = 30
 
 
 def say(line: str) -> None:
-    """Show a line."""
+    """Print a line on standard error."""
     _console().print(line, soft_wrap=True, markup=False, highlight=False)
 
 

@@ -22,7 +22,7 @@ from adapters.training.errors import MachineRefused
 from adapters.training.ports import ModelAddress
 
 START_TIMEOUT_S = 600
-"""A large model is read from disk, and the embedded one is converted at first."""
+"""Seconds that a server may take to start. A large model is read from disk, and the embedded one is converted at its first start."""
 
 BASE = "base"
 """The name under which the base model is served."""
@@ -80,10 +80,10 @@ def running(command: list[str], ready: str, log: Path, environment: dict[str, st
     It ends with the context, and with this process.
 
     Args:
-        command: of the server.
-        ready: URL that answers 200 once the server can be used.
-        log: file that what the server prints is written to.
-        environment: variables beside this process's own.
+        command: the command line of the server.
+        ready: a URL that returns status 200 once the server can be used.
+        log: the file to which the server's output is written.
+        environment: variables that are added to those of this process.
 
     Raises:
         MachineRefused: the server ends, or does not answer in time.

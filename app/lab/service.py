@@ -29,11 +29,11 @@ EngineBuilder = Callable[[Settings], Engine]
 
 @dataclass(frozen=True, slots=True)
 class RequestRun:
-    """What one request came to.
+    """The outcome of one request, and its cost.
 
     Attributes:
         task: as the strategy received it.
-        flops: of all branches and verifiers.
+        flops: the FLOPs of all branches and verifiers.
         verify_flops: of the verifiers alone.
         num_branches: the number of branches that were drawn.
         exhausted_budget: the budget that ended the request, None where none did.
@@ -88,13 +88,13 @@ class LabService:
 
         Args:
             body: `messages` of a chat, or a `prompt` of token ids, and `max_tokens`.
-            request_id: for the log.
+            request_id: the id of the request in the log.
             question: the last message of the user.
-            kind: of the answer.
-            temperature: of sampling.
-            adapter: which answers, None for the base model.
-            strategy: by its name.
-            parameters: of the strategy.
+            kind: the kind of the answer.
+            temperature: the temperature of sampling.
+            adapter: the name of the adapter that answers, None for the base model.
+            strategy: the name of the strategy.
+            parameters: the parameters of the strategy.
 
         """
         request = InferenceRequest(

@@ -59,7 +59,7 @@ class CalibratedPolicy:
 
 
 def _price_multiplier(load: float) -> float:
-    """Rise from 1 at `BUSY_LOAD` to `MAX_PRICE_MULTIPLIER` at a load of 1, exponentially."""
+    """Return the multiplier: 1 up to `BUSY_LOAD`, then rising exponentially to `MAX_PRICE_MULTIPLIER` at a load of 1."""
     return float(MAX_PRICE_MULTIPLIER ** (max(load - BUSY_LOAD, 0.0) / (1 - BUSY_LOAD)))
 
 

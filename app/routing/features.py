@@ -80,8 +80,8 @@ EVIDENCE_FEATURES = (
 def evidence_features(evidence: Evidence, difficulty: float) -> Features:
     """Return the (len(EVIDENCE_FEATURES),) features that are observed after a wave of samples.
 
-    They are shares of the answers, log-probabilities, and the logit of the difficulty of the prompt. The same number means
-    something else where the first answer has a false line, so each feature has one place for either case.
+    They are shares of the answers, log-probabilities, and the logit of the difficulty of the prompt. A number has another meaning
+    if the first answer has a false line. So each feature has two places: one for a first answer that is true, one for a false one.
 
     Args:
         evidence: the votes and log-probabilities after the wave.

@@ -21,7 +21,7 @@ class Planner:
     """Chooses the plan of each request.
 
     Args:
-        policies: of this server.
+        policies: the policies of this server.
         card: the engine's model card, under whose name the base model is served.
         base: the base model's own name, which policies may name too.
         adapters: the registry, None for a server without adapters.
@@ -42,8 +42,8 @@ class Planner:
 
         Args:
             request: what the caller sent.
-            kind: of the answer that the request wants.
-            load: of the server, 0 (idle) to 1 (nothing more is admitted).
+            kind: the kind of answer that the request wants.
+            load: the load of the server, 0 (idle) to 1 (no further request is admitted).
 
         """
         query = Query(kind, request.effort, request.question, load)
@@ -90,6 +90,6 @@ def _automatic_plan(request: InferenceRequest, query: Query, policy: CalibratedP
         plan = PriorPolicy().plan(query)
         return replace(plan, why=f"{plan.why}; {mismatch}") if mismatch else plan
     if request.is_sampled:
-        # the caller set the sampling: then also the first answer is sampled, at the caller's temperature
+        # The caller set the sampling. So the first answer is sampled too, and not greedy.
         return replace(plan, params={**plan.params, **({"first": "sample"} if plan.rule else {})}, temperature=None)
     return plan

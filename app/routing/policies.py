@@ -1,7 +1,7 @@
 """The policies of one server: those that come with it and those that were uploaded, numbered so that one can roll back.
 
 <root>/<name>/0001.json …    uploaded policies, which never change
-<root>/<name>/current        the number of the active policy; empty where no policy shall be active, not even the shipped one
+<root>/<name>/current        the number of the active policy; empty if no policy is active, not even the shipped one
 """
 
 import logging

@@ -36,7 +36,7 @@ class Plan:
         difficulty: estimated from the prompt, 0 to 1; None where no policy was calibrated.
         bin: the quintile of the difficulty, counted from 1; 0 where there is no difficulty.
         rule: decides after each wave of a strategy that samples in waves whether another one follows.
-        temperature: for a request that sets none; None for the strategy's own.
+        temperature: the temperature of a request that sets none; None for the strategy's own temperature.
         alternatives: the accuracy and the cost of other plans on questions of the same bin.
         expected: the cost of this plan on questions of the same bin, None where it was not measured.
 
@@ -63,19 +63,19 @@ class Plan:
         if self.expected is None:
             return None
         branches = max(round(self.expected.branches), 1)
-        # the number of branches doubles with each wave, so the rounds are the bits of it
+        # the number of branches doubles with each wave, so the rounds are the bit length of the number of branches
         return Forecast(branches, round(self.expected.flops_ratio * answer_tokens), branches.bit_length())
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a policy plans from.
+    """The properties of a request, and the load, from which a policy makes a plan.
 
     Attributes:
-        kind: of the answer.
+        kind: the kind of the answer.
         effort: the price of compute that the caller accepts.
         question: the last message of the user.
-        load: of the server, 0 (idle) to 1 (nothing more is admitted).
+        load: the load of the server, 0 (idle) to 1 (no further request is admitted).
 
     """
 

@@ -81,12 +81,12 @@ class PolicyFile(_Part):
         model: the name of the base model.
         adapter: the hash of the adapter's weights, None for the base model alone.
         provenance: how and when the policy was made, for people.
-        architecture: of the measured model with its adapter. It tells apart two models of the same name.
-        temperature: of sampling.
+        architecture: the architecture of the measured model with its adapter. It tells apart two models of the same name.
+        temperature: the temperature at which the samples were drawn.
         attempts: how often an answer may be begun or continued, at most.
         kinds: the kinds of answers that were measured. Open answers are not among them, since they cannot be compared.
         prompt_difficulty: estimates from the prompt alone the probability that the first answer is wrong.
-        edges: the predicted difficulties between the bins.
+        edges: the predicted difficulties that separate the bins.
         flops_per_token: the mean FLOPs of a token that is generated after the first answer, its share of the prompt included.
         prices: the accuracy (1 is all questions) that a FLOP must gain, by effort.
         stages: by the number of answers, rising.

@@ -23,8 +23,8 @@ class ValueOfComputationRule:
     """The `strategies.core.stopping_rule.StoppingRule` of one request with a calibrated policy.
 
     Args:
-        policy: with the estimators.
-        difficulty: of the prompt, 0 to 1.
+        policy: the policy, with its estimators.
+        difficulty: the estimated difficulty of the prompt, 0 to 1.
         price: the accuracy (1 is all questions) that a FLOP must gain.
 
     Attributes:
@@ -64,5 +64,5 @@ class ValueOfComputationRule:
 
 
 def _growth(log_growth: float) -> float:
-    """Return the share of tokens that is added, from the log of the growth."""
+    """Return (added tokens / tokens so far) from the log of the growth of tokens."""
     return math.expm1(min(max(log_growth, 0.0), MAX_LOG_GROWTH))

@@ -19,11 +19,11 @@ NEWEST_WEIGHT = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a plan is expected to take.
+    """The expected cost of a plan.
 
     Attributes:
-        tokens: generated and scored.
-        flops: of all branches and scores.
+        tokens: the number of generated and scored tokens.
+        flops: the FLOPs of all branches and scores.
         seconds: None before a speed was measured.
         answer_tokens: the length of an answer that is assumed.
 
@@ -50,7 +50,7 @@ class ThroughputEstimator:
             width: the number of concurrent branches.
             tokens: the number of generated tokens.
             seconds: the duration of the search.
-            lengths: of its complete answers, in tokens.
+            lengths: the lengths of its complete answers, in tokens.
 
         """
         for length in lengths:
@@ -73,7 +73,7 @@ class ThroughputEstimator:
             width: the number of concurrent branches.
             prompt_tokens: the length of the prompt.
             answer_tokens: the length of an answer.
-            model: the arithmetic of what answers.
+            model: the architecture of the model with the adapter that answers, which computes the FLOPs.
 
         """
         branch_tokens = max(round(forecast.tokens / max(forecast.branches, 1)), 1)

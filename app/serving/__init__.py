@@ -1,1 +1,1 @@
-"""Serves one request through a line of stages, one module each; `service` shows the line. Knows neither HTTP nor vLLM."""
+"""Serves a request in stages, with one module for each stage; `service` runs them in order. It imports neither HTTP code nor vLLM."""

@@ -31,7 +31,7 @@ class Observers:
         traces: keeps the nodes of the last ones.
         feedback: keeps questions whose answers callers confirm.
         tracer: makes spans for OpenTelemetry.
-        throughput: estimates from past requests how long the next ones take.
+        throughput: estimates from past requests how long later requests take.
 
     """
 
@@ -44,12 +44,12 @@ class Observers:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What one admitted request is recorded in.
+    """The records of one admitted request.
 
     Attributes:
-        labels: of its metrics.
-        trace: its nodes, as they are generated.
-        span: parent of the spans of its branches.
+        labels: the labels of the request's metrics.
+        trace: the search trace, to which nodes are added while they are generated.
+        span: the request's span, which is the parent of the spans of its branches.
 
     """
 
@@ -64,13 +64,13 @@ class Account:
     def close(self, outcome: Outcome, tasks: Sequence[Task], width: int, architecture: Architecture) -> None:
         """Record an answered request. `width` branches ran at once, on the model of `architecture`."""
         self._observe_throughput(outcome, width)
-        # A stopping rule has no fixed plan: it samples while that pays, so that stopping early leaves nothing unspent.
+        # With a stopping rule the number of samples is open, so there is no forecast that the request could stay below.
         forecast = None if self.planned.plan.rule else self.planned.strategy.forecast
         compare(self.meter, architecture, tasks, outcome.results, forecast)
         if self.span.is_recording:
             self.span.set(of_outcome(outcome))
         self._observe_quality(outcome)
-        # Of a request with several prompts, feedback is on the first answer.
+        # A request with several prompts gets feedback on its first answer only.
         chosen = outcome.results[0].chosen[0]
         self.observers.feedback.remember(self.trace, self.request, self.planned.kind, chosen)
 

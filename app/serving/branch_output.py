@@ -1,4 +1,4 @@
-"""Puts the outputs of one branch together, and makes a candidate of them."""
+"""Joins the outputs of one branch to a candidate."""
 
 import itertools
 
@@ -11,9 +11,9 @@ class BranchOutput:
     """The outputs of one branch of a wave, from the first to the last.
 
     Attributes:
-        cached_tokens: of the prefix, those that the engine found in its cache.
-        num_generated: tokens so far.
-        finish_reason: the engine's, None while the branch runs.
+        cached_tokens: the number of the prefix's tokens that the engine found in its cache.
+        num_generated: the number of tokens that were generated so far.
+        finish_reason: the finish reason that the engine gave, None while the branch runs.
 
     """
 
@@ -29,7 +29,7 @@ class BranchOutput:
 
     @property
     def started(self) -> bool:
-        """Whether the engine handed in anything."""
+        """Whether the engine has returned any output of the branch."""
         return bool(self._outputs)
 
     def add(self, output: Output) -> None:
@@ -43,7 +43,7 @@ class BranchOutput:
             self._wave.on_delta(delta)
 
     def ends_step(self) -> bool:
-        """Return whether the last output ended the wave's step by its `until`; true once, so that the branch is halted once."""
+        """Return whether the wave's `until` became true with the last output. True is returned only once, so that the halt is sent once."""
         if self._wave.until is None or self._step_ended or self.finish_reason is not None:
             return False
         self._text += self._outputs[-1].text
@@ -52,7 +52,8 @@ class BranchOutput:
 
     def candidate(self, granted_tokens: int, cost: Cost) -> Candidate:
         """Return the candidate; at least one output was added. `granted_tokens` is what the branch could generate at most."""
-        if len(self._outputs) == 1:  # the usual case without a stream: nothing to join
+        # Without a stream the engine returns one output for each branch, so there is nothing to join.
+        if len(self._outputs) == 1:
             [only] = self._outputs
             text, token_ids, logprobs = only.text, only.token_ids, only.logprobs
         else:

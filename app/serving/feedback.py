@@ -25,9 +25,9 @@ class Feedback:
     """Records feedback on the requests of one server.
 
     Args:
-        path: the file that confirmed answers are appended to, as questions for `ponder calibrate`; None to keep none.
+        path: the file to which confirmed answers are appended, as questions for `ponder calibrate`. None keeps no answers.
         model: the name of the base model, for the metrics.
-        metrics: counts what was right.
+        metrics: counts right and wrong answers.
 
     """
 
@@ -38,7 +38,10 @@ class Feedback:
         self._lock = asyncio.Lock()
 
     def remember(self, trace: SearchTrace, request: InferenceRequest, kind: AnswerKind, chosen: ScoredCandidate) -> None:
-        """Put the question and its answer on the trace until the caller gives feedback; only if they would be kept then."""
+        """Store the question and its answer in the trace until the caller gives feedback.
+
+        Nothing is stored without a feedback file, for a text completion, or for an answer that cannot be read.
+        """
         if self._path is None or not request.is_chat:
             return
         answer = chosen.answer if chosen.answer is not None else read_answer(kind, chosen.candidate.text)
@@ -57,7 +60,7 @@ class Feedback:
         if trace.status != "completed":
             raise InvalidRequest(f"The request `{trace.id}` has not been answered.", parameter="trace_id")
         if trace.is_right not in (None, is_right):
-            raise InvalidRequest(f"The request `{trace.id}` was judged otherwise before.", parameter="correct")
+            raise InvalidRequest(f"The request `{trace.id}` has already got the opposite feedback.", parameter="correct")
         if trace.is_right is not None:
             return False
         trace.is_right = is_right
@@ -83,7 +86,7 @@ def _append(path: Path, line: str) -> bool:
 
 
 def _plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]] | None:
-    """Return messages with a role and a text alone; None if there are others, such as tool calls, which calibration cannot ask."""
+    """Return the messages if each has only a role and a text. Return None if not: calibration cannot send tool calls, for instance."""
     plain = [{"role": message.get("role"), "content": message.get("content")} for message in messages]
     is_plain = all(one["role"] in ("system", "user", "assistant") and isinstance(one["content"], str) for one in plain)
     return plain if is_plain else None  # type: ignore[return-value] # checked in the line above

@@ -18,8 +18,8 @@ class Leases:
     """The leases of one request.
 
     Attributes:
-        generator: on the adapter that answers; None for the base model.
-        verifiers: on the adapters that the strategy's parameters name, by these names.
+        generator: the lease on the adapter that answers; None for the base model.
+        verifiers: the leases on the adapters that the strategy's parameters name. The keys are these names.
 
     """
 
@@ -52,7 +52,7 @@ async def lease_adapters(
         yield Leases()
         return
     async with AsyncExitStack() as stack:
-        # All at once: two requests that each held one adapter and waited for the other's would wait for ever.
+        # All adapters are leased at once. Two requests that each hold one adapter and wait for the other's would wait for ever.
         with meter.timed("adapter"):
             leases = await stack.enter_async_context(names.adapters.lease(refs, max_wait=meter.budget.seconds))
         own, others = (leases[0], leases[1:]) if generator else (None, leases)

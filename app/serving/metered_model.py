@@ -1,6 +1,6 @@
 """The `Model` that strategies use: an engine behind a meter, an admitted request and a deadline.
 
-Does what no strategy should care for: one engine branch for each sample, seeds, slots, cancellation of what still runs, and the
+It relieves strategies of this work: one engine branch for each sample, seeds, slots, cancellation of branches that still run, and the
 counting of every token, including those of branches that were ended early.
 """
 
@@ -25,18 +25,18 @@ from app.telemetry.spans import NO_SPAN, Span
 from strategies.core.values import Candidate, Cost, Draw, StopReason, VerifierPrompt
 
 HALT_GRACE_S = 1.0
-"""Seconds that a halted branch has to hand in what it generated, before it is cancelled and its output is lost."""
+"""Seconds in which a halted branch must return what it generated. After that it is cancelled and its output is lost."""
 
 
 class MeteredModel:
     """`strategies.core.ports.Model` for one prompt of a request.
 
     Args:
-        engine: generates.
-        meter: of the request; refuses what its budget does not allow.
+        engine: generates the tokens and the log-probabilities.
+        meter: the request's meter, which refuses what the budget does not allow.
         admitted: the request's place in the admission, which hands out slots.
         defaults: what all branches have in common.
-        leases: on the adapters of the request; the generator's answers until `using` chooses another.
+        leases: the leases on the request's adapters. The generator's adapter is used until `using` chooses another one.
         span: parent of the spans of waves, branches and scores.
 
     """
@@ -91,7 +91,7 @@ class MeteredModel:
 
     @property
     def stopped(self) -> StopReason | None:
-        """The budget that ran out, None while there is one left."""
+        """The budget that is used up, None while no budget is used up."""
         if self._meter.stopped is None and self.deadline is not None and time.monotonic() >= self.deadline:
             return StopReason.SECONDS
         return self._meter.stopped
@@ -113,7 +113,7 @@ class MeteredModel:
                     finally:
                         await self._end(wave, tasks)
             except BaseExceptionGroup as errors:
-                # All branches fail for one reason (a refused request, a dead engine), so the first error tells it.
+                # All branches fail for the same reason (a refused request, a dead engine), so the first error is enough.
                 raise first_error(errors) from None
 
     def _wave(self, draw: Draw) -> Wave:
@@ -137,10 +137,10 @@ class MeteredModel:
         )
 
     async def _arrivals(self, wave: Wave, tasks: list[asyncio.Task[Candidate | None]]) -> AsyncIterator[Candidate]:
-        """Yield candidates as they complete. At the deadline, end what still runs and yield what it had."""
+        """Yield candidates as they complete. At the deadline, end the branches that still run and yield what they have generated."""
         for _ in tasks:
             try:
-                # Around the wait alone: at a `yield` the time-out would strike the code that consumes the candidates.
+                # The time-out encloses only the wait. If it enclosed the `yield`, it would cancel the code that consumes the candidates.
                 async with asyncio.timeout_at(self._meter.deadline):
                     candidate = await wave.arrived.get()
             except TimeoutError:
@@ -156,7 +156,7 @@ class MeteredModel:
                 yield candidate
 
     async def _end(self, wave: Wave, tasks: list[asyncio.Task[Candidate | None]]) -> None:
-        """End what still runs. A branch that the engine runs is halted, not cancelled, so that its tokens are counted."""
+        """End the branches that still run. A branch in the engine is halted, not cancelled, so that its tokens are counted."""
         running = [task for task in tasks if not task.done()]
         if not running:
             return
@@ -171,7 +171,7 @@ class MeteredModel:
 
     async def _branch(self, wave: Wave, index: int) -> Candidate | None:
         branch_id = self._next_id()
-        # `_end` finds out by the task's name whether the engine runs its branch.
+        # `_end` compares the task's name with `wave.live`, to find out whether the engine runs the branch.
         asyncio.current_task().set_name(branch_id)  # type: ignore[union-attr] # runs in a task of `sample`
         reservation = await self._meter.reserve(len(wave.prefix), wave.share, self._architecture)
         candidate = None if reservation is None else await self._generate(wave, index, reservation, branch_id)
@@ -179,7 +179,7 @@ class MeteredModel:
         return candidate
 
     async def _generate(self, wave: Wave, index: int, reservation: Reservation, branch_id: str) -> Candidate | None:
-        """Run one branch that has a reservation, and book it. Returns None where the engine handed in nothing."""
+        """Run one branch that has a reservation, and book its cost. Returns None where the engine returned no output."""
         output = BranchOutput(index, wave)
         reserved_at = time.monotonic()
         try:

@@ -42,10 +42,12 @@ class ModelNames:
         """Return the adapter (None: the base model) that a policy of this name is for, or raise `NotFound`."""
         adapter, strategy = self.resolve(name)
         if strategy is not None:
-            raise NotFound(f"`{name}` is no model.", parameter="model")
+            raise NotFound(
+                f"`{name}` is a model with a strategy; a policy is for a model or an adapter alone.", parameter="model"
+            )
         if adapter is not None and adapter.pin is not None:
             raise NotFound(
-                f"`{name}` is one version: a policy is for a name, and says itself which version it holds for.",
+                f"`{name}` is one version. A policy is for a name: its field `adapter` says for which version it was made.",
                 parameter="model",
             )
         return adapter

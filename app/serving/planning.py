@@ -30,7 +30,7 @@ class PlannedRequest:
     """What was decided for a request.
 
     Attributes:
-        kind: of the answer, so how candidates are compared.
+        kind: the kind of the answer, which decides how candidates are compared.
         plan: the strategy's name and parameters, and the reason for them.
         strategy: the plan's strategy, ready to run.
         width: the most branches that run at once, for all prompts of the request together.
@@ -56,11 +56,11 @@ class PlannedRequest:
 
 
 class Planning:
-    """Plans requests.
+    """Chooses the plan of each request, and checks it against the server's limits.
 
     Args:
         planner: chooses the plan.
-        context: what strategies are built with.
+        context: the dependencies that each strategy is built with.
         limits: what the operator allows one request.
         registries: the strategies and verifiers of this server.
 
@@ -104,7 +104,7 @@ class Planning:
         if (width := strategy.width(request.num_choices)) > self.limits.max_n:
             fields = strategy_type.Params.model_fields
             raise InvalidRequest(
-                f"This server runs at most {self.limits.max_n} branches at once for a request, and this would be {width}.",
+                f"This server runs at most {self.limits.max_n} branches at once for a prompt, and this request needs {width}.",
                 parameter=next((f"ponder.{name}" for name in WIDTH_PARAMETERS if name in fields), "n"),
             )
         return strategy
@@ -116,7 +116,7 @@ def _params(strategy_type: type[AnyStrategy], plan: Plan) -> Params:
         return strategy_type.Params.model_validate(dict(plan.params))
     except ValidationError as error:
         first = error.errors()[0]
-        # Where a field may have one of several types, pydantic adds the type that it tried to the location: it is left out.
+        # Where a field may have one of several types, pydantic adds the type that it tried to the location. This type is left out.
         names = itertools.takewhile(lambda part: part.isidentifier() and part.islower(), map(str, first["loc"]))
         parameter = ".".join(["ponder", *names])
         raise InvalidRequest(f"{strategy_type.name}: {parameter}: {first['msg']}", parameter=parameter) from error
@@ -132,7 +132,7 @@ def _check_sampling(request: InferenceRequest, strategy_type: type[AnyStrategy])
     for field in ("presence_penalty", "frequency_penalty"):
         if strategy_type.is_stepwise and any(body.get(field) for body in request.bodies):
             raise InvalidRequest(
-                f"{strategy_type.name} grows an answer in steps, and {field} would begin anew with each.", parameter=field
+                f"{strategy_type.name} grows an answer in steps, and {field} would start again with each step.", parameter=field
             )
 
 

@@ -12,12 +12,12 @@ from strategies.core.strategy import Forecast
 
 @dataclass(frozen=True, slots=True)
 class PredictedRun:
-    """What a run is expected to take.
+    """The expected number of branches and rounds of a run, and its expected cost.
 
     Attributes:
-        branches: calls that generate.
-        rounds: calls that must follow each other.
-        cost: tokens, FLOPs and seconds.
+        branches: the number of calls that generate.
+        rounds: the number of calls that cannot run at the same time, since each needs the result of the one before.
+        cost: the expected tokens, FLOPs and seconds.
 
     """
 
@@ -28,11 +28,11 @@ class PredictedRun:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a request would get and take.
+    """The plan that a request would get, and its expected cost.
 
     Attributes:
         model: the name of the model that would answer.
-        prompt_tokens: of all prompts together.
+        prompt_tokens: the number of tokens of all prompts together.
         budget: the most that the request may spend.
 
     """
@@ -47,7 +47,7 @@ class Preview:
 def predict(
     planned: PlannedRequest, rendered: RenderedRequest, throughput: ThroughputEstimator, architecture: Architecture
 ) -> PredictedRun:
-    """Return what the request is expected to take, by what earlier requests took."""
+    """Return the expected cost of the request, estimated from the cost of earlier requests."""
     answer_tokens = throughput.answer_tokens(min(prompt.max_tokens for prompt in rendered.prompts))
     forecasts = [
         planned.plan.expected_forecast(answer_tokens) or planned.strategy.forecast(task, answer_tokens)

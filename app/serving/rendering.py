@@ -11,7 +11,7 @@ from app.telemetry.spans import Span
 from strategies.core.values import AnswerKind, Candidate, Task
 
 SEAM_FIELDS = ("presence_penalty", "frequency_penalty", "min_tokens", "stop")
-"""Fields of a body that the engine applies from the start of each call, and so anew where an answer is continued."""
+"""Fields of a body that the engine applies at the start of each call. A call that continues an answer would apply them again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """One request from its parsed form to its answer: resolve, plan, render, admit, lease, run, account.
 
 Each stage is one module of this package and returns what the next stage needs. Everything that can refuse a request happens
-before `Service.open` yields, so before the first byte of the answer is sent. Knows neither HTTP nor vLLM.
+before `Service.open` yields, so before the first byte of the answer is sent. This module depends neither on HTTP nor on vLLM.
 """
 
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ class Service:
     """Answers requests with one engine.
 
     Args:
-        engine: generates; started and closed by whoever made it.
+        engine: generates; the code that made the engine also starts and closes it.
         planning: the planning stage, with the server's policies, limits and strategies.
         admission: limits how many branches run and wait.
         observers: what records requests.
@@ -53,14 +53,14 @@ class Service:
 
     @asynccontextmanager
     async def open(self, request: InferenceRequest, caller: Caller) -> AsyncIterator[Session]:
-        """Take a request through all stages up to its run, which is `Session.run`; the block's end releases everything.
+        """Take a request through all stages before its run, and give the session, whose `run` runs it. The block's end releases everything.
 
-        Resolving the model's name comes before: `ModelNames.resolve`.
+        The model's name was resolved before, by `ModelNames.resolve`.
 
         Raises:
             InvalidRequest: the request cannot be honoured.
-            Busy: the server, or this caller, has too many branches in work.
-            AdapterError: an adapter cannot be served, or not now.
+            Busy: the server, or this caller, has too many branches that run or wait.
+            AdapterError: an adapter cannot be served at all, or cannot be served now.
 
         """
         model, meter, observers = self.engine.card.name, self._meter(request), self.observers

@@ -24,7 +24,7 @@ from strategies.core.values import BUDGETS, Candidate, Delta, ScoredCandidate, S
 from strategies.voting.selection import candidate_node
 
 EMPTY_ANSWER = ScoredCandidate(Candidate(0, "", (), "abort"))
-"""The answer where a budget ended before the first token: OpenAI's shape has no reply without a choice."""
+"""An empty answer, for a budget that ends before the first token: OpenAI's format needs at least one choice in a reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +77,13 @@ class Session:
             result = await strategy(self.rendered.tasks[number], self._model(number, span), record)
             if span.is_recording:
                 span.set(of_result(result))
-        # A tree search reported its nodes while they grew. Other strategies have one node a candidate, known now that one is chosen.
+        # A tree search reported its nodes while it ran. Other strategies have one node for each candidate, which is recorded now.
         record(Progress("", result.nodes or tuple(candidate_node(scored, result) for scored in result.candidates)))
         return result if result.chosen else replace(result, chosen=(EMPTY_ANSWER,))
 
     def _model(self, number: int, span: Span) -> MeteredModel:
         defaults = BranchDefaults(
-            # The request's own id may be the caller's, and so not unique.
+            # The caller may have chosen the request's id, so that id need not be unique.
             id_prefix=f"{self.admitted.serial}-{number}",
             prompt=self.rendered.prompts[number],
             seed=self.request.seed,

@@ -19,5 +19,5 @@ def calls_as_json(message: Mapping[str, Any]) -> str | None:
 def _parsed(arguments: str) -> Any:
     try:
         return json.loads(arguments)
-    except (ValueError, RecursionError):  # the model may write anything: then the text itself is compared
+    except (ValueError, RecursionError):  # the model may write text that is not JSON: then the text itself is compared
         return arguments

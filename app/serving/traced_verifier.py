@@ -1,4 +1,4 @@
-"""A verifier whose calls are OpenTelemetry spans. Strategies know no tracing: they get this in place of the verifier they chose."""
+"""A verifier whose calls are OpenTelemetry spans. A strategy gets it in place of the verifier that it chose."""
 
 from collections.abc import Sequence
 

@@ -14,8 +14,8 @@ class BranchDefaults:
     """What all branches for one prompt of a request have in common.
 
     Attributes:
-        id_prefix: of the ids of branches in the engine; unique in this server.
-        seed: of the sample with index 0; None for random ones.
+        id_prefix: the prefix of the ids that the branches have in the engine. It is unique in this server.
+        seed: the seed of the sample with index 0; None for random seeds.
         cache_salt: the caller's own; each adapter version adds its own to it.
         is_streamed: whether deltas are passed on.
 
@@ -42,9 +42,9 @@ class Wave:
         cap: the most tokens until the end of the step, at most `limit`.
         share: the tokens that each branch may reserve, at most `cap`.
         separators: texts that end a step.
-        until: ends a step as soon as it is true of the branch's text.
-        on_delta: gets each delta, None where nobody watches.
-        arrived: candidates in order of completion; None for a branch that generated nothing.
+        until: a function of the branch's text. The step ends as soon as it returns true.
+        on_delta: is called with each delta; None if the caller reads no stream.
+        arrived: the queue of candidates in order of completion, with None for a branch that generated nothing.
         live: ids of the branches that the engine runs.
 
     """

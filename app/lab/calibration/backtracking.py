@@ -61,7 +61,7 @@ class AnswerContinuer:
         self.continuations: list[list[RecordedContinuation]] = [[] for _ in first]
 
     async def record(self, writer: Writer, attempts: int) -> None:
-        """Let `writer`, which has this model, write all answers with so many attempts at each."""
+        """Let `writer` write all answers with this model, with at most `attempts` attempts at each answer."""
         self._writer = writer
         await writer.write(len(self._first), attempts)
 
@@ -69,7 +69,7 @@ class AnswerContinuer:
     async def sample(self, draw: Draw) -> AsyncIterator[AsyncIterator[Candidate]]:
         """Yield first attempts, or one continuation.
 
-        They are never cut at a false line. So a replay can cut them where the server of its time would.
+        They are never cut at a false line. So a later version can replay them, and cut them at the lines that it finds false.
         """
         attempt, number = divmod(draw.first_index, len(self._first))
         yield self._replay_first(draw) if attempt == 0 else self._generate_next(draw, number)
@@ -89,15 +89,15 @@ class AnswerContinuer:
             yield candidate
 
     async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
-        """Not needed by a `Writer`."""
+        """Raise `NotImplementedError`: a `Writer` does not call this method."""
         raise NotImplementedError
 
     def spend(self, tokens: int, flops: int) -> bool:
-        """Not needed by a `Writer`."""
+        """Raise `NotImplementedError`: a `Writer` does not call this method."""
         raise NotImplementedError
 
     def using(self, adapter: str) -> Self:
-        """Not needed by a `Writer`."""
+        """Raise `NotImplementedError`: a `Writer` does not call this method."""
         raise NotImplementedError
 
 

@@ -51,7 +51,7 @@ def calibrate(options: CalibrateOptions, build: EngineBuilder = build_engine) ->
     """Sample the answers that are missing in the pool, then build the policy and the report.
 
     Args:
-        options: of the command.
+        options: the options of the command.
         build: makes the engine, by default vLLM's.
 
     Raises:
@@ -78,7 +78,7 @@ def calibrate(options: CalibrateOptions, build: EngineBuilder = build_engine) ->
 
 async def _dry_run(options: CalibrateOptions, questions: Sequence[DatasetQuestion], build: EngineBuilder) -> None:
     """Answer a few questions into a temporary pool, and print how long all of them would take."""
-    # spread over the file, since data are often sorted by difficulty
+    # The questions are spread over the file, since data are often sorted by difficulty.
     some = questions[:: max(len(questions) // NUM_DRY_RUN_QUESTIONS, 1)][:NUM_DRY_RUN_QUESTIONS]
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

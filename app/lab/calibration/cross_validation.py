@@ -31,7 +31,7 @@ class StoppedTrajectory:
 
     Attributes:
         is_right: whether the leading answer was right then.
-        flops: until then.
+        flops: the FLOPs until then.
         num_drawn: the number of branches, continuations included.
         first_difficulty: the estimated difficulty after the first answer.
 
@@ -48,7 +48,7 @@ def stop(file: PolicyFile, difficulty: float, price: float, trajectory: Sequence
 
     Args:
         file: the policy.
-        difficulty: of the prompt.
+        difficulty: the estimated difficulty of the prompt.
         price: the accuracy that a FLOP must gain.
         trajectory: at least one wave.
 
@@ -69,7 +69,7 @@ def assemble_policy(fitted: Fitted, observed: Sequence[ObservedQuestion], **fiel
     Args:
         fitted: the estimators.
         observed: the questions, for the costs.
-        fields: of `PolicyFile`. Those that are missing get values with which only the estimators can be used.
+        fields: fields of `PolicyFile`. Missing fields get placeholders; then only the estimators of the policy can be used.
 
     """
     sizes = [record.evidence.answers for record in observed[0].trajectories[0]]
@@ -110,12 +110,12 @@ def direct_flops(observed: Sequence[ObservedQuestion]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class CrossValidation:
-    """What was estimated and reached on questions of held-out folds.
+    """The estimates and the outcomes on questions of held-out folds.
 
     Attributes:
         folds: (questions,) the number of the fold of each question.
         difficulties: (questions,) estimated from the prompts.
-        stopped: by price, (questions, orders).
+        stopped: for each price, the (questions, orders) outcomes.
 
     """
 

@@ -19,7 +19,7 @@ class ObservedQuestion:
         text: the last message of the user.
         task: the family of the question.
         bin: the difficulty in the data.
-        direct: what the greedy answer came to, without backtracking.
+        direct: the outcome of the greedy answer, without backtracking.
         trajectories: one for each order of the samples.
 
     """
@@ -42,16 +42,16 @@ async def observe(
     """Replay the trajectories of all questions.
 
     Args:
-        questions: of one pool.
-        context: which the strategy is built with.
-        report: is told the number of finished questions and the number of all.
-        orders: of the samples, for each question.
+        questions: the questions of one pool.
+        context: the dependencies that the strategy is built with.
+        report: is called with the number of finished questions and the number of all questions.
+        orders: the number of orders of the samples that are replayed for each question.
 
     """
     observed = []
     for question in questions:
         settings, entry = question.settings, question.entry
-        # only samples with continuations can be replayed with backtracking; the greedy answer is one answer more
+        # only samples with continuations can be replayed with backtracking; the greedy answer is counted besides them
         sizes = wave_sizes(1 + (settings.backtracked if settings.attempts > 1 else settings.samples))
         trajectories = [await trajectory(question, seed, sizes, context) for seed in range(orders)]
         direct = question.replay_greedy()

@@ -79,7 +79,7 @@ def build_policy(observed: Sequence[ObservedQuestion], fixed: Sequence[PlanPerfo
         **fields,
     )
     hard = np.array([one.is_hard for one in observed])
-    # the price does not change the estimate after the first answer; any of them has it
+    # The estimate after the first answer is the same at every price, so any price can be read.
     first = np.array([each[0].first_difficulty for each in validation.stopped[choice.prices[Effort.HIGH]]])
     difficulty = {"before the first token": (validation.difficulties, hard), "after the first answer": (first, hard)}
     return CalibrationResult(file, fixed, autos, bins, difficulty)

@@ -28,9 +28,9 @@ class PolicyChoice:
     """What is chosen from the outcomes of questions.
 
     Attributes:
-        prices: of each effort (see `prices_of_efforts`).
+        prices: the price of each effort (see `prices_of_efforts`).
         edges: the difficulties between the bins.
-        plans: of each effort, one for each bin.
+        plans: for each effort, the plan of each bin.
 
     """
 
@@ -45,7 +45,7 @@ def choose(
     fixed: Sequence[PlanPerformance],
     mask: NDArray[np.bool_],
 ) -> PolicyChoice:
-    """Choose by the questions of a (questions,) mask alone."""
+    """Choose prices, edges and plans from the outcomes of those questions alone that a (questions,) mask selects."""
     part, questions = validation.of(mask), [one for one, is_in in zip(observed, mask, strict=True) if is_in]
     plans = [one.of(mask) for one in fixed]
     cheapest_flops = float(cheapest_of_largest(plans).flops.mean())
@@ -70,8 +70,8 @@ def prices_of_efforts(
     Args:
         validation: the outcomes at all prices.
         observed: the questions.
-        target_accuracy: of the most accurate of the largest fixed plans.
-        target_flops: per question, of the cheapest of the largest fixed plans.
+        target_accuracy: the accuracy of the most accurate of the largest fixed plans.
+        target_flops: the FLOPs per question of the cheapest of the largest fixed plans.
 
     """
     accuracy = {

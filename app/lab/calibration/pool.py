@@ -62,7 +62,7 @@ class PoolSettings(Value):
 
     @property
     def flops(self) -> Architecture:
-        """The FLOPs arithmetic of what answers."""
+        """The architecture of the model with the adapter that answers, which computes the FLOPs."""
         return Architecture(**self.architecture)
 
 
@@ -119,8 +119,8 @@ class PoolEntry(Value):
     """A question with its answers.
 
     Attributes:
-        key: names the question.
-        kind: of its answer.
+        key: identifies the question.
+        kind: the kind of its answer.
         task: the family of the question, if the data name one.
         bin: the difficulty in the data, if they have one.
         prefix: the token ids of the rendered prompt.
@@ -190,7 +190,7 @@ def _parse(path: Path, line_type: type[V], line: bytes) -> V:
     try:
         return line_type.model_validate_json(line)
     except ValidationError as error:
-        raise PoolRefused(f"{path} is not of a pool of this version of ponder: {error}") from error
+        raise PoolRefused(f"{path} has a line that this version of ponder cannot read as part of a pool: {error}") from error
 
 
 def _difference(stored: PoolSettings, wanted: PoolSettings) -> str:

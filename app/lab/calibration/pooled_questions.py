@@ -10,12 +10,12 @@ from strategies.core.values import AnswerKind, Candidate, StopReason, Task
 
 @dataclass(frozen=True, slots=True)
 class ReplayOutcome:
-    """What a replay came to on one question.
+    """The outcome of a replay on one question.
 
     Attributes:
-        flops: of all branches and verifiers.
+        flops: the FLOPs of all branches and verifiers.
         verified: the FLOPs of the verifiers among them.
-        tokens: decoded by all branches.
+        tokens: the number of tokens that all branches decoded.
         num_drawn: the number of branches that were begun.
 
     """
@@ -70,7 +70,7 @@ class PooledQuestion:
         return order
 
     def replay_greedy(self) -> ReplayOutcome:
-        """Return what `direct` at temperature 0 came to."""
+        """Return the outcome of `direct` at temperature 0, which is the greedy answer of the pool."""
         greedy = self.entry.greedy
         flops = sum(self.settings.flops.branch_cost(len(self.entry.prefix), 0, len(greedy.token_ids)))
         return ReplayOutcome(greedy.is_right, flops, 0, len(greedy.token_ids), 1, StopReason.COMPLETED)

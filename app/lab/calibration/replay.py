@@ -33,8 +33,8 @@ async def replay(
     Args:
         question: with its answers.
         strategy: by its name.
-        params: of the strategy.
-        context: which it is built with.
+        params: the parameters of the strategy.
+        context: the dependencies that it is built with.
         seed: of the order of the samples.
 
     Raises:
@@ -58,12 +58,12 @@ class ReplayModel:
     Args:
         question: with its answers.
         seed: of the order of the samples.
-        num_answers: of a strategy that continues answers, the most that it may begin; None for other strategies.
+        num_answers: the most answers that a strategy which continues answers may begin; None for other strategies.
 
     Attributes:
-        flops: of the generated tokens and their prefixes.
+        flops: the FLOPs of the generated tokens and their prefixes.
         verified: the FLOPs that verifiers booked.
-        tokens: decoded.
+        tokens: the number of decoded tokens.
         num_drawn: the number of branches.
 
     """

@@ -20,10 +20,10 @@ from strategies.core.values import AnswerKind, Candidate, ScoredCandidate, Task
 
 @dataclass(frozen=True, slots=True)
 class SearchOutcome:
-    """What a strategy came to on one question.
+    """The outcome of a strategy on one question.
 
     Attributes:
-        branches: the number that it drew.
+        branches: the number of branches that it drew.
 
     """
 
@@ -36,11 +36,11 @@ class PoolSampler:
     """Samples the answers of a pool.
 
     Args:
-        service: that answers.
+        service: answers the questions.
         adapter: the name of the adapter that answers, None for the base model.
         verifier: the name of the adapter that scores the samples, None for a pool without scores.
-        grader: knows right answers.
-        settings: of the pool.
+        grader: decides which answers are right.
+        settings: the settings of the pool.
 
     """
 
@@ -59,10 +59,10 @@ class PoolSampler:
         """Sample answers for all questions that are not in the pool. Each entry is written as soon as it is complete.
 
         Args:
-            pool: which is filled.
+            pool: the pool that is filled.
             questions: with known answers.
             at_once: the number of questions that are answered concurrently.
-            report: is told the number of finished questions and the number of all.
+            report: is called with the number of finished questions and the number of all questions.
 
         """
         by_key = {question.key: question for question in questions}
@@ -116,7 +116,7 @@ class PoolSampler:
         return entry.model_copy(update={"greedy": greedy, "samples": (*samples, *unchanged)})
 
     async def search(self, question: DatasetQuestion, strategy: str, parameters: dict[str, Any]) -> SearchOutcome:
-        """Run any strategy on a question."""
+        """Run a strategy of the server on a question, and return its outcome."""
         run = await self._chat(question, self._settings.temperature, strategy, parameters)
         chosen = run.result.chosen[0].candidate
         [is_right] = await self.grade(question, [(run.task.read(chosen), chosen.is_complete)])

@@ -22,9 +22,9 @@ class SearchRun(Value):
     """A line of the file: the outcome of one search on one question.
 
     Attributes:
-        key: of the question.
+        key: the key of the question.
         search: as it was named, `strategy name=value …`.
-        branches: the number that it drew.
+        branches: the number of branches that it drew.
 
     """
 
@@ -59,7 +59,7 @@ def check_search(search: str) -> None:
     try:
         STRATEGIES[name].Params.model_validate(params)
     except (KeyError, ValidationError) as error:
-        raise PoolRefused(f"`{search}` is no search: {error}") from error
+        raise PoolRefused(f"`{search}` is not a valid search: {error}") from error
 
 
 class SearchRuns:
@@ -78,14 +78,14 @@ class SearchRuns:
         at_once: int,
         report: Callable[[int, int], None],
     ) -> None:
-        """Run all searches on all questions, but for those that are in the file.
+        """Run all searches on all questions, except the runs that are already in the file.
 
         Args:
             sampler: runs strategies.
             questions: with known answers.
             searches: as they are named.
             at_once: the number of concurrent runs.
-            report: is told the number of finished runs and the number of all.
+            report: is called with the number of finished runs and the number of all runs.
 
         """
         pairs = [(question, search) for search in searches for question in questions]

@@ -39,7 +39,7 @@ async def trajectory(question: PooledQuestion, seed: int, sizes: Sequence[int], 
         question: with its answers.
         seed: of the order of the samples.
         sizes: the number of answers after each wave.
-        context: which the strategy is built with.
+        context: the dependencies that the strategy is built with.
 
     """
     params = AdaptiveParams(n=sizes[-1], attempts=question.settings.attempts)

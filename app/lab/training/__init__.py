@@ -1,1 +1,1 @@
-"""The training commands: options, and what `adapters.training` is given by the service through its ports."""
+"""The training commands, their options, and the server's implementation of the ports of `adapters.training`."""

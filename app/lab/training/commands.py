@@ -1,8 +1,8 @@
-"""What the training commands do: they take options, and leave a finished folder with its run card.
+"""Runs the training commands: each takes validated options, and writes a folder with the result and its run card.
 
 All errors that a user can cause are `TrainingError`s and `ModelUnavailable`, whose messages the command line prints.
 
-This is the place where `adapters.training`, which trains, is given what only the service has: see `environment`.
+`adapters.training` does the training. This module passes it what only the server has, such as the FLOPs arithmetic (`environment`).
 """
 
 import asyncio
@@ -101,7 +101,7 @@ def verifier(options: VerifierOptions) -> None:
 
 
 def _label(options: VerifierOptions, base: Path, questions: list[DatasetQuestion]) -> tuple[list[LabelledAnswer], Provenance]:
-    """Label answers of the generator, whole ones or also their steps, and return where they come from too."""
+    """Label the generator's answers, or their steps too. Return the labelled answers, and where they come from."""
     with _collector(options, Teacher(str(base), options.generator)) as collector, AnswerGrader() as grader:
         samples = collector.answers(questions, options.samples)
         labelled = asyncio.run(label_outcomes(questions, samples, grader))

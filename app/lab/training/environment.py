@@ -1,4 +1,4 @@
-"""Implements the ports of `adapters.training`: FLOPs by the server's arithmetic, servers of teachers, the terminal."""
+"""Implements the ports of `adapters.training`: the FLOPs arithmetic, servers for teacher models, and progress on the terminal."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -59,7 +59,7 @@ def flops_counter(
 
 
 def machine() -> str:
-    """Describe the processor that computes, for a run card."""
+    """Return a description of the GPU or the CPU that computes, for a run card."""
     if hardware.has_nvidia_gpu():
         return "NVIDIA GPU"
     return f"{hardware.plan_cpu().dtype} on CPU, {hardware.num_processors()} processors"

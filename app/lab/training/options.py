@@ -63,12 +63,14 @@ class DistillOptions(Packing, ValidatedSchedule, SamplingOptions):
         description="model that answers: a folder or an id, `self` for the base itself (with `--start`: with that adapter), or the URL "
         "of an OpenAI-compatible server, whose key is PONDER_API_KEY"
     )
-    teacher_model: str | None = Field(None, description="name of the teacher at that URL, when there are several models")
+    teacher_model: str | None = Field(
+        None, description="name of the teacher at the URL of `--teacher`, when that server has several models"
+    )
     start: Path | None = Field(None, description="adapter to train further, of the same rank and targets")
     keep: int = Field(1, ge=1, description="how many right answers to each question are learned; the shortest ones are taken")
     logits: bool = Field(
         False,
-        description="learn the teacher's probabilities of each token too; needs a folder with the same tokenizer, and switches packing off",
+        description="learn the teacher's probabilities of each token too; the teacher must be a folder with the same tokenizer; no packing",
     )
 
     @model_validator(mode="after")
@@ -103,7 +105,7 @@ class VerifierOptions(SamplingOptions):
 
 
 class PruneOptions(ValidatedSchedule):
-    """Prune the base model, and distil the unpruned one into the rest."""
+    """Prune the base model, and train the pruned model to imitate the unpruned one."""
 
     data: Path = Field(description="chats that importance is measured on, and that the pruned model learns")
     out: Path = Field(description="folder of the pruned model")
