@@ -8,11 +8,12 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 
 from app.api import replies
 from app.api.access import caller
+from app.api.disconnects import while_connected
 from app.api.errors import RESPONSES
 from app.api.requests import Origin, chat_request, completion_request
 from app.api.schemas import ChatRequest, CompletionRequest, Sampling
 from app.api.shapes import ChatShape, CompletionShape, Shape
-from app.api.sse import EventStream, while_connected
+from app.api.sse import EventStream
 from app.api.streaming import ReplyStream
 from app.errors import NotFound
 from app.request import Caller, InferenceRequest

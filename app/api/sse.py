@@ -1,62 +1,22 @@
-"""Server-sent events, and work that is cancelled when its client disconnects."""
+"""Server-sent events."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, suppress
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.errors import Disconnected
+from app.api.disconnects import while_connected
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
-
-T = TypeVar("T")
 
 
 def event(data: dict[str, Any]) -> bytes:
     """Return one event with a JSON payload."""
     return b"data: " + orjson.dumps(data) + b"\n\n"
-
-
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of `work`. If the client disconnects first, cancel the work, wait for its end, and raise `Disconnected`."""
-    async with asyncio.TaskGroup() as group:
-        watcher = group.create_task(_until_disconnected(receive))
-        worker = group.create_task(_outcome(work))
-        await asyncio.wait((watcher, worker), return_when=asyncio.FIRST_COMPLETED)
-        watcher.cancel()
-        if not worker.done():
-            worker.cancel()
-    if worker.cancelled():
-        message = "The client disconnected."
-        raise Disconnected(message)
-    outcome = worker.result()
-    if isinstance(outcome, _Failure):
-        raise outcome.error
-    return outcome
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    error: Exception
-
-
-async def _outcome(work: Awaitable[T]) -> T | _Failure:
-    """Return an error as a value: a task group would wrap it in an exception group."""
-    try:
-        return await work
-    except Exception as error:  # noqa: BLE001 - raised again by `while_connected`
-        return _Failure(error)
-
-
-async def _until_disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 class EventStream(Response):

@@ -7,7 +7,7 @@ from app.request import Effort
 from app.routing.features import prompt_features
 from app.routing.policy import BUSY_LOAD, ExpectedCost, Plan, Query
 from app.routing.policy_file import Bin, PolicyFile, auto_label
-from app.routing.stopping_rule import ValueOfComputationRule
+from app.routing.value_of_computation import ValueOfComputationRule
 
 MAX_PRICE_MULTIPLIER = 8.0
 """What the price of compute is multiplied by at full load. The multiplier begins to rise at `BUSY_LOAD`."""

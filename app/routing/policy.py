@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from app.request import Effort
 from app.routing.policy_file import MeasuredPlan
-from app.routing.stopping_rule import ValueOfComputationRule
+from app.routing.value_of_computation import ValueOfComputationRule
 from strategies.core.strategy import Forecast
 from strategies.core.values import AnswerKind
 

@@ -14,7 +14,7 @@ from app.routing.estimators import Estimator
 from app.routing.features import EVIDENCE_FEATURES, NUM_PROMPT_FEATURES, evidence_features, prompt_features
 from app.routing.policy import BUSY_LOAD, Query
 from app.routing.policy_file import Stage
-from app.routing.stopping_rule import ValueOfComputationRule
+from app.routing.value_of_computation import ValueOfComputationRule
 from strategies.core.stopping_rule import Decision, Evidence
 from strategies.core.values import AnswerKind, StopReason
 from tests.example_policies import constant, policy

@@ -18,7 +18,7 @@ from app.lab.calibration.trajectories import WaveRecord
 from app.request import Effort
 from app.routing.features import prompt_features
 from app.routing.policy_file import NUM_BINS, Bin, PolicyFile
-from app.routing.stopping_rule import ValueOfComputationRule
+from app.routing.value_of_computation import ValueOfComputationRule
 from strategies.core.values import AnswerKind
 
 PRICES = (0.3, 0.1, 0.05, 0.03, 0.02, 0.015, 0.01, 0.007, 0.005, 0.003, 0.002, 0.001, 0.0005)
