@@ -9,7 +9,15 @@ from tests.tools import ROOT
 DOCUMENTS = [
     *(
         ROOT / name
-        for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "deploy/README.md", "examples/plugin/README.md")
+        for name in (
+            "README.md",
+            "CONTRIBUTING.md",
+            "CHANGELOG.md",
+            "deploy/README.md",
+            "examples/README.md",
+            "examples/plugin/README.md",
+            "benchmarks/results/README.md",
+        )
     ),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]

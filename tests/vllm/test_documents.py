@@ -81,13 +81,20 @@ def test_shell_commands_run(path, server, folder, version) -> None:
 
 
 def test_the_first_request_is_answered_right(server, folder) -> None:
-    """The README's request gets the answer that the README shows, and a reply has every field that is shown."""
+    """The README's request gets the answer that the README shows, and a reply has every field that is shown.
+
+    Its words and its cost differ by processor, since number formats do.
+    """
     readme = ROOT / "README.md"
     command = next(block for block in run_blocks(readme, "bash") if block.code.startswith("curl"))
     reply = json.loads(run(["bash", "-ec", here(command.code, server)], command, server, folder))
     [shown] = run_blocks(readme, "json")
     expected = json.loads(shown.code)
-    assert reply["choices"][0]["message"]["content"] == expected["choices"][0]["message"]["content"]
+    assert answer_in(reply) == answer_in(expected) == "50"
     assert expected["ponder"].keys() <= reply["ponder"].keys()
-    for name in ("strategy", "stop_reason"):
-        assert reply["ponder"][name] == expected["ponder"][name]
+    assert reply["ponder"]["strategy"] == expected["ponder"]["strategy"]
+
+
+def answer_in(reply: dict) -> str:
+    """Return what the message says in the end."""
+    return reply["choices"][0]["message"]["content"].rpartition("#### ")[2]
