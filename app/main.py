@@ -35,7 +35,7 @@ from app.telemetry.energy import Energy, find_counters
 from app.telemetry.metrics import Metrics
 from app.telemetry.spans import Tracer, span_of
 from strategies.answers.equivalence import Equivalence
-from strategies.core.context import StrategyContext
+from strategies.core.verifier import StrategyContext
 from strategies.plugins import load_registries
 from strategies.registry import BUILT_IN, Registries
 

@@ -23,7 +23,7 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.spans import Tracer
 from benchmarks.report import Table
 from strategies.answers.equivalence import Equivalence
-from strategies.core.context import StrategyContext
+from strategies.core.verifier import StrategyContext
 
 REPLIES = ["It is 42.", "So 41.", "42", "The answer is 42.", "I say 40."]
 

@@ -36,8 +36,8 @@ from app.routing.policy import Query
 from app.routing.policy_file import PolicyFile
 from benchmarks.report import Table
 from strategies.answers.equivalence import Equivalence
-from strategies.core.context import StrategyContext
 from strategies.core.values import AnswerKind
+from strategies.core.verifier import StrategyContext
 
 RESULTS = Path(__file__).parent / "results" / "policy"
 REPEATS = 5

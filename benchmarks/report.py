@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from app.engine.hardware import plan_cpu
-from scripts.generate_docs import RESULTS, table
+
+RESULTS = Path(__file__).parent / "results"
+"""Where the results are kept that the documentation shows."""
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Lines of a Markdown table, headed by the keys of the first row."""
+    heads = list(rows[0])
+    body = ["| " + " | ".join(str(row[head]) for head in heads) + " |" for row in rows]
+    return ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), *body]
 
 
 @dataclass

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.generate_docs import RESULTS
+from benchmarks.report import RESULTS
 
 INDEX = RESULTS / "README.md"
 

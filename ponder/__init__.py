@@ -20,14 +20,13 @@ from ponder.answer import Answer
 from ponder.asynchronous import AsyncPonder, load
 from ponder.synchronous import Ponder
 from strategies.core.checks import check_choices, check_comparable
-from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask, VerifierFailed
 from strategies.core.parameters import Params
 from strategies.core.ports import AnswerEquivalence, Emit, Model, ignore_events
 from strategies.core.results import NodeState, Progress, Result, TraceNode
 from strategies.core.strategy import Forecast, Strategy, ended, in_order
 from strategies.core.values import AnswerKind, Candidate, Delta, Draw, ScoredCandidate, Step, StopReason, Task
-from strategies.core.verifier import Verifier, VerifierChoice
+from strategies.core.verifier import StrategyContext, Verifier, VerifierChoice
 from strategies.registry import PluginError
 from strategies.search.scorer import Scorer
 from strategies.verifiers import AnyVerifier, StepVerifier, build_for

@@ -21,11 +21,11 @@ from app.lab.training.options import DistillOptions, LoraOptions, PruneOptions, 
 from app.reward_models.options import RewardModelOptions
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
+from benchmarks.report import RESULTS, table
 from strategies.core.verifier import is_chosen_by_name
 from strategies.registry import STRATEGIES, VERIFIERS
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 
 _PART = re.compile(r"(<!-- ([\w/ .-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 _CLOSING = re.compile(r"<!-- /([\w/ .-]+) -->")
@@ -115,13 +115,6 @@ def metrics() -> str:
         f"| `{name}` | {kind} | {', '.join(labels)} | {text} |" for name, kind, labels, text in registry.registry.describe()
     ]
     return "\n".join(rows)
-
-
-def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Lines of a Markdown table, headed by the keys of the first row."""
-    heads = list(rows[0])
-    body = ["| " + " | ".join(str(row[head]) for head in heads) + " |" for row in rows]
-    return ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), *body]
 
 
 def results() -> dict[str, Callable[[], str]]:

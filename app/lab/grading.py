@@ -11,11 +11,10 @@ from adapters.training.ports import Answer
 from app.routing.kinds import detect_kind
 from strategies.answers.equivalence import Equivalence
 from strategies.answers.reading import number_of, read_answer
-from strategies.core.context import StrategyContext
 from strategies.core.errors import StrategyError
 from strategies.core.ports import Model
 from strategies.core.values import AnswerKind, Candidate, Task
-from strategies.core.verifier import VerifierChoice
+from strategies.core.verifier import StrategyContext, VerifierChoice
 from strategies.verifiers import AnyVerifier
 
 FINAL_ANSWER_MARK = "####"

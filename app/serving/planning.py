@@ -15,10 +15,10 @@ from app.routing.planner import Planner
 from app.routing.policy import Plan
 from app.serving.traced_verifier import TracedVerifier
 from app.telemetry.spans import Attributes, Span, Value
-from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask
 from strategies.core.parameters import Params
 from strategies.core.values import AnswerKind
+from strategies.core.verifier import StrategyContext
 from strategies.registry import BUILT_IN, AnyStrategy, Registries
 
 WIDTH_PARAMETERS = ("n", "workers", "breadth", "chains")

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.quality.runs import Run
 from benchmarks.quality.tasks import Task
-from scripts.generate_docs import RESULTS
+from benchmarks.report import RESULTS
 
 FOLDER = RESULTS / "quality"
 MAX_TEXT = 400

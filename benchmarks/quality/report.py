@@ -9,8 +9,7 @@ from benchmarks.quality.records import FOLDER, Log, Record
 from benchmarks.quality.runs import RUNS, SEARCHES, Run
 from benchmarks.quality.stats import mcnemar, wilson
 from benchmarks.quality.tasks import NotInstalled, Task
-from benchmarks.report import Table
-from scripts.generate_docs import RESULTS
+from benchmarks.report import RESULTS, Table
 
 BASELINE = "best_of_n"
 Answers = dict[str, list[Record]]

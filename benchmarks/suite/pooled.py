@@ -14,7 +14,7 @@ from benchmarks.quality.stats import wilson
 from benchmarks.report import Table
 from benchmarks.suite.families import FAMILIES
 from strategies.answers.equivalence import Equivalence
-from strategies.core.context import StrategyContext
+from strategies.core.verifier import StrategyContext
 
 ORDERS = 4
 """The number of orders of the samples. Each order is a run that could have happened."""

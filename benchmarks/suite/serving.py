@@ -9,7 +9,7 @@ from pathlib import Path
 from adapters.weights import digest_of
 from app.lab.server import preloaded
 from benchmarks import servers
-from scripts.generate_docs import RESULTS
+from benchmarks.report import RESULTS
 
 FOLDER = RESULTS / "suite"
 

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
-from strategies.core.context import StrategyContext
 from strategies.core.parameters import Params
 from strategies.core.ports import Emit, Model
 from strategies.core.results import Result
 from strategies.core.values import Candidate, StopReason, Task
+from strategies.core.verifier import StrategyContext
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,20 +5,38 @@ chooses it by, the forecast, the documentation and the API's schema are built fr
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from strategies.core.parameters import Params
-from strategies.core.ports import Model
+from strategies.core.ports import AnswerEquivalence, Model
 from strategies.core.registry import Registry
+from strategies.core.stopping_rule import StoppingRule
 from strategies.core.values import Candidate, Task
 
-if TYPE_CHECKING:  # a context may hold verifiers, so each of the two modules needs the other
-    from strategies.core.context import StrategyContext
+
+@dataclass(frozen=True, slots=True)
+class StrategyContext:
+    """What one server gives to every strategy and verifier.
+
+    Attributes:
+        equivalence: tells whether two answers are the same.
+        vocab_size: of the served model, for self-certainty.
+        reward_models: verifiers outside the engine, by the names that the operator gave them.
+        rule: the plan's stopping rule, for a strategy that draws in waves; None where the plan has none.
+        watched: returns what is used in place of a verifier, such as one that traces its calls.
+
+    """
+
+    equivalence: AnswerEquivalence
+    vocab_size: int
+    reward_models: Mapping[str, "Verifier"] = field(default_factory=dict)
+    rule: StoppingRule | None = None
+    watched: Callable[["Verifier"], "Verifier"] = lambda verifier: verifier
 
 
 class Verifier(ABC):
@@ -41,12 +59,12 @@ class Verifier(ABC):
     scores_steps: bool = True
     num_logprobs: int | None = None
 
-    def __init__(self, params: Any, context: "StrategyContext") -> None:
+    def __init__(self, params: Any, context: StrategyContext) -> None:
         self.params = params
         self.context = context
 
     @classmethod
-    def build(cls, params: Any, context: "StrategyContext") -> "Verifier":
+    def build(cls, params: Any, context: StrategyContext) -> "Verifier":
         """Return the verifier for one run. Raises `UnsupportedTask` for parameters that this server cannot honour."""
         return cls(params, context)
 
@@ -93,7 +111,7 @@ class VerifierChoice:
         """Adapters that the verifier needs."""
         return self.params.adapters
 
-    def build(self, context: "StrategyContext") -> Verifier:
+    def build(self, context: StrategyContext) -> Verifier:
         """Return the verifier for one run. Raises `UnsupportedTask` for parameters that this server cannot honour."""
         return context.watched(self.verifier.build(self.params, context))
 

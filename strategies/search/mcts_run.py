@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from strategies.core.context import StrategyContext
 from strategies.core.results import NodeState, Result
 from strategies.core.values import AnswerKind, StopReason
+from strategies.core.verifier import StrategyContext
 from strategies.search.node import Node, step_logprob
 from strategies.search.stepwise import StepParams, default_select
 from strategies.search.tree import Tree

@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from strategies.core.context import StrategyContext
 from strategies.core.parameters import Select
 from strategies.core.ports import Emit, Model
 from strategies.core.results import NodeState, Progress, Result
 from strategies.core.strategy import ended
 from strategies.core.values import Candidate, Draw, Step, StopReason, Task
+from strategies.core.verifier import StrategyContext
 from strategies.search.node import ROOT, Node
 from strategies.search.scorer import Scorer
 from strategies.voting.selection import choose, opening_words

@@ -7,11 +7,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from strategies.core.context import StrategyContext
 from strategies.core.parameters import Params
 from strategies.core.registry import Registry
 from strategies.core.values import AnswerKind, Task
-from strategies.core.verifier import Verifier, VerifierChoice, VerifierField
+from strategies.core.verifier import StrategyContext, Verifier, VerifierChoice, VerifierField
 from strategies.verifiers.adapter import AdapterVerifier
 from strategies.verifiers.arithmetic import ArithmeticVerifier
 from strategies.verifiers.equations import Equations

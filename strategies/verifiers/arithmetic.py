@@ -19,11 +19,10 @@ from pydantic import Field
 from strategies.answers.equations import Statement, lines, normalised, statements, trim
 from strategies.answers.expressions import NUMBER, Expression, exact, parse
 from strategies.answers.reading import NUM_CHARS_READ, last_boxed
-from strategies.core.context import StrategyContext
 from strategies.core.parameters import Params
 from strategies.core.ports import Model
 from strategies.core.values import Candidate, Task
-from strategies.core.verifier import Verifier
+from strategies.core.verifier import StrategyContext, Verifier
 
 STARTED = 0.1
 PROGRESS = 0.8

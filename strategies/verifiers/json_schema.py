@@ -12,12 +12,11 @@ import jsonschema_rs
 from pydantic import Field
 
 from strategies.answers.reading import parse_json
-from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask, VerifierFailed
 from strategies.core.parameters import Params
 from strategies.core.ports import Model
 from strategies.core.values import Candidate, Task
-from strategies.core.verifier import Verifier
+from strategies.core.verifier import StrategyContext, Verifier
 from strategies.verifiers.exact import exact_scores
 
 PATTERN_BYTES = 256 * 1024

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from strategies.core.context import StrategyContext
 from strategies.core.parameters import Params
 from strategies.core.ports import Model
 from strategies.core.values import Candidate, Task
-from strategies.core.verifier import Verifier
+from strategies.core.verifier import StrategyContext, Verifier
 from strategies.voting.count import mean_probability
 
 

@@ -7,12 +7,11 @@ from pydantic import Field
 
 from strategies.answers.expressions import exact
 from strategies.answers.reading import number_of, read_answer
-from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask
 from strategies.core.parameters import Params
 from strategies.core.ports import Model
 from strategies.core.values import AnswerKind, Candidate, Task
-from strategies.core.verifier import Verifier
+from strategies.core.verifier import StrategyContext, Verifier
 from strategies.verifiers.exact import exact_scores
 
 

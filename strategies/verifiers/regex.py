@@ -7,12 +7,11 @@ from typing import Annotated
 import re2
 from pydantic import Field
 
-from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask
 from strategies.core.parameters import Params
 from strategies.core.ports import Model
 from strategies.core.values import Candidate, Task
-from strategies.core.verifier import Verifier
+from strategies.core.verifier import StrategyContext, Verifier
 from strategies.verifiers.exact import exact_scores
 
 PATTERN_BYTES = 256 * 1024

@@ -5,12 +5,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask
 from strategies.core.parameters import Params
 from strategies.core.ports import Model
 from strategies.core.values import Candidate, Task
-from strategies.core.verifier import Verifier
+from strategies.core.verifier import StrategyContext, Verifier
 
 
 class RewardModelParams(Params):

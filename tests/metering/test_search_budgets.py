@@ -21,8 +21,8 @@ from app.serving.planning import Planning
 from app.serving.service import Service
 from app.serving.session import Session
 from app.telemetry.metrics import Metrics
-from strategies.core.context import StrategyContext
 from strategies.core.values import StopReason
+from strategies.core.verifier import StrategyContext
 
 pytestmark = pytest.mark.anyio
 

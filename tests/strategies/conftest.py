@@ -12,8 +12,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from strategies.answers.equivalence import Equivalence
-from strategies.core.context import StrategyContext
 from strategies.core.values import AnswerKind, Candidate, Delta, Draw, Step, StopReason, Task, TokenLogprob
+from strategies.core.verifier import StrategyContext
 from strategies.verifiers import AnyVerifier
 
 

@@ -29,8 +29,8 @@ from app.lab.grading import AnswerGrader
 from app.lab.progress import counting, say
 from app.lab.service import EngineBuilder, LabService, start_service
 from strategies.answers.equivalence import Equivalence
-from strategies.core.context import StrategyContext
 from strategies.core.values import AnswerKind
+from strategies.core.verifier import StrategyContext
 
 POOL, SEARCHES, POLICY, REPORT = "pool.jsonl", "searches.jsonl", "policy.json", "report.html"
 

@@ -15,7 +15,7 @@ from app.lab.calibration.pooled_questions import PooledQuestion, ReplayOutcome
 from app.request import Effort
 from app.routing.features import prompt_features
 from app.routing.policy_file import PolicyFile, auto_label
-from strategies.core.context import StrategyContext
+from strategies.core.verifier import StrategyContext
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from app.lab.calibration.pooled_questions import PooledQuestion, ReplayOutcome
 from app.lab.calibration.trajectories import WaveRecord, trajectory, wave_sizes
-from strategies.core.context import StrategyContext
+from strategies.core.verifier import StrategyContext
 
 ORDERS = 8
 """The number of orders of the samples of a question. Each order is a run that could have happened."""

@@ -11,11 +11,10 @@ from typing import Any, Self
 
 from app.lab.calibration.pool import Continuation, Generation, Sample
 from app.lab.calibration.pooled_questions import PooledQuestion, ReplayOutcome
-from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask
 from strategies.core.ports import ignore_events
 from strategies.core.values import Candidate, Draw, StopReason, Task, VerifierPrompt
-from strategies.core.verifier import Verifier
+from strategies.core.verifier import StrategyContext, Verifier
 from strategies.registry import STRATEGIES
 
 RECORDED_VERIFIER = "recorded"

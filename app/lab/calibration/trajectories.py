@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from app.lab.calibration.pooled_questions import PooledQuestion
 from app.lab.calibration.replay import ReplayModel
 from strategies.adaptive import Adaptive, AdaptiveParams
-from strategies.core.context import StrategyContext
 from strategies.core.ports import ignore_events
 from strategies.core.stopping_rule import Decision, Evidence
+from strategies.core.verifier import StrategyContext
 
 
 @dataclass(frozen=True, slots=True)

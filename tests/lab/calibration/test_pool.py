@@ -20,9 +20,9 @@ from app.main import running
 from app.request import Caller, InferenceRequest
 from app.settings import Settings
 from strategies.answers.equivalence import Equivalence
-from strategies.core.context import StrategyContext
 from strategies.core.errors import UnsupportedTask
 from strategies.core.values import StopReason
+from strategies.core.verifier import StrategyContext
 
 SETTINGS = PoolSettings(
     model="scripted", adapter=None, architecture=asdict(SMALL), samples=8, temperature=0.7, max_tokens=64, verifier="hash"
