@@ -1,1 +1,1 @@
-"""What every performance claim in the README is measured with: `make bench`, or `python -m benchmarks --only NAME`."""
+"""What every performance claim in the documentation is measured with: `make bench`, or `python -m benchmarks --only NAME`."""

@@ -133,9 +133,27 @@ def result_table(path: Path) -> str:
     return "\n".join([f"**{result['title']}** (`python -m {result['command']}`; {where})", "", *table(result["rows"])])
 
 
+_HEADLINE = {
+    "direct": "one answer (`direct`)",
+    "self_consistency, waves n=16": "plain vote of 16 that stops when it is settled",
+    "self_consistency, filter, waves n=16": "best fixed plan of 16: a vote without answers that miscalculate",
+    "auto, high": "`auto`, high effort",
+}
+
+
+def headline() -> str:
+    """Four rows of the policy's results, for the README."""
+    rows = {row["plan"]: row for row in json.loads((RESULTS / "policy" / "reasoning-plans.json").read_text())["rows"]}
+    lines = ["| plan | right | 95 % interval | GFLOP a question |", "|---|---|---|---|"]
+    for plan, name in _HEADLINE.items():
+        row = rows[plan]
+        lines.append(f"| {name} | {row['accuracy']} | {row['95 % interval']} | {row['GFLOPs per question']} |")
+    return "\n".join(lines)
+
+
 def parts() -> dict[str, Callable[[], str]]:
     """Every generated part by its name."""
-    ours = (strategies, verifiers, reward_models, calibration, training, settings, metrics)
+    ours = (strategies, verifiers, reward_models, calibration, training, settings, metrics, headline)
     return {**{part.__name__: part for part in ours}, **results()}
 
 

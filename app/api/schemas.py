@@ -42,7 +42,7 @@ class BudgetBody(Body):
 
 
 class PonderOptions(BaseModel):
-    """How to answer. Fields other than these are the parameters of the strategy named (see the README's table).
+    """How to answer. Fields other than these are the parameters of the strategy named (docs/use/strategies.md).
 
     `dry_run` asks for the plan and what it would take, and generates nothing; `show_nodes` lets a stream carry the search tree as it grows.
     """

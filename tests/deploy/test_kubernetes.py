@@ -66,9 +66,9 @@ def test_the_gpu_is_asked_for(render: Render, folder: str) -> None:
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
 
 
-def test_the_readme_shows_an_overlay_that_renders(tmp_path: Path, render: Render) -> None:
+def test_the_documentation_shows_an_overlay_that_renders(tmp_path: Path, render: Render) -> None:
     """Its image and its setting replace ours, and everything else stays."""
-    shown = (ROOT / "deploy/README.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    shown = (ROOT / "docs/operate/deployment.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
     deploy = os.path.relpath((ROOT / "deploy").resolve(), tmp_path.resolve())
     (tmp_path / "kustomization.yaml").write_text(shown.replace("../deploy", deploy), encoding="utf-8")
     documents = render(str(tmp_path))

@@ -50,7 +50,12 @@ def folder(tmp_path: Path) -> Path:
 
 def run(command: list[str], block: Block, server, folder: Path) -> str:
     """Run a command in the folder as a reader would; return what it prints."""
-    environment = {**os.environ, "PONDER_URL": server.url, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "PONDER_URL": server.url,
+        "PONDER_ADAPTER_DIR": str(folder / "adapters"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 0, f"{block.name}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return done.stdout
