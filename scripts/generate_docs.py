@@ -130,7 +130,7 @@ def result_table(path: Path) -> str:
     result = json.loads(path.read_text(encoding="utf-8"))
     machine = result["machine"]
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['dtype']}, {machine['date']}"
-    return "\n".join([f"**{result['title']}** (`python -m {result['command']}`; {where})", "", *table(result["rows"])])
+    return "\n".join([f"**{result['title']}**", "", f"`python -m {result['command']}`; {where}", "", *table(result["rows"])])
 
 
 _HEADLINE = {
