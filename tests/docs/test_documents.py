@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -55,6 +56,14 @@ def test_links_lead_somewhere(path) -> None:
         assert file.exists(), f"{path.name}: {target}"
         if anchor and file.suffix == ".md":
             assert anchor in anchors(file), f"{path.name}: {target}"
+
+
+@ALL
+def test_files_that_are_named_exist(path) -> None:
+    """A file that is moved takes its name in the documents with it."""
+    folders = "adapters|app|benchmarks|deploy|docs|examples|ponder|scripts|strategies|tests"
+    named = re.findall(rf"`((?:{folders})/[a-z\d_./-]+)`", prose(path))  # capitals stand for a name of the reader's
+    assert not [name for name in named if not (ROOT / name).exists() and not (path.parent / name).exists()]
 
 
 def test_the_readme_is_short() -> None:
