@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,40 @@ _CLOSING = re.compile(r"<!-- /([\w/ .-]+) -->")
 
 
 def strategies() -> str:
-    """A row for each strategy and each of its parameters."""
-    rows = ["| strategy | what it does | parameters |", "|---|---|---|"]
-    for strategy in STRATEGIES:
-        fields = strategy.Params.model_fields.items()
-        parameters = "<br>".join(f"`{name}` = `{_json(field.default)}`: {field.description}" for name, field in fields)
-        rows.append(
-            f"| `{strategy.name}` | {strategy.summary} | {parameters or 'none; the request asks for several with `n`'} |"
-        )
+    """A row for each strategy."""
+    rows = ["| strategy | what it does |", "|---|---|"]
+    rows += [f"| [`{one.name}`](#{one.name}) | {one.summary} |" for one in STRATEGIES]
     return "\n".join(rows)
+
+
+def parameters() -> dict[str, Callable[[], str]]:
+    """A part for each strategy with parameters, named `parameters <strategy>`."""
+    return {f"parameters {one.name}": partial(parameter_table, one.Params) for one in STRATEGIES if one.Params.model_fields}
+
+
+def parameter_table(params: type[BaseModel]) -> str:
+    """A row for each parameter of a strategy."""
+    properties = params.model_json_schema()["properties"]
+    rows = ["| parameter | default | values | what it is |", "|---|---|---|---|"]
+    for name, field in params.model_fields.items():
+        values = "a [verifier](verifiers.md)" if name == "verifier" else _values(properties[name])
+        rows.append(f"| `{name}` | `{_json(field.default)}` | {values} | {field.description} |")
+    return "\n".join(rows)
+
+
+def _values(schema: dict[str, Any]) -> str:
+    """The values that a JSON schema allows, in words."""
+    if "anyOf" in schema:
+        return ", or ".join(_values(one) for one in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    lowest, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+    highest, below = schema.get("maximum"), schema.get("exclusiveMaximum")
+    if (lowest, above, highest, below) != (None,) * 4:
+        start = f"{lowest:g}" if lowest is not None else f"above {above:g}" if above is not None else ""
+        end = f"{highest:g}" if highest is not None else f"below {below:g}" if below is not None else ""
+        return f"{start} to {end}" if start and end else start or end
+    return {"boolean": "true, false", "string": "text", "null": "null"}.get(schema.get("type", ""), "")
 
 
 def verifiers() -> str:
@@ -120,7 +146,7 @@ def metrics() -> str:
 def results() -> dict[str, Callable[[], str]]:
     """A part for each table of the last benchmark runs, named `results <path below the results, without .json>`."""
     return {
-        f"results {path.relative_to(RESULTS).with_suffix('')}": lambda path=path: result_table(path)  # type: ignore[misc]
+        f"results {path.relative_to(RESULTS).with_suffix('')}": partial(result_table, path)
         for path in sorted(RESULTS.rglob("*.json"))
     }
 
@@ -154,7 +180,7 @@ def headline() -> str:
 def parts() -> dict[str, Callable[[], str]]:
     """Every generated part by its name."""
     ours = (strategies, verifiers, reward_models, calibration, training, settings, metrics, headline)
-    return {**{part.__name__: part for part in ours}, **results()}
+    return {**{part.__name__: part for part in ours}, **parameters(), **results()}
 
 
 def documents() -> list[Path]:
