@@ -17,10 +17,10 @@ import pytest
 from tests.documents import DOCUMENTS, Block, run_blocks
 from tests.tools import ROOT
 
-pytestmark = pytest.mark.vllm
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1000)]
 
 ADAPTER = ROOT / "tests" / "data" / "adapters" / "red"
-LIMIT_S = 300
+LIMIT_S = 900
 
 
 def of(language: str) -> pytest.MarkDecorator:
