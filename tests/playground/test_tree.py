@@ -28,7 +28,7 @@ def test_a_step_tells_all_about_itself(site, look) -> None:
         page.locator("[role=treeitem].chosen").click()
         expect(page.locator("#node")).to_contain_text("chosen answer")
         expect(page.locator("#node pre")).to_have_text("#### 76")
-        for fact in ("Value", "Verdict on the step", "Tokens", "FLOPs", "Time", "Ended by"):
+        for fact in ("Value", "Score of the step", "Tokens", "FLOPs", "Time", "Ended by"):
             expect(page.locator("#node dl")).to_contain_text(fact)
 
 
