@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from adapters.concurrency import for_each
 from app.engine.base import Engine
 from app.metering.budget import Budget
 from app.settings import DEFAULT_MODEL
@@ -86,13 +87,14 @@ class Ponder:
         """Return the answers to several questions, in their order, `at_once` of them in work together; options as for `ask`."""
 
         async def ask_all() -> list[Answer]:
-            places = asyncio.Semaphore(at_once)
+            answers: dict[int, Answer] = {}
 
-            async def ask(prompt: Prompt) -> Answer:
-                async with places:
-                    return await self._model.ask(prompt, **options)
+            async def ask(numbered: tuple[int, Prompt]) -> None:
+                number, prompt = numbered
+                answers[number] = await self._model.ask(prompt, **options)
 
-            return list(await asyncio.gather(*map(ask, prompts)))
+            await for_each(enumerate(prompts), ask, at_once)
+            return [answers[number] for number in range(len(prompts))]
 
         return self._result_of(ask_all())
 
