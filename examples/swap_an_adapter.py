@@ -28,7 +28,7 @@ def push(folder: Path) -> str:
 def ask() -> str:
     """What the adapter answers at this moment."""
     body = {"model": "colour", "messages": [{"role": "user", "content": "Name a colour."}], "max_tokens": 4, "temperature": 0}
-    return server.post("/v1/chat/completions", json=body).raise_for_status().json()["choices"][0]["message"]["content"]
+    return server.post("/v1/chat/completions", json=body).raise_for_status().json()["choices"][0]["message"]["content"].strip()
 
 
 version = push(first)

@@ -38,6 +38,7 @@ def build_engine(settings: Settings) -> Engine:
         dtype = plan.dtype if dtype == "auto" else dtype
         logger.info(plan.describe())
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # standard output belongs to the program that uses ponder
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     model, quantization = _weights(settings, dtype, is_cpu=is_cpu)
 

@@ -10,6 +10,7 @@ import prometheus_client
 from prometheus_client.openmetrics import exposition as openmetrics
 from vllm.inputs.engine import tokens_input
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from adapters.errors import AdapterFailed
@@ -85,6 +86,9 @@ class VllmEngine:
         """Shut vLLM's processes down. Calling it again does nothing."""
         if (llm := self._llm) is not None:
             self._llm = None
+            if llm.output_handler is not None:
+                llm.output_handler.cancel()  # it would log that its engine ends as a crash
+            llm.output_processor.propagate_error(EngineDeadError())  # for requests that still wait
             await asyncio.to_thread(llm.shutdown)
 
     @property
