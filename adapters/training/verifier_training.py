@@ -76,8 +76,10 @@ def train_verifier(
         RecipeRefused: the two words begin with the same token.
 
     """
+    if not training:
+        raise DataRefused("there is no whole answer to learn from: give more questions, or a larger --max-tokens")
     if len({one.label >= 0.5 for one in training}) < 2:
-        raise DataRefused(f"all {len(training)} answers are {'right' if training and training[0].label >= 0.5 else 'wrong'}")
+        raise DataRefused(f"all {len(training)} answers are {'right' if training[0].label >= 0.5 else 'wrong'}")
     tokenizer = load_tokenizer(job.model)
     words = [tokenizer.encode(word, add_special_tokens=False)[0] for word in (VERIFIER_PROMPT.yes, VERIFIER_PROMPT.no)]
     if words[0] == words[1]:

@@ -93,7 +93,7 @@ def test_a_verifier_is_asked_as_in_its_training(questions, server, push, tmp_pat
         "--samples",
         "6",
         "--max-tokens",
-        "24",
+        "64",  # an answer that is cut is not labelled
         "--temperature",
         "1.0",
         "--validation-share",

@@ -55,7 +55,7 @@ def test_soft_labels_are_learned_as_they_are(job, watcher):
 def test_labels_that_are_all_alike_are_refused(job, watcher):
     with pytest.raises(DataRefused, match="all 2 answers are wrong"):
         train_verifier(job(), [LabelledAnswer("q", "a", 0.0, "1")] * 2, EASY, watcher.environment, "a test")
-    with pytest.raises(DataRefused, match="all 0 answers are wrong"):
+    with pytest.raises(DataRefused, match="no whole answer"):
         train_verifier(job(), [], EASY, watcher.environment, "a test")
     with pytest.raises(DataRefused, match="of 0 for validation 0: none are left"):
         train_verifier(job(), EASY, [], watcher.environment, "a test")
