@@ -26,6 +26,7 @@ _FROM_OPENAI = {
     "medium": Effort.MEDIUM,
     "high": Effort.HIGH,
     "xhigh": Effort.HIGH,
+    "max": Effort.HIGH,
 }
 
 
@@ -86,6 +87,9 @@ class InferenceRequest:
         is_watched: whether the caller reads a stream of tokens and progress.
         shows_nodes: whether the stream also carries the search tree.
         trace_context: the caller's `traceparent` and `tracestate`, not validated, for a tracer to read.
+        modalities: what the model must be able to read besides text: `image`, `audio` or `video`.
+        cache_salt: the caller's own salt for cached prefixes, besides the one of its key.
+        ignored_fields: names of fields of the body that nobody knows.
 
     """
 
@@ -109,6 +113,9 @@ class InferenceRequest:
     is_watched: bool = False
     shows_nodes: bool = False
     trace_context: Mapping[str, str] = field(default_factory=dict)
+    modalities: frozenset[str] = frozenset()
+    cache_salt: str | None = None
+    ignored_fields: tuple[str, ...] = ()
 
     @property
     def is_sampled(self) -> bool:

@@ -107,6 +107,7 @@ class ServerSettings(BaseModel):
         description="keys for `/metrics` and administration, separated by commas; without keys, both are open to every caller",
     )
     playground: bool = Field(True, description="serve the web page at `/playground`")
+    strict_fields: bool = Field(False, description="refuse a field that this server does not know, instead of ignoring it")
     drain_seconds: float = Field(30, ge=0, description="seconds that running requests may take to end after SIGTERM")
     keep_alive_seconds: float = Field(5, gt=0, description="seconds of silence in a stream after which a comment is sent")
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from app.admission import Admission
+from app.api.fields import CHAT, COMPLETION, Use
 from app.engine.scripted import ScriptedEngine
 from app.lab.calibration.options import CalibrateOptions
 from app.lab.training.options import DistillOptions, LoraOptions, PruneOptions, QloraOptions, VerifierOptions
@@ -95,6 +96,23 @@ def settings() -> str:
         shown = "" if default in (None, (), PydanticUndefined) else f"`{default}`"
         option = f"--{name.replace('_', '-')}"
         rows.append(f"| `PONDER_{name.upper()}` | `{option}` | {shown} | {field.description} |")
+    return "\n".join(rows)
+
+
+def fields() -> str:
+    """A row for each field of OpenAI's and vLLM's requests, those that are honoured first."""
+    tables = {"chat": CHAT, "completions": COMPLETION}
+    rows = ["| field | of | what becomes of it | |", "|---|---|---|---|"]
+    known = {
+        (name, field.use, field.note): None
+        for use in Use
+        for table in tables.values()
+        for name, field in table.items()
+        if field.use is use
+    }
+    for name, use, note in known:
+        apis = [api for api, table in tables.items() if name in table and (table[name].use, table[name].note) == (use, note)]
+        rows.append(f"| `{name}` | {', '.join(apis)} | {use} | {note} |")
     return "\n".join(rows)
 
 
@@ -179,7 +197,7 @@ def headline() -> str:
 
 def parts() -> dict[str, Callable[[], str]]:
     """Every generated part by its name."""
-    ours = (strategies, verifiers, reward_models, calibration, training, settings, metrics, headline)
+    ours = (strategies, verifiers, reward_models, calibration, training, settings, fields, metrics, headline)
     return {**{part.__name__: part for part in ours}, **parameters(), **results()}
 
 

@@ -20,8 +20,8 @@ from adapters.verifier_prompt import PONDER_CONFIG_FILE
 from adapters.version import AdapterVersion
 from adapters.weights import WEIGHTS_FILE
 from app.api.access import changer
+from app.api.body import ClosedBody
 from app.api.errors import RESPONSES
-from app.api.messages import Body
 from app.errors import Forbidden, InvalidRequest, NotFound
 from app.settings import Settings
 from app.telemetry.adapter_metrics import state_of
@@ -33,7 +33,7 @@ router = APIRouter(
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
-class ImportBody(Body):
+class ImportBody(ClosedBody):
     """The name of a new adapter, and its path inside the server's import folder."""
 
     name: Name
@@ -41,13 +41,13 @@ class ImportBody(Body):
     activate: bool = True
 
 
-class ActivateBody(Body):
+class ActivateBody(ClosedBody):
     """The version that is served under the adapter's name from now on: its hash, or at least the first eight digits of the hash."""
 
     version: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 
 
-class LoadBody(Body):
+class LoadBody(ClosedBody):
     """vLLM's body of `/v1/load_lora_adapter`."""
 
     lora_name: Name
@@ -56,7 +56,7 @@ class LoadBody(Body):
     is_3d_lora_weight: bool = False
 
 
-class UnloadBody(Body):
+class UnloadBody(ClosedBody):
     """vLLM's body of `/v1/unload_lora_adapter`."""
 
     lora_name: Name

@@ -63,7 +63,8 @@ async def completions(http_request: Request, body: CompletionRequest, who: Who, 
 def _origin(http_request: Request, header: str | None, path: str | None = None) -> Origin:
     service: Service = http_request.app.state.service
     trace_context = {name: value for name in TRACE_HEADERS if (value := http_request.headers.get(name))}
-    return Origin(http_request.state.request_id, service.names, header, path, trace_context)
+    is_strict = http_request.app.state.settings.strict_fields
+    return Origin(http_request.state.request_id, service.names, header, path, trace_context, is_strict)
 
 
 async def _respond(http_request: Request, request: InferenceRequest, body: Sampling, who: Caller, shape: Shape) -> Response:

@@ -6,15 +6,15 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 
 from app.api.access import caller
+from app.api.body import ClosedBody
 from app.api.errors import RESPONSES
-from app.api.messages import Body
 from app.request import Caller
 from app.serving.service import Service
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (400, 401, 404)})
 
 
-class FeedbackBody(Body):
+class FeedbackBody(ClosedBody):
     """The id of a request's trace, and whether the answer to this request was right."""
 
     trace_id: Annotated[str, Field(min_length=1, max_length=256)]

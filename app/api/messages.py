@@ -1,37 +1,94 @@
-"""Messages, tools and response formats as clients send them: OpenAI's shapes, with text only."""
+"""Messages, their parts and tool calls as clients send them: OpenAI's shapes, and what its SDKs and vLLM's clients send besides."""
 
-from typing import Annotated, Any, Literal
+import json
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+
+from app.api.body import Body
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
-ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
+
+TEXT = "text"
+_TEXT_FIELDS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+"""The types of parts that are text, and the field of each that has the text."""
+
+_MODALITIES = {"image_url": "image", "input_image": "image", "input_audio": "audio", "audio_url": "audio", "video_url": "video"}
+"""The types of parts that are not text, and what the model must be able to read for each."""
 
 
-class Body(BaseModel):
-    """Base of all request bodies: unknown fields and non-finite numbers are refused, types are not guessed."""
+class Part(Body):
+    """A part of a message. Every type is accepted here; the model's abilities decide whether it is served."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, strict=True)
+    without_effect: ClassVar[frozenset[str]] = frozenset(
+        {"annotations", "cache_control", "logprobs", "prompt_cache_breakpoint"}
+    )
 
+    type: Annotated[str, Field(max_length=64)]
+    _content: dict[str, Any] = PrivateAttr(default_factory=dict)
 
-class TextPart(Body):
-    """A part of a message. Only texts are served."""
+    @classmethod
+    def _names(cls) -> frozenset[str]:
+        return frozenset({"type", "text", "refusal", *_MODALITIES})
 
-    type: Literal["text"]
-    text: str
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_content(cls, data: object, handler: Any) -> "Part":
+        part: Part = handler(data)
+        content = data if isinstance(data, dict) else {}
+        field = _TEXT_FIELDS.get(part.type)
+        if field is not None and not isinstance(content.get(field), str):
+            message = f"a part of the type {part.type} needs the text `{field}`"
+            raise ValueError(message)
+        if field is None and part.type not in _MODALITIES:
+            message = f"there is no part of the type {part.type}; there are {', '.join((*_TEXT_FIELDS, *_MODALITIES))}"
+            raise ValueError(message)
+        part._content = (
+            {"type": "text", "text": content[field]} if field else {"type": part.type, part.type: content.get(part.type)}
+        )
+        return part
+
+    @property
+    def text(self) -> str:
+        """The text of the part, empty for a part that is not text."""
+        return str(self._content.get("text", ""))
+
+    @property
+    def modality(self) -> str:
+        """What the model must be able to read: `text`, `image`, `audio` or `video`."""
+        return _MODALITIES.get(self.type, TEXT)
+
+    def for_engine(self) -> dict[str, Any]:
+        """Return the part as the engine takes it."""
+        return self._content
 
 
 class FunctionCall(Body):
     """The function and the arguments of a tool call."""
 
     name: ToolName
-    arguments: str
+    arguments: str = "{}"
+
+    @field_validator("arguments")
+    @classmethod
+    def _check_object(cls, value: str) -> str:
+        try:
+            is_object = isinstance(json.loads(value or "{}"), dict)
+        except (ValueError, RecursionError):
+            is_object = False
+        if not is_object:
+            message = "the arguments of a call must be a JSON object, written as text"
+            raise ValueError(message)
+        return value or "{}"
 
 
 class ToolCall(Body):
     """A tool call of an earlier assistant message."""
 
-    id: Annotated[str, Field(max_length=256)]
+    without_effect: ClassVar[frozenset[str]] = frozenset({"index"})
+
+    id: Annotated[str, Field(max_length=256)] = ""
     type: Literal["function"] = "function"
     function: FunctionCall
 
@@ -39,17 +96,38 @@ class ToolCall(Body):
 class Message(Body):
     """One message of the conversation."""
 
+    without_effect: ClassVar[frozenset[str]] = frozenset(
+        {"annotations", "audio", "id", "status", "type", "refusal", "cache_control", "token_ids", "provider_specific_fields"}
+    )
+
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | Annotated[list[TextPart], Field(max_length=1024)] | None = None
+    content: str | Annotated[list[Part], Field(max_length=1024)] | None = None
     name: Name | None = None
     reasoning: str | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
     tool_call_id: Annotated[str, Field(max_length=256)] | None = None
-    refusal: None = None
+
+    @classmethod
+    def prepared(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Rewrite the former forms: `reasoning_content`, a function's message, and its call. A refusal is the content of its message."""
+        if (reasoning := data.pop("reasoning_content", None)) is not None:
+            data.setdefault("reasoning", reasoning)
+        if data.get("role") == "function":
+            data |= {"role": "tool", "tool_call_id": data.get("name", "")}
+        if data.get("role") == "tool":
+            data.setdefault("content", "")
+        if (call := data.pop("function_call", None)) is not None:
+            name = call.get("name", "") if isinstance(call, dict) else ""
+            data.setdefault("tool_calls", [{"id": name, "type": "function", "function": call}])
+        if not data.get("tool_calls"):
+            data.pop("tool_calls", None)
+        if isinstance(data.get("refusal"), str):
+            data.setdefault("content", data["refusal"])
+        return data
 
     @model_validator(mode="after")
     def _check_content(self) -> "Message":
-        if self.content is None and not self.tool_calls:
+        if self.content is None and not self.tool_calls and self.reasoning is None:
             message = "a message needs content (or tool_calls, from an assistant)"
             raise ValueError(message)
         if self.tool_calls and self.role != "assistant":
@@ -64,54 +142,16 @@ class Message(Body):
             return "".join(part.text for part in self.content)
         return self.content or ""
 
+    @property
+    def modalities(self) -> frozenset[str]:
+        """What the model must be able to read besides text."""
+        return (
+            frozenset(part.modality for part in self.content if part.modality != TEXT)
+            if isinstance(self.content, list)
+            else frozenset()
+        )
 
-class Function(Body):
-    """A function that the model may call."""
-
-    name: ToolName
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class Tool(Body):
-    """A tool that the model may use. Only functions are served."""
-
-    type: Literal["function"]
-    function: Function
-
-
-class NamedFunction(Body):
-    """The name of the function that the model must call."""
-
-    name: ToolName
-
-
-class NamedToolChoice(Body):
-    """A `tool_choice` that names one tool."""
-
-    type: Literal["function"]
-    function: NamedFunction
-
-
-class JsonSchema(Body):
-    """The JSON schema that an answer must follow."""
-
-    name: Name
-    description: str | None = None
-    json_schema: Annotated[dict[str, Any], Field(alias="schema")]
-    strict: bool | None = None
-
-
-class ResponseFormat(Body):
-    """OpenAI's `response_format`: free text, any JSON object, or JSON that follows a schema."""
-
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
-
-    @model_validator(mode="after")
-    def _check_schema(self) -> "ResponseFormat":
-        if (self.type == "json_schema") != (self.json_schema is not None):
-            message = "json_schema is needed with type json_schema, and only then"
-            raise ValueError(message)
-        return self
+    def for_engine(self) -> dict[str, Any]:
+        """Return the message as the engine takes it."""
+        content = [part.for_engine() for part in self.content] if isinstance(self.content, list) else self.content
+        return {**self.model_dump(exclude_none=True, exclude={"content"}), **({} if content is None else {"content": content})}

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 
 from app.api.access import administrator, changer
+from app.api.body import ClosedBody
 from app.api.errors import RESPONSES
-from app.api.messages import Body
 from app.errors import InvalidRequest
 from app.routing.policies import Policies, PolicyHistory, parse_policy
 from app.routing.policy_file import PolicyFile
@@ -18,7 +18,7 @@ router = APIRouter(responses={status: RESPONSES[status] for status in (400, 401,
 _PUT = {"requestBody": {"required": True, "content": {"application/json": {"schema": PolicyFile.model_json_schema()}}}}
 
 
-class ChooseBody(Body):
+class ChooseBody(ClosedBody):
     """The policy to use: its number, 0 for the one that ships with the server, null for none."""
 
     number: Annotated[int, Field(ge=0)] | None

@@ -1,5 +1,6 @@
 """Builds all parts of a reply except its choices: the envelope, `usage`, the `ponder` object, nodes and headers."""
 
+import re
 import time
 from typing import Any
 
@@ -10,6 +11,9 @@ from app.serving.planning import PlannedRequest
 from app.serving.preview import Preview
 from app.serving.session import Session
 from strategies.core.results import TraceNode
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+"""Names of fields that may stand in a header: the client chose them."""
 
 
 def envelope(shape: Shape, session: Session, *, is_chunk: bool) -> dict[str, Any]:
@@ -70,7 +74,7 @@ def ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
         "parts": verifier_adapters,  # deprecated: the former name of `verifier_adapters`
         "answer_kind": session.planned.kind.value,
         "stop_reason": outcome.stop_reason.value,
-        "notes": [note for result in outcome.results for note in result.notes],
+        "notes": [*_ignored_fields(session), *(note for result in outcome.results for note in result.notes)],
         "candidates": [
             {
                 "index": scored.candidate.index,
@@ -94,6 +98,12 @@ def ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
         "seconds": {phase: round(seconds, 6) for phase, seconds in meter.seconds.items()},
         "trace_id": session.request.id,
     }
+
+
+def _ignored_fields(session: Session) -> list[str]:
+    """Return a note that names the fields that nobody knows, if there are any."""
+    ignored = session.request.ignored_fields
+    return [f"ignored fields: {', '.join(ignored)}"] if ignored else []
 
 
 def _difficulty(plan: Plan) -> dict[str, float | None] | None:
@@ -154,6 +164,8 @@ def preview(result: Preview) -> dict[str, Any]:
 def headers(session: Session, outcome: Outcome | None = None) -> dict[str, str]:
     """Return the `x-ponder-*` headers. A stream's are sent before there is an outcome: its last chunk carries the totals."""
     known = {"x-ponder-strategy": session.planned.strategy.name, "x-ponder-trace-id": session.request.id}
+    if names := [name for name in session.request.ignored_fields if _SAFE_NAME.fullmatch(name)]:
+        known["x-ponder-ignored-fields"] = ", ".join(names)
     if session.leases.generator is not None:
         known["x-ponder-adapter"] = session.leases.generator.version.id
     if outcome is not None:

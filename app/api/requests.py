@@ -1,7 +1,8 @@
 """Turns a validated body into an `InferenceRequest`. The Python API uses it too, so that a field means the same in both."""
 
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.api.schemas import ChatRequest, CompletionRequest, PonderOptions, Sampling
@@ -9,6 +10,9 @@ from app.errors import InvalidRequest
 from app.metering.budget import Budget
 from app.request import InferenceRequest, effort_of
 from app.serving.model_names import ModelNames
+
+MAX_IGNORED_FIELDS = 16
+"""The most ignored fields that a reply names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,7 @@ class Origin:
         names: the models and strategies of the server.
         header: the strategy that the header `X-Ponder-Strategy` names, or None. `path` is the strategy that the URL's path names, or None.
         trace_context: the caller's `traceparent` and `tracestate`.
+        is_strict: whether a field that nobody knows is refused, instead of ignored.
 
     """
 
@@ -28,6 +33,7 @@ class Origin:
     header: str | None = None
     path: str | None = None
     trace_context: Mapping[str, str] = field(default_factory=dict)
+    is_strict: bool = False
 
 
 def chat_request(body: ChatRequest, origin: Origin) -> InferenceRequest:
@@ -40,7 +46,8 @@ def chat_request(body: ChatRequest, origin: Origin) -> InferenceRequest:
         question=body.question,
         num_chars=body.num_chars,
         num_logprobs=body.num_logprobs,
-        has_tools=bool(body.tools) and body.tool_choice != "none",
+        has_tools=body.has_tools,
+        modalities=body.modalities,
     )
 
 
@@ -48,7 +55,7 @@ def completion_request(body: CompletionRequest, origin: Origin) -> InferenceRequ
     """Return the request of one or several texts to be continued, or raise `InvalidRequest` or `NotFound`."""
     fields = body.for_engine()
     prompts = body.prompts
-    return _request(
+    request = _request(
         body,
         origin,
         bodies=tuple({**fields, "prompt": prompt} for prompt in prompts),
@@ -57,10 +64,16 @@ def completion_request(body: CompletionRequest, origin: Origin) -> InferenceRequ
         num_chars=sum(len(prompt) for prompt in prompts),
         num_logprobs=body.num_logprobs,
     )
+    if body.best_of is not None and body.best_of > 1 and request.strategy is None:
+        return replace(request, strategy="best_of_n", parameters={"n": body.best_of, "verifier": "likelihood"})
+    return request
 
 
 def _request(body: Sampling, origin: Origin, **fields: Any) -> InferenceRequest:
     """Build the request. Its strategy is the first one named by: the body, the header, the model's name, the path."""
+    ignored = tuple(itertools.islice(body.ignored_fields(), MAX_IGNORED_FIELDS))
+    if ignored and origin.is_strict:
+        raise InvalidRequest(f"{ignored[0]}: this server does not know this field.", parameter=ignored[0])
     adapter, in_model = origin.names.resolve(body.model)
     options = body.ponder or PonderOptions()
     names = origin.names.strategies
@@ -72,7 +85,7 @@ def _request(body: Sampling, origin: Origin, **fields: Any) -> InferenceRequest:
     budget = options.budget
     response_format = body.response_format
     return InferenceRequest(
-        id=origin.id,
+        id=body.request_id or origin.id,
         adapter=adapter,
         strategy=options.strategy or origin.header or in_model or origin.path,
         parameters=options.parameters,
@@ -86,5 +99,7 @@ def _request(body: Sampling, origin: Origin, **fields: Any) -> InferenceRequest:
         is_watched=body.stream,
         shows_nodes=options.show_nodes,
         trace_context=origin.trace_context,
+        cache_salt=body.cache_salt,
+        ignored_fields=ignored,
         **fields,
     )

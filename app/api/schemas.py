@@ -1,20 +1,21 @@
-"""The request bodies. Every accepted field is honoured, every other field is refused by name.
+"""The request bodies of chat and text completions. `app.api.fields` says what becomes of every field.
 
-OpenAI's fields and vLLM's sampling extensions go to the engine as they are; the field `ponder` is this server's own. The operator's
-limits are checked in `app.serving.planning`. The limits here only keep a single field within reason.
+OpenAI's fields and vLLM's extensions go to the engine as they are; the field `ponder` is this server's own. The operator's limits are
+checked in `app.serving.planning`. The limits here only keep a single field within reason.
 """
 
-import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from app.api.messages import Body, Message, NamedToolChoice, ResponseFormat, Tool
+from app.api import fields
+from app.api.body import Body, ClosedBody, without_nulls
+from app.api.messages import Message
+from app.api.output_formats import ResponseFormat, StructuredOutputs, check_size, from_guided
+from app.api.tools import Tool, ToolChoice, chosen, from_functions
 from app.request import Effort
 from strategies.core.values import AnswerKind
 
-MAX_SCHEMA_CHARS = 65_536
-MAX_JSON_DEPTH = 32
 INT64 = 2**63 - 1
 
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -22,12 +23,15 @@ StopString = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class StreamOptions(Body):
-    """OpenAI's `stream_options`."""
+    """OpenAI's `stream_options`, and vLLM's."""
+
+    without_effect: ClassVar[frozenset[str]] = frozenset({"include_obfuscation"})
 
     include_usage: bool = False
+    continuous_usage_stats: bool = False
 
 
-class BudgetBody(Body):
+class BudgetBody(ClosedBody):
     """The most that this request may spend. `tokens` limits the generated tokens of all candidates together."""
 
     tokens: Annotated[int, Field(ge=1, le=INT64)] | None = None
@@ -49,6 +53,8 @@ class PonderOptions(BaseModel):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, frozen=True)
 
+    _leave_out_nulls = model_validator(mode="before")(without_nulls)
+
     strategy: Annotated[str, Field(max_length=64)] | None = None  # not an enumeration, since plugins may add strategies
     budget: BudgetBody | None = None
     answer: AnswerKind | None = None
@@ -62,14 +68,24 @@ class PonderOptions(BaseModel):
         return dict(self.model_extra or {})
 
 
+class RepetitionDetection(Body):
+    """vLLM's `repetition_detection`: a pattern of tokens that repeats so often ends the answer."""
+
+    max_pattern_size: Annotated[int, Field(ge=0, le=1024)] = 0
+    min_pattern_size: Annotated[int, Field(ge=0, le=1024)] = 0
+    min_count: Annotated[int, Field(ge=0, le=1024)] = 0
+
+
 class Sampling(Body):
     """The fields that chat and text completions have in common."""
+
+    table: ClassVar[fields.Table]
 
     model: Annotated[str, Field(min_length=1, max_length=512)]
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1, le=INT64)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -85,30 +101,47 @@ class Sampling(Body):
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
+    spaces_between_special_tokens: bool | None = None
+    repetition_detection: RepetitionDetection | None = None
+    thinking_token_budget: Annotated[int, Field(ge=-1, le=INT64)] | None = None
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=INT64)] | None = None
+    truncation_side: Literal["left", "right"] | None = None
+    add_special_tokens: bool | None = None
     response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    return_token_ids: bool = False
+    return_tokens_as_token_ids: bool = False
+    cache_salt: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    request_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    user: Annotated[str, Field(max_length=512)] | None = None
     ponder: PonderOptions | None = None
 
+    not_for_engine: ClassVar[frozenset[str]] = frozenset(
+        {"ponder", "n", "stream", "stream_options", "echo", "request_id", "cache_salt",
+         "prompt_logprobs", "return_token_ids", "return_tokens_as_token_ids"}
+    )  # fmt: skip
+
+    @classmethod
+    def prepared(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Rewrite the former forms, and refuse what the table refuses."""
+        fields.refuse_what_must_be(cls.table, data)
+        return from_guided(data)
+
     @model_validator(mode="after")
-    def _stream_options_need_a_stream(self) -> "Sampling":
-        if self.stream_options is not None and not self.stream:
-            message = "stream_options needs stream to be true"
-            raise ValueError(message)
+    def _nodes_need_a_stream(self) -> Self:
         if self.ponder is not None and self.ponder.show_nodes and not self.stream:
             message = "ponder.show_nodes needs stream to be true"
             raise ValueError(message)
         return self
 
-    @field_validator("response_format", "tools", mode="before", check_fields=False)
+    @field_validator(
+        "response_format", "structured_outputs", "tools", "chat_template_kwargs", "documents", mode="before", check_fields=False
+    )
     @classmethod
     def _check_size(cls, value: object) -> object:
-        """Limit the size and depth of a schema, before a grammar is compiled from it."""
-        if value is not None and (len(json.dumps(value)) > MAX_SCHEMA_CHARS or _depth(value) > MAX_JSON_DEPTH):
-            message = f"larger than {MAX_SCHEMA_CHARS} characters or deeper than {MAX_JSON_DEPTH} levels"
-            raise ValueError(message)
-        return value
+        return check_size(value)
 
     @property
     def include_usage(self) -> bool:
@@ -117,36 +150,68 @@ class Sampling(Body):
 
     def for_engine(self) -> dict[str, Any]:
         """Return the fields for the engine, under OpenAI's names; only those that the client sent."""
-        ours = {"ponder", "n", "stream", "stream_options", "user", "reasoning_effort", "echo"}
-        return self.model_dump(by_alias=True, exclude_none=True, exclude_unset=True, exclude=ours)
+        return self.model_dump(by_alias=True, exclude_none=True, exclude_unset=True, exclude=set(self.not_for_engine))
 
 
 class ChatRequest(Sampling):
     """`POST /v1/chat/completions`."""
 
+    table: ClassVar[fields.Table] = fields.CHAT
+    without_effect: ClassVar[frozenset[str]] = fields.accepted_without_effect(fields.CHAT)
+    not_for_engine: ClassVar[frozenset[str]] = Sampling.not_for_engine | {
+        "reasoning_effort", "include_reasoning", "return_prompt_text", "parallel_tool_calls"
+    }  # fmt: skip
+
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, le=INT64)] | None = None
-    tools: Annotated[list[Tool], Field(min_length=1, max_length=128)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
-    parallel_tool_calls: bool | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool = True
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    include_reasoning: bool = True
+    chat_template_kwargs: dict[str, Any] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    documents: Annotated[list[dict[str, str]], Field(max_length=1024)] | None = None
+    echo: bool = False
+    return_prompt_text: bool = False
+
+    @classmethod
+    def prepared(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Rewrite the former forms besides: `functions` and `function_call`."""
+        return from_functions(super().prepared(data))
 
     @model_validator(mode="after")
-    def _check_consistency(self) -> "ChatRequest":
+    def _check_consistency(self) -> Self:
         if self.top_logprobs and not self.logprobs:
             message = "top_logprobs needs logprobs to be true"
             raise ValueError(message)
-        if self.tool_choice not in (None, "none") and not self.tools:
-            message = "tool_choice needs tools"
-            raise ValueError(message)
-        if isinstance(self.tool_choice, NamedToolChoice) and self.tool_choice.function.name not in {
-            tool.function.name for tool in self.tools or []
-        }:
-            message = "tool_choice names a function that is not among tools"
-            raise ValueError(message)
+        self._tools()
         return self
+
+    def _tools(self) -> tuple[list[Tool], Any]:
+        return chosen(self.tools or [], self.tool_choice)
+
+    def for_engine(self) -> dict[str, Any]:
+        """Return the fields for the engine; only the tools that the model may call."""
+        fields = super().for_engine() | {"messages": [message.for_engine() for message in self.messages]}
+        tools, choice = self._tools()
+        if not tools:
+            return {name: value for name, value in fields.items() if name not in ("tools", "tool_choice")}
+        dumped = [tool.model_dump(exclude_none=True) for tool in tools]
+        return fields | {"tools": dumped, "tool_choice": choice if isinstance(choice, str) else choice.model_dump()}
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether the model may call tools."""
+        return bool(self.tools) and self.tool_choice != "none"
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """What the model must be able to read besides text: `image`, `audio` or `video`."""
+        return frozenset().union(*(message.modalities for message in self.messages))
 
     @property
     def num_logprobs(self) -> int | None:
@@ -167,6 +232,10 @@ class ChatRequest(Sampling):
 class CompletionRequest(Sampling):
     """`POST /v1/completions`."""
 
+    table: ClassVar[fields.Table] = fields.COMPLETION
+    without_effect: ClassVar[frozenset[str]] = fields.accepted_without_effect(fields.COMPLETION)
+    not_for_engine: ClassVar[frozenset[str]] = Sampling.not_for_engine | {"best_of"}
+
     prompt: (
         str
         | Annotated[list[TokenId], Field(min_length=1)]
@@ -175,6 +244,7 @@ class CompletionRequest(Sampling):
     )
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool = False
+    best_of: Annotated[int, Field(ge=1, le=1024)] | None = None
 
     @property
     def num_logprobs(self) -> int | None:
@@ -189,10 +259,3 @@ class CompletionRequest(Sampling):
         if isinstance(self.prompt[0], int):
             return [self.prompt]  # a list of token ids is one prompt
         return list(self.prompt)
-
-
-def _depth(value: object, level: int = 1) -> int:
-    if level > MAX_JSON_DEPTH or not isinstance(value, dict | list):
-        return level
-    children = value.values() if isinstance(value, dict) else value
-    return max((_depth(child, level + 1) for child in children), default=level)

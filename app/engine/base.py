@@ -23,6 +23,7 @@ class ModelCard:
         adapter_slots: LoRA adapters that the engine holds at the same time; 0 for none.
         max_adapter_rank: the highest rank that an adapter may have.
         end_tokens: ids of the tokens that end an answer.
+        modalities: what the model reads besides text: `image`, `audio`, `video`.
         peak_flops: FLOPs a second of a large matrix product in the model's number format, measured when the engine started; None
             where that was not possible.
 
@@ -36,6 +37,7 @@ class ModelCard:
     adapter_slots: int = 0
     max_adapter_rank: int = 0
     end_tokens: frozenset[int] = frozenset()
+    modalities: frozenset[str] = frozenset()
     peak_flops: float | None = None
 
     def architecture_with(self, version: AdapterVersion | None) -> Architecture:

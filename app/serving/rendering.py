@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from app.engine.base import Engine, Prompt
+from app.errors import InvalidRequest
 from app.metering.meter import Meter
 from app.request import InferenceRequest
 from app.serving.planning import PlannedRequest, unsupported_as_invalid
@@ -31,6 +32,9 @@ async def render(
     engine: Engine, request: InferenceRequest, planned: PlannedRequest, meter: Meter, span: Span
 ) -> RenderedRequest:
     """Render the request, or raise `InvalidRequest` where the engine or the strategy cannot honour it."""
+    if missing := sorted(request.modalities - engine.card.modalities):
+        # Before the engine sees the request: it would open the URL of an image first.
+        raise InvalidRequest(f"The model {engine.card.name} cannot read {missing[0]}, only text.", parameter="messages")
     with meter.timed("render"):
         temperature = planned.strategy.temperature if planned.plan.temperature is None else planned.plan.temperature
         defaults = {} if temperature is None else {"temperature": temperature}

@@ -87,7 +87,7 @@ class Session:
             id_prefix=f"{self.admitted.serial}-{number}",
             prompt=self.rendered.prompts[number],
             seed=self.request.seed,
-            cache_salt=self.admitted.caller.cache_salt,
+            cache_salt=":".join(filter(None, (self.admitted.caller.cache_salt, self.request.cache_salt))) or None,
             is_streamed=self.request.is_watched,
         )
         return MeteredModel(self.engine, self.meter, self.admitted, defaults, leases=self.leases, span=span)

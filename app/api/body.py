@@ -1,0 +1,65 @@
+"""The base of all request bodies: `null` is the same as absent, and a field that nobody knows is ignored and named in the reply."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, PrivateAttr, model_validator
+
+
+def without_nulls(data: object) -> object:
+    """Return a JSON object without its null fields, anything else as it is."""
+    return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+
+class ClosedBody(BaseModel):
+    """A body of this server's own, not of OpenAI's: a field that it does not have is a mistake, and is refused."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, strict=True)
+
+    _leave_out_nulls = model_validator(mode="before")(without_nulls)
+
+
+class Body(BaseModel):
+    """A body, or an object in a body. Types are not guessed, and non-finite numbers are refused.
+
+    Attributes:
+        without_effect: names of fields that are accepted and do nothing. They are not named in the reply.
+
+    """
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, frozen=True, strict=True)
+
+    without_effect: ClassVar[frozenset[str]] = frozenset()
+
+    _unknown: tuple[str, ...] = PrivateAttr(())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _leave_out_nulls(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(data, dict):
+            return handler(data)
+        data = cls.prepared({name: value for name, value in data.items() if value is not None})
+        body = handler(data)
+        body._unknown = tuple(name for name in data if name not in cls._names() and name not in cls.without_effect)
+        return body
+
+    @classmethod
+    def prepared(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields as they are validated. A subclass rewrites older forms here, and refuses what it must."""
+        return data
+
+    @classmethod
+    def _names(cls) -> frozenset[str]:
+        return frozenset(field.alias or name for name, field in cls.model_fields.items())
+
+    def ignored_fields(self) -> Iterator[str]:
+        """Yield the fields of this body that nobody knows, those of nested bodies with their path: `messages.0.colour`."""
+        yield from self._unknown
+        for name in self.model_fields_set:
+            value = getattr(self, name)
+            if isinstance(value, Body):
+                yield from (f"{name}.{inner}" for inner in value.ignored_fields())
+            elif isinstance(value, list):
+                for position, item in enumerate(value):
+                    if isinstance(item, Body):
+                        yield from (f"{name}.{position}.{inner}" for inner in item.ignored_fields())

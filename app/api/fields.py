@@ -1,0 +1,187 @@
+"""The fields of OpenAI's and vLLM's requests, and what this server does with each. Validation, documents and tests read this table.
+
+A field that is honoured is a field of the body's class in `app.api.schemas`. The tables here have its meaning in a few words, and all
+fields that are not honoured. `tests/vllm/test_fields.py` compares them with the classes of the installed `openai` and `vllm`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from app.errors import InvalidRequest
+
+
+class Use(StrEnum):
+    """What becomes of a field."""
+
+    HONOURED = "honoured"
+    NO_EFFECT = "no effect"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What becomes of one field.
+
+    Attributes:
+        note: what the field does here; for a refused field the reason and the way out, as a sentence of an error message.
+        is_harmless: whether a value of a refused field asks for nothing, and is therefore accepted: `false` or an empty list.
+
+    """
+
+    use: Use
+    note: str
+    is_harmless: Callable[[Any], bool] = lambda value: not value
+
+
+Table = Mapping[str, Field]
+
+
+def _honoured(**notes: str) -> dict[str, Field]:
+    return {name: Field(Use.HONOURED, note) for name, note in notes.items()}
+
+
+def _without_effect(**notes: str) -> dict[str, Field]:
+    return {name: Field(Use.NO_EFFECT, note) for name, note in notes.items()}
+
+
+def _refused(**notes: str) -> dict[str, Field]:
+    return {name: Field(Use.REFUSED, note) for name, note in notes.items()}
+
+
+_SAMPLING = _honoured(
+    model="the base model or an adapter, with a strategy behind it if wanted",
+    frequency_penalty="passed to the engine; refused by searches, which would count it anew at each step",
+    presence_penalty="passed to the engine; refused by searches, which would count it anew at each step",
+    repetition_penalty="passed to the engine",
+    temperature="passed to the engine; 0 is refused by strategies that compare samples",
+    top_p="passed to the engine",
+    top_k="passed to the engine",
+    min_p="passed to the engine",
+    logit_bias="passed to the engine",
+    max_tokens="most tokens of one answer",
+    min_tokens="passed to the engine",
+    n="answers in the reply, chosen by the strategy",
+    seed="sample i of a request uses `seed` + i",
+    stop="up to 16 texts that end the answer",
+    stop_token_ids="tokens that end the answer",
+    bad_words="passed to the engine",
+    allowed_token_ids="passed to the engine",
+    ignore_eos="passed to the engine",
+    include_stop_str_in_output="passed to the engine",
+    skip_special_tokens="passed to the engine",
+    spaces_between_special_tokens="passed to the engine",
+    repetition_detection="passed to the engine: ends an answer that repeats itself",
+    thinking_token_budget="passed to the engine, for models that think",
+    stream="server-sent events",
+    stream_options="`include_usage` and `continuous_usage_stats`",
+    response_format="the answer is JSON, with every strategy",
+    structured_outputs="the answer follows a JSON schema, a regular expression, a choice or a grammar, with every strategy",
+    guided_json="the former name of `structured_outputs.json`",
+    guided_regex="the former name of `structured_outputs.regex`",
+    guided_choice="the former name of `structured_outputs.choice`",
+    guided_grammar="the former name of `structured_outputs.grammar`",
+    truncate_prompt_tokens="keeps so many tokens of the prompt",
+    truncation_side="the side from which the prompt is cut",
+    add_special_tokens="adds the tokenizer's special tokens to the prompt",
+    prompt_logprobs="log-probabilities of the prompt's tokens; not in a stream",
+    return_token_ids="the ids of the tokens of the prompt and the answer",
+    return_tokens_as_token_ids="tokens of log-probabilities as `token_id:…`",
+    cache_salt="shares cached prefixes only with requests of the same salt and key",
+    request_id="the id of the request, like the header `X-Request-Id`",
+    ponder="the strategy, its parameters, the budget and the effort",
+)
+
+_BOOKKEEPING = _without_effect(
+    user="for the caller's own records",
+    metadata="for the caller's own records",
+    store="only the Responses API keeps answers",
+    service_tier="there is one tier",
+    safety_identifier="for the caller's own records",
+    session_id="prefixes are cached without it",
+    prompt_cache_key="prefixes are cached without it",
+    prompt_cache_options="prefixes are cached without it",
+    prompt_cache_retention="prefixes are cached without it",
+    moderation="nothing is moderated",
+    priority="requests of all keys are served fairly; the operator decides",
+    length_penalty="belongs to vLLM's beam search",
+    stream_interval="each token is sent at once",
+    mm_payload="belongs to vLLM's render endpoints",
+    return_mm_kwargs="belongs to vLLM's render endpoints",
+    return_token_offsets="belongs to vLLM's render endpoints",
+    routed_experts_prompt_start="belongs to vLLM's own replies",
+)
+
+_UNSAFE = _refused(
+    use_beam_search='vLLM\'s beam search is not served; ask for {"ponder": {"strategy": "beam_search"}}',
+    logprob_token_ids="log-probabilities of chosen tokens are not served; ask for `logprobs`",
+    kv_transfer_params="only the operator may move a KV cache",
+    ec_transfer_params="only the operator may move an encoder cache",
+    vllm_xargs="extensions of vLLM are not open to clients",
+    watermarking="answers are not watermarked",
+)
+
+_COMMON = {**_SAMPLING, **_BOOKKEEPING, **_UNSAFE}
+
+CHAT: Table = {
+    **_COMMON,
+    **_honoured(
+        messages="the conversation",
+        max_completion_tokens="most tokens of one answer",
+        logprobs="log-probabilities of the answer's tokens",
+        top_logprobs="up to 20 alternatives for each token",
+        tools="functions that the model may call",
+        tool_choice="`none`, `auto`, `required`, one function, or the functions that are allowed",
+        parallel_tool_calls="`false` keeps the first call of an answer",
+        functions="the former form of `tools`",
+        function_call="the former form of `tool_choice`",
+        reasoning_effort="how much compute the answer is worth, where `ponder.effort` does not say it",
+        include_reasoning="`false` leaves the reasoning out of the reply",
+        chat_template_kwargs="variables of the chat template",
+        add_generation_prompt="`false` renders the conversation without the opening of an answer",
+        continue_final_message="the answer continues the last message, with every strategy",
+        documents="documents for the chat template",
+        echo="the answer begins with the last message where the model continues it",
+        return_prompt_text="the rendered prompt, as `prompt_text`",
+    ),
+    **_without_effect(
+        verbosity="say in the prompt how long the answer should be",
+        prediction="the engine needs no predicted output",
+        web_search_options="the model has no access to the web",
+        audio="belongs to `modalities` with audio",
+    ),
+    **_refused(
+        chat_template="a template of the client could run without end; use `chat_template_kwargs`",
+        media_io_kwargs="only the operator may set how media are read",
+        mm_processor_kwargs="only the operator may set how media are read",
+    ),
+    "modalities": Field(Use.REFUSED, "only text is generated", lambda value: value in ([], ["text"])),
+}
+
+COMPLETION: Table = {
+    **_COMMON,
+    **_honoured(
+        prompt="one or several texts, or lists of token ids",
+        logprobs="log-probabilities of up to 20 alternatives for each token",
+        echo="the text begins with the prompt",
+        best_of="the likeliest of so many candidates",
+    ),
+    **_refused(
+        suffix="the model cannot fill in a text before a suffix",
+        prompt_embeds="embeddings are not accepted as a prompt; send text or token ids",
+    ),
+}
+
+
+def refuse_what_must_be(table: Table, data: Mapping[str, Any]) -> None:
+    """Raise `InvalidRequest` for the first field of `data` that the table refuses, unless its value asks for nothing."""
+    for name, value in data.items():
+        field = table.get(name)
+        if field is not None and field.use is Use.REFUSED and not field.is_harmless(value):
+            raise InvalidRequest(f"{name}: {field.note}.", parameter=name)
+
+
+def accepted_without_effect(table: Table) -> frozenset[str]:
+    """Return the names of the fields that are not honoured, and accepted nevertheless."""
+    return frozenset(name for name, field in table.items() if field.use is not Use.HONOURED)
