@@ -1,6 +1,6 @@
 """The values of one request: what is asked, by which caller, and the outcome. Free of HTTP."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from adapters.names import AdapterRef
 from app.metering.budget import Budget
 from strategies.core.results import Result
-from strategies.core.values import AnswerKind, StopReason
+from strategies.core.values import AnswerKind, ScoredCandidate, StopReason
 
 
 class Effort(StrEnum):
@@ -129,3 +129,8 @@ class Outcome:
 
     results: tuple[Result, ...]
     stop_reason: StopReason
+
+    def choices(self) -> Iterator[tuple[int, int, ScoredCandidate]]:
+        """Yield each answer of the reply: the position of its prompt, its own position in the reply, and the candidate."""
+        chosen = ((prompt, scored) for prompt, result in enumerate(self.results) for scored in result.chosen)
+        return ((prompt, index, scored) for index, (prompt, scored) in enumerate(chosen))

@@ -16,8 +16,6 @@ class ClosedBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, strict=True)
 
-    _leave_out_nulls = model_validator(mode="before")(without_nulls)
-
 
 class Body(BaseModel):
     """A body, or an object in a body. Types are not guessed, and non-finite numbers are refused.

@@ -10,8 +10,9 @@ from app.api import replies
 from app.api.access import caller
 from app.api.disconnects import while_connected
 from app.api.errors import RESPONSES
+from app.api.reply_events import ReplyEvents
 from app.api.requests import Origin, chat_request, completion_request
-from app.api.schemas import ChatRequest, CompletionRequest, Sampling
+from app.api.schemas import ChatRequest, CompletionRequest, Sampling, StreamOptions
 from app.api.shapes import ChatShape, CompletionShape, Shape
 from app.api.sse import EventStream
 from app.api.streaming import ReplyStream
@@ -74,20 +75,17 @@ async def _respond(http_request: Request, request: InferenceRequest, body: Sampl
     if body.stream:
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(service.open(request, who))
-            stream = ReplyStream(session, shape, has_usage=body.include_usage, keep_alive=http_request.app.state.keep_alive)
+            stream = ReplyStream(session, shape, body.stream_options or StreamOptions(), body.progress)
+            events = stream.events(ReplyEvents(session, http_request.app.state.keep_alive))
             # The response closes the session: it is sent after this function has returned.
-            return EventStream(stream.events(), replies.headers(session), stack.pop_all())
+            return EventStream(events, replies.headers(session), stack.pop_all())
     return await while_connected(http_request.receive, _whole(service, request, who, shape))
 
 
 async def _whole(service: Service, request: InferenceRequest, who: Caller, shape: Shape) -> Response:
     async with service.open(request, who) as session:
         outcome = await session.run(lambda _number, _event: None)
-        choices = [
-            shape.choice(session, number, number * request.num_choices + rank, scored.candidate)
-            for number, result in enumerate(outcome.results)
-            for rank, scored in enumerate(result.chosen)
-        ]
+        choices = [shape.choice(session, prompt, index, scored.candidate) for prompt, index, scored in outcome.choices()]
         ponder = replies.ponder_object(session, outcome)
         session.account.trace.finish(ponder)
         content = {

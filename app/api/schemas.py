@@ -22,6 +22,9 @@ TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
 
 
+ProgressForm = Literal["reasoning", "comments", "none"]
+
+
 class StreamOptions(Body):
     """OpenAI's `stream_options`, and vLLM's."""
 
@@ -48,7 +51,8 @@ class BudgetBody(ClosedBody):
 class PonderOptions(BaseModel):
     """How to answer. Fields other than these are the parameters of the strategy named (docs/use/strategies.md).
 
-    `dry_run` asks for the plan and what it would take, and generates nothing; `show_nodes` lets a stream carry the search tree as it grows.
+    `dry_run` asks for the plan and what it would take, and generates nothing; `show_nodes` lets a stream carry the search tree as it grows;
+    `progress` says how a stream tells the progress of a search: as reasoning, as comments of the stream, or not at all.
     """
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, frozen=True)
@@ -61,6 +65,7 @@ class PonderOptions(BaseModel):
     effort: Effort | None = None
     dry_run: bool = False
     show_nodes: bool = False
+    progress: ProgressForm = "reasoning"
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -144,9 +149,9 @@ class Sampling(Body):
         return check_size(value)
 
     @property
-    def include_usage(self) -> bool:
-        """Whether the stream's last chunk carries `usage`."""
-        return self.stream_options is not None and self.stream_options.include_usage
+    def progress(self) -> ProgressForm:
+        """How a stream tells the progress of a search."""
+        return (self.ponder or PonderOptions()).progress
 
     def for_engine(self) -> dict[str, Any]:
         """Return the fields for the engine, under OpenAI's names; only those that the client sent."""

@@ -38,7 +38,11 @@ class Shape(Protocol):
         ...
 
     def opening(self, index: int) -> dict[str, Any] | None:
-        """Return the choice of the first chunk, which is sent before anything is generated; None where there is none."""
+        """Return the chunk of a choice that comes before its first text; None where there is none."""
+        ...
+
+    def empty(self) -> dict[str, Any]:
+        """Return a chunk of the first choice without anything new, for fields beside the choices."""
         ...
 
     def delta(self, session: Session, index: int, delta: Delta, state: ChoiceState) -> dict[str, Any] | None:
@@ -72,8 +76,12 @@ class ChatShape:
         return {**choice, "stop_reason": candidate.stop_reason} if candidate.stop_reason is not None else choice
 
     def opening(self, index: int) -> dict[str, Any] | None:
-        """Return a delta with the role and no content: clients know at once that the request was accepted."""
+        """Return a delta with the role and no content."""
         return _chunk_choice(index, {"role": "assistant", "content": ""})
+
+    def empty(self) -> dict[str, Any]:
+        """Return a delta with nothing."""
+        return _chunk_choice(0, {})
 
     def delta(self, session: Session, index: int, delta: Delta, state: ChoiceState) -> dict[str, Any] | None:
         """Return a delta with content, tool calls and log-probabilities."""
@@ -83,7 +91,8 @@ class ChatShape:
         if fields is None and logprobs is None and delta.finish_reason is None:
             return None
         finish = _finish(delta.finish_reason, has_calls=state.has_calls and not _names_tool(session))
-        return _chunk_choice(index, fields or {}, finish, logprobs)
+        choice = _chunk_choice(index, fields or {}, finish, logprobs)
+        return {**choice, "stop_reason": delta.stop_reason} if delta.stop_reason is not None else choice
 
     def progress(self, text: str) -> dict[str, Any] | None:
         """Return the line as `reasoning`, which clients show apart from the answer."""
@@ -115,13 +124,19 @@ class CompletionShape:
         """Return None: a text completion has no role."""
         return None
 
+    def empty(self) -> dict[str, Any]:
+        """Return no text."""
+        return {"index": 0, "text": "", "logprobs": None, "finish_reason": None}
+
     def delta(self, session: Session, index: int, delta: Delta, state: ChoiceState) -> dict[str, Any] | None:
         """Return the new text, the first time behind an echoed prompt."""
         text = state.prompt.text + delta.text if self._echo and not state.num_chars else delta.text
         offset = state.num_chars + len(text) - len(delta.text)
         state.num_chars += len(text)
         logprobs = _completion_logprobs(delta.logprobs, session.request.num_logprobs, offset)
-        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": _finish(delta.finish_reason)}
+        finish = _finish(delta.finish_reason)
+        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+        return {**choice, "stop_reason": delta.stop_reason} if finish is not None else choice
 
     def progress(self, text: str) -> dict[str, Any] | None:  # noqa: ARG002 - the protocol's signature
         """Return None: a text completion has no field for it."""

@@ -131,11 +131,11 @@ async def test_a_vote_on_tool_calls_compares_name_and_arguments(serve) -> None:
     assert json.loads(whole["message"]["tool_calls"][0]["function"]["arguments"]) == {"city": "Rome"}
     calls = [d for c in streamed for choice in c["choices"] for d in choice["delta"].get("tool_calls", [])]
     assert json.loads(calls[0]["function"]["arguments"]) == {"city": "Rome"}
-    assert streamed[-2]["choices"][0]["finish_reason"] == "tool_calls"
+    assert streamed[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
 async def test_a_direct_stream_begins_with_the_role_and_ends_with_the_ponder_object(serve) -> None:
-    """The role comes at once, then words as they are generated, the finish reason, `usage` and the cost."""
+    """The role comes with the first word, the cost with the finish reason, and `usage` in a chunk of its own."""
     async with serve(["one two three"]) as served:
         response = await served.chat("Hi", stream=True, stream_options={"include_usage": True})
     chunks = events(response.text)
@@ -146,8 +146,49 @@ async def test_a_direct_stream_begins_with_the_role_and_ends_with_the_ponder_obj
     assert chunks[-2]["choices"][0]["finish_reason"] == "stop"
     assert chunks[-1]["choices"] == []
     assert chunks[-1]["usage"]["completion_tokens"] == 3
-    assert chunks[-1]["ponder"]["strategy"] == "direct"
+    assert [chunk["usage"] for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert chunks[-2]["ponder"]["strategy"] == "direct"
     assert len({chunk["id"] for chunk in chunks}) == 1
+
+
+async def test_every_chunk_has_a_choice_unless_usage_is_wanted(serve) -> None:
+    """OpenAI promises it, and readers rely on `chunk.choices[0]`."""
+    for ponder in ({"strategy": "direct"}, {"strategy": "best_of_n", "n": 2, "verifier": "likelihood"}):
+        async with serve(["one two three"]) as served:
+            chunks = events((await served.chat("Hi", stream=True, ponder=ponder)).text)
+        assert all(len(chunk["choices"]) == 1 for chunk in chunks)
+        assert all("usage" not in chunk for chunk in chunks)
+        assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+        assert chunks[-1]["ponder"]["strategy"] == ponder["strategy"]
+
+
+async def test_usage_grows_with_each_chunk_on_request(serve) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    async with serve(["one two three"]) as served:
+        chunks = events((await served.chat("Hi", stream=True, stream_options=options)).text)
+    tokens = [chunk["usage"]["completion_tokens"] for chunk in chunks]
+    assert tokens == sorted(tokens)
+    assert (tokens[0], tokens[-1]) == (1, 3)
+
+
+async def test_a_choice_that_is_opened_is_ended(serve) -> None:
+    """Each choice has a role first and one finish reason, also where a strategy returns fewer choices than were asked for."""
+    for ponder in ({"strategy": "direct"}, {"strategy": "self_consistency", "n": 4}):
+        async with serve(["#### 2"]) as served:
+            chunks = events((await served.chat("What is 1 + 1?", stream=True, n=2, ponder=ponder)).text)
+        choices = [chunk["choices"][0] for chunk in chunks]
+        opened = {one["index"] for one in choices if one["delta"].get("role")}
+        ended = [one["index"] for one in choices if one["finish_reason"]]
+        assert sorted(ended) == sorted(opened) == list(range(len(opened)))
+
+
+@pytest.mark.parametrize("form", ["reasoning", "comments", "none"])
+async def test_the_caller_chooses_how_progress_is_told(serve, form: str) -> None:
+    async with serve(["#### 2"]) as served:
+        ponder = {"strategy": "self_consistency", "n": 4, "progress": form}
+        text = (await served.chat("What is 1 + 1?", stream=True, ponder=ponder)).text
+    assert any(chunk["choices"][0]["delta"].get("reasoning") for chunk in events(text)) == (form == "reasoning")
+    assert any(line.startswith(": ") and "keep-alive" not in line for line in text.splitlines()) == (form == "comments")
 
 
 async def test_a_stream_carries_usage_only_on_request(serve) -> None:
