@@ -69,6 +69,11 @@ class ModelSettings(BaseModel):
     )
     max_model_len: int | None = Field(None, ge=16, description="longest context in tokens; by default the model's own limit")
     tool_call_parser: str | None = Field("hermes", description="vLLM's parser for tool calls")
+    tool_strict_level: Literal["auto", "function", "parameter"] = Field(
+        "auto",
+        description="what a grammar holds of the calls that a model chooses to make: `auto` the arguments of tools with `strict`, "
+        "`function` the form of each call, `parameter` also the arguments of each call",
+    )
     reasoning_parser: str | None = Field(None, description="vLLM's parser for reasoning, for models that mark their reasoning")
 
 

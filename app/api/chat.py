@@ -39,7 +39,8 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
 @router.post("/v1/chat/completions", responses=_CONTENT)
 async def chat_completions(http_request: Request, body: ChatRequest, who: Who, header: StrategyHeader = None) -> Response:
     """Answer a conversation."""
-    return await _respond(http_request, chat_request(body, _origin(http_request, header)), body, who, ChatShape())
+    request = chat_request(body, _origin(http_request, header))
+    return await _respond(http_request, request, body, who, ChatShape(has_functions=body.has_functions))
 
 
 @router.post("/v1/{strategy}/chat/completions", responses=_CONTENT)
@@ -51,7 +52,7 @@ async def chat_completions_by(
     if strategy not in origin.names.strategies:
         message = f"There is no strategy `{strategy}`; there are {', '.join(origin.names.strategies)}."
         raise NotFound(message, parameter="strategy")
-    return await _respond(http_request, chat_request(body, origin), body, who, ChatShape())
+    return await _respond(http_request, chat_request(body, origin), body, who, ChatShape(has_functions=body.has_functions))
 
 
 @router.post("/v1/completions", responses=_CONTENT)

@@ -12,7 +12,7 @@ from app.api import fields
 from app.api.body import Body, ClosedBody, without_nulls
 from app.api.messages import Message
 from app.api.output_formats import ResponseFormat, StructuredOutputs, check_size, from_guided
-from app.api.tools import Tool, ToolChoice, chosen, from_functions
+from app.api.tools import Function, FunctionChoice, Tool, ToolChoice, chosen, from_functions
 from app.request import Effort
 from strategies.core.values import AnswerKind
 
@@ -142,8 +142,9 @@ class Sampling(Body):
         return self
 
     @field_validator(
-        "response_format", "structured_outputs", "tools", "chat_template_kwargs", "documents", mode="before", check_fields=False
-    )
+        "response_format", "structured_outputs", "tools", "functions", "chat_template_kwargs", "documents",
+        mode="before", check_fields=False,
+    )  # fmt: skip
     @classmethod
     def _check_size(cls, value: object) -> object:
         return check_size(value)
@@ -164,7 +165,7 @@ class ChatRequest(Sampling):
     table: ClassVar[fields.Table] = fields.CHAT
     without_effect: ClassVar[frozenset[str]] = fields.accepted_without_effect(fields.CHAT)
     not_for_engine: ClassVar[frozenset[str]] = Sampling.not_for_engine | {
-        "reasoning_effort", "include_reasoning", "return_prompt_text", "parallel_tool_calls"
+        "reasoning_effort", "include_reasoning", "return_prompt_text", "functions", "function_call"
     }  # fmt: skip
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
@@ -174,6 +175,8 @@ class ChatRequest(Sampling):
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool = True
+    functions: Annotated[list[Function], Field(max_length=128)] | None = None
+    function_call: FunctionChoice | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     include_reasoning: bool = True
     chat_template_kwargs: dict[str, Any] | None = None
@@ -183,11 +186,6 @@ class ChatRequest(Sampling):
     echo: bool = False
     return_prompt_text: bool = False
 
-    @classmethod
-    def prepared(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Rewrite the former forms besides: `functions` and `function_call`."""
-        return from_functions(super().prepared(data))
-
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
         if self.top_logprobs and not self.logprobs:
@@ -196,22 +194,33 @@ class ChatRequest(Sampling):
         self._tools()
         return self
 
+    @property
+    def has_functions(self) -> bool:
+        """Whether the tools are in OpenAI's former form. The reply then has at most one call, in that form."""
+        return bool(self.functions) and not self.tools
+
     def _tools(self) -> tuple[list[Tool], Any]:
-        return chosen(self.tools or [], self.tool_choice)
+        functions, choice = from_functions(self.functions or [], self.function_call)
+        return chosen(self.tools or functions, self.tool_choice or choice)
 
     def for_engine(self) -> dict[str, Any]:
         """Return the fields for the engine; only the tools that the model may call."""
         fields = super().for_engine() | {"messages": [message.for_engine() for message in self.messages]}
         tools, choice = self._tools()
         if not tools:
-            return {name: value for name, value in fields.items() if name not in ("tools", "tool_choice")}
+            return {
+                name: value for name, value in fields.items() if name not in ("tools", "tool_choice", "parallel_tool_calls")
+            }
+        if self.has_functions:
+            fields["parallel_tool_calls"] = False
         dumped = [tool.model_dump(exclude_none=True) for tool in tools]
         return fields | {"tools": dumped, "tool_choice": choice if isinstance(choice, str) else choice.model_dump()}
 
     @property
     def has_tools(self) -> bool:
         """Whether the model may call tools."""
-        return bool(self.tools) and self.tool_choice != "none"
+        tools, choice = self._tools()
+        return bool(tools) and choice != "none"
 
     @property
     def modalities(self) -> frozenset[str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from app.api.tools import with_function_call
 from app.engine.base import Prompt, ReplyParser
 from app.serving.session import Session
 from strategies.core.values import Candidate, Delta, TokenLogprob
@@ -55,23 +56,29 @@ class Shape(Protocol):
 
 
 class ChatShape:
-    """`chat.completion`."""
+    """`chat.completion`.
+
+    Args:
+        has_functions: whether a call is in OpenAI's former form, `function_call`, as the request's tools were.
+
+    """
 
     id_prefix = "chatcmpl-"
     object = "chat.completion"
     chunk_object = "chat.completion.chunk"
 
+    def __init__(self, *, has_functions: bool = False) -> None:
+        self._has_functions = has_functions
+
     def choice(self, session: Session, number: int, index: int, candidate: Candidate) -> dict[str, Any]:
         """Return a choice with a whole message, its tool calls parsed."""
         prompt = session.rendered.prompts[number]
-        fields = session.engine.parser(prompt).parse(candidate.text, candidate.token_ids)
+        fields = session.engine.parser(prompt).parse(candidate.text, candidate.token_ids, is_cut=not candidate.is_complete)
         choice: dict[str, Any] = {
             "index": index,
-            "message": {"role": "assistant", "refusal": None, **fields},
+            "message": {"role": "assistant", "content": None, "refusal": None, **self._with_calls(fields)},
             "logprobs": _chat_logprobs(candidate.logprobs, session.request.num_logprobs),
-            "finish_reason": _finish(
-                candidate.finish_reason, has_calls=bool(fields.get("tool_calls")) and not _names_tool(session)
-            ),
+            "finish_reason": self._finish(session, candidate.finish_reason, has_calls=bool(fields.get("tool_calls"))),
         }
         return {**choice, "stop_reason": candidate.stop_reason} if candidate.stop_reason is not None else choice
 
@@ -85,18 +92,30 @@ class ChatShape:
 
     def delta(self, session: Session, index: int, delta: Delta, state: ChoiceState) -> dict[str, Any] | None:
         """Return a delta with content, tool calls and log-probabilities."""
-        fields = state.parser.feed(delta.text, delta.token_ids, is_last=delta.finish_reason is not None)
+        is_last = delta.finish_reason is not None
+        fields = state.parser.feed(
+            delta.text, delta.token_ids, is_last=is_last, is_cut=delta.finish_reason not in (None, "stop")
+        )
         state.has_calls = state.has_calls or bool(fields and fields.get("tool_calls"))
         logprobs = _chat_logprobs(delta.logprobs, session.request.num_logprobs)
         if fields is None and logprobs is None and delta.finish_reason is None:
             return None
-        finish = _finish(delta.finish_reason, has_calls=state.has_calls and not _names_tool(session))
-        choice = _chunk_choice(index, fields or {}, finish, logprobs)
+        finish = self._finish(session, delta.finish_reason, has_calls=state.has_calls)
+        choice = _chunk_choice(index, self._with_calls(fields or {}), finish, logprobs)
         return {**choice, "stop_reason": delta.stop_reason} if delta.stop_reason is not None else choice
 
     def progress(self, text: str) -> dict[str, Any] | None:
         """Return the line as `reasoning`, which clients show apart from the answer."""
         return _chunk_choice(0, {"reasoning": text + "\n"})
+
+    def _with_calls(self, fields: dict[str, Any]) -> dict[str, Any]:
+        return with_function_call(fields) if self._has_functions else fields
+
+    def _finish(self, session: Session, reason: str | None, *, has_calls: bool) -> str | None:
+        """Return OpenAI's finish reason: of an answer with a call, that it has one, unless the caller named the tool."""
+        if reason == "stop" and has_calls and not _names_tool(session):
+            return "function_call" if self._has_functions else "tool_calls"
+        return _finish(reason)
 
 
 class CompletionShape:
@@ -154,11 +173,9 @@ def _names_tool(session: Session) -> bool:
     return isinstance(session.request.bodies[0].get("tool_choice"), dict)
 
 
-def _finish(reason: str | None, *, has_calls: bool = False) -> str | None:
+def _finish(reason: str | None) -> str | None:
     """Return OpenAI's finish reason. It has none for an answer that a budget, a deadline or a search ended: that is "length"."""
-    if reason in ("abort", "step"):
-        return "length"
-    return "tool_calls" if has_calls and reason == "stop" else reason
+    return "length" if reason in ("abort", "step") else reason
 
 
 def _chat_logprobs(entries: Sequence[TokenLogprob], num_top: int | None) -> dict[str, Any] | None:

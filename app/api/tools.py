@@ -1,21 +1,41 @@
-"""The tools that a model may call, and the choice among them."""
+"""The tools that a model may call, the choice among them, and calls in OpenAI's former form."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from app.api.body import Body
 from app.api.messages import ToolName
 
+_COMBINED = frozenset({"$ref", "allOf", "anyOf", "const", "enum", "oneOf"})
+"""Keywords that say what a value is without `type`."""
+
+
+def _no_parameters() -> dict[str, Any]:
+    return {"type": "object", "properties": {}}
+
 
 class Function(Body):
-    """A function that the model may call."""
+    """A function that the model may call. Without parameters, its arguments are an empty object."""
 
     name: ToolName
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: dict[str, Any] = Field(default_factory=_no_parameters)
     strict: bool | None = None
+
+    @field_validator("parameters")
+    @classmethod
+    def _describe_an_object(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        if not schema:
+            return _no_parameters()
+        kind = schema.get("type")
+        if kind is None:
+            return schema if _COMBINED & schema.keys() else {"type": "object", **schema}
+        if kind != "object" and not (isinstance(kind, list) and "object" in kind):
+            message = "must be a JSON schema of the type object"
+            raise ValueError(message)
+        return {**schema, "type": "object"}
 
 
 class Tool(Body):
@@ -62,15 +82,21 @@ class AllowedToolChoice(Body):
 ToolChoice = Literal["none", "auto", "required"] | NamedToolChoice | AllowedToolChoice
 
 
-def from_functions(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a body with OpenAI's former fields `functions` and `function_call` rewritten to `tools` and `tool_choice`."""
-    functions, call = data.pop("functions", None), data.pop("function_call", None)
-    if functions and "tools" not in data:
-        is_list = isinstance(functions, list)
-        data["tools"] = [{"type": "function", "function": one} for one in functions] if is_list else functions
-    if call is not None and "tool_choice" not in data:
-        data["tool_choice"] = {"type": "function", "function": call} if isinstance(call, dict) else call
-    return data
+FunctionChoice = Literal["none", "auto"] | NamedFunction
+"""OpenAI's former field `function_call`."""
+
+
+def from_functions(functions: Sequence[Function], choice: FunctionChoice | None) -> tuple[list[Tool], ToolChoice | None]:
+    """Return the tools and the choice that OpenAI's former fields `functions` and `function_call` stand for."""
+    tools = [Tool(function=function) for function in functions]
+    return tools, NamedToolChoice(function=choice) if isinstance(choice, NamedFunction) else choice
+
+
+def with_function_call(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message or a delta with its first tool call in OpenAI's former form, `function_call`."""
+    calls = message.get("tool_calls")
+    rest = {name: value for name, value in message.items() if name != "tool_calls"}
+    return {**rest, "function_call": calls[0]["function"]} if calls else rest
 
 
 def chosen(tools: Sequence[Tool], choice: ToolChoice | None) -> tuple[list[Tool], str | NamedToolChoice]:

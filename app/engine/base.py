@@ -134,14 +134,21 @@ class Output:
 
 
 class ReplyParser(Protocol):
-    """Turns generated text into the fields of an assistant message: `content`, `reasoning`, `tool_calls`."""
+    """Turns generated text into the fields of an assistant message: `content`, `reasoning`, `tool_calls`.
 
-    def parse(self, text: str, token_ids: tuple[int, ...]) -> dict[str, Any]:
+    A parser reads one reply, with one of the two methods. `is_cut` says that the reply ended before the model ended it. The markup of
+    a tool call that was cut is not content: the call has the arguments that there are, or is left out where its name was cut too.
+    """
+
+    def parse(self, text: str, token_ids: tuple[int, ...], *, is_cut: bool = False) -> dict[str, Any]:
         """Return the fields of a whole message."""
         ...
 
-    def feed(self, text: str, token_ids: tuple[int, ...], *, is_last: bool) -> dict[str, Any] | None:
-        """Return the fields of the next delta for newly generated text, None when there is nothing to show yet."""
+    def feed(self, text: str, token_ids: tuple[int, ...], *, is_last: bool, is_cut: bool = False) -> dict[str, Any] | None:
+        """Return the fields of the next delta for newly generated text, None when there is nothing to show yet.
+
+        The first delta of a tool call has its id, type, name and the beginning of its arguments, each later one more of the arguments.
+        """
         ...
 
 

@@ -58,6 +58,7 @@ def build_engine(settings: Settings) -> Engine:
             quantization=quantization,
             enforce_eager=is_cpu if settings.enforce_eager is None else settings.enforce_eager,
             tool_call_parser=settings.tool_call_parser,
+            tool_strict_level=settings.tool_strict_level,
             reasoning_parser=settings.reasoning_parser,
             max_tokens=settings.max_tokens,
             default_max_tokens=settings.default_max_tokens,

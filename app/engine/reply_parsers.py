@@ -1,18 +1,26 @@
-"""Parsers of replies that need no engine: plain text, and tool calls in one simple form."""
+"""Parsers of replies that need no engine: plain text, and tool calls in one simple form. What parsers of tool calls have in common."""
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 class PlainReply:
     """A `ReplyParser` for replies without markup: all of the text is the content."""
 
-    def parse(self, text: str, token_ids: tuple[int, ...]) -> dict[str, Any]:  # noqa: ARG002 - the port's signature
+    def parse(self, text: str, token_ids: tuple[int, ...], *, is_cut: bool = False) -> dict[str, Any]:  # noqa: ARG002 - the port's
         """Return the whole text as content."""
         return {"content": text}
 
-    def feed(self, text: str, token_ids: tuple[int, ...], *, is_last: bool) -> dict[str, Any] | None:  # noqa: ARG002
+    def feed(
+        self,
+        text: str,
+        token_ids: tuple[int, ...],  # noqa: ARG002 - the port's signature
+        *,
+        is_last: bool,  # noqa: ARG002
+        is_cut: bool = False,  # noqa: ARG002
+    ) -> dict[str, Any] | None:
         """Return the new text as content, None where there is none."""
         return {"content": text} if text else None
 
@@ -21,16 +29,21 @@ class ToolReply:
     """A `ReplyParser` for `<tool_call>{"name": …, "arguments": {…}}</tool_call>`, the form of Hermes models.
 
     It sends one delta, at the end.
+
+    Args:
+        max_calls: the most calls of a reply; further ones are left out. None for any number.
+
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_calls: int | None = None) -> None:
         self._text = ""
+        self._max_calls = max_calls
 
-    def parse(self, text: str, token_ids: tuple[int, ...]) -> dict[str, Any]:  # noqa: ARG002 - the port's signature
+    def parse(self, text: str, token_ids: tuple[int, ...], *, is_cut: bool = False) -> dict[str, Any]:  # noqa: ARG002 - the port's
         """Return the tool calls of a whole reply; without any, the text as content."""
         calls = [json.loads(match) for match in re.findall(r"<tool_call>(.*?)</tool_call>", text, re.DOTALL)]
         if not calls:
-            return {"content": text}
+            return {"content": (text.partition("<tool_call>")[0] or None) if is_cut else text}
         return {
             "content": None,
             "tool_calls": [
@@ -39,15 +52,45 @@ class ToolReply:
                     "type": "function",
                     "function": {"name": call["name"], "arguments": json.dumps(call["arguments"])},
                 }
-                for number, call in enumerate(calls)
+                for number, call in enumerate(calls[: self._max_calls])
             ],
         }
 
-    def feed(self, text: str, token_ids: tuple[int, ...], *, is_last: bool) -> dict[str, Any] | None:
+    def feed(self, text: str, token_ids: tuple[int, ...], *, is_last: bool, is_cut: bool = False) -> dict[str, Any] | None:
         """Return the whole message with the last piece of text, None before it."""
         self._text += text
-        if not is_last:
-            return None
-        message = self.parse(self._text, token_ids)
-        calls = message.get("tool_calls", [])
-        return {**message, "tool_calls": [{"index": i, **call} for i, call in enumerate(calls)]} if calls else message
+        return as_delta(self.parse(self._text, token_ids, is_cut=is_cut)) if is_last else None
+
+
+def as_delta(message: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a whole message as the one delta of its stream, None for an empty one."""
+    delta = {name: value for name, value in message.items() if value}
+    if calls := delta.get("tool_calls"):
+        delta["tool_calls"] = [{"index": index, **call} for index, call in enumerate(calls)]
+    return delta or None
+
+
+def joined(deltas: Sequence[Mapping[str, Any]], max_calls: int | None = None) -> list[dict[str, Any]]:
+    """Return the deltas of tool calls as OpenAI sends them: one for each call, with arguments from the first one on.
+
+    Args:
+        deltas: of one or several calls, in the order in which they were generated.
+        max_calls: the most calls of a reply; deltas of further ones are left out. None for any number.
+
+    """
+    calls: dict[int, dict[str, Any]] = {}
+    for delta in deltas:
+        index = delta["index"]
+        if max_calls is None or index < max_calls:
+            before, function = calls.get(index, {}), delta.get("function") or {}
+            known = before.get("function", {})
+            arguments = known.get("arguments", "") + (function.get("arguments") or "")
+            calls[index] = {**before, **delta, "function": {**known, **function, "arguments": arguments}}
+    return list(calls.values())
+
+
+def as_message(delta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the one delta of a stream as a whole message."""
+    calls = [{name: value for name, value in call.items() if name != "index"} for call in delta.get("tool_calls", [])]
+    message = {"content": None, **delta}
+    return {**message, "tool_calls": calls} if calls else message

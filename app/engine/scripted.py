@@ -177,7 +177,9 @@ class ScriptedEngine:
 
     def parser(self, prompt: Prompt) -> ReplyParser:
         """Return a parser of tool calls in the form of Hermes models where the request offers tools, else of plain text."""
-        return ToolReply() if prompt.request.get("tools") else PlainReply()
+        if not prompt.request.get("tools"):
+            return PlainReply()
+        return ToolReply(max_calls=1 if prompt.request.get("parallel_tool_calls") is False else None)
 
     async def generate(self, branch: Branch) -> AsyncIterator[Output]:
         """Answer from the script, word by word where the branch is streamed."""

@@ -127,7 +127,7 @@ BODIES = {
 def test_the_table_and_the_body_agree(api: str) -> None:
     """A field is honoured exactly if the body has it, or rewrites it from a former form."""
     body, table, _ = BODIES[api]
-    former = {"guided_json", "guided_regex", "guided_choice", "guided_grammar", "functions", "function_call"}
+    former = {"guided_json", "guided_regex", "guided_choice", "guided_grammar"}
     assert {name for name, field in table.items() if field.use is Use.HONOURED} - former == set(body.model_fields)
 
 

@@ -18,6 +18,7 @@ class EngineOptions:
         quantization: format of quantised weights, as vLLM names it.
         enforce_eager: do not compile the model.
         tool_call_parser: vLLM's parser of tool calls; without one, tool calls stay in the text.
+        tool_strict_level: what a grammar holds of tool calls that are not required: `auto`, `function` or `parameter`, as vLLM names it.
         reasoning_parser: vLLM's parser of reasoning; without one, reasoning stays in the text.
         max_tokens: the most tokens that one answer may have.
         default_max_tokens: the same where the caller does not say.
@@ -37,6 +38,7 @@ class EngineOptions:
     quantization: str | None = None
     enforce_eager: bool = False
     tool_call_parser: str | None = None
+    tool_strict_level: str = "auto"
     reasoning_parser: str | None = None
     max_tokens: int = 8192
     default_max_tokens: int = 2048

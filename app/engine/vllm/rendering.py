@@ -39,23 +39,28 @@ class Rendering:
         self._llm = llm
         self._model = llm().model_config
         self._defaults: dict[str, Any] = self._model.get_diff_sampling_param()
-        has_tools = options.tool_call_parser is not None
-        self._renderer = OnlineRenderer(
-            self._model,
-            llm().renderer,
-            request_logger=None,
-            chat_template=None,
-            chat_template_content_format="auto",
-            enable_auto_tools=has_tools,
-            reasoning_parser=options.reasoning_parser,
-            tool_parser=options.tool_call_parser,
-        )
+        self._renderer = self._new_renderer(options.tool_strict_level)
+        self._strict_renderer = self._new_renderer("parameter")
         self._parser_class: type[Parser] | None = ParserManager.get_parser(
             tool_parser_name=options.tool_call_parser,
             reasoning_parser_name=options.reasoning_parser,
-            enable_auto_tools=has_tools,
+            enable_auto_tools=options.tool_call_parser is not None,
             model_name=self._model.model,
             tokenizer=llm().renderer.tokenizer,
+        )
+
+    def _new_renderer(self, tool_strict_level: str) -> OnlineRenderer:
+        """Return a renderer whose grammars hold tool calls so strictly; see `EngineOptions`."""
+        return OnlineRenderer(
+            self._model,
+            self._llm().renderer,
+            request_logger=None,
+            chat_template=None,
+            chat_template_content_format="auto",
+            enable_auto_tools=self._options.tool_call_parser is not None,
+            reasoning_parser=self._options.reasoning_parser,
+            tool_parser=self._options.tool_call_parser,
+            tool_strict_level=tool_strict_level,
         )
 
     def warm_up(self) -> None:
@@ -73,7 +78,8 @@ class Rendering:
         """Apply the chat template and tokenise, as vLLM's own server does. Raises `InvalidRequest`."""
         with request_errors():
             request = ChatCompletionRequest.model_validate({**body, "n": 1, "stream": False})
-            rendered = await self._renderer.render_chat(request)
+            renderer = self._strict_renderer if _is_call_forced(request) else self._renderer
+            rendered = await renderer.render_chat(request)
             if isinstance(rendered, ErrorResponse):
                 raise InvalidRequest(rendered.error.message, parameter=rendered.error.param)
             [engine_input] = rendered[1]
@@ -136,9 +142,13 @@ class Rendering:
         has_reasoning = bool(self._options.reasoning_parser) and _is_chat(request)
         if self._parser_class is None or not (has_tools or has_reasoning):
             return PlainReply()
-        llm = self._llm()
-        parser = self._parser_class(llm.renderer.tokenizer, request.tools, model_config=llm.model_config)
-        return ParsedReply(parser, prompt)
+        llm, parser_class = self._llm(), self._parser_class
+        return ParsedReply(lambda: parser_class(llm.renderer.tokenizer, request.tools, model_config=llm.model_config), prompt)
+
+
+def _is_call_forced(request: ChatCompletionRequest) -> bool:
+    """Whether the reply must be a tool call: of any tool, or of the one that is named."""
+    return bool(request.tools) and request.tool_choice not in (None, "none", "auto")
 
 
 def _is_chat(request: Any) -> bool:

@@ -1,29 +1,37 @@
 """Replies that vLLM's own parsers read: tool calls and reasoning. Imports nothing of vLLM."""
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from app.engine.base import Prompt
+from app.engine.reply_parsers import as_delta, as_message, joined
 
 
 class ParsedReply:
-    """A `ReplyParser` over one of vLLM's parsers.
+    """A `ReplyParser` over vLLM's parsers.
 
     Args:
-        parser: made for this reply, with the interface of vLLM's `Parser`. It keeps state between deltas.
+        new_parser: returns a parser of vLLM for one reading of this reply, with the interface of vLLM's `Parser`. It keeps state.
         prompt: that is replied to.
 
     """
 
-    def __init__(self, parser: Any, prompt: Prompt) -> None:
-        self._parser, self._request, self._prompt_ids = parser, prompt.request, list(prompt.token_ids)
+    def __init__(self, new_parser: Callable[[], Any], prompt: Prompt) -> None:
+        self._new_parser, self._request, self._prompt_ids = new_parser, prompt.request, list(prompt.token_ids)
+        self._streaming: Any = None
+        self._max_calls = 1 if prompt.request.parallel_tool_calls is False else None
 
-    def parse(self, text: str, token_ids: tuple[int, ...]) -> dict[str, Any]:
+    def parse(self, text: str, token_ids: tuple[int, ...], *, is_cut: bool = False) -> dict[str, Any]:
         """Return content, reasoning and tool calls of a whole reply."""
-        self._parser.set_prompt_token_ids(self._prompt_ids)
-        reasoning, content, calls = self._parser.parse(
-            text, self._request, enable_auto_tools=True, model_output_token_ids=token_ids
-        )
+        parser = self._new_parser()
+        parser.set_prompt_token_ids(self._prompt_ids)
+        reasoning, content, calls = parser.parse(text, self._request, enable_auto_tools=True, model_output_token_ids=token_ids)
+        if not calls and self._request.tools:
+            # vLLM reads only finished calls from a whole reply, and what there is of a call from a stream.
+            delta = self._read_delta(self._new_parser(), text, token_ids, is_last=True, is_cut=is_cut) or {}
+            if is_cut or delta.get("tool_calls"):
+                return as_message(delta)
         message: dict[str, Any] = {"content": content}
         if reasoning:
             message["reasoning"] = reasoning
@@ -34,11 +42,30 @@ class ParsedReply:
                     "type": "function",
                     "function": {"name": call.name, "arguments": call.arguments},
                 }
-                for call in calls
+                for call in calls[: self._max_calls]
             ]
         return message
 
-    def feed(self, text: str, token_ids: tuple[int, ...], *, is_last: bool) -> dict[str, Any] | None:
+    def feed(self, text: str, token_ids: tuple[int, ...], *, is_last: bool, is_cut: bool = False) -> dict[str, Any] | None:
         """Return the fields of the next delta, None when there is nothing to show yet."""
-        delta = self._parser.parse_delta(text, list(token_ids), self._request, self._prompt_ids, finished=is_last)
-        return None if delta is None else delta.model_dump(exclude_unset=True, exclude_none=True)
+        if self._streaming is None:
+            if is_last:
+                return as_delta(self.parse(text, token_ids, is_cut=is_cut))
+            self._streaming = self._new_parser()
+        return self._read_delta(self._streaming, text, token_ids, is_last=is_last, is_cut=is_cut)
+
+    def _read_delta(
+        self, parser: Any, text: str, token_ids: tuple[int, ...], *, is_last: bool, is_cut: bool
+    ) -> dict[str, Any] | None:
+        # At the end, vLLM completes the arguments of a call that it has just found: those of a call that was cut would become `{}`.
+        pieces = [(text, token_ids, False), ("", (), True)] if is_last and is_cut else [(text, token_ids, is_last)]
+        delta: dict[str, Any] = {}
+        calls = []
+        for piece, ids, is_end in pieces:
+            read = parser.parse_delta(piece, list(ids), self._request, self._prompt_ids, finished=is_end)
+            fields = {} if read is None else read.model_dump(exclude_unset=True, exclude_none=True)
+            calls += fields.pop("tool_calls", ())
+            delta |= {name: delta.get(name, "") + value for name, value in fields.items()}
+        if joined_calls := joined(calls, self._max_calls):
+            delta["tool_calls"] = joined_calls
+        return delta or None

@@ -1,0 +1,74 @@
+"""What parsers of replies do with tool calls, whatever the engine."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from app.engine.base import Prompt
+from app.engine.reply_parsers import joined
+from app.engine.vllm.replies import ParsedReply
+
+
+def test_a_delta_has_one_entry_for_each_call() -> None:
+    """The engine may send name and arguments as two entries, or a name without arguments, to which clients could add nothing."""
+    deltas = [
+        {"index": 0, "id": "a", "type": "function", "function": {"name": "f"}},
+        {"index": 0, "function": {"arguments": '{"x"'}},
+        {"index": 1, "id": "b", "type": "function", "function": {"name": "g"}},
+    ]
+    first = {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x"'}}
+    second = {"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": ""}}
+    assert joined(deltas) == [first, second]
+    assert joined(deltas, max_calls=1) == [first]
+    assert joined([{"index": 0, "function": {"arguments": ": 1}"}}]) == [{"index": 0, "function": {"arguments": ": 1}"}}]
+
+
+class Delta(dict[str, Any]):
+    """What vLLM's parser returns for a delta."""
+
+    def model_dump(self, **_: Any) -> dict[str, Any]:
+        return dict(self)
+
+
+class Parser:
+    """Finds no finished call in a whole reply, and the beginning of one in a stream, as vLLM's parser of Hermes' calls."""
+
+    def __init__(self, delta: dict[str, Any]) -> None:
+        self._delta = delta
+
+    def set_prompt_token_ids(self, _: list[int]) -> None:
+        pass
+
+    def parse(self, text: str, *_: Any, **__: Any) -> tuple[None, str, None]:
+        return None, text, None
+
+    def parse_delta(self, text: str, *_: Any, finished: bool) -> Delta:
+        """Like vLLM's, it gives a call that is new at the end the arguments `{}`."""
+        delta = Delta(self._delta if text else {})
+        for call in delta.get("tool_calls", []) if finished else []:
+            call["function"]["arguments"] += "{}"
+        return delta
+
+
+def reply(delta: dict[str, Any]) -> ParsedReply:
+    request = SimpleNamespace(tools=[{}], parallel_tool_calls=True)
+    return ParsedReply(lambda: Parser(delta), Prompt((1, 2), 8, request=request))
+
+
+CUT = {"tool_calls": [{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x": '}}]}
+
+
+def test_a_call_that_was_cut_has_the_arguments_that_there_are() -> None:
+    """Whole, and where the whole reply is one delta of a stream."""
+    expected = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x": '}}
+    assert reply(CUT).parse("<tool_call>…", (3,), is_cut=True) == {"content": None, "tool_calls": [expected]}
+    assert reply(CUT).feed("<tool_call>…", (3,), is_last=True, is_cut=True) == CUT
+
+
+def test_a_call_whose_name_was_cut_is_left_out() -> None:
+    assert reply({}).parse("<tool_call>", (3,), is_cut=True) == {"content": None}
+    assert reply({}).feed("<tool_call>", (3,), is_last=True, is_cut=True) is None
+
+
+def test_text_that_is_whole_stays_text() -> None:
+    """The parser of a stream holds back what may begin a call; a whole reply is not read with it."""
+    assert reply({"content": "1 "}).parse("1 <", (3,)) == {"content": "1 <"}
