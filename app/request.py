@@ -88,6 +88,7 @@ class InferenceRequest:
         shows_nodes: whether the stream also carries the search tree.
         trace_context: the caller's `traceparent` and `tracestate`, not validated, for a tracer to read.
         modalities: what the model must be able to read besides text: `image`, `audio` or `video`.
+        prefill: the beginning of the answer, which stands at the end of the prompt; the candidates continue it.
         cache_salt: the caller's own salt for cached prefixes, besides the one of its key.
         ignored_fields: names of fields of the body that nobody knows.
 
@@ -114,6 +115,7 @@ class InferenceRequest:
     shows_nodes: bool = False
     trace_context: Mapping[str, str] = field(default_factory=dict)
     modalities: frozenset[str] = frozenset()
+    prefill: str = ""
     cache_salt: str | None = None
     ignored_fields: tuple[str, ...] = ()
 

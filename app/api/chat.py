@@ -40,7 +40,7 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
 async def chat_completions(http_request: Request, body: ChatRequest, who: Who, header: StrategyHeader = None) -> Response:
     """Answer a conversation."""
     request = chat_request(body, _origin(http_request, header))
-    return await _respond(http_request, request, body, who, ChatShape(has_functions=body.has_functions))
+    return await _respond(http_request, request, body, who, _chat_shape(body))
 
 
 @router.post("/v1/{strategy}/chat/completions", responses=_CONTENT)
@@ -52,7 +52,7 @@ async def chat_completions_by(
     if strategy not in origin.names.strategies:
         message = f"There is no strategy `{strategy}`; there are {', '.join(origin.names.strategies)}."
         raise NotFound(message, parameter="strategy")
-    return await _respond(http_request, chat_request(body, origin), body, who, ChatShape(has_functions=body.has_functions))
+    return await _respond(http_request, chat_request(body, origin), body, who, _chat_shape(body))
 
 
 @router.post("/v1/completions", responses=_CONTENT)
@@ -60,6 +60,10 @@ async def completions(http_request: Request, body: CompletionRequest, who: Who, 
     """Continue one or several texts."""
     request = completion_request(body, _origin(http_request, header))
     return await _respond(http_request, request, body, who, CompletionShape(echo=body.echo))
+
+
+def _chat_shape(body: ChatRequest) -> ChatShape:
+    return ChatShape(has_functions=body.has_functions, has_reasoning=body.include_reasoning)
 
 
 def _origin(http_request: Request, header: str | None, path: str | None = None) -> Origin:

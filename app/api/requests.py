@@ -48,6 +48,7 @@ def chat_request(body: ChatRequest, origin: Origin) -> InferenceRequest:
         num_logprobs=body.num_logprobs,
         has_tools=body.has_tools,
         modalities=body.modalities,
+        prefill=body.prefill,
     )
 
 

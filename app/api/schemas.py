@@ -206,6 +206,8 @@ class ChatRequest(Sampling):
     def for_engine(self) -> dict[str, Any]:
         """Return the fields for the engine; only the tools that the model may call."""
         fields = super().for_engine() | {"messages": [message.for_engine() for message in self.messages]}
+        if self.continue_final_message and self.add_generation_prompt is None:
+            fields["add_generation_prompt"] = False  # the two exclude each other
         tools, choice = self._tools()
         if not tools:
             return {
@@ -221,6 +223,12 @@ class ChatRequest(Sampling):
         """Whether the model may call tools."""
         tools, choice = self._tools()
         return bool(tools) and choice != "none"
+
+    @property
+    def prefill(self) -> str:
+        """The beginning of the answer, where the conversation ends with it; else empty."""
+        last = self.messages[-1]
+        return last.text if self.continue_final_message and last.role == "assistant" else ""
 
     @property
     def modalities(self) -> frozenset[str]:

@@ -60,6 +60,7 @@ class ChatShape:
 
     Args:
         has_functions: whether a call is in OpenAI's former form, `function_call`, as the request's tools were.
+        has_reasoning: whether the caller wants to see reasoning.
 
     """
 
@@ -67,13 +68,15 @@ class ChatShape:
     object = "chat.completion"
     chunk_object = "chat.completion.chunk"
 
-    def __init__(self, *, has_functions: bool = False) -> None:
+    def __init__(self, *, has_functions: bool = False, has_reasoning: bool = True) -> None:
         self._has_functions = has_functions
+        self._has_reasoning = has_reasoning
 
     def choice(self, session: Session, number: int, index: int, candidate: Candidate) -> dict[str, Any]:
         """Return a choice with a whole message, its tool calls parsed."""
         prompt = session.rendered.prompts[number]
-        fields = session.engine.parser(prompt).parse(candidate.text, candidate.token_ids, is_cut=not candidate.is_complete)
+        parser = session.engine.parser(prompt)
+        fields = self._visible(parser.parse(candidate.text, candidate.token_ids, is_cut=not candidate.is_complete))
         choice: dict[str, Any] = {
             "index": index,
             "message": {"role": "assistant", "content": None, "refusal": None, **self._with_calls(fields)},
@@ -96,9 +99,10 @@ class ChatShape:
         fields = state.parser.feed(
             delta.text, delta.token_ids, is_last=is_last, is_cut=delta.finish_reason not in (None, "stop")
         )
+        fields = fields and self._visible(fields)
         state.has_calls = state.has_calls or bool(fields and fields.get("tool_calls"))
         logprobs = _chat_logprobs(delta.logprobs, session.request.num_logprobs)
-        if fields is None and logprobs is None and delta.finish_reason is None:
+        if not fields and logprobs is None and delta.finish_reason is None:
             return None
         finish = self._finish(session, delta.finish_reason, has_calls=state.has_calls)
         choice = _chunk_choice(index, self._with_calls(fields or {}), finish, logprobs)
@@ -106,7 +110,11 @@ class ChatShape:
 
     def progress(self, text: str) -> dict[str, Any] | None:
         """Return the line as `reasoning`, which clients show apart from the answer."""
-        return _chunk_choice(0, {"reasoning": text + "\n"})
+        return _chunk_choice(0, {"reasoning": text + "\n"}) if self._has_reasoning else None
+
+    def _visible(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields of a message that the caller wants to see."""
+        return fields if self._has_reasoning else {name: value for name, value in fields.items() if name != "reasoning"}
 
     def _with_calls(self, fields: dict[str, Any]) -> dict[str, Any]:
         return with_function_call(fields) if self._has_functions else fields

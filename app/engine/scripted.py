@@ -154,7 +154,8 @@ class ScriptedEngine:
     async def render_chat(self, body: Mapping[str, Any]) -> Prompt:
         """Render a conversation as one line for each message."""
         lines = [f"{message['role']}: {_text(message.get('content'))}" for message in body["messages"]]
-        return self._prompt("\n".join([*lines, "assistant:"]), body, "messages")
+        opening = [] if body.get("continue_final_message") else ["assistant:"]
+        return self._prompt("\n".join([*lines, *opening]), body, "messages")
 
     async def render_completion(self, body: Mapping[str, Any]) -> Prompt:
         """Render a prompt: its text itself, or token ids that this engine returned before."""

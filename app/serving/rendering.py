@@ -52,7 +52,7 @@ async def render(
 def _task(engine: Engine, request: InferenceRequest, prompt: Prompt, kind: AnswerKind) -> Task:
     def read_message(candidate: Candidate) -> str:
         message = engine.parser(prompt).parse(candidate.text, candidate.token_ids, is_cut=not candidate.is_complete)
-        return calls_as_json(message) or message.get("content") or ""
+        return calls_as_json(message) or request.prefill + (message.get("content") or "")
 
     return Task(
         question=request.question,

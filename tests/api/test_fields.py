@@ -165,3 +165,25 @@ async def test_a_request_may_bring_its_id(serve) -> None:
     async with serve() as served:
         reply = (await served.client.post("/v1/chat/completions", json={**OK, "request_id": "mine-1"})).json()
     assert (reply["id"], reply["ponder"]["trace_id"]) == ("chatcmpl-mine-1", "mine-1")
+
+
+@pytest.mark.anyio
+async def test_every_candidate_continues_the_last_message(serve) -> None:
+    """Votes and verifiers read the whole answer; the reply has only what is new."""
+    messages = [*USER, {"role": "assistant", "content": "The answer is "}]
+    body = {"model": "scripted", "messages": messages, "continue_final_message": True}
+    rule = {"strategy": "best_of_n", "n": 2, "verifier": {"regex": "^The answer is 2$"}}
+    async with serve(["2"]) as served:
+        reply = (await served.client.post("/v1/chat/completions", json={**body, "ponder": rule})).json()
+    assert reply["choices"][0]["message"]["content"] == "2"
+    assert reply["ponder"]["candidates"][0]["score"] == 1
+
+
+@pytest.mark.anyio
+async def test_reasoning_is_left_out_on_request(serve) -> None:
+    body = {**OK, "stream": True, "ponder": {"strategy": "self_consistency", "n": 3}}
+    async with serve(["#### 2"]) as served:
+        shown = (await served.client.post("/v1/chat/completions", json=body)).text
+        hidden = (await served.client.post("/v1/chat/completions", json={**body, "include_reasoning": False})).text
+    assert '"reasoning":' in shown
+    assert '"reasoning":' not in hidden

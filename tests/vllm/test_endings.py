@@ -83,7 +83,7 @@ async def test_a_deadline_returns_what_there_is(http, strategy: str, is_streamed
         chunks = [json.loads(line[6:]) for line in response.text.split("\n\n") if line.startswith("data: {")]
         account = chunks[-1]["ponder"]
         text = "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks if c["choices"])
-        finish = chunks[-2]["choices"][0]["finish_reason"]
+        finish = chunks[-1]["choices"][0]["finish_reason"]
     else:
         reply = response.json()
         account, text = reply["ponder"], reply["choices"][0]["message"]["content"]

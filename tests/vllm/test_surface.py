@@ -251,3 +251,19 @@ def test_text_completions(client: openai.OpenAI) -> None:
     streamed = client.completions.create(model=MODEL, prompt="One, two, three,", max_tokens=6, temperature=0, stream=True)
     text = "".join(chunk.choices[0].text for chunk in streamed if chunk.choices)
     assert one.choices[0].text == "One, two, three," + text
+
+
+@pytest.mark.parametrize("strategy", ["direct", "best_of_n", "beam_search", "mcts"])
+def test_an_answer_that_was_begun_is_continued(client: openai.OpenAI, strategy: str) -> None:
+    """With every kind of strategy: the model finishes the word in whose middle the conversation ends."""
+    begun = [
+        {"role": "user", "content": "What is the capital of France?"},
+        {"role": "assistant", "content": "The capital of France is Par"},
+    ]
+    parameters = {"verifier": "likelihood"} if strategy == "best_of_n" else {}
+    temperature = 0 if strategy == "direct" else 0.2
+    extra = {"continue_final_message": True, "ponder": {"strategy": strategy, **parameters}}
+    reply = client.chat.completions.create(
+        model="smollm2-135m", messages=begun, max_tokens=4, temperature=temperature, seed=1, extra_body=extra
+    )
+    assert (reply.choices[0].message.content or "").startswith("is")
