@@ -82,6 +82,9 @@ class InferenceRequest:
         kind: the kind of the answer if the caller named it, else None.
         num_choices: OpenAI's `n`.
         num_logprobs: alternatives for each token that the caller wants to see; None for no log-probabilities.
+        num_prompt_logprobs: the same for the tokens of the prompt.
+        shows_prompt: whether the reply has the prompt's text.
+        generates: whether there is an answer at all; otherwise the caller wants only the prompt, and its log-probabilities.
         has_tools: whether the model may call tools.
         response_format: OpenAI's field `response_format`, as a dictionary.
         is_watched: whether the caller reads a stream of tokens and progress.
@@ -107,6 +110,9 @@ class InferenceRequest:
     effort: Effort = Effort.MEDIUM
     num_choices: int = 1
     num_logprobs: int | None = None
+    num_prompt_logprobs: int | None = None
+    shows_prompt: bool = False
+    generates: bool = True
     seed: int | None = None
     temperature: float | None = None
     has_tools: bool = False

@@ -1,6 +1,7 @@
 """`/v1/chat/completions` and `/v1/completions`, whole or as a stream, with every way of choosing a strategy."""
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Annotated, Any
 
 import orjson
@@ -13,7 +14,7 @@ from app.api.errors import RESPONSES
 from app.api.reply_events import ReplyEvents
 from app.api.requests import Origin, chat_request, completion_request
 from app.api.schemas import ChatRequest, CompletionRequest, Sampling, StreamOptions
-from app.api.shapes import ChatShape, CompletionShape, Shape
+from app.api.shapes import ChatShape, CompletionShape, Details, Shape
 from app.api.sse import EventStream
 from app.api.streaming import ReplyStream
 from app.errors import NotFound
@@ -59,11 +60,20 @@ async def chat_completions_by(
 async def completions(http_request: Request, body: CompletionRequest, who: Who, header: StrategyHeader = None) -> Response:
     """Continue one or several texts."""
     request = completion_request(body, _origin(http_request, header))
-    return await _respond(http_request, request, body, who, CompletionShape(echo=body.echo))
+    return await _respond(http_request, request, body, who, CompletionShape(_details(body), echo=body.echo))
+
+
+def _details(body: Sampling) -> Details:
+    return Details(
+        has_token_ids=body.return_token_ids,
+        tokens_as_ids=body.return_tokens_as_token_ids,
+        num_prompt_logprobs=None if body.stream else body.prompt_logprobs,
+    )
 
 
 def _chat_shape(body: ChatRequest) -> ChatShape:
-    return ChatShape(has_functions=body.has_functions, has_reasoning=body.include_reasoning)
+    details = replace(_details(body), has_prompt_text=body.return_prompt_text)
+    return ChatShape(details, body.echoed, has_functions=body.has_functions, has_reasoning=body.include_reasoning)
 
 
 def _origin(http_request: Request, header: str | None, path: str | None = None) -> Origin:
@@ -96,6 +106,7 @@ async def _whole(service: Service, request: InferenceRequest, who: Caller, shape
         content = {
             **replies.envelope(shape, session, is_chunk=False),
             "choices": choices,
+            **shape.prompt_fields(session),
             "usage": replies.usage(session, outcome),
             "ponder": ponder,
         }

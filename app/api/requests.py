@@ -46,6 +46,8 @@ def chat_request(body: ChatRequest, origin: Origin) -> InferenceRequest:
         question=body.question,
         num_chars=body.num_chars,
         num_logprobs=body.num_logprobs,
+        num_prompt_logprobs=body.prompt_logprobs,
+        shows_prompt=body.return_prompt_text,
         has_tools=body.has_tools,
         modalities=body.modalities,
         prefill=body.prefill,
@@ -64,6 +66,9 @@ def completion_request(body: CompletionRequest, origin: Origin) -> InferenceRequ
         question=prompts[0] if isinstance(prompts[0], str) else "",
         num_chars=sum(len(prompt) for prompt in prompts),
         num_logprobs=body.num_logprobs,
+        num_prompt_logprobs=body.num_prompt_logprobs,
+        shows_prompt=body.echo,
+        generates=body.max_tokens != 0,
     )
     if body.best_of is not None and body.best_of > 1 and request.strategy is None:
         return replace(request, strategy="best_of_n", parameters={"n": body.best_of, "verifier": "likelihood"})

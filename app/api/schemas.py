@@ -13,6 +13,7 @@ from app.api.body import Body, ClosedBody, without_nulls
 from app.api.messages import Message
 from app.api.output_formats import ResponseFormat, StructuredOutputs, check_size, from_guided
 from app.api.tools import Function, FunctionChoice, Tool, ToolChoice, chosen, from_functions
+from app.errors import InvalidRequest
 from app.request import Effort
 from strategies.core.values import AnswerKind
 
@@ -141,6 +142,12 @@ class Sampling(Body):
             raise ValueError(message)
         return self
 
+    @model_validator(mode="after")
+    def _prompt_logprobs_are_not_streamed(self) -> Self:
+        if self.stream and self.prompt_logprobs:
+            raise InvalidRequest("prompt_logprobs: they are not in a stream; set stream to false.", parameter="prompt_logprobs")
+        return self
+
     @field_validator(
         "response_format", "structured_outputs", "tools", "functions", "chat_template_kwargs", "documents",
         mode="before", check_fields=False,
@@ -241,6 +248,12 @@ class ChatRequest(Sampling):
         return (self.top_logprobs or 0) if self.logprobs else None
 
     @property
+    def echoed(self) -> str:
+        """The text that the answer begins with: that of the last message, where it is the assistant's or is continued."""
+        last = self.messages[-1]
+        return last.text if self.echo and (last.role == "assistant" or self.continue_final_message) else ""
+
+    @property
     def question(self) -> str:
         """The text of the last user message, empty without one."""
         return next((message.text for message in reversed(self.messages) if message.role == "user"), "")
@@ -264,9 +277,27 @@ class CompletionRequest(Sampling):
         | Annotated[list[str], Field(min_length=1, max_length=256)]
         | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=256)]
     )
+    max_tokens: Annotated[int, Field(ge=0, le=INT64)] | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool = False
     best_of: Annotated[int, Field(ge=1, le=1024)] | None = None
+
+    @model_validator(mode="after")
+    def _no_tokens_only_with_echo(self) -> Self:
+        if self.max_tokens == 0 and not self.echo:
+            raise InvalidRequest("max_tokens: it must be at least 1, or echo must be true.", parameter="max_tokens")
+        return self
+
+    def for_engine(self) -> dict[str, Any]:
+        """Return the fields for the engine, which has no request without a token."""
+        fields = super().for_engine()
+        return {**fields, "max_tokens": 1} if self.max_tokens == 0 else fields
+
+    @property
+    def num_prompt_logprobs(self) -> int | None:
+        """The number of alternatives for each token of the prompt; None for no log-probabilities of it. An echo has those of `logprobs`."""
+        wanted = [num for num in (self.prompt_logprobs, self.logprobs if self.echo else None) if num is not None]
+        return max(wanted, default=None)
 
     @property
     def num_logprobs(self) -> int | None:

@@ -4,6 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from app.api.logprobs import (
+    CompletionToken,
+    chat_logprobs,
+    completion_logprobs,
+    generated_tokens,
+    prompt_logprobs,
+    prompt_tokens,
+)
 from app.api.tools import with_function_call
 from app.engine.base import Prompt, ReplyParser
 from app.serving.session import Session
@@ -16,15 +24,53 @@ class ChoiceState:
 
     Attributes:
         parser: splits the text into content, reasoning and tool calls.
+        prompt: that the choice answers, and `number` its position in the request.
         has_calls: whether a tool call was sent.
-        num_chars: characters that were sent, an echoed prompt included.
+        has_begun: whether any chunk was sent.
+        offset: where the next token begins, in characters, an echoed prompt included.
 
     """
 
     parser: ReplyParser
     prompt: Prompt
+    number: int = 0
     has_calls: bool = False
-    num_chars: int = 0
+    has_begun: bool = False
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Details:
+    """What a reply shows besides the generated text.
+
+    Attributes:
+        has_token_ids: the ids of the tokens of the prompt and the answer.
+        has_prompt_text: the rendered prompt as text.
+        tokens_as_ids: tokens of log-probabilities are told as `token_id:…`.
+        num_prompt_logprobs: alternatives for each token of the prompt; None for no log-probabilities of it.
+
+    """
+
+    has_token_ids: bool = False
+    has_prompt_text: bool = False
+    tokens_as_ids: bool = False
+    num_prompt_logprobs: int | None = None
+
+    def of_prompt(self, session: Session, number: int) -> dict[str, Any]:
+        """Return the fields of the prompt with this number that the caller asked for."""
+        prompt = session.rendered.prompts[number]
+        fields: dict[str, Any] = {}
+        if self.num_prompt_logprobs is not None:
+            fields["prompt_logprobs"] = prompt_logprobs(session.prompt_logprobs.get(number), self.num_prompt_logprobs)
+        if self.has_token_ids:
+            fields["prompt_token_ids"] = prompt.token_ids
+        if self.has_prompt_text:
+            fields["prompt_text"] = prompt.text
+        return fields
+
+    def of_tokens(self, token_ids: tuple[int, ...]) -> dict[str, Any]:
+        """Return the ids of generated tokens if the caller asked for them."""
+        return {"token_ids": token_ids} if self.has_token_ids else {}
 
 
 class Shape(Protocol):
@@ -54,11 +100,17 @@ class Shape(Protocol):
         """Return the choice of a chunk with a line about the search; None where the shape has no field for it."""
         ...
 
+    def prompt_fields(self, session: Session) -> dict[str, Any]:
+        """Return the fields about the prompt that stand beside the choices, of a whole reply and of the first chunk of a choice."""
+        ...
+
 
 class ChatShape:
     """`chat.completion`.
 
     Args:
+        details: what the caller wants to see besides.
+        echoed: the text of the message that the answer continues, empty where it is not repeated.
         has_functions: whether a call is in OpenAI's former form, `function_call`, as the request's tools were.
         has_reasoning: whether the caller wants to see reasoning.
 
@@ -68,7 +120,11 @@ class ChatShape:
     object = "chat.completion"
     chunk_object = "chat.completion.chunk"
 
-    def __init__(self, *, has_functions: bool = False, has_reasoning: bool = True) -> None:
+    def __init__(
+        self, details: Details = Details(), echoed: str = "", *, has_functions: bool = False, has_reasoning: bool = True
+    ) -> None:
+        self._details = details
+        self._echoed = echoed
         self._has_functions = has_functions
         self._has_reasoning = has_reasoning
 
@@ -77,17 +133,20 @@ class ChatShape:
         prompt = session.rendered.prompts[number]
         parser = session.engine.parser(prompt)
         fields = self._visible(parser.parse(candidate.text, candidate.token_ids, is_cut=not candidate.is_complete))
+        if self._echoed:
+            fields = {**fields, "content": self._echoed + (fields.get("content") or "")}
         choice: dict[str, Any] = {
             "index": index,
             "message": {"role": "assistant", "content": None, "refusal": None, **self._with_calls(fields)},
-            "logprobs": _chat_logprobs(candidate.logprobs, session.request.num_logprobs),
+            "logprobs": self._logprobs(session, candidate.logprobs),
             "finish_reason": self._finish(session, candidate.finish_reason, has_calls=bool(fields.get("tool_calls"))),
+            **self._details.of_tokens(candidate.token_ids),
         }
         return {**choice, "stop_reason": candidate.stop_reason} if candidate.stop_reason is not None else choice
 
     def opening(self, index: int) -> dict[str, Any] | None:
-        """Return a delta with the role and no content."""
-        return _chunk_choice(index, {"role": "assistant", "content": ""})
+        """Return a delta with the role, and the echoed message as content."""
+        return _chunk_choice(index, {"role": "assistant", "content": self._echoed})
 
     def empty(self) -> dict[str, Any]:
         """Return a delta with nothing."""
@@ -101,11 +160,12 @@ class ChatShape:
         )
         fields = fields and self._visible(fields)
         state.has_calls = state.has_calls or bool(fields and fields.get("tool_calls"))
-        logprobs = _chat_logprobs(delta.logprobs, session.request.num_logprobs)
-        if not fields and logprobs is None and delta.finish_reason is None:
+        logprobs = self._logprobs(session, delta.logprobs)
+        ids = self._details.of_tokens(delta.token_ids)
+        if not fields and logprobs is None and delta.finish_reason is None and not ids:
             return None
         finish = self._finish(session, delta.finish_reason, has_calls=state.has_calls)
-        choice = _chunk_choice(index, self._with_calls(fields or {}), finish, logprobs)
+        choice = {**_chunk_choice(index, self._with_calls(fields or {}), finish, logprobs), **ids}
         return {**choice, "stop_reason": delta.stop_reason} if delta.stop_reason is not None else choice
 
     def progress(self, text: str) -> dict[str, Any] | None:
@@ -125,6 +185,13 @@ class ChatShape:
             return "function_call" if self._has_functions else "tool_calls"
         return _finish(reason)
 
+    def prompt_fields(self, session: Session) -> dict[str, Any]:
+        """Return what the caller asked for: a chat has one prompt."""
+        return self._details.of_prompt(session, 0)
+
+    def _logprobs(self, session: Session, entries: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+        return chat_logprobs(entries, session.request.num_logprobs, as_ids=self._details.tokens_as_ids)
+
 
 class CompletionShape:
     """`text_completion`."""
@@ -133,18 +200,22 @@ class CompletionShape:
     object = "text_completion"
     chunk_object = "text_completion"
 
-    def __init__(self, *, echo: bool) -> None:
+    def __init__(self, details: Details = Details(), *, echo: bool = False) -> None:
+        self._details = details
         self._echo = echo
 
     def choice(self, session: Session, number: int, index: int, candidate: Candidate) -> dict[str, Any]:
         """Return a choice with the text, behind the prompt's if the caller wants it echoed."""
         text = session.rendered.prompts[number].text if self._echo else ""
+        prompt = self._prompt_tokens(session, number)
         return {
             "index": index,
             "text": text + candidate.text,
-            "logprobs": _completion_logprobs(candidate.logprobs, session.request.num_logprobs, len(text)),
+            "logprobs": completion_logprobs([*prompt, *self._tokens(session, candidate.logprobs)], 0 if prompt else len(text)),
             "finish_reason": _finish(candidate.finish_reason),
             "stop_reason": candidate.stop_reason,
+            **self._details.of_prompt(session, number),
+            **self._details.of_tokens(candidate.token_ids),
         }
 
     def opening(self, index: int) -> dict[str, Any] | None:  # noqa: ARG002 - the protocol's signature
@@ -157,17 +228,40 @@ class CompletionShape:
 
     def delta(self, session: Session, index: int, delta: Delta, state: ChoiceState) -> dict[str, Any] | None:
         """Return the new text, the first time behind an echoed prompt."""
-        text = state.prompt.text + delta.text if self._echo and not state.num_chars else delta.text
-        offset = state.num_chars + len(text) - len(delta.text)
-        state.num_chars += len(text)
-        logprobs = _completion_logprobs(delta.logprobs, session.request.num_logprobs, offset)
+        text, tokens, fields = delta.text, self._tokens(session, delta.logprobs), self._details.of_tokens(delta.token_ids)
+        if not state.has_begun:
+            state.has_begun = True
+            fields |= self._details.of_prompt(session, state.number)
+            if self._echo:
+                text = state.prompt.text + text
+                prompt = self._prompt_tokens(session, state.number)
+                tokens = [*prompt, *tokens]
+                state.offset = 0 if prompt else len(state.prompt.text)
+        logprobs = completion_logprobs(tokens, state.offset)
+        state.offset += sum(len(one.token) for one in tokens)
         finish = _finish(delta.finish_reason)
-        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish, **fields}
         return {**choice, "stop_reason": delta.stop_reason} if finish is not None else choice
 
     def progress(self, text: str) -> dict[str, Any] | None:  # noqa: ARG002 - the protocol's signature
         """Return None: a text completion has no field for it."""
         return None
+
+    def prompt_fields(self, session: Session) -> dict[str, Any]:  # noqa: ARG002 - the protocol's signature
+        """Return none: each choice has those of its own prompt."""
+        return {}
+
+    def _tokens(self, session: Session, entries: Sequence[TokenLogprob]) -> list[CompletionToken]:
+        num = session.request.num_logprobs
+        return [] if num is None else generated_tokens(entries, num, as_ids=self._details.tokens_as_ids)
+
+    def _prompt_tokens(self, session: Session, number: int) -> list[CompletionToken]:
+        """Return the tokens of an echoed prompt, where the caller wants log-probabilities."""
+        num, logprobs = session.request.num_logprobs, session.prompt_logprobs.get(number)
+        if not self._echo or num is None or logprobs is None:
+            return []
+        first = session.rendered.prompts[number].token_ids[0]
+        return prompt_tokens((session.engine.decode([first]), first), logprobs, num, as_ids=self._details.tokens_as_ids)
 
 
 def _chunk_choice(
@@ -184,33 +278,3 @@ def _names_tool(session: Session) -> bool:
 def _finish(reason: str | None) -> str | None:
     """Return OpenAI's finish reason. It has none for an answer that a budget, a deadline or a search ended: that is "length"."""
     return "length" if reason in ("abort", "step") else reason
-
-
-def _chat_logprobs(entries: Sequence[TokenLogprob], num_top: int | None) -> dict[str, Any] | None:
-    if num_top is None or not entries:
-        return None
-    content = []
-    for entry in entries:
-        top = [_token(token, logprob) for token, logprob in entry.top[:num_top]]
-        content.append({**_token(entry.token, entry.logprob), "top_logprobs": top})
-    return {"content": content, "refusal": None}
-
-
-def _token(token: str, logprob: float) -> dict[str, Any]:
-    # JSON has no infinity. OpenAI's own API sends -9999 for a token that is too improbable.
-    return {"token": token, "logprob": max(logprob, -9999.0), "bytes": list(token.encode())}
-
-
-def _completion_logprobs(entries: Sequence[TokenLogprob], num_top: int | None, offset: int) -> dict[str, Any] | None:
-    if num_top is None or not entries:
-        return None
-    offsets = []
-    for entry in entries:
-        offsets.append(offset)
-        offset += len(entry.token)
-    return {
-        "tokens": [entry.token for entry in entries],
-        "token_logprobs": [max(entry.logprob, -9999.0) for entry in entries],
-        "top_logprobs": [{token: max(logprob, -9999.0) for token, logprob in entry.top[:num_top]} for entry in entries],
-        "text_offset": offsets,
-    }

@@ -76,9 +76,9 @@ class ReplyStream:
         if choice in self._choices:
             return
         rendered = self._session.rendered.prompts[prompt]
-        self._choices[choice] = ChoiceState(self._session.engine.parser(rendered), rendered)
+        self._choices[choice] = ChoiceState(self._session.engine.parser(rendered), rendered, prompt)
         if (opening := self._shape.opening(choice)) is not None:
-            yield self._chunk(opening)
+            yield self._chunk(opening, **self._shape.prompt_fields(self._session))
 
     def _delta_chunks(self, one: ReplyDelta) -> Iterator[bytes]:
         """Yield new text. The last chunk of a choice is held back, since it may be the last one of the stream."""

@@ -1,6 +1,6 @@
 """The port behind which an engine stands, and the values that cross it. Imports no engine."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -70,6 +70,20 @@ class Prompt:
     is_constrained: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class RankedToken:
+    """A token at one position of a prompt. `rank` is its place among all tokens there by probability, from 1."""
+
+    token_id: int
+    token: str
+    logprob: float
+    rank: int
+
+
+PromptLogprobs = tuple[tuple[RankedToken, ...], ...]
+"""For each token of a prompt: the token itself, then the most probable ones in its place; empty for the first token."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
     """One generation. `n` samples are `n` branches, so that each can be counted and ended by itself.
@@ -89,6 +103,8 @@ class Branch:
         separators: further stop strings, which stay in the text; those of the prompt do not.
         temperature: for sampling, instead of the prompt's own; None keeps that.
         options: token ids. When there are any, one token is generated and the log-probability of each option is returned.
+        num_prompt_logprobs: alternatives for each token of the prefix whose log-probabilities are returned with the last output; None for
+            no log-probabilities of the prefix. The engine computes the whole prefix for them, whatever is cached.
 
     """
 
@@ -105,6 +121,7 @@ class Branch:
     separators: tuple[str, ...] = ()
     temperature: float | None = None
     options: tuple[int, ...] = ()
+    num_prompt_logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +137,7 @@ class Output:
         stop_reason: the stop string or the id of the token that ended the branch, where there is one.
         logprobs: of the new tokens, where the branch asks for them.
         option_logprobs: log-probabilities of the branch's `options`, by token id.
+        prompt_logprobs: of the branch's prefix, where the branch asks for them.
 
     """
 
@@ -131,6 +149,7 @@ class Output:
     stop_reason: int | str | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     option_logprobs: Mapping[int, float] = field(default_factory=dict)
+    prompt_logprobs: PromptLogprobs = ()
 
 
 class ReplyParser(Protocol):
@@ -180,6 +199,10 @@ class Engine(AdapterHost, Protocol):
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a text that continues a prompt, without special tokens before or after it."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of these tokens, special tokens included. Raises `InvalidRequest` for an id that no token has."""
         ...
 
     def follow_up(self, text: str) -> tuple[int, ...]:

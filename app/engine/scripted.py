@@ -18,7 +18,7 @@ from typing import Any
 from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
 from app.engine.architecture import Architecture
-from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
+from app.engine.base import Branch, ModelCard, Output, Prompt, PromptLogprobs, RankedToken, ReplyParser
 from app.engine.reply_parsers import PlainReply, ToolReply
 from app.engine.simulated import PrefixCache, WordTokenizer, words_of
 from app.errors import EngineDead, InvalidRequest
@@ -147,6 +147,13 @@ class ScriptedEngine:
         """Return the ids of the words of a text."""
         return self._tokenizer.encode(text)
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of token ids that this engine returned before."""
+        try:
+            return self._tokenizer.decode(token_ids)
+        except IndexError as error:
+            raise InvalidRequest("There is no such token id.", parameter="prompt") from error
+
     def follow_up(self, text: str) -> tuple[int, ...]:
         """Return the ids of the lines that `render_chat` would write for another turn of the user."""
         return self._tokenizer.encode(f"\nuser: {text}\nassistant:")
@@ -161,10 +168,7 @@ class ScriptedEngine:
         """Render a prompt: its text itself, or token ids that this engine returned before."""
         prompt = body["prompt"]
         if not isinstance(prompt, str):
-            try:
-                prompt = self._tokenizer.decode(prompt)
-            except IndexError as error:
-                raise InvalidRequest("There is no such token id.", parameter="prompt") from error
+            prompt = self.decode(prompt)
         return self._prompt(prompt, body, "prompt")
 
     def _prompt(self, text: str, body: Mapping[str, Any], parameter: str) -> Prompt:
@@ -194,6 +198,8 @@ class ScriptedEngine:
             own_adapter = branch.adapter.name if branch.adapter else ""
             cached, adapter = self._cache.use(branch.prefix, branch.cache_salt, own_adapter)
             words, finish, stop = self._reply(branch, adapter)
+            if branch.num_prompt_logprobs is not None:
+                cached = 0
             tokens = [self._token(word, branch.num_logprobs) for word in words]
             sent = 0
             if branch.is_streamed or self._seconds_per_token:
@@ -226,6 +232,8 @@ class ScriptedEngine:
 
     def _reply(self, branch: Branch, adapter: str) -> tuple[list[str], str, str | None]:
         """Return the words of the answer, its finish reason, and the string that stopped it."""
+        if branch.num_prompt_logprobs is not None:
+            return ["."], "length", None  # nobody reads its token, and the answers in turn stay as they are
         text = self._tokenizer.decode(branch.prefix)
         serial = next(self._serials.setdefault(text, itertools.count()))
         reply = self._script(text, branch.seed if branch.seed is not None else serial)
@@ -247,8 +255,26 @@ class ScriptedEngine:
     def _token(self, word: str, num_logprobs: int | None) -> TokenLogprob:
         """Return a token with made-up log-probabilities: longer words are less probable."""
         logprob = -0.1 * len(word.strip())
-        top = [(word, logprob), *((f"alternative {i}", logprob - i) for i in range(1, num_logprobs or 0))]
-        return TokenLogprob(word, self._tokenizer.id_of(word), logprob, tuple(top[: num_logprobs or 0]))
+        top = [(word, logprob), *((f"alternative {i}", logprob - i) for i in range(1, num_logprobs or 0))][: num_logprobs or 0]
+        ids = tuple(self._tokenizer.id_of(token) for token, _ in top)
+        return TokenLogprob(word, self._tokenizer.id_of(word), logprob, tuple(top), top_ids=ids)
+
+    def _prompt_logprobs(self, branch: Branch) -> PromptLogprobs:
+        """Return the made-up log-probabilities of the prefix: each of its words is the most probable one."""
+        if branch.num_prompt_logprobs is None:
+            return ()
+        num = max(branch.num_prompt_logprobs, 1)
+        tokens = [self._token(self._tokenizer.decode([token]), num) for token in branch.prefix[1:]]
+        return (
+            (),
+            *(
+                tuple(
+                    RankedToken(token_id, *entry, rank)
+                    for rank, (entry, token_id) in enumerate(zip(token.top, token.top_ids, strict=True), 1)
+                )
+                for token in tokens
+            ),
+        )
 
     def _output(
         self,
@@ -267,6 +293,7 @@ class ScriptedEngine:
             stop,
             tuple(tokens) if branch.num_logprobs is not None else (),
             {option: -1.0 - rank for rank, option in enumerate(branch.options)},
+            self._prompt_logprobs(branch) if finish else (),
         )
 
     async def halt(self, ids: list[str]) -> None:

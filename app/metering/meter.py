@@ -25,6 +25,7 @@ class Purpose(StrEnum):
 
     GENERATE = "generate"
     VERIFY = "verify"
+    SCORE_PROMPT = "score_prompt"  # never reads the prefix cache, so it tells nothing about how much of the prompt is cached
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,8 @@ class Meter:
             return
         self.flops["prefill"] += prefill
         self.flops["decode"] += decode
-        self.prompt_cached = cached if self.prompt_cached is None else min(cached, self.prompt_cached)
+        if purpose is Purpose.GENERATE:
+            self.prompt_cached = cached if self.prompt_cached is None else min(cached, self.prompt_cached)
 
     def spend(self, tokens: int, flops: int) -> bool:
         """Book a verification that another server computes. Returns False, and books nothing, when the FLOPs do not suffice for it."""

@@ -10,11 +10,12 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
 from adapters.leases import Lease
 from adapters.version import AdapterVersion
 from app.admission import AdmittedRequest
-from app.engine.base import Branch, Engine, Output
+from app.engine.base import Branch, Engine, Output, PromptLogprobs
 from app.errors import first_error
 from app.metering.meter import Meter, Purpose, Reservation
 from app.serving.branch_output import BranchOutput
@@ -236,13 +237,38 @@ class MeteredModel:
         reservation = await self._meter.reserve(len(prefix), 1, self._architecture) if has_room else None
         if reservation is None:
             return [0.0] * len(options)
+        output = await self._one_token(tuple(prefix), reservation, Purpose.VERIFY, span, options=tuple(options))
+        return [output.option_logprobs[option] for option in options] if output else []
+
+    async def score_prompt(self, num_top: int) -> PromptLogprobs:
+        """Return the log-probabilities of the prompt's tokens, each with its `num_top` most probable alternatives.
+
+        The engine computes the whole prompt for it, and generates one token, which is counted and dropped. Empty where the budget has no
+        room, or its seconds run out.
+        """
+        prefix = self._defaults.prompt.token_ids
+        with self.span.child("score_prompt") as span:
+            reservation = await self._meter.reserve(len(prefix), 1, self._architecture)
+            if reservation is None:
+                return ()
+            try:
+                async with asyncio.timeout_at(self._meter.deadline):
+                    output = await self._one_token(prefix, reservation, Purpose.SCORE_PROMPT, span, num_prompt_logprobs=num_top)
+            except TimeoutError:
+                await self._meter.expire()
+                return ()
+        return output.prompt_logprobs if output else ()
+
+    async def _one_token(
+        self, prefix: tuple[int, ...], reservation: Reservation, purpose: Purpose, span: Span, **fields: Any
+    ) -> Output | None:
+        """Run a branch of one token for its log-probabilities, and book its cost. `fields` are those of `Branch` that say which ones."""
         output: Output | None = None
         try:
             async with self._admitted.slot():
                 branch = Branch(
-                    id=self._next_id(), prompt=self._defaults.prompt, prefix=tuple(prefix), max_tokens=1,
-                    priority=self._admitted.priority, cache_salt=self._cache_salt, options=tuple(options),
-                    adapter=self._adapter,
+                    id=self._next_id(), prompt=self._defaults.prompt, prefix=prefix, max_tokens=1,
+                    priority=self._admitted.priority, cache_salt=self._cache_salt, adapter=self._adapter, **fields,
                 )  # fmt: skip
                 async with aclosing(self._engine.generate(branch)) as outputs:  # type: ignore[type-var]
                     async for output in outputs:  # noqa: B007 - the last one is kept
@@ -251,8 +277,8 @@ class MeteredModel:
             cached = output.cached_tokens if output else 0
             if span.is_recording:
                 span.set({"ponder.tokens.prefix": len(prefix), "ponder.tokens.cached": cached})
-            await self._meter.settle(reservation, cached=cached, generated=1, ran=output is not None, purpose=Purpose.VERIFY)
-        return [output.option_logprobs[option] for option in options] if output else []
+            await self._meter.settle(reservation, cached=cached, generated=1, ran=output is not None, purpose=purpose)
+        return output
 
     def _next_id(self) -> str:
         return f"{self._defaults.id_prefix}-{next(self._serials)}"

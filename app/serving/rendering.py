@@ -1,6 +1,6 @@
 """The rendering stage: turns the bodies of a request into prompts for the engine and tasks for the strategy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.engine.base import Engine, Prompt
 from app.errors import InvalidRequest
@@ -40,6 +40,8 @@ async def render(
         defaults = {} if temperature is None else {"temperature": temperature}
         render_one = engine.render_chat if request.is_chat else engine.render_completion
         prompts = tuple([await render_one({**defaults, **body}) for body in request.bodies])
+        if request.shows_prompt:  # the engine has no text of a prompt that came as token ids
+            prompts = tuple(replace(prompt, text=prompt.text or engine.decode(prompt.token_ids)) for prompt in prompts)
     rendered = RenderedRequest(prompts, tuple(_task(engine, request, prompt, planned.kind) for prompt in prompts))
     if span.is_recording:
         span.set({"gen_ai.usage.input_tokens": rendered.num_tokens})

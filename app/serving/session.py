@@ -4,10 +4,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from app.admission import AdmittedRequest
-from app.engine.base import Engine
+from app.engine.base import Engine, PromptLogprobs
 from app.errors import first_error
 from app.metering.meter import Meter
 from app.request import InferenceRequest, Outcome
@@ -23,13 +23,22 @@ from strategies.core.results import Progress, Result
 from strategies.core.values import BUDGETS, Candidate, Delta, ScoredCandidate, StopReason
 from strategies.voting.selection import candidate_node
 
+NO_ANSWER = (ScoredCandidate(Candidate(0, "", (), "length")),)
+"""What stands for each answer where the caller wants none."""
+
 EMPTY_ANSWER = ScoredCandidate(Candidate(0, "", (), "abort"))
 """An empty answer, for a budget that ends before the first token: OpenAI's format needs at least one choice in a reply."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An admitted request with what each stage made of it, ready to run."""
+    """An admitted request with what each stage made of it, ready to run.
+
+    Attributes:
+        prompt_logprobs: by the number of the prompt, where the request asks for them. They are there before the first event of the run;
+            a prompt for which the budget had no room has none.
+
+    """
 
     engine: Engine
     request: InferenceRequest
@@ -38,6 +47,7 @@ class Session:
     admitted: AdmittedRequest
     leases: Leases
     account: Account
+    prompt_logprobs: dict[int, PromptLogprobs] = field(default_factory=dict)
 
     @property
     def model(self) -> str:
@@ -58,11 +68,19 @@ class Session:
         outcome = Outcome(results, _stop_reason(results))
         generator = self.leases.generator
         architecture = self.engine.card.architecture_with(None if generator is None else generator.version)
-        self.account.close(outcome, self.rendered.tasks, self.admitted.width, architecture)
+        if self.request.generates:  # otherwise there is no answer to learn from
+            self.account.close(outcome, self.rendered.tasks, self.admitted.width, architecture)
         return outcome
 
     async def _run_prompt(self, number: int, emit: Callable[[int, Delta | Progress], None]) -> Result:
         meter, trace, strategy = self.meter, self.account.trace, self.planned.strategy
+        if (num := self.request.num_prompt_logprobs) is not None:
+            # Before the answer, whose prefix is in the cache then.
+            model = self._model(number, self.account.span)
+            if logprobs := await model.score_prompt(num):
+                self.prompt_logprobs[number] = logprobs
+        if not self.request.generates:
+            return Result(NO_ANSWER * self.request.num_choices, (), StopReason.COMPLETED)
 
         def record(event: Delta | Progress) -> None:
             if isinstance(event, Delta):

@@ -42,6 +42,7 @@ class TokenLogprob:
     Attributes:
         logprob: natural logarithm of the token's probability; 0 for an inserted token.
         top: the most probable tokens in its place, each with its log-probability.
+        top_ids: the ids of these tokens.
         is_inserted: the calculator wrote it, not the model.
 
     """
@@ -51,6 +52,7 @@ class TokenLogprob:
     logprob: float
     top: tuple[tuple[str, float], ...] = ()
     is_inserted: bool = False
+    top_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -110,6 +110,10 @@ class VllmEngine:
         """Return the token ids of a text that continues a prompt; see `Engine`."""
         return self._rendering.encode(text)
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of these tokens; see `Engine`."""
+        return self._rendering.decode(token_ids)
+
     def follow_up(self, text: str) -> tuple[int, ...]:
         """Return the token ids of the user's next turn; see `Engine`."""
         return self._rendering.follow_up(text)
@@ -130,7 +134,7 @@ class VllmEngine:
             )
             async with aclosing(stream):
                 async for result in stream:
-                    output = output_of(result.outputs[0], len(branch.prefix), result.num_cached_tokens or 0, branch)
+                    output = output_of(result, branch)
                     yield without_stop(output, branch) if branch.separators else output
 
     async def halt(self, ids: list[str]) -> None:

@@ -1,35 +1,30 @@
-"""From vLLM's `CompletionOutput` to our `Output`. Imports nothing of vLLM."""
+"""From vLLM's `RequestOutput` to our `Output`. Imports nothing of vLLM."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.engine.base import Branch, Output
+from app.engine.base import Branch, Output, PromptLogprobs, RankedToken
 from strategies.core.values import TokenLogprob
 
 
-def output_of(output: Any, prompt_tokens: int, cached_tokens: int, branch: Branch) -> Output:
-    """Return what a branch generated since its last output.
-
-    Args:
-        output: vLLM's `CompletionOutput`.
-        prompt_tokens: length of the branch's prefix.
-        cached_tokens: how many of these were found in the prefix cache.
-        branch: that was run.
-
-    """
+def output_of(result: Any, branch: Branch) -> Output:
+    """Return what a branch generated since its last output. `result` is vLLM's `RequestOutput`."""
+    [output] = result.outputs
     token_ids = tuple(output.token_ids)
     has_logprobs = output.logprobs is not None and not branch.options
     return Output(
         text=output.text,
         token_ids=token_ids,
-        prompt_tokens=prompt_tokens,
-        cached_tokens=cached_tokens,
+        prompt_tokens=len(branch.prefix),
+        cached_tokens=result.num_cached_tokens or 0,
         finish_reason=output.finish_reason,
         stop_reason=output.stop_reason,
         logprobs=_logprobs(output, token_ids, branch.num_logprobs or 0) if has_logprobs else (),
         option_logprobs=(
             {token: entry.logprob for token, entry in output.logprobs[0].items()} if branch.options and output.logprobs else {}
         ),
+        prompt_logprobs=() if branch.num_prompt_logprobs is None else _prompt_logprobs(result.prompt_logprobs or ()),
     )
 
 
@@ -50,13 +45,25 @@ def _logprobs(output: Any, token_ids: tuple[int, ...], num_top: int) -> tuple[To
     entries = []
     for token_id, position in zip(token_ids, output.logprobs or (), strict=False):
         chosen = position[token_id]
-        ranked = sorted(position.values(), key=lambda entry: -entry.logprob)[:num_top]
+        ranked = sorted(position.items(), key=lambda item: -item[1].logprob)[:num_top]
         entries.append(
             TokenLogprob(
                 chosen.decoded_token or "",
                 token_id,
                 chosen.logprob,
-                tuple((entry.decoded_token or "", entry.logprob) for entry in ranked),
+                tuple((entry.decoded_token or "", entry.logprob) for _, entry in ranked),
+                top_ids=tuple(token for token, _ in ranked),
             )
         )
     return tuple(entries)
+
+
+def _prompt_logprobs(positions: Sequence[Any]) -> PromptLogprobs:
+    """Return vLLM's log-probabilities of a prompt. It has None for the first token, and at each other the prompt's own token first."""
+    return tuple(
+        tuple(
+            RankedToken(token, entry.decoded_token or "", entry.logprob, entry.rank)
+            for token, entry in (position or {}).items()
+        )
+        for position in positions
+    )

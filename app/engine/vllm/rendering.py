@@ -3,7 +3,7 @@
 Clients of vLLM thus get what they expect, and nothing of it is written twice.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
@@ -114,6 +114,13 @@ class Rendering:
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a text, without the special tokens that begin a prompt."""
         return tuple(self._llm().renderer.tokenizer.encode(text, add_special_tokens=False))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of these tokens, special tokens included. Raises `InvalidRequest` for an id that no token has."""
+        tokenizer = self._llm().renderer.tokenizer
+        if token_ids and max(token_ids) > tokenizer.max_token_id:
+            raise InvalidRequest("There is no such token id.", parameter="prompt")
+        return str(tokenizer.decode(list(token_ids)))
 
     def follow_up(self, text: str) -> tuple[int, ...]:
         """Return the token ids that end the assistant's turn, say `text` as the user, and open the assistant's next turn.

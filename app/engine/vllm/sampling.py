@@ -38,4 +38,8 @@ def sampling_of(branch: Branch) -> SamplingParams:
         # The options are read from the probabilities of one token, for which a grammar would mask them.
         sampling.logprobs, sampling.logprob_token_ids = None, list(branch.options)
         sampling.structured_outputs = None
+    if branch.num_prompt_logprobs is not None:
+        sampling.prompt_logprobs, sampling.structured_outputs = branch.num_prompt_logprobs, None
+        # vLLM sets this for a new request. A cached prefix would not be computed, and have no log-probabilities.
+        sampling.skip_reading_prefix_cache = True
     return sampling
