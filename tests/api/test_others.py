@@ -17,15 +17,15 @@ async def complete(served, **fields):
 
 
 async def test_text_completions_of_one_prompt(serve) -> None:
-    """`echo` puts the prompt before the text, and log-probabilities begin after it."""
+    """`echo` puts the prompt before the text, with its log-probabilities."""
     async with serve([" a time"]) as served:
         plain = (await complete(served)).json()
         echoed = (await complete(served, echo=True, logprobs=1)).json()
     assert plain["object"] == "text_completion"
     assert plain["choices"][0]["text"] == " a time"
     assert echoed["choices"][0]["text"] == "Once upon a time"
-    assert echoed["choices"][0]["logprobs"]["text_offset"] == [9, 11]
-    assert echoed["choices"][0]["logprobs"]["tokens"] == [" a", " time"]
+    assert echoed["choices"][0]["logprobs"]["text_offset"] == [0, 4, 9, 11]
+    assert echoed["choices"][0]["logprobs"]["tokens"] == ["Once", " upon", " a", " time"]
 
 
 async def test_text_completions_of_several_prompts(serve) -> None:

@@ -242,8 +242,9 @@ def test_text_completions(client: openai.OpenAI) -> None:
     """One prompt, several prompts, token ids, echo and log-probabilities."""
     one = client.completions.create(model=MODEL, prompt="One, two, three,", max_tokens=6, temperature=0, echo=True, logprobs=2)
     assert one.choices[0].text.startswith("One, two, three,")
-    assert len(one.choices[0].logprobs.tokens) == one.usage.completion_tokens == 6
-    assert one.choices[0].logprobs.text_offset[0] == len("One, two, three,")
+    assert len(one.choices[0].logprobs.tokens) == one.usage.prompt_tokens + 6
+    assert "".join(one.choices[0].logprobs.tokens) == one.choices[0].text
+    assert one.choices[0].logprobs.text_offset[0] == 0
     two = client.completions.create(model=MODEL, prompt=["A", "B"], max_tokens=3, n=2, seed=1)
     assert [choice.index for choice in two.choices] == [0, 1, 2, 3]
     ids = client.completions.create(model=MODEL, prompt=[504, 253, 1592], max_tokens=3)
