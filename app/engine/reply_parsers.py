@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -87,6 +88,38 @@ def joined(deltas: Sequence[Mapping[str, Any]], max_calls: int | None = None) ->
             arguments = known.get("arguments", "") + (function.get("arguments") or "")
             calls[index] = {**before, **delta, "function": {**known, **function, "arguments": arguments}}
     return list(calls.values())
+
+
+@dataclass(slots=True)
+class Sent:
+    """What a stream was made from and has sent: text, token ids, content, and the arguments of each call."""
+
+    text: str = ""
+    token_ids: list[int] = field(default_factory=list)
+    content: str = ""
+    arguments: dict[int, str] = field(default_factory=dict)
+
+    def add(self, text: str, token_ids: Sequence[int], delta: Mapping[str, Any]) -> None:
+        """Add generated text and the delta that was made from it."""
+        self.text += text
+        self.token_ids += token_ids
+        self.content += delta.get("content") or ""
+        for call in delta.get("tool_calls", ()):
+            self.arguments[call["index"]] = self.arguments.get(call["index"], "") + call["function"]["arguments"]
+
+    def completed(self, delta: Mapping[str, Any], message: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the last delta with what the whole message has besides: the end of its content, calls, and arguments not begun."""
+        content = message.get("content") or ""
+        if content.startswith(self.content) and content != self.content:
+            delta = {**delta, "content": (delta.get("content") or "") + content[len(self.content) :]}
+        calls = list(delta.get("tool_calls", ()))
+        for index, call in enumerate(message.get("tool_calls", ())):
+            if index not in self.arguments:
+                calls.append({"index": index, **call})
+            elif not self.arguments[index]:
+                calls.append({"index": index, "function": {"arguments": call["function"]["arguments"]}})
+        delta = {**delta, **({"tool_calls": joined(calls)} if calls else {})}
+        return delta or None
 
 
 def as_message(delta: Mapping[str, Any]) -> dict[str, Any]:

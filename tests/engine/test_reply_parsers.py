@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from app.engine.base import Prompt
-from app.engine.reply_parsers import joined
+from app.engine.reply_parsers import Sent, joined
 from app.engine.vllm.replies import ParsedReply
 
 
@@ -72,3 +72,12 @@ def test_a_call_whose_name_was_cut_is_left_out() -> None:
 def test_text_that_is_whole_stays_text() -> None:
     """The parser of a stream holds back what may begin a call; a whole reply is not read with it."""
     assert reply({"content": "1 "}).parse("1 <", (3,)) == {"content": "1 <"}
+
+
+def test_a_stream_ends_with_what_its_parser_held_back() -> None:
+    """The end of the text, which might have begun a call, and arguments that are the default."""
+    assert Sent(content="1 ").completed({}, {"content": "1 <"}) == {"content": "<"}
+    begun = Sent(arguments={0: ""})
+    message = {"content": None, "tool_calls": [{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}
+    assert begun.completed({}, message) == {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}
+    assert Sent(content="1 <", arguments={0: "{}"}).completed({}, {**message, "content": "1 <"}) is None

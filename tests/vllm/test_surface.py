@@ -22,7 +22,6 @@ WEATHER = {
     "function": {
         "name": "get_weather",
         "description": "Current weather of a city.",
-        "strict": True,
         "parameters": {
             "type": "object",
             "properties": {"city": {"type": "string", "maxLength": 20}},

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from app.engine.base import Prompt
-from app.engine.reply_parsers import as_delta, as_message, joined
+from app.engine.reply_parsers import Sent, as_delta, as_message, joined
 
 
 class ParsedReply:
@@ -20,6 +20,7 @@ class ParsedReply:
     def __init__(self, new_parser: Callable[[], Any], prompt: Prompt) -> None:
         self._new_parser, self._request, self._prompt_ids = new_parser, prompt.request, list(prompt.token_ids)
         self._streaming: Any = None
+        self._sent = Sent()
         self._max_calls = 1 if prompt.request.parallel_tool_calls is False else None
 
     def parse(self, text: str, token_ids: tuple[int, ...], *, is_cut: bool = False) -> dict[str, Any]:
@@ -52,7 +53,14 @@ class ParsedReply:
             if is_last:
                 return as_delta(self.parse(text, token_ids, is_cut=is_cut))
             self._streaming = self._new_parser()
-        return self._read_delta(self._streaming, text, token_ids, is_last=is_last, is_cut=is_cut)
+        delta = self._read_delta(self._streaming, text, token_ids, is_last=is_last, is_cut=is_cut)
+        if not self._request.tools:
+            return delta
+        self._sent.add(text, token_ids, delta or {})
+        if not is_last or is_cut:
+            return delta
+        # vLLM's parsers of streams hold back what may begin a call, and leave it out where the reply ends with it.
+        return self._sent.completed(delta or {}, self.parse(self._sent.text, tuple(self._sent.token_ids)))
 
     def _read_delta(
         self, parser: Any, text: str, token_ids: tuple[int, ...], *, is_last: bool, is_cut: bool
