@@ -14,7 +14,7 @@ from app.engine.vllm.options import EngineOptions
 from app.engine.weights.default_model import ensure_default_model
 from app.settings import Settings
 
-pytestmark = [pytest.mark.vllm, pytest.mark.anyio]
+pytestmark = [pytest.mark.vllm, pytest.mark.anyio, pytest.mark.filterwarnings("ignore:max_tokens is deprecated")]
 
 MODEL = "smollm2-135m"
 ASKED = {"role": "user", "content": "Weather?"}
@@ -23,7 +23,6 @@ WEATHER = {"type": "function", "function": {"name": "weather", "parameters": SCH
 CLOCK = {"type": "function", "function": {"name": "clock"}}
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "a \\"}b", "days": [1, {"x": 2}]}}\n</tool_call>'
 TURNS = "<|im_start|>user\nWeather?<|im_end|>\n"
-END = "<|im_end|>\n<|im_start|>assistant\n"
 
 Render = Callable[..., Awaitable[Prompt]]
 
@@ -60,7 +59,7 @@ def called(*cities: str, **fields: Any) -> dict[str, Any]:
 
 
 def rendered_call(city: str) -> str:
-    return '\n<tool_call>\n{"name": "weather", "arguments": {"city": "%s"}}\n</tool_call>' % city
+    return f'\n<tool_call>\n{{"name": "weather", "arguments": {{"city": "{city}"}}}}\n</tool_call>'
 
 
 async def test_calls_and_their_results_are_rendered(render: Render) -> None:

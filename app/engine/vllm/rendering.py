@@ -149,8 +149,11 @@ class Rendering:
         has_reasoning = bool(self._options.reasoning_parser) and _is_chat(request)
         if self._parser_class is None or not (has_tools or has_reasoning):
             return PlainReply()
-        llm, parser_class = self._llm(), self._parser_class
-        return ParsedReply(lambda: parser_class(llm.renderer.tokenizer, request.tools, model_config=llm.model_config), prompt)
+        tokenizer, new_parser = self._llm().renderer.tokenizer, self._parser_class
+        variables = self._renderer.effective_chat_template_kwargs(request)  # some tell whether the model thinks
+        return ParsedReply(
+            lambda: new_parser(tokenizer, request.tools, model_config=self._model, chat_template_kwargs=variables), prompt
+        )
 
 
 def _is_call_forced(request: ChatCompletionRequest) -> bool:
