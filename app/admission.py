@@ -19,6 +19,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import dataclass, field
 
 from app.errors import Overloaded, QuotaExceeded
+from app.pace import Pace
 from app.request import Caller
 
 NARROW_WIDTH = 2
@@ -26,9 +27,6 @@ NARROW_WIDTH = 2
 
 HANDICAP_MS = 2000
 """The handicap: milliseconds of virtual time for each doubling of the width."""
-
-RETRY_AFTER_S = 2.0
-"""Seconds after which a refused caller may try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +75,7 @@ class Admission:
         self._max_branches_per_key = max_branches_per_key
         self._has_priorities = has_priorities
         self._num_reserved = num_slots // 8 if has_priorities else 0
+        self._pace = Pace(num_slots - self._num_reserved)
         self._started = time.monotonic()
         self._by_key: Counter[str] = Counter()
         self.num_admitted = 0
@@ -101,17 +100,23 @@ class Admission:
         key = caller.key
         # A request can hold at most all slots of the engine at a time, however wide the request is.
         width_held = min(width, self.num_slots)
-        if self._by_key[key] + width_held > self._max_branches_per_key:
-            raise QuotaExceeded(
-                "This API key has too many branches that run or wait. Try again later.", retry_after=RETRY_AFTER_S
-            )
-        if self.num_admitted + width_held > self._max_branches:
-            raise Overloaded("The server has too many branches that run or wait. Try again later.", retry_after=RETRY_AFTER_S)
+        excess = self._by_key[key] + width_held - self._max_branches_per_key
+        if excess > 0:
+            wait = self._pace.seconds_until_room(key, excess, width_held)
+            message = f"Too many branches of this caller run or wait; try again in {math.ceil(wait)} seconds."
+            raise QuotaExceeded(message, retry_after=wait)
+        excess = self.num_admitted + width_held - self._max_branches
+        if excess > 0:
+            wait = self._pace.seconds_until_room(None, excess, width_held)
+            message = f"The server has too many branches that run or wait; try again in {math.ceil(wait)} seconds."
+            raise Overloaded(message, retry_after=wait)
+        admitted = AdmittedRequest(self, caller, width, self._priority(width), next(self._request_serials))
         self.num_admitted += width_held
         self._by_key[key] += width_held
         try:
-            yield AdmittedRequest(self, caller, width, self._priority(width), next(self._request_serials))
+            yield admitted
         finally:
+            self._pace.end_request(admitted.serial, width_held)
             self.num_admitted -= width_held
             self._by_key[key] -= width_held
             if not self._by_key[key]:
@@ -130,7 +135,8 @@ class Admission:
         else:
             await self._wait(request)
         try:
-            yield
+            with self._pace.held(request.serial):
+                yield
         finally:
             self.num_running -= 1
             self._hand_out()

@@ -48,8 +48,9 @@ async def test_one_key_cannot_take_everything() -> None:
     """The branches of each key are counted apart, and refused with another error."""
     admission = gates()
     with admission.admit(Caller("a"), 8), admission.admit(Caller("a"), 8), admission.admit(Caller("a"), 8):
-        with pytest.raises(QuotaExceeded), admission.admit(Caller("a"), 1):
+        with pytest.raises(QuotaExceeded, match="of this caller") as refusal, admission.admit(Caller("a"), 1):
             pass
+        assert refusal.value.retry_after > 0
         with admission.admit(Caller("b"), 1):
             pass
 
