@@ -3,6 +3,7 @@
 PonderError
 +-- InvalidRequest     the request is wrong; `parameter` names the field
 |   +-- TooLarge       the body is larger than the server accepts
+|   +-- UnsupportedMedia  the body has an encoding or a type that is not served
 +-- Unauthorized       no valid API key
 +-- Forbidden          the caller is known, and may not do this
 +-- NotFound           there is no such model or strategy path
@@ -29,6 +30,10 @@ class InvalidRequest(PonderError):
 
 class TooLarge(InvalidRequest):
     """The body is larger than the server accepts."""
+
+
+class UnsupportedMedia(InvalidRequest):
+    """The body has an encoding or a content type that is not served."""
 
 
 class Unauthorized(PonderError):

@@ -3,12 +3,50 @@
 from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
+from fastapi import Request
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, PrivateAttr, model_validator
+
+from app.errors import InvalidRequest
 
 
 def without_nulls(data: object) -> object:
     """Return a JSON object without its null fields, anything else as it is."""
     return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+
+def lone_surrogate(value: object, path: tuple[str, ...] = ()) -> tuple[str, ...] | None:
+    """Return the path to the first text in a JSON value that has half a surrogate pair, which no encoding can hold; else None."""
+    if isinstance(value, str):
+        return None if is_encodable(value) else path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        found = path if isinstance(key, str) and not is_encodable(key) else lone_surrogate(inner, (*path, str(key)))
+        if found is not None:
+            return found
+    return None
+
+
+def is_encodable(text: str) -> bool:
+    """Whether a text can be encoded in UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+async def refuse_lone_surrogates(request: Request) -> None:
+    """FastAPI dependency that refuses a JSON body with half a surrogate pair in a text. It runs after the body was read and parsed."""
+    if "json" not in request.headers.get("content-type", ""):
+        return
+    content = await request.body()
+    if b"\\ud" not in content and b"\\uD" not in content:
+        return
+    path = lone_surrogate(await request.json())
+    if path is not None:
+        where = ".".join(path)
+        message = f"{where or 'the body'}: a text has half a surrogate pair, which is no character"
+        raise InvalidRequest(message, parameter=where or None)
 
 
 class ClosedBody(BaseModel):

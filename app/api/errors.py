@@ -1,8 +1,7 @@
 """Maps errors to HTTP responses in OpenAI's error shape."""
 
-import itertools
 import logging
-import re
+import math
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,15 +13,14 @@ from starlette.routing import Match, Route
 
 from adapters import errors as adapters
 from app import errors
+from app.faults import describe, kind_of
 
 logger = logging.getLogger("ponder.api")
-
-_UNION_BRANCH = re.compile(r"(?:str|int|list|constrained-\w+|literal|function-\w+)(?:\[|$)")
-"""Matches a type in an error's location. Pydantic adds one where a field may have several types."""
 
 STATUS: dict[type[Exception], tuple[int, str, str | None]] = {
     errors.InvalidRequest: (400, "invalid_request_error", None),
     errors.TooLarge: (413, "invalid_request_error", "request_too_large"),
+    errors.UnsupportedMedia: (415, "invalid_request_error", "unsupported_media_type"),
     errors.Unauthorized: (401, "authentication_error", "invalid_api_key"),
     errors.NotFound: (404, "invalid_request_error", "model_not_found"),
     errors.UnknownTrace: (404, "invalid_request_error", "trace_not_found"),
@@ -41,6 +39,14 @@ STATUS: dict[type[Exception], tuple[int, str, str | None]] = {
     adapters.NoSlot: (503, "server_error", "no_adapter_slot"),
 }
 """From error class to (HTTP status, OpenAI's `type`, OpenAI's `code`). A class that is not listed is treated as its nearest base class."""
+
+
+_UNREADABLE: dict[type[Exception], str] = {
+    UnicodeDecodeError: "The body is not valid UTF-8.",
+    RecursionError: "The body is nested too deep.",
+    ValueError: "The body has a number with too many digits.",
+}
+"""What made a body unreadable, by the error that FastAPI wraps."""
 
 
 class ErrorDetail(BaseModel):
@@ -68,6 +74,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         409: "The present state of the server does not allow this.",
         410: "The adapter version is lost: its files are gone.",
         413: "The body is too large.",
+        415: "The body has a content type or an encoding that is not served.",
         429: "This key has too many branches that run or wait; see Retry-After.",
         503: "The server is full or its engine is dead; see Retry-After.",
     }.items()
@@ -91,7 +98,7 @@ def response_to(error: Exception) -> JSONResponse:
     status, body = body_of(error)
     headers = {}
     if status in (429, 503):
-        headers["Retry-After"] = str(max(1, round(getattr(error, "retry_after", 5.0))))
+        headers["Retry-After"] = str(max(1, math.ceil(getattr(error, "retry_after", 5.0))))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(body, status, headers)
@@ -112,7 +119,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _handle_http_error(request: Request, error: HTTPException) -> JSONResponse:
-        body = _body(str(error.detail), "invalid_request_error", None, None)
+        detail = next((text for kind, text in _UNREADABLE.items() if type(error.__cause__) is kind), str(error.detail))
+        body = _body(detail, "invalid_request_error", None, None)
         headers = dict(error.headers or {})
         if error.status_code == 405:  # Starlette lists only the methods of the first route with this path
             routes = [
@@ -124,16 +132,20 @@ def install(app: FastAPI) -> None:
 
 def first_fault(error: RequestValidationError | ValidationError) -> errors.InvalidRequest:
     """Return the first error that the validation of a body found, with a message of this server and the name of the field."""
-    first = error.errors()[0]
-    loc = [str(part) for part in first["loc"] if part != "body"]
-    where = ".".join(itertools.takewhile(lambda part: not _UNION_BRANCH.match(part), loc))
-    message = first["msg"].removeprefix("Value error, ")
-    if where != ".".join(loc):
-        message = "it has none of the forms that are supported here"
+    faults = error.errors()
+    first = faults[0]
     if first["type"] == "json_invalid":
-        return errors.InvalidRequest(f"The body is not valid JSON: {first.get('ctx', {}).get('error', message)}")
-    if first["type"] == "extra_forbidden":
-        message = "this field is not supported"
+        position = "".join(f" at character {part}" for part in first["loc"] if isinstance(part, int))
+        return errors.InvalidRequest(
+            f"The body is not valid JSON: {first.get('ctx', {}).get('error', first['msg'])}{position}."
+        )
+    if first["loc"] == ("body",) and isinstance(first["input"], bytes):
+        return errors.UnsupportedMedia("The body must be JSON, sent with the header `Content-Type: application/json`.")
+    inside = [{**fault, "loc": fault["loc"][fault["loc"][:1] == ("body",) :]} for fault in faults]
+    if not inside[0]["loc"] and inside[0]["type"] in ("missing", "model_type", "model_attributes_type"):
+        given = "it is empty" if inside[0]["input"] is None else f"it is {kind_of(inside[0]['input'])}"
+        return errors.InvalidRequest(f"The body must be a JSON object; {given}.")
+    where, message = describe(inside)
     return errors.InvalidRequest(f"{where}: {message}" if where else message, parameter=where or None)
 
 

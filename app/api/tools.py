@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, Tag, field_validator
 
 from app.api.body import Body
 from app.api.messages import ToolName
@@ -79,7 +79,12 @@ class AllowedToolChoice(Body):
     allowed_tools: AllowedTools
 
 
-ToolChoice = Literal["none", "auto", "required"] | NamedToolChoice | AllowedToolChoice
+ToolChoice = (
+    Literal["none", "auto", "required"]
+    | Annotated[NamedToolChoice, Tag("type=function")]
+    | Annotated[AllowedToolChoice, Tag("type=allowed_tools")]
+)
+"""The tags stand in the locations of pydantic's errors, for `app.faults`."""
 
 
 FunctionChoice = Literal["none", "auto"] | NamedFunction

@@ -94,7 +94,7 @@ async def test_a_plan_is_explained_without_an_answer(model, engine) -> None:
         ({"strategy": "nonsense"}, ponder.InvalidRequest, "There is no strategy `nonsense`"),
         ({"strategy": "best_of_n", "n": 0}, ponder.InvalidRequest, "ponder.n"),
         ({"strategy": "best_of_n", "width": 3}, ponder.InvalidRequest, "ponder.width"),
-        ({"temperature": -1}, ponder.InvalidRequest, "temperature: Input should be greater than or equal to 0"),
+        ({"temperature": -1}, ponder.InvalidRequest, "temperature: at least 0, got -1"),
         ({"model": "nobody"}, ponder.NotFound, "The model `nobody` does not exist."),
         ({"extra_body": {"max_tokens": "many"}}, ponder.InvalidRequest, "max_tokens"),
     ],
