@@ -8,15 +8,18 @@ from contextlib import asynccontextmanager
 from importlib import metadata
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from adapters import preload
 from adapters.registry import AdapterRegistry
 from adapters.store import AdapterStore
 from adapters.weights import BaseModel
 from app.admission import Admission
-from app.api import adapters, chat, errors, feedback, models, openapi, ops, playground, policies, traces
+from app.api import adapters, chat, errors, feedback, models, openapi, ops, playground, policies, tokenize, traces
 from app.api.access import Access
+from app.api.body import refuse_lone_surrogates
+from app.api.lenience import Decompression, Lenience
 from app.api.middleware import BodyLimit, LocalHost, RequestId
 from app.engine.base import Engine
 from app.metering.budget import Budget
@@ -77,19 +80,37 @@ def create_app(
             app.state.created = int(time.time())
             yield
 
-    app = FastAPI(title="ponder", version=VERSION, lifespan=lifespan)
+    app = FastAPI(
+        title="ponder",
+        version=VERSION,
+        lifespan=lifespan,
+        root_path=settings.root_path,
+        redirect_slashes=False,
+        dependencies=[Depends(refuse_lone_surrogates)],
+    )
     app.state.access = Access(settings.api_keys, settings.admin_keys)
     app.state.settings = settings
     app.state.keep_alive = settings.keep_alive_seconds
     app.state.is_draining = is_draining
-    for router in (chat.router, models.router, traces.router, feedback.router, adapters.router, policies.router, ops.router):
-        app.include_router(router)
+    for part in (chat, tokenize, models, traces, feedback, adapters, policies, ops):
+        app.include_router(part.router)
     if settings.playground:
         app.state.playground = playground.packaged()
         app.include_router(playground.router)
     errors.install(app)
     upload = settings.max_adapter_bytes + settings.max_body_bytes  # the form around the files takes a little more
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger={"/v1/adapters": upload})
+    # The last one added is the first to see a request.
+    app.add_middleware(Decompression)
+    app.add_middleware(Lenience, root_path=settings.root_path)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "HEAD", "POST", "DELETE"),
+            allow_headers=("*",),
+            expose_headers=("*",),  # keys are in a header that the page sets, never in a cookie, so the wildcard holds
+        )
     if not settings.api_keys:
         app.add_middleware(LocalHost, host=settings.host)
     app.add_middleware(RequestId)

@@ -5,6 +5,7 @@ Each field of `Settings` is a variable `PONDER_…` and an option of `ponder ser
 
 import ipaddress
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -110,6 +111,14 @@ class ServerSettings(BaseModel):
     admin_keys: Words = Field(
         (),
         description="keys for `/metrics` and administration, separated by commas; without keys, both are open to every caller",
+    )
+    cors_origins: Words = Field(
+        (),
+        description="origins whose web pages may call this server, such as `https://chat.example`, separated by commas; `*` for all, "
+        "which needs API keys",
+    )
+    root_path: str = Field(
+        "", pattern=r"^(/[A-Za-z0-9_.~-]+)*$", description="path under which a proxy serves this server, such as `/ponder`"
     )
     playground: bool = Field(True, description="serve the web page at `/playground`")
     strict_fields: bool = Field(False, description="refuse a field that this server does not know, instead of ignoring it")
@@ -244,6 +253,19 @@ class Settings(
     def _check_keys_for_open_host(self) -> "Settings":
         if not self.api_keys and not _is_loopback(self.host):
             message = f"host {self.host} is reachable by others: set PONDER_API_KEYS, or listen on 127.0.0.1"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _check_origins(self) -> "Settings":
+        for origin in self.cors_origins:
+            if origin != "*" and not re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?", origin):
+                message = (
+                    f"cors_origins: {origin!r} is no origin: a scheme and a host in lower case, such as https://chat.example"
+                )
+                raise ValueError(message)
+        if "*" in self.cors_origins and not self.api_keys:
+            message = "cors_origins: without API keys, * would let every web page use this server: set PONDER_API_KEYS"
             raise ValueError(message)
         return self
 

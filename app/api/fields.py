@@ -174,6 +174,22 @@ COMPLETION: Table = {
 }
 
 
+TOKENIZE: Table = {
+    **_honoured(
+        model="the base model or an adapter, which all have one tokenizer",
+        prompt="a text",
+        messages="a conversation, in place of a text",
+        tools="functions that the model may call",
+        add_special_tokens="adds the tokenizer's special tokens; by default to a text, and not to a conversation",
+        add_generation_prompt="`false` renders the conversation without the opening of an answer",
+        continue_final_message="renders the last message so that it can be continued",
+        chat_template_kwargs="variables of the chat template",
+        return_token_strs="also returns each token as its tokenizer writes it",
+    ),
+    **{name: CHAT[name] for name in ("chat_template", "media_io_kwargs", "mm_processor_kwargs")},
+}
+
+
 def refuse_what_must_be(table: Table, data: Mapping[str, Any]) -> None:
     """Raise `InvalidRequest` for the first field of `data` that the table refuses, unless its value asks for nothing."""
     for name, value in data.items():

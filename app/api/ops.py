@@ -26,6 +26,18 @@ async def ready(request: Request) -> JSONResponse:
     return JSONResponse({"status": failure or "ready"}, 503 if failure else 200)
 
 
+@router.api_route("/ping", methods=["GET", "POST"], include_in_schema=False)
+async def ping(request: Request) -> JSONResponse:
+    """Tell what `/health` tells, under the name that some platforms ask for."""
+    return await health(request)
+
+
+@router.get("/version")
+async def version(request: Request) -> dict[str, str]:
+    """Return the version of this server."""
+    return {"version": request.app.version}
+
+
 @router.get(
     "/metrics",
     dependencies=[Depends(administrator)],

@@ -73,7 +73,7 @@ async def home() -> RedirectResponse:
     return RedirectResponse("playground")
 
 
-@router.api_route("/playground", methods=["GET", "HEAD"], include_in_schema=False)
+@router.get("/playground", include_in_schema=False)
 async def page(request: Request) -> Response:
     """Return the page."""
     return _served(request, "index.html")
@@ -109,9 +109,11 @@ async def options(request: Request) -> dict[str, Any]:
     }
 
 
-@router.api_route("/playground/{path:path}", methods=["GET", "HEAD"], include_in_schema=False)
+@router.get("/playground/{path:path}", include_in_schema=False)
 async def file(request: Request, path: str) -> Response:
-    """Return one file of the page."""
+    """Return one file of the page. The page itself has no slash at its end, since its links begin at the folder that holds it."""
+    if not path:
+        return RedirectResponse("../playground")
     return _served(request, path)
 
 

@@ -221,6 +221,21 @@ class Engine(AdapterHost, Protocol):
         """Tokenise the one `prompt` of a completion request, text or token ids. Raises `InvalidRequest`."""
         ...
 
+    async def tokenize(self, body: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return the token ids of a text (`prompt`) or of a conversation (`messages`), however long. Raises `InvalidRequest`.
+
+        `body` holds the fields of vLLM's `/tokenize`, which the API has validated.
+        """
+        ...
+
+    async def detokenize(self, token_ids: Sequence[int]) -> str:
+        """Return the text of these tokens. Raises `InvalidRequest` for an id that no token has."""
+        ...
+
+    async def token_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """Return each token as its tokenizer writes it."""
+        ...
+
     def parser(self, prompt: Prompt) -> ReplyParser:
         """Return a new parser for one answer to `prompt`."""
         ...

@@ -160,9 +160,7 @@ class ScriptedEngine:
 
     async def render_chat(self, body: Mapping[str, Any]) -> Prompt:
         """Render a conversation as one line for each message."""
-        lines = [f"{message['role']}: {_text(message.get('content'))}" for message in body["messages"]]
-        opening = [] if body.get("continue_final_message") else ["assistant:"]
-        return self._prompt("\n".join([*lines, *opening]), body, "messages")
+        return self._prompt(_conversation(body), body, "messages")
 
     async def render_completion(self, body: Mapping[str, Any]) -> Prompt:
         """Render a prompt: its text itself, or token ids that this engine returned before."""
@@ -179,6 +177,21 @@ class ScriptedEngine:
         wanted = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_MAX_TOKENS
         constrained = (body.get("response_format") or {}).get("type") in ("json_object", "json_schema")
         return Prompt(token_ids, min(wanted, left), body, body, text, stop=tuple(_stops(body)), is_constrained=constrained)
+
+    async def tokenize(self, body: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return the ids of the words of a text or of a conversation."""
+        return self._tokenizer.encode(_conversation(body) if "messages" in body else body["prompt"])
+
+    async def detokenize(self, token_ids: Sequence[int]) -> str:
+        """Return the words of these ids. Raises `InvalidRequest` for an id that was never given."""
+        return "".join(await self.token_texts(token_ids))
+
+    async def token_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """Return the word of each id. Raises `InvalidRequest` for an id that was never given."""
+        try:
+            return [self._tokenizer.decode([token]) for token in token_ids]
+        except IndexError as error:
+            raise InvalidRequest("There is no such token id.", parameter="tokens") from error
 
     def parser(self, prompt: Prompt) -> ReplyParser:
         """Return a parser of tool calls in the form of Hermes models where the request offers tools, else of plain text."""
@@ -309,6 +322,12 @@ class ScriptedEngine:
     async def num_running(self) -> int:
         """Return the number of branches that run."""
         return len(self.live)
+
+
+def _conversation(body: Mapping[str, Any]) -> str:
+    lines = [f"{message['role']}: {_text(message.get('content'))}" for message in body["messages"]]
+    has_opening = body.get("add_generation_prompt", True) and not body.get("continue_final_message")
+    return "\n".join([*lines, "assistant:"] if has_opening else lines)
 
 
 def _text(content: Any) -> str:

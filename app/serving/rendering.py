@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from app.engine.base import Engine, Prompt
+from app.engine.base import Engine, ModelCard, Prompt
 from app.errors import InvalidRequest
 from app.metering.meter import Meter
 from app.request import InferenceRequest
@@ -32,9 +32,7 @@ async def render(
     engine: Engine, request: InferenceRequest, planned: PlannedRequest, meter: Meter, span: Span
 ) -> RenderedRequest:
     """Render the request, or raise `InvalidRequest` where the engine or the strategy cannot honour it."""
-    if missing := sorted(request.modalities - engine.card.modalities):
-        # Before the engine sees the request: it would open the URL of an image first.
-        raise InvalidRequest(f"The model {engine.card.name} cannot read {missing[0]}, only text.", parameter="messages")
+    check_modalities(engine.card, request.modalities)
     with meter.timed("render"):
         temperature = planned.strategy.temperature if planned.plan.temperature is None else planned.plan.temperature
         defaults = {} if temperature is None else {"temperature": temperature}
@@ -49,6 +47,12 @@ async def render(
         for task in rendered.tasks:
             planned.strategy.check(task)
     return rendered
+
+
+def check_modalities(card: ModelCard, modalities: frozenset[str]) -> None:
+    """Raise `InvalidRequest` for what the model cannot read, before the engine sees it: it would open the URL of an image first."""
+    if missing := sorted(modalities - card.modalities):
+        raise InvalidRequest(f"The model {card.name} cannot read {missing[0]}, only text.", parameter="messages")
 
 
 def _task(engine: Engine, request: InferenceRequest, prompt: Prompt, kind: AnswerKind) -> Task:

@@ -106,6 +106,18 @@ class VllmEngine:
         """Tokenise one prompt; see `Engine`."""
         return await self._rendering.completion(body)
 
+    async def tokenize(self, body: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return the token ids of a text or of a conversation; see `Engine`."""
+        return await self._rendering.tokenize(body)
+
+    async def detokenize(self, token_ids: Sequence[int]) -> str:
+        """Return the text of these tokens; see `Engine`."""
+        return await self._rendering.detokenize(token_ids)
+
+    async def token_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """Return each token as its tokenizer writes it; see `Engine`."""
+        return await self._rendering.token_texts(token_ids)
+
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a text that continues a prompt; see `Engine`."""
         return self._rendering.encode(text)

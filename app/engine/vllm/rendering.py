@@ -3,14 +3,18 @@
 Clients of vLLM thus get what they expect, and nothing of it is written twice.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest, TokenizeCompletionRequest
 from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
+from vllm.inputs import TokensPrompt
 from vllm.parser import Parser, ParserManager
+from vllm.renderers import TokenizeParams
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -94,6 +98,47 @@ class Rendering:
                 raise InvalidRequest(rendered.error.message, parameter=rendered.error.param)
             [engine_input] = rendered
             return self._prompt(request, engine_input, request.max_tokens)
+
+    async def tokenize(self, body: Mapping[str, Any]) -> tuple[int, ...]:
+        """Tokenise a text or a conversation, as vLLM's own server does. Raises `InvalidRequest`."""
+        with request_errors():
+            if "messages" not in body:
+                request = TokenizeCompletionRequest.model_validate(body)
+                inputs = await self._renderer.preprocess_completion(
+                    request, prompt_input=request.prompt, prompt_embeds=None, skip_mm_cache=True
+                )
+            else:
+                chat = TokenizeChatRequest.model_validate(body)
+                _, inputs = await self._renderer.preprocess_chat(
+                    chat,
+                    chat.messages,
+                    default_template=None,
+                    default_template_content_format="auto",
+                    default_template_kwargs=None,
+                    tool_dicts=[tool.model_dump() for tool in chat.tools] if chat.tools else None,
+                    skip_mm_cache=True,
+                )
+            return tuple(token for one in inputs for token in one["prompt_token_ids"])
+
+    async def detokenize(self, token_ids: Sequence[int]) -> str:
+        """Return the text of these tokens. Raises `InvalidRequest` for an id that no token has."""
+        self._check_tokens(token_ids)
+        params = TokenizeParams(max_total_tokens=None, max_output_tokens=0, needs_detokenization=True)
+        prompt = await self._llm().renderer.tokenize_prompt_async(TokensPrompt(prompt_token_ids=list(token_ids)), params)
+        return str(prompt["prompt"])
+
+    async def token_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """Return each token as its tokenizer writes it. Raises `InvalidRequest` for an id that no token has."""
+        self._check_tokens(token_ids)
+        tokenizer = self._llm().renderer.tokenizer
+        return list(await asyncio.to_thread(tokenizer.convert_ids_to_tokens, list(token_ids)))
+
+    def _check_tokens(self, token_ids: Sequence[int]) -> None:
+        count = len(self._llm().renderer.tokenizer)
+        for position, token in enumerate(token_ids):
+            if not 0 <= token < count:
+                parameter = f"tokens.{position}"
+                raise InvalidRequest(f"{parameter}: there is no token {token}; there are {count}", parameter=parameter)
 
     def _prompt(self, request: ChatCompletionRequest | CompletionRequest, engine_input: Any, limit: int | None) -> Prompt:
         token_ids = tuple(engine_input["prompt_token_ids"])
