@@ -4,10 +4,12 @@ PonderError
 +-- InvalidRequest     the request is wrong; `parameter` names the field
 |   +-- TooLarge       the body is larger than the server accepts
 |   +-- UnsupportedMedia  the body has an encoding or a type that is not served
+|   +-- UnknownPrevious    there is no such response of this key to continue
 +-- Unauthorized       no valid API key
 +-- Forbidden          the caller is known, and may not do this
 +-- NotFound           there is no such model or strategy path
 |   +-- UnknownTrace   there is no such trace of this key
+|   +-- UnknownResponse    there is no such response of this key
 +-- Busy               try again after `retry_after` seconds
 |   +-- QuotaExceeded  this key already runs as many branches as it may
 |   +-- Overloaded     the server already runs as many branches as it can
@@ -36,6 +38,10 @@ class UnsupportedMedia(InvalidRequest):
     """The body has an encoding or a content type that is not served."""
 
 
+class UnknownPrevious(InvalidRequest):
+    """No response of this key has the id that the request wants to continue, or it was dropped to make room."""
+
+
 class Unauthorized(PonderError):
     """The API key is missing or wrong."""
 
@@ -50,6 +56,10 @@ class NotFound(PonderError):
 
 class UnknownTrace(NotFound):
     """No request of this key has a trace with that id, or the trace was dropped to make room."""
+
+
+class UnknownResponse(NotFound):
+    """No response of this key has that id, or it was dropped to make room."""
 
 
 class Busy(PonderError):

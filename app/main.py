@@ -21,6 +21,7 @@ from app.api.access import Access
 from app.api.body import refuse_lone_surrogates
 from app.api.lenience import Decompression, Lenience
 from app.api.middleware import BodyLimit, LocalHost, RequestId
+from app.api.responses import routes as responses
 from app.engine.base import Engine
 from app.metering.budget import Budget
 from app.request import Limits
@@ -75,7 +76,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, engine, on_engine_death, registries) as service:
+        async with running(settings, engine, on_engine_death, registries) as service, responses.running(settings) as kept:
+            app.state.responses = kept
             app.state.service = service
             app.state.created = int(time.time())
             yield
@@ -92,7 +94,7 @@ def create_app(
     app.state.settings = settings
     app.state.keep_alive = settings.keep_alive_seconds
     app.state.is_draining = is_draining
-    for part in (chat, tokenize, models, traces, feedback, adapters, policies, ops):
+    for part in (chat, responses, tokenize, models, traces, feedback, adapters, policies, ops):
         app.include_router(part.router)
     if settings.playground:
         app.state.playground = playground.packaged()

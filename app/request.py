@@ -42,11 +42,13 @@ class Caller:
     Attributes:
         key: an opaque id of the API key, for quotas and traces.
         cache_salt: requests share cached prefixes only if they have the same salt, so that callers learn nothing of the prompts of others.
+        owner: an id of the API key that stays the same after a restart, for what is kept.
 
     """
 
     key: str
     cache_salt: str | None = None
+    owner: str = "anonymous"
 
 
 @dataclass(frozen=True, slots=True)

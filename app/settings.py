@@ -156,6 +156,22 @@ class LimitSettings(BaseModel):
     )
 
 
+class ResponseSettings(BaseModel):
+    """Where responses of the Responses API are kept, and how many."""
+
+    help_group: ClassVar[str] = "Responses"
+
+    responses_path: Path | None = Field(
+        None, description="SQLite file that keeps responses over a restart; without it, they are kept in memory"
+    )
+    max_responses: int = Field(10_000, ge=1, description="most responses of all keys that are kept; the oldest are dropped")
+    max_response_bytes: int = Field(268_435_456, ge=1024, description="most bytes of all kept responses with their input")
+    max_response_days: float = Field(30, gt=0, description="days after which a response is dropped")
+    max_background_per_key: int = Field(
+        64, ge=1, description="responses of one API key that may run or wait in the background; one more is refused with 429"
+    )
+
+
 class AdapterSettings(BaseModel):
     """Where adapters come from, and how much memory, disk and time they may take."""
 
@@ -233,6 +249,7 @@ class Settings(
     ObservabilitySettings,
     RoutingSettings,
     AdapterSettings,
+    ResponseSettings,
     LimitSettings,
     ServerSettings,
     EngineSettings,

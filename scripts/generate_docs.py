@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from app.admission import Admission
-from app.api.fields import CHAT, COMPLETION, TOKENIZE, Use
+from app.api.fields import CHAT, COMPLETION, RESPONSES, TOKENIZE, Use
 from app.engine.scripted import ScriptedEngine
 from app.lab.calibration.options import CalibrateOptions
 from app.lab.training.options import DistillOptions, LoraOptions, PruneOptions, QloraOptions, VerifierOptions
@@ -101,7 +101,7 @@ def settings() -> str:
 
 def fields() -> str:
     """A row for each field of OpenAI's and vLLM's requests, those that are honoured first."""
-    tables = {"chat": CHAT, "completions": COMPLETION, "tokenize": TOKENIZE}
+    tables = {"chat": CHAT, "completions": COMPLETION, "responses": RESPONSES, "tokenize": TOKENIZE}
     rows = ["| field | of | what becomes of it | |", "|---|---|---|---|"]
     known = {
         (name, field.use, field.note): None

@@ -36,7 +36,7 @@ class Access:
         if not _is_among(digest, self._api):
             raise Unauthorized("No valid API key was given: send `Authorization: Bearer KEY`.")
         salt = hmac.new(self._secret, digest, hashlib.sha256).hexdigest()
-        return Caller(salt[:16], cache_salt=salt)
+        return Caller(salt[:16], cache_salt=salt, owner=hashlib.sha256(b"owner:" + digest).hexdigest()[:32])
 
     def admit_administrator(self, credentials: HTTPAuthorizationCredentials | None) -> None:
         """Raise `Unauthorized` unless the key is one for administration. A server without such keys admits everyone."""

@@ -40,7 +40,7 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
 @router.post("/v1/chat/completions", responses=_CONTENT)
 async def chat_completions(http_request: Request, body: ChatRequest, who: Who, header: StrategyHeader = None) -> Response:
     """Answer a conversation."""
-    request = chat_request(body, _origin(http_request, header))
+    request = chat_request(body, origin_of(http_request, header))
     return await _respond(http_request, request, body, who, _chat_shape(body))
 
 
@@ -49,7 +49,7 @@ async def chat_completions_by(
     http_request: Request, strategy: str, body: ChatRequest, who: Who, header: StrategyHeader = None
 ) -> Response:
     """Answer a conversation with the strategy in the path, for clients that can set only a base URL."""
-    origin = _origin(http_request, header, strategy)
+    origin = origin_of(http_request, header, strategy)
     if strategy not in origin.names.strategies:
         message = f"There is no strategy `{strategy}`; there are {', '.join(origin.names.strategies)}."
         raise NotFound(message, parameter="strategy")
@@ -59,7 +59,7 @@ async def chat_completions_by(
 @router.post("/v1/completions", responses=_CONTENT)
 async def completions(http_request: Request, body: CompletionRequest, who: Who, header: StrategyHeader = None) -> Response:
     """Continue one or several texts."""
-    request = completion_request(body, _origin(http_request, header))
+    request = completion_request(body, origin_of(http_request, header))
     return await _respond(http_request, request, body, who, CompletionShape(_details(body), echo=body.echo))
 
 
@@ -76,7 +76,8 @@ def _chat_shape(body: ChatRequest) -> ChatShape:
     return ChatShape(details, body.echoed, has_functions=body.has_functions, has_reasoning=body.include_reasoning)
 
 
-def _origin(http_request: Request, header: str | None, path: str | None = None) -> Origin:
+def origin_of(http_request: Request, header: str | None, path: str | None = None) -> Origin:
+    """Return what a request brings besides its body."""
     service: Service = http_request.app.state.service
     trace_context = {name: value for name in TRACE_HEADERS if (value := http_request.headers.get(name))}
     is_strict = http_request.app.state.settings.strict_fields

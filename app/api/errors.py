@@ -19,6 +19,8 @@ logger = logging.getLogger("ponder.api")
 
 STATUS: dict[type[Exception], tuple[int, str, str | None]] = {
     errors.InvalidRequest: (400, "invalid_request_error", None),
+    errors.UnknownPrevious: (400, "invalid_request_error", "previous_response_not_found"),
+    errors.UnknownResponse: (404, "invalid_request_error", "response_not_found"),
     errors.TooLarge: (413, "invalid_request_error", "request_too_large"),
     errors.UnsupportedMedia: (415, "invalid_request_error", "unsupported_media_type"),
     errors.Unauthorized: (401, "authentication_error", "invalid_api_key"),

@@ -173,6 +173,51 @@ COMPLETION: Table = {
     ),
 }
 
+_CHATS = ("model", "temperature", "top_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "top_k", "min_p",
+          "logit_bias", "seed", "stop", "stop_token_ids", "ignore_eos", "skip_special_tokens", "include_stop_str_in_output",
+          "include_reasoning", "structured_outputs", "chat_template_kwargs", "cache_salt", "request_id", "ponder",
+          "parallel_tool_calls", "user", "service_tier", "safety_identifier", "session_id", "prompt_cache_key",
+          "prompt_cache_options", "prompt_cache_retention", "moderation", "priority", "mm_payload", "return_mm_kwargs",
+          "watermarking", "media_io_kwargs", "mm_processor_kwargs", "vllm_xargs", "kv_transfer_params",
+          "ec_transfer_params")  # fmt: skip
+"""The fields that the Responses API has in common with chat completions."""
+
+RESPONSES: Table = {
+    **{name: CHAT[name] for name in _CHATS},
+    **_honoured(
+        input="a text, or items: messages, function calls and their outputs, references to stored items",
+        instructions="a system message before the input; not kept for the next response",
+        previous_response_id="the response whose conversation goes on",
+        background="runs without a connection; the reply is polled",
+        store="`false` keeps nothing of the response",
+        stream="server-sent events, of OpenAI's types",
+        include="`message.output_text.logprobs`; other values have no effect",
+        max_output_tokens="most tokens of one answer",
+        metadata="up to 16 texts, returned with the response",
+        reasoning="`effort`: how much compute the answer is worth, where `ponder.effort` does not say it",
+        text="`format`: text, a JSON object, or JSON that follows a schema; `verbosity` has no effect",
+        tools="functions that the model may call; other tools are left out, and named in `ponder.notes`",
+        tool_choice="`none`, `auto`, `required`, one function, or the functions that are allowed",
+        top_logprobs="up to 20 alternatives for each token",
+        truncation="`auto` cuts the beginning of a prompt that is too long",
+    ),
+    **_without_effect(
+        stream_options="events are not padded",
+        max_tool_calls="limits tools that the server itself would run",
+        background_options="belongs to OpenAI's own service",
+        access_programs="belongs to OpenAI's own service",
+        client_metadata="for the caller's own records",
+        context_management="nothing is compacted",
+        image="belongs to tools that make images",
+        enable_response_messages="belongs to vLLM's own replies",
+    ),
+    **_refused(
+        conversation="conversations are not kept; continue a response with `previous_response_id`",
+        prompt="prompt templates are not kept; send `instructions` and `input`",
+        previous_input_messages="send the earlier items in `input`",
+    ),
+}
+
 
 TOKENIZE: Table = {
     **_honoured(

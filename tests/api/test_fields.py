@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
+from openai.types.responses import response_create_params
 
 from app.api import fields
 from app.api.fields import Use
+from app.api.responses.schemas import ResponsesRequest
 from app.api.schemas import ChatRequest, CompletionRequest
 
 USER = [{"role": "user", "content": "What is 1 + 1?"}]
@@ -120,6 +122,7 @@ async def test_a_model_without_eyes_says_so(serve) -> None:
 BODIES = {
     "chat": (ChatRequest, fields.CHAT, chat_create_params.CompletionCreateParamsBase),
     "completions": (CompletionRequest, fields.COMPLETION, completion_create_params.CompletionCreateParamsBase),
+    "responses": (ResponsesRequest, fields.RESPONSES, response_create_params.ResponseCreateParamsBase),
 }
 
 
@@ -143,8 +146,9 @@ def test_every_field_of_vllm_is_in_the_table(api: str) -> None:
     """An upgrade of vLLM shows here what is new."""
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
     from vllm.entrypoints.openai.completion.protocol import CompletionRequest as TextRequest
+    from vllm.entrypoints.openai.responses.protocol import ResponsesRequest as VllmResponsesRequest
 
-    request = {"chat": ChatCompletionRequest, "completions": TextRequest}[api]
+    request = {"chat": ChatCompletionRequest, "completions": TextRequest, "responses": VllmResponsesRequest}[api]
     assert set(request.model_fields) <= set(BODIES[api][1])
 
 

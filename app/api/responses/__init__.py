@@ -1,0 +1,1 @@
+"""OpenAI's Responses API: `/v1/responses`, whole, as a stream, or in the background, over a bounded store."""

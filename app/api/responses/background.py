@@ -1,0 +1,182 @@
+"""Responses that run in the background: each is a task of the app, which nobody needs to wait for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import orjson
+
+from app.api.reply_events import ReplyEvents, ReplyProgress, Silence
+from app.api.responses.conversion import Converted
+from app.api.responses.output import Event, OutputWriter
+from app.api.responses.run import ResponseRun, failed
+from app.api.responses.store import ResponseStore, Stored, with_stop
+from app.api.sse import KEEP_ALIVE
+from app.errors import Busy, QuotaExceeded, first_error
+from app.request import Caller
+from app.serving.service import Service
+from strategies.core.results import TraceNode
+
+_KEEP_ALIVE_S = 1e9  # a job has no connection that silence could end
+
+
+def encoded(event: Event) -> bytes:
+    """Return an event of a stream as this API writes it: with its type before the data."""
+    return b"event: " + str(event["type"]).encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n"
+
+
+class Job:
+    """One response in the background.
+
+    Attributes:
+        who: its caller.
+        items: the conversation that it answers.
+        is_cancelled: whether its caller cancelled it.
+        task: what runs it.
+
+    """
+
+    task: asyncio.Task[None]
+
+    def __init__(
+        self, service: Service, who: Caller, items: list[dict[str, Any]], asked: Converted, response: dict[str, Any]
+    ) -> None:
+        self.who = who
+        self.items = items
+        self.is_cancelled = False
+        self._service = service
+        self._asked = asked
+        self._writer = OutputWriter(response)
+        self._nodes: dict[int, TraceNode] = {}
+        self._events = [encoded(event) for event in self._writer.open()]
+        self._changed = asyncio.Event()
+        self._is_done = False
+
+    async def run(self, store: ResponseStore) -> None:
+        """Run to the end, and keep the response. It raises nothing: an error is the response's."""
+        try:
+            try:
+                await store.save(self.who.owner, Stored(self._writer.response, self.items))
+                await self._run()
+            except Exception as error:  # noqa: BLE001 - it is told in the response
+                self._add(*failed(self._writer, first_error(error)))  # type: ignore[arg-type] # an exception's first is one
+        except asyncio.CancelledError:
+            self._writer.cancel()
+            if not self.is_cancelled:
+                self._writer.response.update(with_stop(self._writer.response))
+        finally:
+            try:
+                await store.save(self.who.owner, Stored(self._writer.response, self.items, b"".join(self._events)))
+            finally:
+                self._is_done = True
+                self._changed.set()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                async with self._service.open(self._asked.request, self.who) as session:
+                    events = ResponseRun(session, self._asked, self._writer).events(ReplyEvents(session, _KEEP_ALIVE_S))
+                    async with aclosing(events):  # type: ignore[type-var] # an async generator
+                        async for event in events:
+                            self._take(event)
+                    return
+            except Busy as busy:  # it stays queued
+                await asyncio.sleep(busy.retry_after)
+
+    def _take(self, event: Event | ReplyProgress | Silence) -> None:
+        if isinstance(event, dict):
+            self._add(event)
+        elif isinstance(event, ReplyProgress):
+            self._nodes |= {node.id: node for _, node in event.nodes}
+
+    def _add(self, *events: Event) -> None:
+        self._events += [encoded(event) for event in events]
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the response as it is. While a search runs, its output is the best answer so far."""
+        response = self._writer.response
+        if response["status"] != "in_progress" or not (text := self._best()):
+            return response
+        part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+        best = {"id": "msg_best_so_far", "type": "message", "role": "assistant", "status": "in_progress", "content": [part]}
+        return {**response, "output": [*(item for item in response["output"] if item["type"] == "reasoning"), best]}
+
+    def _best(self) -> str:
+        """Return the text of the best path through the search's tree, empty without one."""
+        if not self._nodes:
+            return ""
+        best = max(
+            self._nodes.values(), key=lambda node: (node.finish_reason == "stop", node.value or node.score or 0, node.id)
+        )
+        steps = [best.text]
+        while best.parent is not None and best.parent in self._nodes:
+            best = self._nodes[best.parent]
+            steps.append(best.text)
+        return "".join(reversed(steps))
+
+    async def follow(self, after: int, keep_alive: float) -> AsyncIterator[bytes]:
+        """Yield the events behind the one with the sequence number `after`, those to come too."""
+        position = after + 1
+        while True:
+            while position < len(self._events):
+                position += 1
+                yield self._events[position - 1]
+            if self._is_done:
+                return
+            try:
+                await asyncio.wait_for(self._changed.wait(), keep_alive)
+            except TimeoutError:
+                yield KEEP_ALIVE
+
+
+class Jobs:
+    """The responses that run in the background.
+
+    Args:
+        store: keeps them.
+        max_per_key: the most that one key may have at the same time.
+
+    """
+
+    def __init__(self, store: ResponseStore, max_per_key: int) -> None:
+        self._store = store
+        self._max_per_key = max_per_key
+        self._jobs: dict[tuple[str, str], Job] = {}
+        self._group: asyncio.TaskGroup
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Jobs"]:
+        """Run jobs until the end of the block, which ends them all."""
+        async with asyncio.TaskGroup() as self._group:
+            try:
+                yield self
+            finally:
+                for job in self._jobs.values():
+                    job.task.cancel()
+
+    def check_room(self, who: Caller) -> None:
+        """Raise `QuotaExceeded` where this key has as many jobs as it may."""
+        if sum(owner == who.owner for owner, _ in self._jobs) >= self._max_per_key:
+            message = f"This key already has {self._max_per_key} responses in the background, as many as it may."
+            raise QuotaExceeded(message, retry_after=5.0)
+
+    def start(self, response_id: str, job: Job) -> None:
+        """Run a response. Raises `QuotaExceeded`."""
+        self.check_room(job.who)
+        key = (job.who.owner, response_id)
+        self._jobs[key] = job
+        job.task = self._group.create_task(job.run(self._store))
+        job.task.add_done_callback(lambda _task: self._jobs.pop(key, None))
+
+    def find(self, who: Caller, response_id: str) -> Job | None:
+        """Return the job with this id of this caller; None where it has ended."""
+        return self._jobs.get((who.owner, response_id))
+
+    async def stop(self, job: Job) -> None:
+        """Cancel a job, and wait until every branch has ended."""
+        job.is_cancelled = True
+        job.task.cancel()
+        await asyncio.wait((job.task,))

@@ -1,0 +1,204 @@
+"""Turns a body of the Responses API into one of chat completions, which has the same meaning everywhere behind the API."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from pydantic import ValidationError
+
+from app.api.errors import first_fault
+from app.api.requests import MAX_IGNORED_FIELDS, Origin, chat_request
+from app.api.responses.schemas import Item, ResponsesRequest
+from app.api.schemas import ChatRequest
+from app.errors import InvalidRequest
+from app.request import InferenceRequest
+
+_SAME = (
+    "model", "parallel_tool_calls", "temperature", "top_p", "frequency_penalty", "presence_penalty", "repetition_penalty",
+    "top_k", "min_p", "logit_bias", "seed", "stop", "stop_token_ids", "ignore_eos", "skip_special_tokens",
+    "include_stop_str_in_output", "include_reasoning", "structured_outputs", "chat_template_kwargs", "cache_salt", "request_id",
+    "ponder",
+)  # fmt: skip
+"""The fields that have the same name and meaning in chat completions."""
+
+_RENAMED = {
+    "max_completion_tokens": "max_output_tokens",
+    "max_tokens": "max_output_tokens",
+    "response_format.json_schema": "text.format",
+    "response_format": "text.format",
+    "reasoning_effort": "reasoning.effort",
+    "messages": "input",
+}
+"""From a field of chat completions to the field of this API that it came from."""
+
+_DROPPED = frozenset({"id", "status", "type", "phase"})
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A body in the form of the service.
+
+    Attributes:
+        chat: the same request as a body of chat completions.
+        request: what the service runs.
+        tools: the functions that the model may call, in the flat form.
+        tool_choice: the choice among them.
+        notes: what was left out: tools and items that are no functions.
+
+    """
+
+    chat: ChatRequest
+    request: InferenceRequest
+    tools: Sequence[Item]
+    tool_choice: str | Mapping[str, Any]
+    notes: Sequence[str]
+
+
+def converted(body: ResponsesRequest, items: Sequence[Item], origin: Origin) -> Converted:
+    """Return the request for a conversation of `items`, or raise `InvalidRequest` or `NotFound` with this API's names of fields."""
+    tools, other_tools = _functions(body.tools)
+    choice = _choice(body.tool_choice)
+    messages, positions, other_items = _messages(body, items)
+    left_out = {"tools": other_tools, "items": other_items, "tool choices": [] if choice is not None else ["tool_choice"]}
+    data: dict[str, Any] = {
+        **{name: getattr(body, name) for name in _SAME if name in body.model_fields_set},
+        "messages": messages,
+        "max_completion_tokens": body.max_output_tokens,
+        "tools": [{"type": "function", "function": _without(tool, {"type"})} for tool in tools],
+        "tool_choice": _for_chat(choice or "auto"),
+        "response_format": _format(body.text.format),
+        "reasoning_effort": body.reasoning and body.reasoning.effort,
+        "logprobs": body.has_logprobs,
+        "top_logprobs": body.top_logprobs,
+        "stream": body.stream,
+        **({"truncate_prompt_tokens": -1} if body.truncation == "auto" else {}),
+    }
+    with own_names(positions):
+        chat = ChatRequest.model_validate(data)
+        ignored = [*body.ignored_fields(), *(_own_name(name, positions) for name in chat.ignored_fields())]
+        request = replace(chat_request(chat, origin), ignored_fields=tuple(islice(ignored, MAX_IGNORED_FIELDS)))
+    if ignored and origin.is_strict:
+        raise InvalidRequest(f"{ignored[0]}: this server does not know this field.", parameter=ignored[0])
+    notes = [f"{kind} that are not served were left out: {', '.join(names)}" for kind, names in left_out.items() if names]
+    return Converted(chat, request, tools, choice or "auto", notes)
+
+
+@contextmanager
+def own_names(positions: Sequence[int] = ()) -> Iterator[None]:
+    """Raise the errors about fields of chat completions with the names of this API's fields."""
+    try:
+        yield
+    except (InvalidRequest, ValidationError) as error:
+        fault = first_fault(error) if isinstance(error, ValidationError) else error
+        if fault.parameter is None or (name := _own_name(fault.parameter, positions)) == fault.parameter:
+            raise fault from None
+        message = str(fault).replace(fault.parameter, name, 1)
+        raise type(fault)(message, parameter=name) from None
+
+
+def _own_name(name: str, positions: Sequence[int]) -> str:
+    head, _, rest = name.partition(".")
+    number, _, inner = rest.partition(".")
+    if head == "messages" and number.isdigit() and int(number) < len(positions):
+        position = positions[int(number)]
+        return ".".join(filter(None, ("instructions" if position < 0 else f"input.{position}", inner)))
+    if head == "tools":
+        return name.replace(".function", "", 1)
+    for theirs, ours in _RENAMED.items():
+        if name == theirs or name.startswith(f"{theirs}."):
+            return ours + name[len(theirs) :]
+    return name
+
+
+def _functions(tools: Sequence[Item]) -> tuple[list[Item], list[str]]:
+    """Return the tools that are functions, and the types of the others."""
+    functions = [tool for tool in tools if tool.get("type") == "function"]
+    others = [_kind(tool) for tool in tools if tool.get("type") != "function"]
+    return [_without(tool, {"async", "defer_loading", "allowed_callers"}) for tool in functions], list(dict.fromkeys(others))
+
+
+def _kind(item: Item) -> str:
+    kind = item.get("type")
+    return kind[:64] if isinstance(kind, str) else "without a type"
+
+
+def _choice(choice: str | Mapping[str, Any]) -> str | Mapping[str, Any] | None:
+    """Return the choice; None for one of tools that are no functions."""
+    if isinstance(choice, str):
+        return choice
+    if choice.get("type") == "function":
+        return choice
+    if choice.get("type") == "allowed_tools":
+        tools = choice.get("tools")
+        named = (
+            [one for one in tools if isinstance(one, dict) and one.get("type") == "function"] if isinstance(tools, list) else []
+        )
+        return {**choice, "tools": named} if named else None
+    return None
+
+
+def _for_chat(choice: str | Mapping[str, Any]) -> Any:
+    if isinstance(choice, str):
+        return choice
+    if choice["type"] == "function":
+        return {"type": "function", "function": _without(choice, {"type"})}
+    named = [{"type": "function", "function": {"name": one.get("name")}} for one in choice["tools"]]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": choice.get("mode", "auto"), "tools": named}}
+
+
+def _format(form: Mapping[str, Any]) -> dict[str, Any] | None:
+    if form.get("type") == "json_schema":
+        return {"type": "json_schema", "json_schema": _without(form, {"type"})}
+    return None if form == {"type": "text"} else dict(form)
+
+
+def _messages(body: ResponsesRequest, items: Sequence[Item]) -> tuple[list[Item], list[int], list[str]]:
+    """Return the messages, the position of the item that each came from (-1 for the instructions), and the types left out."""
+    messages: list[Item] = [] if body.instructions is None else [{"role": "system", "content": body.instructions}]
+    positions = [-1] * len(messages)
+    others: list[str] = []
+    for position, item in enumerate(items):
+        kind = item.get("type", "message")
+        if kind == "function_call":
+            call = {"name": item.get("name"), "arguments": item.get("arguments", "{}")}
+            made = {"id": item.get("call_id", ""), "type": "function", "function": call}
+            if messages and messages[-1]["role"] == "assistant":
+                messages[-1].setdefault("tool_calls", []).append(made)
+                continue
+            messages.append({"role": "assistant", "tool_calls": [made]})
+        elif kind == "function_call_output":
+            messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": _content(item.get("output"))})
+        elif kind == "message":
+            messages.append({**_without(item, _DROPPED), "role": item.get("role"), "content": _content(item.get("content"))})
+        else:
+            if kind != "reasoning":
+                others.append(_kind(item))
+            continue
+        positions.append(position)
+    if not messages:
+        raise InvalidRequest("input: a text or an item is needed, such as a message of the user.", parameter="input")
+    return messages, positions, list(dict.fromkeys(others))
+
+
+def _content(content: Any) -> Any:
+    if not isinstance(content, list):
+        return content
+    return [_part(part) for part in content]
+
+
+def _part(part: Any) -> Any:
+    if isinstance(part, dict) and part.get("type") == "input_image":
+        return {"type": "image_url", "image_url": {"url": part.get("image_url"), "detail": part.get("detail", "auto")}}
+    return part
+
+
+def _without(data: Mapping[str, Any], names: set[str] | frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name not in names}
+
+
+def items_of(body: ResponsesRequest, before: Sequence[Item]) -> list[Item]:
+    """Return the items of a conversation: those before it, and those of the input. A text is a message of the user."""
+    given = [{"type": "message", "role": "user", "content": body.input}] if isinstance(body.input, str) else body.input
+    return [*before, *given]
