@@ -13,6 +13,7 @@ PonderError
 +-- Busy               try again after `retry_after` seconds
 |   +-- QuotaExceeded  this key already runs as many branches as it may
 |   +-- Overloaded     the server already runs as many branches as it can
++-- EngineFailed       the engine failed at this request alone, and goes on
 +-- EngineDead         the engine is gone; the process is about to end
 +-- Disconnected       the client left; nobody reads the answer
 """
@@ -80,6 +81,10 @@ class Overloaded(Busy):
 
 class Disconnected(PonderError):
     """The client left before its answer was complete."""
+
+
+class EngineFailed(PonderError):
+    """The engine failed at this request, and goes on with others."""
 
 
 class EngineDead(PonderError):

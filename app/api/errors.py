@@ -29,6 +29,7 @@ STATUS: dict[type[Exception], tuple[int, str, str | None]] = {
     errors.QuotaExceeded: (429, "rate_limit_error", "rate_limit_exceeded"),
     errors.Overloaded: (503, "server_error", "overloaded"),
     errors.Forbidden: (403, "permission_error", "forbidden"),
+    errors.EngineFailed: (500, "server_error", "engine_failed"),
     errors.EngineDead: (503, "server_error", "engine_dead"),
     # nginx's status for a client that has left; so no client receives it
     errors.Disconnected: (499, "client_error", "disconnected"),

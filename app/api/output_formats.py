@@ -4,10 +4,12 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from app.api.body import Body
+from app.api.json_schemas import check_pattern, check_schema, parsed
 from app.api.messages import Name
+from strategies.core.values import AnswerKind
 
 MAX_SCHEMA_CHARS = 65_536
 MAX_JSON_DEPTH = 32
@@ -24,6 +26,12 @@ class JsonSchema(Body):
     description: str | None = None
     json_schema: Annotated[dict[str, Any], Field(alias="schema")]
     strict: bool | None = None
+
+    @field_validator("json_schema")
+    @classmethod
+    def _check_that_it_is_held(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        check_schema(schema)
+        return schema
 
 
 class ResponseFormat(Body):
@@ -60,6 +68,23 @@ class StructuredOutputs(Body):
             message = "needs exactly one of json, regex, choice, grammar, json_object and structural_tag"
             raise ValueError(message)
         return self
+
+    @field_validator("json_schema")
+    @classmethod
+    def _check_that_it_is_held(cls, schema: dict[str, Any] | str | None) -> dict[str, Any] | str | None:
+        check_schema(check_size(parsed(schema)) if isinstance(schema, str) else schema)
+        return schema
+
+    @field_validator("regex")
+    @classmethod
+    def _check_pattern(cls, pattern: str | None) -> str | None:
+        check_pattern(pattern or "")
+        return pattern
+
+    @property
+    def kind(self) -> AnswerKind:
+        """How two answers of this form are compared."""
+        return AnswerKind.JSON if self.json_schema is not None or self.json_object else AnswerKind.TEXT
 
 
 def from_guided(data: dict[str, Any]) -> dict[str, Any]:

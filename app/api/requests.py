@@ -89,14 +89,14 @@ def _request(body: Sampling, origin: Origin, **fields: Any) -> InferenceRequest:
     if origin.header is not None and origin.header not in names:
         raise InvalidRequest(f"There is no strategy `{origin.header}`.", parameter="X-Ponder-Strategy")
     budget = options.budget
-    response_format = body.response_format
+    response_format, structured = body.response_format, body.structured_outputs
     return InferenceRequest(
         id=body.request_id or origin.id,
         adapter=adapter,
         strategy=options.strategy or origin.header or in_model or origin.path,
         parameters=options.parameters,
         budget=Budget(budget.tokens, budget.flops, budget.seconds) if budget else Budget(),
-        kind=options.answer,
+        kind=options.answer or (structured.kind if structured and not fields.get("has_tools") else None),
         effort=effort_of(options.effort, getattr(body, "reasoning_effort", None)),
         num_choices=body.n,
         seed=body.seed,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from vllm import AsyncEngineArgs
+from vllm.config import StructuredOutputsConfig
 
 from app.engine.architecture import LINEAR_MODULES
 from app.engine.vllm.options import EngineOptions
@@ -28,6 +29,8 @@ def engine_arguments(options: EngineOptions) -> AsyncEngineArgs:
         disable_log_stats=False,  # vLLM's own metrics are part of our page
         enable_log_requests=False,
         trust_remote_code=False,
+        # With "auto", the first grammar chooses one back end for all requests; later ones are checked by another than compiles them.
+        structured_outputs_config=StructuredOutputsConfig(backend="xgrammar"),
         # Left out rather than given as None, so that vLLM's own defaults hold.
         **_given(block_size=options.block_size, gpu_memory_utilization=options.gpu_memory_utilization),
         **_lora_arguments(options),

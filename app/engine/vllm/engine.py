@@ -18,13 +18,13 @@ from adapters.ports import EngineAdapter
 from app.engine.architecture import Architecture
 from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
 from app.engine.vllm.arguments import engine_arguments
-from app.engine.vllm.errors import adapter_errors, request_errors
+from app.engine.vllm.errors import adapter_errors, impossible_form, request_errors
 from app.engine.vllm.lora import LoraSlots, lora_request
 from app.engine.vllm.options import EngineOptions
-from app.engine.vllm.outputs import output_of, without_stop
+from app.engine.vllm.outputs import output_of, with_separator
 from app.engine.vllm.rendering import Rendering
 from app.engine.vllm.sampling import sampling_of
-from app.errors import EngineDead
+from app.errors import EngineDead, EngineFailed
 
 
 class VllmEngine:
@@ -137,9 +137,10 @@ class VllmEngine:
     async def generate(self, branch: Branch) -> AsyncIterator[Output]:
         """Run one branch as one request to vLLM. Closing the iterator aborts the request and frees its memory."""
         with request_errors():
+            sampling = sampling_of(branch)
             stream = self._running().generate(
                 tokens_input(list(branch.prefix), cache_salt=branch.cache_salt),
-                sampling_of(branch),
+                sampling,
                 branch.id,
                 lora_request=lora_request(branch.adapter) if branch.adapter else None,
                 priority=branch.priority,
@@ -147,7 +148,11 @@ class VllmEngine:
             async with aclosing(stream):
                 async for result in stream:
                     output = output_of(result, branch)
-                    yield without_stop(output, branch) if branch.separators else output
+                    if output.finish_reason == "error":
+                        # vLLM's log says why. It ends a request so where a grammar cannot be compiled, or allows no further token.
+                        is_constrained = sampling.structured_outputs is not None
+                        raise impossible_form(branch) if is_constrained else EngineFailed("The engine failed at this request.")
+                    yield with_separator(output, branch)
 
     async def halt(self, ids: list[str]) -> None:
         """Abort these branches in vLLM, which hands each of them a last output with what it had."""

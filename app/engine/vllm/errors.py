@@ -8,6 +8,7 @@ from vllm.exceptions import VLLMClientError, VLLMError
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from adapters.errors import AdapterFailed
+from app.engine.base import Branch
 from app.errors import EngineDead, InvalidRequest
 
 
@@ -32,6 +33,19 @@ def request_errors() -> Iterator[None]:
     except (ValueError, TypeError) as error:
         # vLLM's renderer and sampling parameters refuse what a client sent with these.
         raise InvalidRequest(str(error)) from error
+
+
+def impossible_form(branch: Branch) -> InvalidRequest:
+    """Return the error for a schema, pattern or grammar that passed vLLM's checks, and that no text fulfils."""
+    request = branch.prompt.request
+    response_format = getattr(request, "response_format", None)
+    if response_format is not None and response_format.type != "text":
+        field = "response_format"
+    else:
+        field = "tools" if getattr(request, "tools", None) else "structured_outputs"
+    return InvalidRequest(
+        f"{field}: no answer can have this form, for example because a $ref leads to itself.", parameter=field
+    )
 
 
 @contextmanager

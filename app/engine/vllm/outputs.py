@@ -28,13 +28,15 @@ def output_of(result: Any, branch: Branch) -> Output:
     )
 
 
-def without_stop(output: Output, branch: Branch) -> Output:
-    """Return the output without the caller's stop string at its end; separators stay. See `sampling_of`, which makes vLLM keep both."""
+def with_separator(output: Output, branch: Branch) -> Output:
+    """Return the output with the separator that ended it, which vLLM takes out of the text as it does every stop string.
+
+    vLLM could keep stop strings (`include_stop_str_in_output`), but would then keep the caller's too, and the texts of stop tokens.
+    """
     stop = output.stop_reason
-    keeps = branch.prompt.sampling.include_stop_str_in_output
-    if not isinstance(stop, str) or stop not in branch.prompt.stop or keeps:
+    if stop not in branch.separators or branch.prompt.sampling.include_stop_str_in_output:
         return output
-    return replace(output, text=output.text.removesuffix(stop))
+    return replace(output, text=f"{output.text}{stop}")
 
 
 def _logprobs(output: Any, token_ids: tuple[int, ...], num_top: int) -> tuple[TokenLogprob, ...]:

@@ -21,11 +21,8 @@ def sampling_of(branch: Branch) -> SamplingParams:
     num_before = max(len(branch.prefix) - len(branch.prompt.token_ids), 0)
     sampling.min_tokens = min(max(sampling.min_tokens - num_before, 0), branch.max_tokens)
     if branch.separators:
+        # vLLM takes a stop string out of the text. `outputs.with_separator` puts a separator back.
         sampling.stop = [*branch.prompt.stop, *branch.separators]
-        # vLLM keeps either all stop strings in the text or none. `outputs.without_stop` removes the caller's again.
-        sampling.include_stop_str_in_output = True
-        # vLLM holds back text that may turn out to be part of a stop string. With stop strings kept in the text, none has to wait.
-        sampling.output_text_buffer_length = 0
     sampling.logprobs = branch.num_logprobs
     if branch.seed is not None:
         sampling.seed = branch.seed

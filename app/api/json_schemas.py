@@ -1,0 +1,164 @@
+"""Refuses by name what the engine's grammar does not hold of a JSON schema.
+
+vLLM compiles schemas by xgrammar, which leaves out in silence what it cannot hold: the answer would look as if it followed the schema.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_NEVER_HELD = (
+    "not", "if", "dependentRequired", "dependentSchemas", "dependencies", "uniqueItems", "contains", "minContains", "maxContains",
+    "multipleOf", "$dynamicRef", "$recursiveRef",
+)  # fmt: skip
+_NEEDS_TYPE = {
+    **dict.fromkeys(("minLength", "maxLength", "pattern", "format"), frozenset({"string"})),
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), frozenset({"integer", "number"})),
+    **dict.fromkeys(("minItems", "maxItems"), frozenset({"array"})),
+    **dict.fromkeys(("minProperties", "maxProperties", "patternProperties", "propertyNames"), frozenset({"object"})),
+}
+"""Keywords that xgrammar applies only where `type` names one of these types."""
+
+_ALONE = ("$ref", "anyOf", "oneOf", "allOf", "enum", "const")
+"""Keywords beside which xgrammar reads no other."""
+
+_ASSERTIONS = frozenset(_NEEDS_TYPE) | {
+    *_ALONE, "type", "properties", "required", "additionalProperties", "unevaluatedProperties", "items", "prefixItems",
+    "unevaluatedItems",
+}  # fmt: skip
+
+_OF_NAMES = ("properties", "patternProperties", "$defs", "definitions")
+_OF_ONE = ("items", "additionalProperties", "unevaluatedProperties", "unevaluatedItems", "propertyNames")
+_OF_SEVERAL = ("anyOf", "oneOf", "allOf", "prefixItems")
+
+_FORMATS = frozenset(
+    {
+        "email",
+        "date",
+        "time",
+        "date-time",
+        "duration",
+        "ipv4",
+        "ipv6",
+        "hostname",
+        "uuid",
+        "uri",
+        "uri-reference",
+        "uri-template",
+    }
+    | {"json-pointer", "relative-json-pointer"}
+)
+_LOOK_AHEAD = re.compile(r"(?<!\\)(?:\\\\)*\(\?[=!]")
+
+
+def check_schema(schema: Any) -> None:
+    """Raise `ValueError`, which says where and why, if the grammar would not hold all of this schema.
+
+    `oneOf` is taken though it is held as `anyOf`: branches that exclude each other, as those of a discriminated union, need no more.
+    """
+    for where, one in _subschemas(schema, ""):
+        if (reason := _reason(one)) is not None:
+            message = f"{where.lstrip('.') or 'the schema'}: {reason}"
+            raise ValueError(message)
+
+
+def check_pattern(pattern: str) -> None:
+    """Raise `ValueError` if the grammar would leave out a part of this regular expression."""
+    if _LOOK_AHEAD.search(pattern):
+        message = "look-ahead in a regular expression is not supported"
+        raise ValueError(message)
+
+
+def parsed(text: str) -> Any:
+    """Return the value of a schema that was sent as text, or raise `ValueError`."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        message = "is not valid JSON"
+        raise ValueError(message) from None
+
+
+def _subschemas(value: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each schema within a schema, with its place. Values of `enum`, `default` and the like hold none."""
+    if not isinstance(value, dict):
+        return
+    yield where, value
+    for keyword in _OF_NAMES:
+        if isinstance(named := value.get(keyword), dict):
+            for name, one in named.items():
+                yield from _subschemas(one, f"{where}.{keyword}.{name}")
+    for keyword in _OF_ONE:
+        yield from _subschemas(value.get(keyword), f"{where}.{keyword}")
+    for keyword in _OF_SEVERAL:
+        if isinstance(several := value.get(keyword), list):
+            for number, one in enumerate(several):
+                yield from _subschemas(one, f"{where}.{keyword}.{number}")
+
+
+def _reason(schema: Mapping[str, Any]) -> str | None:
+    """Return why the grammar would not hold this schema, apart from the schemas in it; None if it holds it."""
+    checks = (_unheld_keyword, _unheld_beside, _unheld_without_type, _unheld_reference, _unheld_string, _unheld_object)
+    return next((reason for check in checks if (reason := check(schema)) is not None), None)
+
+
+def _unheld_keyword(schema: Mapping[str, Any]) -> str | None:
+    keyword = next((one for one in _NEVER_HELD if schema.get(one) not in (None, False)), None)
+    if keyword is not None:
+        return f"`{keyword}` is not supported, since no answer can be held to it"
+    several = schema.get("allOf")
+    if isinstance(several, list) and len(several) > 1:
+        return "`allOf` of several schemas is not supported; write them as one schema"
+    return None
+
+
+def _unheld_beside(schema: Mapping[str, Any]) -> str | None:
+    main = next((one for one in _ALONE if one in schema), None)
+    beside = _ASSERTIONS & schema.keys() - {main}
+    if main in ("enum", "const"):
+        beside -= {"type"}
+    if main is None or not beside:
+        return None
+    return f"`{min(beside)}` beside `{main}` is not supported; write it into the schema that `{main}` stands for"
+
+
+def _unheld_without_type(schema: Mapping[str, Any]) -> str | None:
+    types = schema.get("type")
+    named = frozenset(types) if isinstance(types, list) else {types}
+    keyword = next((one for one in _NEEDS_TYPE if one in schema and not _NEEDS_TYPE[one] & named and types is None), None)
+    return f"`{keyword}` needs `type` beside it" if keyword else None
+
+
+def _unheld_reference(schema: Mapping[str, Any]) -> str | None:
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference != "#" and not reference.startswith("#/"):
+        return f"`$ref` to {reference[:100]} is not supported; it must begin with `#/`, in the schema itself"
+    return None
+
+
+def _unheld_string(schema: Mapping[str, Any]) -> str | None:
+    pattern, form = schema.get("pattern"), schema.get("format")
+    if isinstance(pattern, str) and _LOOK_AHEAD.search(pattern):
+        return "look-ahead in `pattern` is not supported"
+    types = schema.get("type")
+    if form is not None and form not in _FORMATS and (types == "string" or (isinstance(types, list) and "string" in types)):
+        return f"the format {str(form)[:100]!r} is not supported"
+    bound = next((one for one in ("minLength", "maxLength") if one in schema), None)
+    if bound and (pattern is not None or form is not None):
+        return f"`{bound}` beside `{'format' if pattern is None else 'pattern'}` is not supported"
+    return None
+
+
+def _unheld_object(schema: Mapping[str, Any]) -> str | None:
+    declared, required, by_pattern = schema.get("properties"), schema.get("required"), schema.get("patternProperties")
+    names = declared if isinstance(declared, dict) else {}
+    missing = [one for one in required if one not in names] if isinstance(required, list) else []
+    if missing:
+        return f"`required` names {str(missing[0])[:100]!r}, which `properties` does not declare"
+    if isinstance(by_pattern, dict) and (declared is not None or len(by_pattern) > 1):
+        return "`patternProperties` is supported with one pattern and without `properties`"
+    if "propertyNames" in schema and (declared is not None or by_pattern is not None):
+        return "`propertyNames` beside `properties` or `patternProperties` is not supported"
+    if isinstance(by_pattern, dict) and any(_LOOK_AHEAD.search(pattern) for pattern in by_pattern):
+        return "look-ahead in `patternProperties` is not supported"
+    return None

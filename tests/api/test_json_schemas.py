@@ -1,0 +1,124 @@
+"""What the grammar cannot hold of a schema is refused by name. What is accepted, the grammar holds."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+import xgrammar
+
+from app.api.json_schemas import check_schema
+from strategies.core.values import AnswerKind
+
+TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
+UNHELD: list[tuple[dict[str, Any], str]] = [
+    ({"not": TEXT}, "`not`"),
+    ({"allOf": [TEXT, {"enum": ["a", "b"]}]}, "`allOf`"),
+    ({"allOf": [TEXT], "maxLength": 3}, "`maxLength` beside `allOf`"),
+    ({"type": "object", "anyOf": [{"required": []}]}, "`type` beside `anyOf`"),
+    ({"$ref": "#/$defs/a", "minimum": 1, "$defs": {"a": NUMBER}}, "`minimum` beside `$ref`"),
+    ({"$ref": "https://example.com/a.json"}, "`$ref` to https://example.com/a.json"),
+    ({"$ref": "#anchor"}, "`$ref` to #anchor"),
+    ({"if": {"type": "string"}, "then": {"minLength": 1, "type": "string"}}, "`if`"),
+    ({"type": "object", "dependentRequired": {"a": ["b"]}}, "`dependentRequired`"),
+    ({"type": "object", "properties": {"a": NUMBER}, "required": ["b"]}, "`required` names 'b'"),
+    ({"type": "object", "required": ["b"]}, "`required` names 'b'"),
+    ({"type": "array", "items": NUMBER, "uniqueItems": True}, "`uniqueItems`"),
+    ({"type": "array", "contains": NUMBER}, "`contains`"),
+    ({"type": "number", "multipleOf": 5}, "`multipleOf`"),
+    ({"minimum": 5}, "`minimum` needs `type`"),
+    ({"pattern": "^a$"}, "`pattern` needs `type`"),
+    ({"type": "string", "pattern": "^(?=b)[ab]+$"}, "look-ahead"),
+    ({"type": "string", "pattern": "^(?!b)[ab]+$"}, "look-ahead"),
+    ({"type": "string", "pattern": "^a+$", "maxLength": 2}, "`maxLength` beside `pattern`"),
+    ({"type": "string", "format": "path"}, "the format 'path'"),
+    ({"type": "object", "properties": {"b": NUMBER}, "patternProperties": {"^a": NUMBER}}, "`patternProperties`"),
+]
+HELD: list[tuple[dict[str, Any], Any, Any]] = [
+    ({"allOf": [TEXT], "description": "annotations may stand beside it"}, 1, "a"),
+    ({"anyOf": [TEXT, {"type": "null"}], "default": None, "title": "A"}, 1, "a"),
+    ({"$defs": {"a": NUMBER}, "$ref": "#/$defs/a"}, "a", 1),
+    ({"type": "object", "properties": {"next": {"$ref": "#"}}, "additionalProperties": False}, {"next": 1}, {"next": {}}),
+    ({"type": "object", "properties": {"not": NUMBER}, "required": ["not"], "additionalProperties": False}, {}, {"not": 1}),
+    ({"type": "string", "enum": ["a", "b"]}, "c", "a"),
+    ({"const": "a", "type": "string"}, "b", "a"),
+    ({"type": ["integer", "null"], "minimum": 5}, 3, 5),
+    ({"type": "array", "items": NUMBER, "minItems": 2, "uniqueItems": False}, [1], [1, 2]),
+    ({"type": "array", "prefixItems": [NUMBER, TEXT], "minItems": 2, "items": False}, [1], [1, "a"]),
+    ({"type": "string", "pattern": "^a\\(?=+$"}, "b", "a(=="),
+    ({"type": "string", "format": "email"}, "a", "a@example.com"),
+    ({"type": "string", "maxLength": 2}, "aaa", "a"),
+    ({"type": "object", "patternProperties": {"^a": NUMBER}, "additionalProperties": False}, {"a": "x"}, {"a": 1}),
+]
+
+
+@pytest.mark.parametrize(("schema", "reason"), UNHELD, ids=[reason for _, reason in UNHELD])
+def test_what_the_grammar_cannot_hold_is_refused_by_name(schema: dict[str, Any], reason: str) -> None:
+    """Wherever in the schema it stands; the message says where."""
+    nested = {"type": "object", "properties": {"x": {"type": "array", "items": {"anyOf": [TEXT, schema]}}}}
+    for whole, where in (schema, "the schema"), (nested, "properties.x.items.anyOf.1"), ({"$defs": {"d": schema}}, "$defs.d"):
+        with pytest.raises(ValueError, match=re.escape(f"{where}: ") + ".*" + re.escape(reason)):
+            check_schema(whole)
+
+
+@pytest.mark.parametrize(("schema", "bad", "good"), HELD, ids=[json.dumps(schema) for schema, _, _ in HELD])
+def test_what_is_accepted_is_held(schema: dict[str, Any], bad: object, good: object) -> None:
+    """By vLLM's grammar itself."""
+    check_schema(schema)
+    bytes_as_tokens = xgrammar.TokenizerInfo([*(bytes([byte]) for byte in range(256)), b"<end>"], stop_token_ids=[256])
+    grammar = xgrammar.GrammarCompiler(bytes_as_tokens).compile_json_schema(schema)
+
+    def takes(value: object) -> bool:
+        matcher = xgrammar.GrammarMatcher(grammar)
+        return matcher.accept_string(json.dumps(value)) and matcher.accept_token(256)
+
+    assert not takes(bad)
+    assert takes(good)
+
+
+def test_values_are_no_schemas() -> None:
+    """What stands in `enum`, `const`, `default` and `examples` may look like a keyword."""
+    check_schema({"enum": [{"not": 1}], "default": {"not": 1}})
+    check_schema({"const": {"required": ["a"]}, "examples": [{"uniqueItems": True}]})
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("fields", "parameter"),
+    [
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": TEXT}}}},
+            "response_format.",
+        ),
+        ({"structured_outputs": {"json": {"not": TEXT}}}, "structured_outputs.json"),
+        ({"structured_outputs": {"json": '{"not": {"type": "string"}}'}}, "structured_outputs.json"),
+        ({"structured_outputs": {"json": "[" * 60_000}}, "structured_outputs.json"),
+        ({"structured_outputs": {"regex": "^(?!a)"}}, "structured_outputs.regex"),
+        ({"guided_json": {"not": TEXT}}, "structured_outputs.json"),
+    ],
+)
+async def test_each_field_with_a_schema_is_checked(serve, fields: dict[str, Any], parameter: str) -> None:
+    """The refusal names the field."""
+    async with serve("{}") as served:
+        response = await served.chat(**fields)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"].startswith(parameter)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("form", "kind"),
+    [
+        ({"json": {"type": "object"}}, AnswerKind.JSON),
+        ({"json_object": True}, AnswerKind.JSON),
+        ({"choice": ["red", "blue"]}, AnswerKind.TEXT),
+        ({"regex": "[a-z]+"}, AnswerKind.TEXT),
+        ({"grammar": 'root ::= "a"'}, AnswerKind.TEXT),
+    ],
+)
+async def test_answers_of_a_form_can_be_compared(serve, form: dict[str, Any], kind: AnswerKind) -> None:
+    """So a vote has a meaning, whatever the question is."""
+    async with serve(["red", "blue", "red"]) as served:
+        reply = (await served.chat(structured_outputs=form, ponder={"strategy": "self_consistency", "n": 3})).json()
+    assert reply["ponder"]["answer_kind"] == kind
+    assert reply["choices"][0]["message"]["content"] == "red"
