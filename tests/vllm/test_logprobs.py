@@ -17,6 +17,7 @@ TEXTS = [
     "def add(a, b):\n    return a + b",
     "Grüße: 你好 🙂!",
     "One",
+    " ".join(str(number) for number in range(400)),  # longer than a slice of the prompt (app/engine/worker/prompt_slices.py)
 ]
 TOLERANCE = 1e-2
 
@@ -103,6 +104,12 @@ def test_the_bytes_of_a_chat_are_those_of_its_text(exact) -> None:
     assert choice["message"]["content"] == "🙂你🐢"
     assert len(entries) > 3
     assert bytes(byte for entry in entries for byte in entry["bytes"]).decode().startswith("🙂你🐢")
+
+
+def test_a_prompt_that_was_cut_is_echoed_as_it_was_read(exact) -> None:
+    [choice] = complete(exact, prompt=TEXTS[0], truncate_prompt_tokens=3, echo=True, logprobs=0, max_tokens=0)
+    assert len(choice["logprobs"]["tokens"]) == 3
+    assert "".join(choice["logprobs"]["tokens"]) == choice["text"] == " is Paris."
 
 
 def test_an_unknown_token_id_is_refused(exact) -> None:
