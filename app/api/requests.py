@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from app.api.body import Body
 from app.api.schemas import ChatRequest, CompletionRequest, PonderOptions, Sampling
 from app.errors import InvalidRequest
 from app.metering.budget import Budget
@@ -75,11 +76,17 @@ def completion_request(body: CompletionRequest, origin: Origin) -> InferenceRequ
     return request
 
 
-def _request(body: Sampling, origin: Origin, **fields: Any) -> InferenceRequest:
-    """Build the request. Its strategy is the first one named by: the body, the header, the model's name, the path."""
+def ignored_fields(body: Body, origin: Origin) -> tuple[str, ...]:
+    """Return the fields of a body that nobody knows, or raise `InvalidRequest` where the server is strict."""
     ignored = tuple(itertools.islice(body.ignored_fields(), MAX_IGNORED_FIELDS))
     if ignored and origin.is_strict:
         raise InvalidRequest(f"{ignored[0]}: this server does not know this field.", parameter=ignored[0])
+    return ignored
+
+
+def _request(body: Sampling, origin: Origin, **fields: Any) -> InferenceRequest:
+    """Build the request. Its strategy is the first one named by: the body, the header, the model's name, the path."""
+    ignored = ignored_fields(body, origin)
     adapter, in_model = origin.names.resolve(body.model)
     options = body.ponder or PonderOptions()
     names = origin.names.strategies

@@ -12,7 +12,7 @@ from app.api import fields
 from app.api.body import Body, ClosedBody, without_nulls
 from app.api.messages import Message
 from app.api.output_formats import ResponseFormat, StructuredOutputs, check_size, from_guided
-from app.api.tools import Function, FunctionChoice, Tool, ToolChoice, chosen, from_functions
+from app.api.tools import Function, FunctionChoice, Tool, ToolChoice, check_schemas, chosen, from_functions
 from app.errors import InvalidRequest
 from app.request import Effort
 from strategies.core.values import AnswerKind
@@ -198,7 +198,7 @@ class ChatRequest(Sampling):
         if self.top_logprobs and not self.logprobs:
             message = "top_logprobs needs logprobs to be true"
             raise ValueError(message)
-        self._tools()
+        check_schemas(*self._tools())
         return self
 
     @property

@@ -19,6 +19,11 @@ def event(data: dict[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(data) + b"\n\n"
 
 
+def named_event(data: dict[str, Any]) -> bytes:
+    """Return one event with a JSON payload, named after its `type`."""
+    return f"event: {data['type']}\n".encode() + event(data)
+
+
 def comment(text: str) -> bytes:
     """Return a comment, which clients do not read as an event. Each line of the text is a line of the comment."""
     return b"".join(b": " + line.encode() + b"\n" for line in text.splitlines()) + b"\n"

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Tag, field_validator
 
 from app.api.body import Body
+from app.api.json_schemas import check_schema
 from app.api.messages import ToolName
 
 _COMBINED = frozenset({"$ref", "allOf", "anyOf", "const", "enum", "oneOf"})
@@ -95,6 +96,18 @@ def from_functions(functions: Sequence[Function], choice: FunctionChoice | None)
     """Return the tools and the choice that OpenAI's former fields `functions` and `function_call` stand for."""
     tools = [Tool(function=function) for function in functions]
     return tools, NamedToolChoice(function=choice) if isinstance(choice, NamedFunction) else choice
+
+
+def check_schemas(tools: Sequence[Tool], choice: str | NamedToolChoice) -> None:
+    """Raise `ValueError` for a tool whose schema a call must follow, and could not: one that must be called, or is strict."""
+    named = choice.function.name if isinstance(choice, NamedToolChoice) else None
+    for function in (tool.function for tool in tools):
+        if choice == "required" or function.strict or function.name == named:
+            try:
+                check_schema(function.parameters)
+            except ValueError as error:
+                message = f"the parameters of the tool {function.name}: {error}"
+                raise ValueError(message) from None
 
 
 def with_function_call(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from app.errors import InvalidRequest
+from app.faults import describe
 from app.metering.meter import Meter
 from app.request import InferenceRequest, Limits
 from app.routing.kinds import detect_kind
@@ -115,11 +116,14 @@ def _params(strategy_type: type[AnyStrategy], plan: Plan) -> Params:
     try:
         return strategy_type.Params.model_validate(dict(plan.params))
     except ValidationError as error:
-        first = error.errors()[0]
-        # Where a field may have one of several types, pydantic adds the type that it tried to the location. This type is left out.
-        names = itertools.takewhile(lambda part: part.isidentifier() and part.islower(), map(str, first["loc"]))
-        parameter = ".".join(["ponder", *names])
-        raise InvalidRequest(f"{strategy_type.name}: {parameter}: {first['msg']}", parameter=parameter) from error
+        where, message = describe(error.errors())
+        # What a parameter holds inside, such as a verifier's rule, is told in the message; `parameter` names the parameter.
+        parameter = ".".join(
+            ["ponder", *itertools.takewhile(lambda part: part.isidentifier() and part.islower(), where.split("."))]
+        )
+        raise InvalidRequest(
+            f"{strategy_type.name}: ponder.{where}: {message}" if where else message, parameter=parameter
+        ) from error
 
 
 def _check_sampling(request: InferenceRequest, strategy_type: type[AnyStrategy]) -> None:

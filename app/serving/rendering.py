@@ -1,6 +1,8 @@
 """The rendering stage: turns the bodies of a request into prompts for the engine and tasks for the strategy."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from app.engine.base import Engine, ModelCard, Prompt
 from app.errors import InvalidRequest
@@ -38,8 +40,8 @@ async def render(
         defaults = {} if temperature is None else {"temperature": temperature}
         render_one = engine.render_chat if request.is_chat else engine.render_completion
         prompts = tuple([await render_one({**defaults, **body}) for body in request.bodies])
-        if request.shows_prompt:  # the engine has no text of a prompt that came as token ids
-            prompts = tuple(replace(prompt, text=prompt.text or engine.decode(prompt.token_ids)) for prompt in prompts)
+        if request.shows_prompt:
+            prompts = tuple(_with_text(engine, *pair) for pair in zip(prompts, request.bodies, strict=True))
     rendered = RenderedRequest(prompts, tuple(_task(engine, request, prompt, planned.kind) for prompt in prompts))
     if span.is_recording:
         span.set({"gen_ai.usage.input_tokens": rendered.num_tokens})
@@ -53,6 +55,12 @@ def check_modalities(card: ModelCard, modalities: frozenset[str]) -> None:
     """Raise `InvalidRequest` for what the model cannot read, before the engine sees it: it would open the URL of an image first."""
     if missing := sorted(modalities - card.modalities):
         raise InvalidRequest(f"The model {card.name} cannot read {missing[0]}, only text.", parameter="messages")
+
+
+def _with_text(engine: Engine, prompt: Prompt, body: Mapping[str, Any]) -> Prompt:
+    """Return the prompt with its text. The engine has none of token ids, and of a prompt that it has cut it has the whole text."""
+    has_text = prompt.text and body.get("truncate_prompt_tokens") is None
+    return prompt if has_text else replace(prompt, text=engine.decode(prompt.token_ids))
 
 
 def _task(engine: Engine, request: InferenceRequest, prompt: Prompt, kind: AnswerKind) -> Task:

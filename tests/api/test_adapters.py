@@ -247,7 +247,7 @@ async def test_an_adapter_verifies_what_another_generates(serve, made) -> None:
     assert reply["ponder"]["flops"]["verify"] > 0
     assert by_base.status_code == 200
     assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "ponder")
-    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "ponder.verifier")
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "ponder.verifier.adapter")
 
 
 async def test_an_adapter_s_flops_are_counted(serve, made) -> None:

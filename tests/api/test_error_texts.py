@@ -27,6 +27,10 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("chat/completions", {**CHAT, "n": "2"}, "n: an integer, got '2'"),
     ("chat/completions", {**CHAT, "temperature": -1}, "temperature: at least 0, got -1"),
     ("chat/completions", {**CHAT, "logit_bias": {"1": 1000}}, "logit_bias.1: at most 100, got 1000"),
+    ("chat/completions", {**CHAT, "ponder": {"strategy": "best_of_n", "verifier": {"regex": 5}}},
+     "best_of_n: ponder.verifier.regex: a text, got 5"),
+    ("chat/completions", {**CHAT, "ponder": {"strategy": "beam_search", "separator": ""}},
+     "beam_search: ponder.separator: at least 1 character, got 0"),
     ("completions", {**TEXT, "prompt": {}},
      "prompt: a text, a list of integers, a list of texts or a list of lists of integers, got an object"),
     ("completions", {**TEXT, "prompt": [1, "a"]}, "prompt.1: an integer, got 'a'"),
@@ -42,7 +46,8 @@ async def test_a_wrong_field_is_told_in_plain_words(serve, path: str, body: dict
     async with serve() as served:
         response = await served.client.post(f"/v1/{path}", json=body)
     error = response.json()["error"]
-    assert (response.status_code, error["message"], error["param"]) == (400, message, message.partition(":")[0])
+    field = message.rpartition(": ")[0].rpartition(": ")[2]
+    assert (response.status_code, error["message"], error["param"]) == (400, message, field)
 
 
 @pytest.mark.parametrize(

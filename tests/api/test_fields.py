@@ -1,14 +1,17 @@
-"""What becomes of the fields of OpenAI's and vLLM's requests."""
+"""What becomes of the fields of OpenAI's, Anthropic's and vLLM's requests."""
 
 import typing
 from typing import Any
 
 import pytest
+from anthropic.types import message_count_tokens_params, message_create_params
+from anthropic.types.beta import message_create_params as beta_create_params
 from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import response_create_params
 
 from app.api import fields
+from app.api.anthropic.schemas import MessagesRequest
 from app.api.fields import Use
 from app.api.responses.schemas import ResponsesRequest
 from app.api.schemas import ChatRequest, CompletionRequest
@@ -123,6 +126,7 @@ BODIES = {
     "chat": (ChatRequest, fields.CHAT, chat_create_params.CompletionCreateParamsBase),
     "completions": (CompletionRequest, fields.COMPLETION, completion_create_params.CompletionCreateParamsBase),
     "responses": (ResponsesRequest, fields.RESPONSES, response_create_params.ResponseCreateParamsBase),
+    "messages": (MessagesRequest, fields.MESSAGES, message_create_params.MessageCreateParamsBase),
 }
 
 
@@ -135,20 +139,35 @@ def test_the_table_and_the_body_agree(api: str) -> None:
 
 
 @pytest.mark.parametrize("api", BODIES)
-def test_every_field_of_openai_is_in_the_table(api: str) -> None:
+def test_every_field_of_the_official_client_is_in_the_table(api: str) -> None:
     _, table, params = BODIES[api]
     assert set(typing.get_type_hints(params)) | {"stream"} <= set(table)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [message_count_tokens_params.MessageCountTokensParams, beta_create_params.MessageCreateParamsBase],
+    ids=["count_tokens", "beta"],
+)
+def test_every_field_of_anthropics_other_requests_is_in_the_table(params: type) -> None:
+    assert set(typing.get_type_hints(params)) <= set(fields.MESSAGES)
 
 
 @pytest.mark.vllm
 @pytest.mark.parametrize("api", BODIES)
 def test_every_field_of_vllm_is_in_the_table(api: str) -> None:
     """An upgrade of vLLM shows here what is new."""
+    from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
     from vllm.entrypoints.openai.completion.protocol import CompletionRequest as TextRequest
     from vllm.entrypoints.openai.responses.protocol import ResponsesRequest as VllmResponsesRequest
 
-    request = {"chat": ChatCompletionRequest, "completions": TextRequest, "responses": VllmResponsesRequest}[api]
+    request = {
+        "chat": ChatCompletionRequest,
+        "completions": TextRequest,
+        "responses": VllmResponsesRequest,
+        "messages": AnthropicMessagesRequest,
+    }[api]
     assert set(request.model_fields) <= set(BODIES[api][1])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import xgrammar
 
-from app.api.json_schemas import check_schema
+from app.api.json_schemas import check_pattern, check_schema
 from strategies.core.values import AnswerKind
 
 TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
@@ -74,6 +74,23 @@ def test_what_is_accepted_is_held(schema: dict[str, Any], bad: object, good: obj
 
     assert not takes(bad)
     assert takes(good)
+
+
+@pytest.mark.parametrize("pattern", ["(.{1,3000}){1,3000}", "a" * 60_000, "(" * 20_000, "(a|b)\\1", "(?=a)"])
+def test_patterns_that_would_occupy_the_engine_are_refused(pattern: str) -> None:
+    """VLLM could not end their compilation."""
+    with pytest.raises(ValueError, match="pattern"):
+        check_pattern(pattern)
+    with pytest.raises(ValueError, match="pattern"):
+        check_schema({"type": "string", "pattern": pattern})
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"^\d{4}-\d{2}-\d{2}$", r"[\u00e9\/]+", r"^(?:[a-z]+\.)*[a-z]{2,63}$", "^[^@]+@[^@]+$", ""]
+)
+def test_usual_patterns_are_taken(pattern: str) -> None:
+    """Those of dates and addresses, with escapes as in JavaScript."""
+    check_pattern(pattern)
 
 
 def test_values_are_no_schemas() -> None:

@@ -56,6 +56,30 @@ async def test_the_type_of_parameters_is_object_where_it_is_left_open(schema: di
     assert body(tools=[tool]).for_engine()["tools"][0]["function"]["parameters"] == {"type": "object", "properties": {"a": {}}}
 
 
+UNIQUE = {"type": "object", "properties": {"cities": {"type": "array", "uniqueItems": True}}}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tool_choice": "required"},
+        {"tool_choice": {"type": "function", "function": {"name": "clock"}}},
+        {"tools": [{"type": "function", "function": {"name": "clock", "parameters": UNIQUE, "strict": True}}]},
+    ],
+    ids=["required", "named", "strict"],
+)
+async def test_a_schema_that_a_call_must_follow_and_could_not_is_refused(serve, fields: dict[str, Any]) -> None:
+    """By the tool's name and the place in its schema. Where the model may call the tool as it likes, the schema is taken."""
+    tools = [WEATHER, {"type": "function", "function": {"name": "clock", "parameters": UNIQUE}}]
+    async with serve() as served:
+        refused = await served.chat(**{"tools": tools, **fields})
+        free = await served.chat(tools=tools)
+        other = await served.chat(tools=tools, tool_choice={"type": "function", "function": {"name": "weather"}})
+    assert refused.status_code == 400
+    assert "the parameters of the tool clock: properties.cities: `uniqueItems`" in refused.json()["error"]["message"]
+    assert (free.status_code, other.status_code) == (200, 200)
+
+
 async def test_the_model_sees_only_the_tools_that_are_allowed() -> None:
     named = [{"type": "function", "function": {"name": "clock"}}]
     choice = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": named}}

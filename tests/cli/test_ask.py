@@ -313,7 +313,7 @@ async def test_refusals_are_one_line_in_the_server_s_words(serve, ask) -> None:
         trace = await ask(served, "Hi", change=lambda content: b"<html>" if b"[DONE]" in content else content)
         html = await ask(served, "Hi", change=lambda _content: b"<html>")
     assert [asked.status for asked in (parameter, model, preview, trace, html)] == [1] * 5
-    assert parameter.stdout == "ponder: direct: ponder.n: Extra inputs are not permitted\n"
+    assert parameter.stdout == "ponder: direct: ponder.n: this field is not supported\n"
     assert model.stdout == "ponder: The model `x\\x1b[2J y` does not exist.\n"
     assert preview.stdout == "ponder: The model `nobody` does not exist.\n"
     assert trace.stdout == "ponder: the answer broke off\n"

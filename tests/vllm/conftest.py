@@ -21,7 +21,7 @@ START_TIMEOUT_S = 400  # slow machines convert the model first
 class Server:
     """A `ponder serve` process on a free port of the loopback interface."""
 
-    def __init__(self, *arguments: str, log: Path) -> None:
+    def __init__(self, *arguments: str, log: Path, program: Path = BIN / "ponder") -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -32,7 +32,7 @@ class Server:
         arguments = ("--adapter-dir", str(self.adapter_dir), *arguments)
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [BIN / "ponder", "serve", "--port", str(self.port), *arguments],
+                [program, "serve", "--port", str(self.port), *arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,

@@ -33,6 +33,7 @@ class Job:
         who: its caller.
         items: the conversation that it answers.
         is_cancelled: whether its caller cancelled it.
+        has_begun: set when the task runs. A task that is cancelled before would keep nothing.
         task: what runs it.
 
     """
@@ -45,6 +46,7 @@ class Job:
         self.who = who
         self.items = items
         self.is_cancelled = False
+        self.has_begun = asyncio.Event()
         self._service = service
         self._asked = asked
         self._writer = OutputWriter(response)
@@ -55,6 +57,7 @@ class Job:
 
     async def run(self, store: ResponseStore) -> None:
         """Run to the end, and keep the response. It raises nothing: an error is the response's."""
+        self.has_begun.set()
         try:
             try:
                 await store.save(self.who.owner, Stored(self._writer.response, self.items))
@@ -177,6 +180,7 @@ class Jobs:
 
     async def stop(self, job: Job) -> None:
         """Cancel a job, and wait until every branch has ended."""
+        await job.has_begun.wait()
         job.is_cancelled = True
         job.task.cancel()
         await asyncio.wait((job.task,))

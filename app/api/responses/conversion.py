@@ -73,7 +73,6 @@ def converted(body: ResponsesRequest, items: Sequence[Item], origin: Origin) -> 
         "logprobs": body.has_logprobs,
         "top_logprobs": body.top_logprobs,
         "stream": body.stream,
-        **({"truncate_prompt_tokens": -1} if body.truncation == "auto" else {}),
     }
     with own_names(positions):
         chat = ChatRequest.model_validate(data)

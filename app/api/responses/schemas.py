@@ -55,7 +55,6 @@ class ResponsesRequest(Body):
     tools: Annotated[list[Item], Field(max_length=1024)] = Field(default_factory=list)
     tool_choice: str | dict[str, Any] = "auto"
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
-    truncation: Literal["auto", "disabled"] = "disabled"
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     repetition_penalty: float | None = None

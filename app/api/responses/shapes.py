@@ -47,7 +47,7 @@ def opened(body: ResponsesRequest, asked: Converted, model: str) -> dict[str, An
         "tools": [{"parameters": None, "strict": None, **tool} for tool in asked.tools],
         "top_logprobs": body.top_logprobs,
         "top_p": body.top_p,
-        "truncation": body.truncation,
+        "truncation": "disabled",
         "usage": None,
     }
 

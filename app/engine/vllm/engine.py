@@ -69,6 +69,7 @@ class VllmEngine:
         """Install what `app.engine.worker` adds to vLLM's workers, and return the FLOPs a second that all of them reach."""
         if self._options.is_cpu:
             await llm.collective_rpc("ponder_guard_seeds")
+            await llm.collective_rpc("ponder_slice_prompts")
             if self._options.adapter_slots:
                 await llm.collective_rpc("ponder_group_loras")
         peaks = await llm.collective_rpc("ponder_measure_peak")

@@ -10,6 +10,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from adapters.errors import AdapterFailed
 from app.engine.base import Branch
 from app.errors import EngineDead, InvalidRequest
+from app.faults import describe
 
 
 @contextmanager
@@ -19,8 +20,9 @@ def request_errors() -> Iterator[None]:
         yield
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or getattr(first.get("ctx", {}).get("error"), "parameter", None)
-        raise InvalidRequest(first["msg"], parameter=where) from error
+        where, message = describe(error.errors())
+        parameter = where or getattr(first.get("ctx", {}).get("error"), "parameter", None)
+        raise InvalidRequest(f"{where}: {message}" if where else message, parameter=parameter) from error
     except VLLMClientError as error:
         raise InvalidRequest(str(error), parameter=getattr(error, "parameter", None)) from error
     except EngineDeadError as error:

@@ -1,0 +1,141 @@
+"""Turns a body of Anthropic's API into one of chat completions, from which the request is made: a field means the same in both."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from app.api.anthropic.blocks import Block, Message, texts
+from app.api.anthropic.schemas import CountTokensRequest, MessagesRequest, Tool
+from app.api.errors import first_fault
+from app.api.requests import Origin, chat_request, ignored_fields
+from app.api.schemas import BudgetBody, ChatRequest, PonderOptions
+from app.errors import InvalidRequest
+from app.request import InferenceRequest
+
+SEARCH = "ponder.search"
+"""The signature of a thinking block with the progress of a search. Such a block is left out of the next prompt: no model thought it."""
+
+MODEL = "ponder.model"
+"""The signature of a thinking block with what the model thought."""
+
+
+def messages_request(body: CountTokensRequest, origin: Origin) -> InferenceRequest:
+    """Return the request of a conversation, or raise `InvalidRequest` or `NotFound`."""
+    ignored = ignored_fields(body, origin)
+    skipped = [tool for tool in body.tools or [] if not tool.is_custom]
+    notes = [f"skipped tools: {', '.join(tool.type for tool in skipped)}; this server runs no tools"] if skipped else []
+    try:
+        chat = ChatRequest.model_validate(_chat_body(body))
+    except ValidationError as error:
+        fault = first_fault(error)
+        message, parameter = (_renamed(text) for text in (str(fault), fault.parameter or ""))
+        raise InvalidRequest(message, parameter=parameter or None) from None
+    return replace(chat_request(chat, origin), ignored_fields=ignored, notes=tuple(notes))
+
+
+def _renamed(text: str) -> str:
+    return text.replace("function.parameters", "input_schema").replace("response_format.json_schema", "output_config.format")
+
+
+def _chat_body(body: CountTokensRequest) -> dict[str, Any]:
+    config, choice = body.output_config, body.tool_choice
+    fields: dict[str, Any] = {
+        "model": body.model,
+        "messages": [*_system(body), *(one for message in body.messages for one in _messages(message))],
+        "tools": [_tool(tool) for tool in body.tools or [] if tool.is_custom],
+        "reasoning_effort": (config and config.effort) or ("none" if _is_disabled(body) else None),
+        "chat_template_kwargs": {**_thinking_variables(body), **(body.chat_template_kwargs or {})} or None,
+        "continue_final_message": _is_continued(body.messages[-1]) or None,
+    }
+    if choice is not None:
+        named = {"type": "function", "function": {"name": choice.name}}
+        fields["tool_choice"] = {"any": "required", "tool": named}.get(choice.type, choice.type)
+        fields["parallel_tool_calls"] = not choice.disable_parallel_tool_use
+    if config is not None and config.format is not None:
+        fields["response_format"] = {"type": "json_schema", "json_schema": {"schema": config.format.json_schema}}
+    if isinstance(body, MessagesRequest):
+        fields |= {
+            name: getattr(body, name) for name in ("max_tokens", "temperature", "top_p", "top_k", "stream", "cache_salt")
+        }
+        fields |= {"stop": body.stop_sequences or None, "ponder": _options(body)}
+    return fields
+
+
+def _options(body: MessagesRequest) -> PonderOptions | None:
+    """Return the `ponder` object, with the budget for thinking: what a search may generate besides one whole answer."""
+    thinking, options = body.thinking, body.ponder
+    if thinking is None or thinking.budget_tokens is None or (options is not None and options.budget is not None):
+        return options
+    budget = BudgetBody(tokens=min(thinking.budget_tokens + body.max_tokens, 2**63 - 1))
+    return (options or PonderOptions()).model_copy(update={"budget": budget})
+
+
+def _is_disabled(body: CountTokensRequest) -> bool:
+    return body.thinking is not None and body.thinking.type == "disabled"
+
+
+def _thinking_variables(body: CountTokensRequest) -> dict[str, bool]:
+    """Return the variable with which many chat templates turn thinking on and off; others do not read it."""
+    return {} if body.thinking is None else {"enable_thinking": not _is_disabled(body)}
+
+
+def _is_continued(last: Message) -> bool:
+    """Return whether the answer continues the last message: the caller wrote how it begins."""
+    return last.role == "assistant" and last.blocks[-1:] != [] and last.blocks[-1].type == "text" and bool(last.blocks[-1].text)
+
+
+def _system(body: CountTokensRequest) -> Iterator[dict[str, Any]]:
+    """Yield one system message. Many chat templates refuse one that is not the first, so later ones are added to it."""
+    found = [*texts(body.system), *(text for one in body.messages if one.role == "system" for text in texts(one.blocks))]
+    if found:
+        yield {"role": "system", "content": "\n\n".join(found)}
+
+
+def _messages(message: Message) -> Iterator[dict[str, Any]]:
+    if message.role == "assistant":
+        yield _assistant(message.blocks)
+    if message.role == "user":
+        yield from _user(message.blocks)
+
+
+def _assistant(blocks: list[Block]) -> dict[str, Any]:
+    thoughts = [block.thinking or "" for block in blocks if block.type == "thinking" and block.signature != SEARCH]
+    calls = [
+        {"id": block.id, "type": "function", "function": {"name": block.name, "arguments": json.dumps(block.input)}}
+        for block in blocks
+        if block.type == "tool_use"
+    ]
+    text = "".join(block.text or "" for block in blocks if block.type == "text")
+    return {
+        "role": "assistant",
+        "content": text or (None if calls else ""),
+        "reasoning": "\n".join(thoughts) or None,
+        "tool_calls": calls or None,
+    }
+
+
+def _user(blocks: list[Block]) -> Iterator[dict[str, Any]]:
+    """Yield the results of tools, then what the user says and shows. An image that a tool returned is shown by the user."""
+    shown: list[dict[str, Any]] = []
+    has_results = False
+    for block in blocks:
+        if block.type == "tool_result":
+            has_results = True
+            parts = block.content_for_engine
+            text = "".join(part["text"] for part in parts if part["type"] == "text")
+            shown += [part for part in parts if part["type"] != "text"]
+            yield {
+                "role": "tool", "tool_call_id": block.tool_use_id, "content": f"Error: {text}" if block.is_error else text
+            }  # fmt: skip
+        else:
+            shown += block.parts_for_engine
+    if shown or not has_results:
+        yield {"role": "user", "content": shown or ""}
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.input_schema, "strict": tool.strict}
+    return {"type": "function", "function": function}

@@ -1,0 +1,118 @@
+"""`/v1/messages` and `/v1/messages/count_tokens`."""
+
+from contextlib import AsyncExitStack, aclosing
+from typing import Any, Literal
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+
+from app.api import replies
+from app.api.anthropic import shapes
+from app.api.anthropic.conversion import messages_request
+from app.api.anthropic.schemas import CountTokensRequest, MessagesRequest
+from app.api.anthropic.stream import MessageStream
+from app.api.chat import StrategyHeader, Who, origin_of
+from app.api.disconnects import while_connected
+from app.api.errors import RESPONSES as DESCRIPTIONS
+from app.api.reply_events import ReplyEnd, ReplyEvents, ReplyProgress
+from app.api.sse import EventStream
+from app.errors import first_error
+from app.request import Caller, InferenceRequest, Outcome
+from app.serving.service import Service
+from app.serving.session import Session
+
+
+class ErrorDetail(BaseModel):
+    """The type and the message of an error."""
+
+    type: str
+    message: str
+
+
+class ErrorBody(BaseModel):
+    """Anthropic's error shape."""
+
+    type: Literal["error"]
+    error: ErrorDetail
+    request_id: str
+
+
+class TokenCount(BaseModel):
+    """The number of tokens of a prompt."""
+
+    input_tokens: int
+
+
+router = APIRouter(
+    responses={status: {"model": ErrorBody, "description": known["description"]} for status, known in DESCRIPTIONS.items()}
+)
+
+_CONTENT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The message, or a stream of events.",
+        "content": {"application/json": {}, "text/event-stream": {}},
+    }
+}
+
+
+@router.post("/v1/messages", responses=_CONTENT)
+async def create_message(http_request: Request, body: MessagesRequest, who: Who, header: StrategyHeader = None) -> Response:
+    """Answer a conversation, in the shape of Anthropic's Messages API."""
+    service: Service = http_request.app.state.service
+    request = messages_request(body, origin_of(http_request, header))
+    if body.ponder is not None and body.ponder.dry_run:
+        return Response(orjson.dumps(replies.preview(await service.preview(request))), media_type="application/json")
+    keep_alive: float = http_request.app.state.keep_alive
+    if body.stream:
+        async with AsyncExitStack() as stack:
+            session = await stack.enter_async_context(service.open(request, who))
+            events = MessageStream(session, body).events(ReplyEvents(session, keep_alive))
+            # The response closes the session: it is sent after this function has returned.
+            return EventStream(events, replies.headers(session), stack.pop_all())
+    return await while_connected(http_request.receive, _whole(service, request, who, body, keep_alive))
+
+
+@router.post("/v1/messages/count_tokens")
+async def count_tokens(http_request: Request, body: CountTokensRequest, _who: Who) -> TokenCount:
+    """Count the tokens of the prompt that a conversation makes, with its tools and its system prompt."""
+    service: Service = http_request.app.state.service
+    preview = await service.preview(messages_request(body, origin_of(http_request, None)))
+    return TokenCount(input_tokens=preview.prompt_tokens)
+
+
+async def _whole(
+    service: Service, request: InferenceRequest, who: Caller, body: MessagesRequest, keep_alive: float
+) -> Response:
+    async with service.open(request, who) as session:
+        progress, outcome = await _run(ReplyEvents(session, keep_alive))
+        _, _, chosen = next(outcome.choices())
+        one = chosen.candidate
+        shown = progress if body.progress == "reasoning" else ""
+        blocks = shapes.content(session, one, shown, shows_thinking=body.shows_thinking)
+        has_calls = blocks[-1]["type"] == "tool_use"
+        content = _message(
+            session, outcome, content=blocks, **shapes.stop(one.finish_reason, one.stop_reason, has_calls=has_calls)
+        )
+        return Response(orjson.dumps(content), media_type="application/json", headers=replies.headers(session, outcome))
+
+
+async def _run(reply: ReplyEvents) -> tuple[str, Outcome]:
+    """Return what the search told on its way, one line a report, and its outcome."""
+    lines: list[str] = []
+    try:
+        async with aclosing(reply()) as events:  # type: ignore[type-var] # an async generator
+            async for one in events:
+                if isinstance(one, ReplyProgress) and one.text:
+                    lines.append(f"{one.text}\n")
+                if isinstance(one, ReplyEnd):
+                    return "".join(lines), one.outcome
+    except Exception as error:  # noqa: BLE001 - raised again without its group
+        raise first_error(error) from None
+    raise AssertionError("the events of a reply end with its outcome")
+
+
+def _message(session: Session, outcome: Outcome, **fields: Any) -> dict[str, Any]:
+    ponder = replies.ponder_object(session, outcome)
+    session.account.trace.finish(ponder)
+    return shapes.message(session, usage=shapes.usage(session, outcome), ponder=ponder, **fields)

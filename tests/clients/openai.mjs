@@ -1,0 +1,73 @@
+// OpenAI's JavaScript SDK: each function does one thing, and returns what test_openai_js.py looks at.
+import OpenAI, { NotFoundError } from "openai";
+import { zodResponseFormat } from "openai/helpers/zod";
+import { z } from "zod";
+
+const client = new OpenAI({ baseURL: process.env.BASE_URL, apiKey: "none", maxRetries: 0 });
+const messages = [{ role: "user", content: "Say hello." }];
+const ask = { model: process.env.MODEL, messages, max_tokens: 16 };
+const Person = z.object({ name: z.string().max(12), age: z.int().min(0).max(99) });
+const parameters = { type: "object", properties: { city: { type: "string", enum: ["Paris", "Rome"] } }, required: ["city"] };
+const tools = [{ type: "function", function: { name: "get_weather", parameters } }];
+
+export async function chat() {
+  const { message } = (await client.chat.completions.create(ask)).choices[0];
+  const history = [...messages, message, { role: "user", content: "And goodbye." }];
+  return (await client.chat.completions.create({ ...ask, messages: history })).choices[0].message.content;
+}
+
+export async function completions() {
+  return (await client.completions.create({ model: ask.model, prompt: "The sea is", max_tokens: 8 })).choices[0].text;
+}
+
+export async function stream() {
+  let text = "";
+  for await (const chunk of await client.chat.completions.create({ ...ask, stream: true })) text += chunk.choices[0].delta.content ?? "";
+  return text;
+}
+
+export async function streamHelper() {
+  return client.chat.completions.stream(ask).finalContent();
+}
+
+export async function toolsCalled() {
+  const reply = await client.chat.completions.create({ ...ask, tools, tool_choice: "required", max_tokens: 64 });
+  return JSON.parse(reply.choices[0].message.tool_calls[0].function.arguments);
+}
+
+export async function toolsRun() {
+  const call = { name: "get_weather", parameters, parse: JSON.parse, function: ({ city }) => `It is sunny in ${city}.` };
+  const runner = client.chat.completions.runTools({
+    ...ask, max_tokens: 64, tools: [{ type: "function", function: call }], tool_choice: { type: "function", function: { name: call.name } },
+  });
+  return runner.finalFunctionToolCallResult();
+}
+
+export async function structuredOutput() {
+  const format = { ...ask, max_tokens: 64, temperature: 0, response_format: zodResponseFormat(Person, "person") };
+  return (await client.chat.completions.parse(format)).choices[0].message.parsed;
+}
+
+export async function strategyByName() {
+  return (await client.chat.completions.create({ ...ask, model: `${ask.model}@best_of_n` })).ponder.strategy;
+}
+
+export async function strategyByBody() {
+  return (await client.chat.completions.create({ ...ask, ponder: { strategy: "best_of_n", n: 2 } })).ponder.candidates.length;
+}
+
+export async function usage() {
+  const reply = await client.chat.completions.create(ask);
+  const stream = await client.chat.completions.create({ ...ask, stream: true, stream_options: { include_usage: true } });
+  let last;
+  for await (const chunk of stream) last = chunk.usage;
+  return [reply.usage.completion_tokens, last.completion_tokens];
+}
+
+export async function errors() {
+  try {
+    await client.chat.completions.create({ ...ask, model: "nobody" });
+  } catch (error) {
+    return [error instanceof NotFoundError, error.code];
+  }
+}
