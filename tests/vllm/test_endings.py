@@ -163,6 +163,19 @@ BAD = [
     {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {
         "type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(600)}, "additionalProperties": False}}}},
     {"top_p": 1e-300, "max_tokens": 2},
+    {"structured_outputs": {"regex": "(x+x+)+y"}},
+    {"structured_outputs": {"regex": "(a{1,1000}){1,1000}"}},
+    {"structured_outputs": {"regex": "(.*a.{24}|.*b.{24})"}},
+    {"structured_outputs": {"regex": "("}},
+    {"structured_outputs": {"grammar": "root ::= root"}},
+    {"structured_outputs": {"grammar": 'root ::= "a" root root | root'}},
+    {"structured_outputs": {"grammar": "start: /(x+x+)+y/"}},
+    {"structured_outputs": {"structural_tag": "{"}},
+    {"structured_outputs": {"choice": [""]}},
+    {"structured_outputs": {"choice": ["a" * 4096] * 15}},
+    {"structured_outputs": {"choice": ["a" * 4096] * 512}},
+    {"structured_outputs": {"json": "{"}},
+    {"structured_outputs": {"json_object": False}},
 ]  # fmt: skip
 
 
@@ -175,6 +188,31 @@ async def test_odd_requests_never_hurt_the_engine(http, fields: dict) -> None:
         assert response.json()["error"]["message"]
     after = await http.post("/v1/chat/completions", json=story(max_tokens=1))
     assert after.status_code == 200
+
+
+CYCLES = [
+    {"$ref": "#"},
+    {"anyOf": [{"$ref": "#"}]},
+    {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
+]
+
+
+@pytest.mark.parametrize("schema", CYCLES, ids=json.dumps)
+async def test_a_schema_that_leads_to_itself_is_refused(http, schema: dict) -> None:
+    """With and without a strategy, streamed and not, and in each field; the engine goes on."""
+    form = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+    structured = {"structured_outputs": {"json": schema}}
+    votes = {"ponder": {"strategy": "self_consistency", "n": 2}}
+    search = {"ponder": {"strategy": "beam_search", "n": 2, "expand": 2}}
+    for fields in (form, structured, form | votes, structured | search):
+        response = await http.post("/v1/chat/completions", json=story(max_tokens=4) | fields)
+        assert response.status_code == 400, response.text
+        assert response.json()["error"]["param"].startswith(
+            "structured" if "structured_outputs" in fields else "response_format"
+        )
+    streamed = await http.post("/v1/chat/completions", json=story(max_tokens=4, stream=True) | form)
+    assert streamed.status_code == 400 or '"error"' in streamed.text
+    assert (await http.post("/v1/chat/completions", json=story(max_tokens=1))).status_code == 200
 
 
 def children(pid: int) -> list[int]:

@@ -153,6 +153,44 @@ async def test_rules_and_grammars(http) -> None:
     assert all(node["parent"] is None for node in nodes)
 
 
+DIGIT = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 9}}, "required": ["n"]}
+FORMS: list[tuple[dict[str, Any], str]] = [
+    ({"json": DIGIT | {"additionalProperties": False}}, r'\{\s*"n"\s*:\s*[0-9]\s*\}'),
+    ({"json_object": True}, r"\{.*"),
+    ({"regex": "[0-9]{3}"}, r"[0-9]{3}"),
+    ({"choice": ["red", "blue"]}, r"red|blue"),
+    ({"grammar": 'root ::= "yes" | "no"'}, r"yes|no"),
+    ({"structural_tag": '{"type": "structural_tag", "format": {"type": "const_string", "value": "yes"}}'}, r"yes"),
+]
+
+
+@pytest.mark.parametrize("strategy", ["direct", "best_of_n", "self_consistency", "beam_search", "mcts"])
+async def test_structured_outputs_hold_with_every_strategy(http, strategy: str) -> None:
+    """Each of vLLM's forms."""
+    parameters = {"direct": {}, "mcts": {"iterations": 2, "expand": 2, "workers": 2}, "beam_search": {"n": 2, "expand": 2}}
+    options = {"strategy": strategy, **parameters.get(strategy, {"n": 2})}
+    replies = await asyncio.gather(*(chat(http, ponder=options, structured_outputs=form) for form, _ in FORMS))
+    texts = [reply["choices"][0]["message"]["content"] for reply, _ in replies]
+    assert all(re.fullmatch(pattern, text, re.DOTALL) for (_, pattern), text in zip(FORMS, texts, strict=True)), texts
+
+
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+COLOURS = [{"role": "user", "content": "Repeat exactly: red, green, blue"}]
+COMMA = 28
+
+
+@pytest.mark.parametrize("strategy", ["beam_search", "tree_of_thoughts", "mcts", "particle_filtering", "best_of_n"])
+async def test_no_answer_ends_with_the_text_of_a_stop_token(http, strategy: str) -> None:
+    """Neither with tools, where vLLM keeps special tokens in the text, nor where the caller names further stop tokens."""
+    for fields in ({"tools": [TOOL]}, {"skip_special_tokens": False, "stop_token_ids": [COMMA]}):
+        options = {"strategy": strategy}
+        reply, _ = await chat(http, ponder=options, messages=COLOURS, max_tokens=48, **fields)
+        [choice] = reply["choices"]
+        text = choice["message"]["content"] or ""
+        assert "<|im_end|>" not in text
+        assert not text.endswith(",")
+
+
 async def test_an_adapter_judges_steps_as_it_was_taught(http, tmp_path: Path) -> None:
     """An adapter that always says " yes" to a question of its own: every step is right."""
     adapter = Path(__file__).parents[1] / "data" / "adapters" / "yes"
