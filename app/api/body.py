@@ -67,7 +67,14 @@ class Body(BaseModel):
 
     without_effect: ClassVar[frozenset[str]] = frozenset()
 
+    _known: ClassVar[frozenset[str]] = frozenset()
     _unknown: tuple[str, ...] = PrivateAttr(())
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Collect the names that the class knows once, since every message of every request is compared with them."""
+        super().__pydantic_init_subclass__(**kwargs)
+        cls._known = cls._names() | cls.without_effect
 
     @model_validator(mode="wrap")
     @classmethod
@@ -76,7 +83,7 @@ class Body(BaseModel):
             return handler(data)
         data = cls.prepared({name: value for name, value in data.items() if value is not None})
         body = handler(data)
-        body._unknown = tuple(name for name in data if name not in cls._names() and name not in cls.without_effect)
+        body._unknown = tuple(name for name in data if name not in cls._known)
         return body
 
     @classmethod
