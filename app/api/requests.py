@@ -1,11 +1,10 @@
 """Turns a validated body into an `InferenceRequest`. The Python API uses it too, so that a field means the same in both."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.api.body import Body
 from app.api.schemas import ChatRequest, CompletionRequest, PonderOptions, Sampling
 from app.errors import InvalidRequest
 from app.metering.budget import Budget
@@ -76,9 +75,9 @@ def completion_request(body: CompletionRequest, origin: Origin) -> InferenceRequ
     return request
 
 
-def ignored_fields(body: Body, origin: Origin) -> tuple[str, ...]:
-    """Return the fields of a body that nobody knows, or raise `InvalidRequest` where the server is strict."""
-    ignored = tuple(itertools.islice(body.ignored_fields(), MAX_IGNORED_FIELDS))
+def named_in_reply(names: Iterable[str], origin: Origin) -> tuple[str, ...]:
+    """Return the fields that nobody knows, as many as a reply names, or raise `InvalidRequest` where the server is strict."""
+    ignored = tuple(itertools.islice(names, MAX_IGNORED_FIELDS))
     if ignored and origin.is_strict:
         raise InvalidRequest(f"{ignored[0]}: this server does not know this field.", parameter=ignored[0])
     return ignored
@@ -86,7 +85,7 @@ def ignored_fields(body: Body, origin: Origin) -> tuple[str, ...]:
 
 def _request(body: Sampling, origin: Origin, **fields: Any) -> InferenceRequest:
     """Build the request. Its strategy is the first one named by: the body, the header, the model's name, the path."""
-    ignored = ignored_fields(body, origin)
+    ignored = named_in_reply(body.ignored_fields(), origin)
     adapter, in_model = origin.names.resolve(body.model)
     options = body.ponder or PonderOptions()
     names = origin.names.strategies

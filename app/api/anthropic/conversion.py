@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from app.api.anthropic.blocks import Block, Message, texts
 from app.api.anthropic.schemas import CountTokensRequest, MessagesRequest, Tool
 from app.api.errors import first_fault
-from app.api.requests import Origin, chat_request, ignored_fields
+from app.api.requests import Origin, chat_request, named_in_reply
 from app.api.schemas import BudgetBody, ChatRequest, PonderOptions
 from app.errors import InvalidRequest
 from app.request import InferenceRequest
@@ -24,7 +24,7 @@ MODEL = "ponder.model"
 
 def messages_request(body: CountTokensRequest, origin: Origin) -> InferenceRequest:
     """Return the request of a conversation, or raise `InvalidRequest` or `NotFound`."""
-    ignored = ignored_fields(body, origin)
+    ignored = named_in_reply(body.ignored_fields(), origin)
     skipped = [tool for tool in body.tools or [] if not tool.is_custom]
     notes = [f"skipped tools: {', '.join(tool.type for tool in skipped)}; this server runs no tools"] if skipped else []
     try:

@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
 
 from app.api.errors import first_fault
-from app.api.requests import MAX_IGNORED_FIELDS, Origin, chat_request
+from app.api.requests import Origin, chat_request, named_in_reply
 from app.api.responses.schemas import Item, ResponsesRequest
 from app.api.schemas import ChatRequest
 from app.errors import InvalidRequest
@@ -77,9 +76,8 @@ def converted(body: ResponsesRequest, items: Sequence[Item], origin: Origin) -> 
     with own_names(positions):
         chat = ChatRequest.model_validate(data)
         ignored = [*body.ignored_fields(), *(_own_name(name, positions) for name in chat.ignored_fields())]
-        request = replace(chat_request(chat, origin), ignored_fields=tuple(islice(ignored, MAX_IGNORED_FIELDS)))
-    if ignored and origin.is_strict:
-        raise InvalidRequest(f"{ignored[0]}: this server does not know this field.", parameter=ignored[0])
+        request = chat_request(chat, origin)
+    request = replace(request, ignored_fields=named_in_reply(ignored, origin))
     notes = [f"{kind} that are not served were left out: {', '.join(names)}" for kind, names in left_out.items() if names]
     return Converted(chat, request, tools, choice or "auto", notes)
 
