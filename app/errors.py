@@ -18,6 +18,9 @@ PonderError
 +-- Disconnected       the client left; nobody reads the answer
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class PonderError(Exception):
     """Base of all errors that a client may see; the message is written for clients."""
@@ -96,3 +99,12 @@ def first_error(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+@contextmanager
+def first_error_only() -> Iterator[None]:
+    """Raise the first error of a task group in place of the group."""
+    try:
+        yield
+    except BaseExceptionGroup as errors:
+        raise first_error(errors) from None

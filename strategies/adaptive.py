@@ -73,7 +73,7 @@ class Adaptive(Strategy[AdaptiveParams]):
             vote = await vote_of_chains(task, writer, self.context.equivalence)
             if model.stopped is not None or writer.num_attempts == num_before:
                 break  # the budget is spent, or the context has no room for another attempt
-            emit(Progress(vote.line()))
+            emit(Progress(vote.line(), best=vote.leader))
             decision = rule.decide(evidence(writer, vote))
             next_num = min(decision.answers or 0, params.n)
             if next_num <= num_answers:

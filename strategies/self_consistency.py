@@ -98,7 +98,8 @@ class SelfConsistency(Strategy[SelfConsistencyParams]):
             async with model.sample(draw) as samples:
                 async for candidate in in_order(samples, len(vote.drawn)):
                     await vote.count(candidate)
-                    emit(Progress(vote.line(), (candidate_node(ScoredCandidate(candidate, vote.answer(candidate))),)))
+                    node = candidate_node(ScoredCandidate(candidate, vote.answer(candidate)))
+                    emit(Progress(vote.line(), (node,), vote.leader))
                     if vote.is_settled:
                         break
             if vote.is_settled or model.stopped is not None:
@@ -154,6 +155,11 @@ class _RunningVote:
     def answer(self, candidate: Candidate) -> str | None:
         """Return the answer that a candidate voted for, None if it had no vote."""
         return self._votes.answers[candidate.index]
+
+    @property
+    def leader(self) -> Candidate | None:
+        """The candidate that would be returned now; None where no answer can be read yet."""
+        return next((group.best for group in self._ranked()), None)
 
     def line(self) -> str:
         """Return one line about the vote, for callers who watch it."""

@@ -57,6 +57,11 @@ class _Run:
     def attempts(self) -> list[Candidate]:
         return sorted((one for chain in self.chains for one in chain), key=lambda one: one.index)
 
+    @property
+    def best(self) -> Candidate | None:
+        """The newest of the attempts with the highest score, a whole one before one that was cut; None without an attempt."""
+        return max(self.attempts, key=lambda one: (one.is_complete, self.scores.get(one.index, 0.0), one.index), default=None)
+
 
 class SequentialRevision(Strategy[SequentialRevisionParams]):
     """Writes drafts and revises them, and returns the best of all attempts."""
@@ -86,7 +91,8 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
         for number in range(self.params.attempts):
             drawn = await (self._revisions(run, number) if number else self._drafts(run))
             await self._score(run, drawn)
-            emit(Progress(f"Attempt {number + 1} of {self.params.attempts}: {len(run.attempts)} answers", _nodes(run, drawn)))
+            line = f"Attempt {number + 1} of {self.params.attempts}: {len(run.attempts)} answers"
+            emit(Progress(line, _nodes(run, drawn), run.best))
             if not drawn or run.proven is not None or model.stopped is not None:
                 break
         attempts = run.attempts

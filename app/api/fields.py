@@ -199,10 +199,10 @@ RESPONSES: Table = {
         tools="functions that the model may call; other tools are left out, and named in `ponder.notes`",
         tool_choice="`none`, `auto`, `required`, one function, or the functions that are allowed",
         top_logprobs="up to 20 alternatives for each token",
+        truncation="`auto` leaves out the oldest items of a prompt that is too long; `disabled`, the default, refuses it",
     ),
     **_without_effect(
         stream_options="events are not padded",
-        truncation="a prompt that is too long is refused",
         max_tool_calls="limits tools that the server itself would run",
         background_options="belongs to OpenAI's own service",
         access_programs="belongs to OpenAI's own service",

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
 
+from app.errors import first_error_only
 from app.request import Outcome
 from app.serving.session import Session
 from strategies.core.results import Progress, TraceNode
-from strategies.core.values import Delta
+from strategies.core.values import Candidate, Delta
 
 PROGRESS_INTERVAL_S = 0.25
 """The least seconds between two reports on the search. A search may make a thousand nodes a second, which nobody can follow."""
@@ -32,10 +33,16 @@ class ReplyDelta:
 
 @dataclass(frozen=True, slots=True)
 class ReplyProgress:
-    """What the search did: the newest line about it, and the newest state of each node that has changed, with its prompt's position."""
+    """What the search did: the newest line about it, and the newest state of each node that has changed, with its prompt's position.
+
+    Attributes:
+        best: the newest answer that the search would return now, where it tells one.
+
+    """
 
     text: str
     nodes: tuple[tuple[int, TraceNode], ...]
+    best: Candidate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +81,22 @@ class PendingProgress:
     def __init__(self) -> None:
         self._text = ""
         self._nodes: dict[tuple[int, int], TraceNode] = {}
+        self._best: Candidate | None = None
         self._is_empty = True
 
     def add(self, prompt: int, progress: Progress) -> bool:
         """Add progress, and return whether it is the first since the last `take`: then the caller must plan when to send it."""
         self._text = progress.text or self._text
         self._nodes |= {(prompt, node.id): node for node in progress.nodes}
+        self._best = progress.best or self._best
         is_first, self._is_empty = self._is_empty, False
         return is_first
 
     def take(self) -> ReplyProgress:
         """Return the line and the nodes, and start again with none."""
-        taken = ReplyProgress(self._text, tuple((prompt, node) for (prompt, _), node in self._nodes.items()))
-        self._text, self._nodes, self._is_empty = "", {}, True
+        nodes = tuple((prompt, node) for (prompt, _), node in self._nodes.items())
+        taken = ReplyProgress(self._text, nodes, self._best)
+        self._text, self._nodes, self._best, self._is_empty = "", {}, None, True
         return taken
 
 
@@ -110,10 +120,11 @@ class ReplyEvents:
 
     async def __call__(self) -> AsyncIterator[ReplyEvent]:
         """Yield all events. Raises the error that ended the search; closing the iterator cancels every branch."""
-        async with asyncio.TaskGroup() as group:
-            running = group.create_task(self._run())
-            async for event in self._until_ended():
-                yield event
+        with first_error_only():
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(self._run())
+                async for event in self._until_ended():
+                    yield event
         outcome = running.result()
         for event in self._unstreamed(outcome):
             yield event

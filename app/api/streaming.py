@@ -10,7 +10,6 @@ from app.api.reply_events import ReplyDelta, ReplyEnd, ReplyEvent, ReplyEvents, 
 from app.api.schemas import ProgressForm, StreamOptions
 from app.api.shapes import ChoiceState, Shape
 from app.api.sse import DONE, KEEP_ALIVE, comment, event
-from app.errors import first_error
 from app.request import Outcome
 from app.serving.session import Session
 
@@ -54,10 +53,10 @@ class ReplyStream:
                 async for one in events:
                     for chunk in self._chunks_for(one):
                         yield chunk
-        except Exception as error:  # noqa: BLE001 - raised again after it was sent
+        except Exception as error:
             yield event(body_of(error)[1])
             yield DONE
-            raise first_error(error) from None
+            raise
         yield DONE
 
     def _chunks_for(self, one: ReplyEvent) -> Iterator[bytes]:

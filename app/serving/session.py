@@ -2,13 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from app.admission import AdmittedRequest
 from app.engine.base import Engine, PromptLogprobs
-from app.errors import first_error
+from app.errors import first_error_only
 from app.metering.meter import Meter
 from app.request import InferenceRequest, Outcome
 from app.serving.accounting import Account
@@ -61,8 +60,8 @@ class Session:
 
     async def run(self, emit: Callable[[int, Delta | Progress], None]) -> Outcome:
         """Run the strategy on all prompts at once; `emit` gets each event with the number of its prompt."""
-        with self.meter.timed("search"), unsupported_as_invalid():
-            async with _first_error_only(), asyncio.TaskGroup() as group:
+        with self.meter.timed("search"), unsupported_as_invalid(), first_error_only():  # one error ends all prompts
+            async with asyncio.TaskGroup() as group:
                 runs = [group.create_task(self._run_prompt(number, emit)) for number in range(len(self.rendered.tasks))]
         results = tuple(run.result() for run in runs)
         outcome = Outcome(results, _stop_reason(results))
@@ -115,12 +114,3 @@ def _stop_reason(results: tuple[Result, ...]) -> StopReason:
     """Return the first budget that ended a prompt, since the caller must know of it; else the reason of the first prompt."""
     reasons = [result.stop_reason for result in results]
     return next((reason for reason in reasons if reason in BUDGETS), reasons[0])
-
-
-@asynccontextmanager
-async def _first_error_only() -> AsyncIterator[None]:
-    """Raise the first error of a task group in place of the group: one error ends all prompts of a request."""
-    try:
-        yield
-    except BaseExceptionGroup as errors:
-        raise first_error(errors) from None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from strategies.core.values import Cost, ScoredCandidate, StopReason
+from strategies.core.values import Candidate, Cost, ScoredCandidate, StopReason
 
 
 class NodeState(StrEnum):
@@ -83,8 +83,10 @@ class Progress:
     Attributes:
         text: one line, e.g. "Candidate 3 of 8: 42 (leading: 42, 3 of 3)"; empty if there are only nodes to report.
         nodes: those that are new or have changed.
+        best: the answer that would be returned now, where the search knows it and the nodes do not tell: the leader of a vote.
 
     """
 
     text: str
     nodes: tuple[TraceNode, ...] = ()
+    best: Candidate | None = None

@@ -175,6 +175,21 @@ async def test_a_search_tells_its_progress(serve, progress: str) -> None:
     assert final.usage.output_tokens_details.reasoning_tokens > 0
 
 
+async def test_a_stream_tells_of_nodes_on_request(serve) -> None:
+    """In events of a type that all clients know: the plan first, then the nodes as they come and change."""
+    options = {"strategy": "best_of_n", "n": 3}
+    async with serve() as served:
+        shown = events((await ask(served, stream=True, ponder={**options, "show_nodes": True})).text)
+        plain = events((await ask(served, stream=True, ponder=options)).text)
+        refused = await ask(served, ponder={**options, "show_nodes": True})
+    known = [one.ponder for one in shown if one.type == "response.in_progress"]
+    assert known[0]["strategy"] == "best_of_n"
+    assert {node["id"] for told in known[1:] for node in told["nodes"]} == {0, 1, 2}
+    assert [one.sequence_number for one in shown] == list(range(len(shown)))
+    assert [one.type for one in plain].count("response.in_progress") == 1
+    assert refused.status_code == 400
+
+
 @pytest.mark.parametrize("how", ["body", "header", "model"])
 async def test_the_strategy_is_chosen_as_in_chat(serve, how: str) -> None:
     async with serve() as served:

@@ -65,6 +65,19 @@ async def test_the_best_answer_so_far_is_shown(serve) -> None:
     assert any(text.startswith("first thing;") for text in texts)
 
 
+VOTES = {0: "It is 41.", 1: "It is 42.", 2: "Surely 42.", 3: "a b c d e f g h i j k l m n o p q r s t"}
+
+
+async def test_the_leading_answer_of_a_vote_is_shown(serve) -> None:
+    """Not the newest one."""
+    options = {"strategy": "self_consistency", "n": 4, "answer": "math"}
+    async with serve(lambda _text, serial: VOTES[serial % 4], seconds_per_token=0.02) as served:
+        made = await create(served, ponder=options)
+        _, read = await polled(served, made["id"], "completed")
+    texts = [Response.model_validate(one).output_text for one in read if one["status"] == "in_progress"]
+    assert [text for text in dict.fromkeys(texts) if text][-1] in ("It is 42.", "Surely 42.")
+
+
 async def test_cancel_frees_every_branch(serve) -> None:
     async with serve(LONG, seconds_per_token=0.05) as served:
         made = await create(served, ponder={"strategy": "self_consistency", "n": 8, "answer": "text"})

@@ -10,6 +10,7 @@ from strategies.adaptive import Adaptive, AdaptiveParams
 from strategies.checking.evidence import lowest_window
 from strategies.core.errors import UnsupportedTask
 from strategies.core.ports import ignore_events
+from strategies.core.results import Progress
 from strategies.core.stopping_rule import Decision, Evidence
 from strategies.core.values import AnswerKind, Candidate, StopReason, TokenLogprob
 from strategies.voting.stopping import BetaRule
@@ -54,6 +55,12 @@ async def test_waves_are_as_large_as_the_rule_says_and_all_answers_vote(make, ta
     assert [one.answers for one in rule.seen] == [1, 2, 4]
     assert rule.seen[-1].votes == (3, 1)
     assert [one.first_leads for one in rule.seen] == [True, True, False]
+
+
+async def test_progress_has_the_answer_that_would_be_returned_now(make, task, context) -> None:
+    told: list[Progress] = []
+    await adaptive(context, Told([2, 4]))(task(), make("42", "41", "so 41", "it is 41"), told.append)
+    assert [one.best.text for one in told if one.best] == ["42", "42", "41"]
 
 
 async def test_a_false_line_is_mended_before_the_rule_is_asked(asked, words, context) -> None:

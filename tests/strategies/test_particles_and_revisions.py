@@ -7,6 +7,7 @@ import random
 import pytest
 
 from strategies.core.ports import ignore_events
+from strategies.core.results import Progress
 from strategies.core.values import AnswerKind, StopReason
 from strategies.particle_filtering import ParticleFiltering, ParticleFilteringParams
 from strategies.sequential_revision import SequentialRevision, SequentialRevisionParams
@@ -50,6 +51,14 @@ async def test_the_same_seed_resamples_the_same(grow, question, context) -> None
 
 def revision(context, **params: object) -> SequentialRevision:
     return SequentialRevision(SequentialRevisionParams.model_validate(params), context)
+
+
+async def test_progress_has_the_newest_attempt(grow, question, context) -> None:
+    """Which would be returned where an exact verifier has not scored another one higher."""
+    told: list[Progress] = []
+    model = grow(lambda said, _position: f" try {said.count('again') + 1}")
+    await revision(context, chains=1, attempts=3, prompt="again")(question(), model, told.append)
+    assert [one.best.text for one in told if one.best] == [" try 1", " try 2", " try 3"]
 
 
 async def test_a_revision_sees_the_attempts_before_it(grow, question, context) -> None:

@@ -40,7 +40,12 @@ async def test_progress_tells_candidate_answer_and_leader(make, task, context) -
         "Candidate 2 of 3: 41 (leading: 42, 1 of 2)",
         "Candidate 3 of 3: 42 (leading: 42, 2 of 3)",
     ]
-    assert isinstance(Progress(lines[0]), Progress)
+
+
+async def test_progress_has_the_answer_that_would_be_returned_now(make, task, context) -> None:
+    told: list[Progress] = []
+    await vote(context, n=4)(task(), make("no idea", "41", "42", "so 42"), told.append)
+    assert [one.best and one.best.text for one in told] == [None, "41", "41", "42"]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

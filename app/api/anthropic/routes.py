@@ -1,6 +1,6 @@
 """`/v1/messages` and `/v1/messages/count_tokens`."""
 
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from typing import Any, Literal
 
 import orjson
@@ -17,7 +17,6 @@ from app.api.disconnects import while_connected
 from app.api.errors import RESPONSES as DESCRIPTIONS
 from app.api.reply_events import ReplyEnd, ReplyEvents, ReplyProgress
 from app.api.sse import EventStream
-from app.errors import first_error
 from app.request import Caller, InferenceRequest, Outcome
 from app.serving.service import Service
 from app.serving.session import Session
@@ -99,17 +98,9 @@ async def _whole(
 
 async def _run(reply: ReplyEvents) -> tuple[str, Outcome]:
     """Return what the search told on its way, one line a report, and its outcome."""
-    lines: list[str] = []
-    try:
-        async with aclosing(reply()) as events:  # type: ignore[type-var] # an async generator
-            async for one in events:
-                if isinstance(one, ReplyProgress) and one.text:
-                    lines.append(f"{one.text}\n")
-                if isinstance(one, ReplyEnd):
-                    return "".join(lines), one.outcome
-    except Exception as error:  # noqa: BLE001 - raised again without its group
-        raise first_error(error) from None
-    raise AssertionError("the events of a reply end with its outcome")
+    events = [one async for one in reply()]
+    [end] = (one for one in events if isinstance(one, ReplyEnd))
+    return "".join(f"{one.text}\n" for one in events if isinstance(one, ReplyProgress) and one.text), end.outcome
 
 
 def _message(session: Session, outcome: Outcome, **fields: Any) -> dict[str, Any]:

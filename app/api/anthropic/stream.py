@@ -12,7 +12,6 @@ from app.api.anthropic.schemas import MessagesRequest
 from app.api.errors import body_of
 from app.api.reply_events import ReplyDelta, ReplyEnd, ReplyEvent, ReplyEvents, ReplyProgress, Silence
 from app.api.sse import comment, named_event
-from app.errors import first_error
 from app.request import Outcome
 from app.serving.session import Session
 
@@ -46,9 +45,9 @@ class MessageStream:
                 async for one in events:
                     for chunk in self._events_for(one):
                         yield chunk
-        except Exception as error:  # noqa: BLE001 - raised again after it was sent
+        except Exception as error:
             yield named_event(error_body(*body_of(error), self._session.request.id))
-            raise first_error(error) from None
+            raise
 
     def _events_for(self, one: ReplyEvent) -> Iterator[bytes]:
         match one:

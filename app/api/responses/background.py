@@ -5,25 +5,19 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-import orjson
-
 from app.api.reply_events import ReplyEvents, ReplyProgress, Silence
 from app.api.responses.conversion import Converted
 from app.api.responses.output import Event, OutputWriter
 from app.api.responses.run import ResponseRun, failed
 from app.api.responses.store import ResponseStore, Stored, with_stop
-from app.api.sse import KEEP_ALIVE
-from app.errors import Busy, QuotaExceeded, first_error
+from app.api.sse import KEEP_ALIVE, named_event
+from app.errors import Busy, QuotaExceeded
 from app.request import Caller
 from app.serving.service import Service
 from strategies.core.results import TraceNode
+from strategies.core.values import Candidate, Task
 
 _KEEP_ALIVE_S = 1e9  # a job has no connection that silence could end
-
-
-def encoded(event: Event) -> bytes:
-    """Return an event of a stream as this API writes it: with its type before the data."""
-    return b"event: " + str(event["type"]).encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n"
 
 
 class Job:
@@ -51,7 +45,9 @@ class Job:
         self._asked = asked
         self._writer = OutputWriter(response)
         self._nodes: dict[int, TraceNode] = {}
-        self._events = [encoded(event) for event in self._writer.open()]
+        self._best: Candidate | None = None
+        self._task: Task | None = None
+        self._events = [named_event(event) for event in self._writer.open()]
         self._changed = asyncio.Event()
         self._is_done = False
 
@@ -63,7 +59,7 @@ class Job:
                 await store.save(self.who.owner, Stored(self._writer.response, self.items))
                 await self._run()
             except Exception as error:  # noqa: BLE001 - it is told in the response
-                self._add(*failed(self._writer, first_error(error)))  # type: ignore[arg-type] # an exception's first is one
+                self._add(*failed(self._writer, error))
         except asyncio.CancelledError:
             self._writer.cancel()
             if not self.is_cancelled:
@@ -79,6 +75,7 @@ class Job:
         while True:
             try:
                 async with self._service.open(self._asked.request, self.who) as session:
+                    [self._task] = session.rendered.tasks
                     events = ResponseRun(session, self._asked, self._writer).events(ReplyEvents(session, _KEEP_ALIVE_S))
                     async with aclosing(events):  # type: ignore[type-var] # an async generator
                         async for event in events:
@@ -92,33 +89,43 @@ class Job:
             self._add(event)
         elif isinstance(event, ReplyProgress):
             self._nodes |= {node.id: node for _, node in event.nodes}
+            self._best = event.best or self._best
 
     def _add(self, *events: Event) -> None:
-        self._events += [encoded(event) for event in events]
+        self._events += [named_event(event) for event in events]
         self._changed.set()
         self._changed = asyncio.Event()
 
     def snapshot(self) -> dict[str, Any]:
         """Return the response as it is. While a search runs, its output is the best answer so far."""
         response = self._writer.response
-        if response["status"] != "in_progress" or not (text := self._best()):
+        if response["status"] != "in_progress" or not (text := self._best_so_far()):
             return response
         part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
         best = {"id": "msg_best_so_far", "type": "message", "role": "assistant", "status": "in_progress", "content": [part]}
         return {**response, "output": [*(item for item in response["output"] if item["type"] == "reasoning"), best]}
 
-    def _best(self) -> str:
-        """Return the text of the best path through the search's tree, empty without one."""
-        if not self._nodes:
+    def _best_so_far(self) -> str:
+        """Return what the best answer so far says, without its reasoning; empty without one."""
+        if self._task is None:
             return ""
+        if self._best is not None:
+            return self._task.read(self._best)
+        text, finish = self._best_path()
+        return self._task.read(Candidate(0, text, self._task.encode(text), finish))
+
+    def _best_path(self) -> tuple[str, str]:
+        """Return the text of the best path through the search's tree, and how it ended."""
+        if not self._nodes:
+            return "", "abort"
         best = max(
             self._nodes.values(), key=lambda node: (node.finish_reason == "stop", node.value or node.score or 0, node.id)
         )
-        steps = [best.text]
+        steps, finish = [best.text], best.finish_reason or "abort"
         while best.parent is not None and best.parent in self._nodes:
             best = self._nodes[best.parent]
             steps.append(best.text)
-        return "".join(reversed(steps))
+        return "".join(reversed(steps)), finish
 
     async def follow(self, after: int, keep_alive: float) -> AsyncIterator[bytes]:
         """Yield the events behind the one with the sequence number `after`, those to come too."""

@@ -44,7 +44,6 @@ class Converted:
         request: what the service runs.
         tools: the functions that the model may call, in the flat form.
         tool_choice: the choice among them.
-        notes: what was left out: tools and items that are no functions.
 
     """
 
@@ -52,7 +51,6 @@ class Converted:
     request: InferenceRequest
     tools: Sequence[Item]
     tool_choice: str | Mapping[str, Any]
-    notes: Sequence[str]
 
 
 def converted(body: ResponsesRequest, items: Sequence[Item], origin: Origin) -> Converted:
@@ -77,9 +75,9 @@ def converted(body: ResponsesRequest, items: Sequence[Item], origin: Origin) -> 
         chat = ChatRequest.model_validate(data)
         ignored = [*body.ignored_fields(), *(_own_name(name, positions) for name in chat.ignored_fields())]
         request = chat_request(chat, origin)
-    request = replace(request, ignored_fields=named_in_reply(ignored, origin))
-    notes = [f"{kind} that are not served were left out: {', '.join(names)}" for kind, names in left_out.items() if names]
-    return Converted(chat, request, tools, choice or "auto", notes)
+    notes = tuple(f"{kind} that are not served were left out: {', '.join(names)}" for kind, names in left_out.items() if names)
+    request = replace(request, ignored_fields=named_in_reply(ignored, origin), notes=notes)
+    return Converted(chat, request, tools, choice or "auto")
 
 
 @contextmanager

@@ -32,10 +32,14 @@ class OutputWriter:
         if self.response["status"] == "queued":
             yield self._event("response.queued", response=self.response)
 
-    def begin(self) -> Iterator[Event]:
-        """Yield the event that the request runs now."""
+    def begin(self, **fields: Any) -> Iterator[Event]:
+        """Yield the event that the request runs now, with these fields of this server's own."""
         self.response["status"] = "in_progress"
-        yield self._event("response.in_progress", response=self.response)
+        yield self._event("response.in_progress", response=self.response, **fields)
+
+    def nodes(self, nodes: list[dict[str, Any]]) -> Iterator[Event]:
+        """Tell of nodes of the search. No type of OpenAI's has room for them, and strict clients stop at a type that they do not know."""
+        yield self._event("response.in_progress", response=self.response, ponder={"nodes": nodes})
 
     def progress(self, text: str) -> Iterator[Event]:
         """Add a line about the search: a part of the summary of a reasoning item."""

@@ -1,30 +1,25 @@
 """`/v1/responses`: OpenAI's Responses API."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api import replies
 from app.api.chat import StrategyHeader, Who, origin_of
 from app.api.disconnects import while_connected
 from app.api.errors import RESPONSES
-from app.api.reply_events import ReplyEvents, ReplyProgress, Silence
-from app.api.responses.background import Job, Jobs, encoded
-from app.api.responses.conversion import Converted, converted, items_of, own_names
-from app.api.responses.output import OutputWriter
-from app.api.responses.run import ResponseRun, failed
-from app.api.responses.schemas import Item, ResponsesRequest
-from app.api.responses.shapes import identified, listed, opened
+from app.api.responses.background import Jobs
+from app.api.responses.creation import Creation, Kept, conversation, json_response
+from app.api.responses.schemas import ResponsesRequest
+from app.api.responses.shapes import listed, opened
 from app.api.responses.store import Bounds, ResponseStore, Stored
-from app.api.sse import KEEP_ALIVE, EventStream, comment
-from app.errors import InvalidRequest, UnknownPrevious, UnknownResponse, first_error
+from app.api.responses.truncation import fitting
+from app.api.sse import EventStream
+from app.errors import InvalidRequest, UnknownResponse
 from app.request import Caller
 from app.serving.service import Service
-from app.serving.session import Session
 from app.settings import Settings
 
 router = APIRouter(responses=RESPONSES)
@@ -35,14 +30,6 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
         "content": {"application/json": {}, "text/event-stream": {}},
     }
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What the routes share: the stored responses, and those that run in the background."""
-
-    store: ResponseStore
-    jobs: Jobs
 
 
 @asynccontextmanager
@@ -64,12 +51,12 @@ async def create_response(http_request: Request, body: ResponsesRequest, who: Wh
     kept: Kept = http_request.app.state.responses
     if body.background and not body.store:
         raise InvalidRequest("background: it needs store to be true, since the reply is polled.", parameter="background")
-    items = await _conversation(kept.store, who, body)
-    asked = converted(body, items, origin_of(http_request, header))
+    items = await conversation(kept.store, who, body)
+    asked = await fitting(service, body, items, origin_of(http_request, header))
     if body.ponder is not None and body.ponder.dry_run:
-        return _json(replies.preview(await service.preview(asked.request)))
+        return json_response(replies.preview(await service.preview(asked.request)))
     response = opened(body, asked, str(asked.request.adapter or service.engine.card.name))
-    creation = _Creation(http_request, service, kept, who, items, asked, response)
+    creation = Creation(http_request, service, kept, who, items, asked, response)
     if body.background:
         return await creation.in_background(is_streamed=body.stream)
     if body.stream:
@@ -91,10 +78,10 @@ async def get_response(
     if (job := kept.jobs.find(who, response_id)) is not None:
         if stream:
             return EventStream(job.follow(starting_after, http_request.app.state.keep_alive), {}, AsyncExitStack())
-        return _json(job.snapshot())
+        return json_response(job.snapshot())
     stored = await _find(kept.store, who, response_id)
     if not stream:
-        return _json(stored.response)
+        return json_response(stored.response)
     if not stored.events:
         raise InvalidRequest("stream: only a response of the background can be streamed again.", parameter="stream")
     return EventStream(_again(stored.events, starting_after), {}, AsyncExitStack())
@@ -120,7 +107,7 @@ async def cancel_response(http_request: Request, response_id: str, who: Who) -> 
     response = (await _find(kept.store, who, response_id)).response
     if not response["background"]:
         raise InvalidRequest("response_id: only a response of the background can be cancelled.", parameter="response_id")
-    return _json(response)
+    return json_response(response)
 
 
 @router.get("/v1/responses/{response_id}/input_items")
@@ -145,95 +132,6 @@ async def list_input_items(
     return {"object": "list", "data": page, "first_id": ids[0], "last_id": ids[-1], "has_more": has_more}
 
 
-@dataclass(frozen=True, slots=True)
-class _Creation:
-    """One response that is made."""
-
-    http_request: Request
-    service: Service
-    kept: Kept
-    who: Caller
-    items: Sequence[Item]
-    asked: Converted
-    response: dict[str, Any]
-
-    async def whole(self) -> Response:
-        """Return the response at its end."""
-        writer = OutputWriter(self.response)
-        with own_names():
-            async with self.service.open(self.asked.request, self.who) as session:
-                await ResponseRun(session, self.asked, writer).whole(self._reply(session))
-                await self._keep()
-                return _json(self.response, replies.headers(session))
-
-    async def streamed(self) -> Response:
-        """Return the stream of the response. What can be refused is refused before."""
-        async with AsyncExitStack() as stack:
-            with own_names():
-                session = await stack.enter_async_context(self.service.open(self.asked.request, self.who))
-            return EventStream(self._events(session), replies.headers(session), stack.pop_all())
-
-    async def in_background(self, *, is_streamed: bool) -> Response:
-        """Return the queued response, or the stream of its events. The client may leave."""
-        self.kept.jobs.check_room(self.who)
-        with own_names():
-            await self.service.preview(self.asked.request)  # refuses what cannot be served
-        job = Job(self.service, self.who, list(self.items), self.asked, self.response)
-        reply = _json(job.snapshot())
-        self.kept.jobs.start(self.response["id"], job)
-        if is_streamed:
-            return EventStream(job.follow(-1, self.http_request.app.state.keep_alive), {}, AsyncExitStack())
-        return reply
-
-    async def _events(self, session: Session) -> AsyncIterator[bytes]:
-        writer = OutputWriter(self.response)
-        for event in writer.open():
-            yield encoded(event)
-        try:
-            async for one in ResponseRun(session, self.asked, writer).events(self._reply(session)):
-                if isinstance(one, dict):
-                    if one["type"] in ("response.completed", "response.incomplete"):
-                        await self._keep()
-                    yield encoded(one)
-                elif isinstance(one, Silence):
-                    yield KEEP_ALIVE
-                elif isinstance(one, ReplyProgress) and one.text and self.asked.chat.progress == "comments":
-                    yield comment(one.text)
-        except Exception as error:  # noqa: BLE001 - raised again after it was sent
-            for event in failed(writer, error):
-                await self._keep()
-                yield encoded(event)
-            raise first_error(error) from None
-
-    def _reply(self, session: Session) -> ReplyEvents:
-        return ReplyEvents(session, self.http_request.app.state.keep_alive)
-
-    async def _keep(self) -> None:
-        if self.response["store"]:
-            await self.kept.store.save(self.who.owner, Stored(self.response, list(self.items)))
-
-
-async def _conversation(store: ResponseStore, who: Caller, body: ResponsesRequest) -> list[Item]:
-    """Return the items before the input and those of the input, references resolved."""
-    before: list[Item] = []
-    if body.previous_response_id is not None:
-        previous = await store.find(who.owner, body.previous_response_id)
-        if previous is None:
-            message = f"previous_response_id: there is no response `{body.previous_response_id}`. It may have been dropped."
-            raise UnknownPrevious(message, parameter="previous_response_id")
-        before = [*previous.items, *previous.response["output"]]
-    return await _resolved(store, who, items_of(body, before))
-
-
-async def _resolved(store: ResponseStore, who: Caller, items: Sequence[Item]) -> list[Item]:
-    """Return items with ids and types, and references replaced by what they refer to."""
-    wanted = [str(item.get("id")) for item in items if item.get("type") == "item_reference"]
-    found = await store.find_items(who.owner, wanted) if wanted else {}
-    if missing := [name for name in wanted if name not in found]:
-        raise InvalidRequest(f"input: there is no item `{missing[0]}` to refer to.", parameter="input")
-    return [identified(found[str(item["id"])] if item.get("type") == "item_reference" else item) for item in items]
-
-
 async def _find(store: ResponseStore, who: Caller, response_id: str) -> Stored:
     stored = await store.find(who.owner, response_id)
     if stored is None:
@@ -248,7 +146,3 @@ def _unknown(response_id: str) -> UnknownResponse:
 async def _again(events: bytes, after: int) -> AsyncIterator[bytes]:
     for event in events.split(b"\n\n")[after + 1 : -1]:
         yield event + b"\n\n"
-
-
-def _json(content: Any, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json", headers=headers)

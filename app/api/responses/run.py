@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 
+from app.api import replies
 from app.api.errors import body_of
 from app.api.logprobs import chat_logprobs
 from app.api.reply_events import ReplyDelta, ReplyEnd, ReplyEvent, ReplyEvents, ReplyProgress, Silence
@@ -10,7 +11,6 @@ from app.api.responses.conversion import Converted
 from app.api.responses.output import Event, OutputWriter
 from app.api.responses.shapes import ending
 from app.engine.base import ReplyParser
-from app.errors import first_error
 from app.serving.session import Session
 from strategies.core.values import Delta
 
@@ -34,7 +34,8 @@ class ResponseRun:
 
     async def events(self, reply: ReplyEvents) -> AsyncIterator[Event | ReplyProgress | Silence]:
         """Yield the events. Between them come the silences, and the progress of a search as it is. Raises what ended the search."""
-        for event in self._writer.begin():
+        shown = {"ponder": replies.ponder_opening(self._session)} if self._session.request.shows_nodes else {}
+        for event in self._writer.begin(**shown):
             yield event
         async with aclosing(reply()) as received:  # type: ignore[type-var] # an async generator
             async for one in received:
@@ -45,20 +46,20 @@ class ResponseRun:
 
     async def whole(self, reply: ReplyEvents) -> None:
         """Run to the end. The writer's response then has everything."""
-        try:
-            async for _ in self.events(reply):
-                pass
-        except Exception as error:  # noqa: BLE001 - raised again, without its groups
-            raise first_error(error) from None
+        async for _ in self.events(reply):
+            pass
 
     def _events_for(self, one: ReplyEvent) -> Iterator[Event]:
         match one:
             case ReplyDelta(choice=0, delta=delta):
                 yield from self._delta(delta)
-            case ReplyProgress(text=text) if text and self._progress == "reasoning":
-                yield from self._writer.progress(text)
+            case ReplyProgress(text=text, nodes=nodes):
+                if text and self._progress == "reasoning":
+                    yield from self._writer.progress(text)
+                if nodes and self._session.request.shows_nodes:
+                    yield from self._writer.nodes([replies.node(*node) for node in nodes])
             case ReplyEnd(outcome):
-                yield from self._writer.end(ending(self._session, outcome, list(self._asked.notes)))
+                yield from self._writer.end(ending(self._session, outcome))
             case _:
                 pass
 

@@ -44,6 +44,7 @@ class ResponsesRequest(Body):
     background: bool = False
     store: bool = True
     stream: bool = False
+    truncation: Literal["auto", "disabled"] = "disabled"
     include: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)] = Field(default_factory=list)
     max_output_tokens: Annotated[int, Field(ge=1, le=INT64)] | None = None
     metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=16)] = Field(default_factory=dict)

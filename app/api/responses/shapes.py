@@ -47,7 +47,7 @@ def opened(body: ResponsesRequest, asked: Converted, model: str) -> dict[str, An
         "tools": [{"parameters": None, "strict": None, **tool} for tool in asked.tools],
         "top_logprobs": body.top_logprobs,
         "top_p": body.top_p,
-        "truncation": "disabled",
+        "truncation": body.truncation,
         "usage": None,
     }
 
@@ -93,10 +93,9 @@ class Ending:
     ponder: Mapping[str, Any]
 
 
-def ending(session: Session, outcome: Outcome, notes: list[str]) -> Ending:
+def ending(session: Session, outcome: Outcome) -> Ending:
     """Return the end of an answered request, and complete its trace."""
     ponder = replies.ponder_object(session, outcome)
-    ponder["notes"] = [*notes, *ponder["notes"]]
     session.account.trace.finish(ponder)
     finish = outcome.results[0].chosen[0].candidate.finish_reason
     return Ending(finish not in ("stop", "tool_calls"), _usage(session, outcome), ponder)

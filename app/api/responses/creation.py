@@ -1,0 +1,126 @@
+"""Makes one response: reads the conversation that it answers, and runs it whole, as a stream, or in the background."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from fastapi import Request, Response
+
+from app.api import replies
+from app.api.reply_events import ReplyEvents, ReplyProgress, Silence
+from app.api.responses.background import Job, Jobs
+from app.api.responses.conversion import Converted, items_of, own_names
+from app.api.responses.output import OutputWriter
+from app.api.responses.run import ResponseRun, failed
+from app.api.responses.schemas import Item, ResponsesRequest
+from app.api.responses.shapes import identified
+from app.api.responses.store import ResponseStore, Stored
+from app.api.sse import KEEP_ALIVE, EventStream, comment, named_event
+from app.errors import InvalidRequest, UnknownPrevious
+from app.request import Caller
+from app.serving.service import Service
+from app.serving.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the routes share: the stored responses, and those that run in the background."""
+
+    store: ResponseStore
+    jobs: Jobs
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """One response that is made."""
+
+    http_request: Request
+    service: Service
+    kept: Kept
+    who: Caller
+    items: Sequence[Item]
+    asked: Converted
+    response: dict[str, Any]
+
+    async def whole(self) -> Response:
+        """Return the response at its end."""
+        writer = OutputWriter(self.response)
+        with own_names():
+            async with self.service.open(self.asked.request, self.who) as session:
+                await ResponseRun(session, self.asked, writer).whole(self._reply(session))
+                await self._keep()
+                return json_response(self.response, replies.headers(session))
+
+    async def streamed(self) -> Response:
+        """Return the stream of the response. What can be refused is refused before."""
+        async with AsyncExitStack() as stack:
+            with own_names():
+                session = await stack.enter_async_context(self.service.open(self.asked.request, self.who))
+            return EventStream(self._events(session), replies.headers(session), stack.pop_all())
+
+    async def in_background(self, *, is_streamed: bool) -> Response:
+        """Return the queued response, or the stream of its events. The client may leave."""
+        self.kept.jobs.check_room(self.who)
+        with own_names():
+            await self.service.preview(self.asked.request)  # refuses what cannot be served
+        job = Job(self.service, self.who, list(self.items), self.asked, self.response)
+        reply = json_response(job.snapshot())
+        self.kept.jobs.start(self.response["id"], job)
+        if is_streamed:
+            return EventStream(job.follow(-1, self.http_request.app.state.keep_alive), {}, AsyncExitStack())
+        return reply
+
+    async def _events(self, session: Session) -> AsyncIterator[bytes]:
+        writer = OutputWriter(self.response)
+        for event in writer.open():
+            yield named_event(event)
+        try:
+            async for one in ResponseRun(session, self.asked, writer).events(self._reply(session)):
+                if isinstance(one, dict):
+                    if one["type"] in ("response.completed", "response.incomplete"):
+                        await self._keep()
+                    yield named_event(one)
+                elif isinstance(one, Silence):
+                    yield KEEP_ALIVE
+                elif isinstance(one, ReplyProgress) and one.text and self.asked.chat.progress == "comments":
+                    yield comment(one.text)
+        except Exception as error:
+            for event in failed(writer, error):
+                await self._keep()
+                yield named_event(event)
+            raise
+
+    def _reply(self, session: Session) -> ReplyEvents:
+        return ReplyEvents(session, self.http_request.app.state.keep_alive)
+
+    async def _keep(self) -> None:
+        if self.response["store"]:
+            await self.kept.store.save(self.who.owner, Stored(self.response, list(self.items)))
+
+
+async def conversation(store: ResponseStore, who: Caller, body: ResponsesRequest) -> list[Item]:
+    """Return the items before the input and those of the input, references resolved."""
+    before: list[Item] = []
+    if body.previous_response_id is not None:
+        previous = await store.find(who.owner, body.previous_response_id)
+        if previous is None:
+            message = f"previous_response_id: there is no response `{body.previous_response_id}`. It may have been dropped."
+            raise UnknownPrevious(message, parameter="previous_response_id")
+        before = [*previous.items, *previous.response["output"]]
+    return await _resolved(store, who, items_of(body, before))
+
+
+async def _resolved(store: ResponseStore, who: Caller, items: Sequence[Item]) -> list[Item]:
+    """Return items with ids and types, and references replaced by what they refer to."""
+    wanted = [str(item.get("id")) for item in items if item.get("type") == "item_reference"]
+    found = await store.find_items(who.owner, wanted) if wanted else {}
+    if missing := [name for name in wanted if name not in found]:
+        raise InvalidRequest(f"input: there is no item `{missing[0]}` to refer to.", parameter="input")
+    return [identified(found[str(item["id"])] if item.get("type") == "item_reference" else item) for item in items]
+
+
+def json_response(content: Any, headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON response."""
+    return Response(orjson.dumps(content), media_type="application/json", headers=headers)

@@ -1,0 +1,72 @@
+"""`truncation: "auto"`: leaves out the oldest items of a conversation that is too long for the model's context."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from app.api.requests import Origin
+from app.api.responses.conversion import Converted, converted, own_names
+from app.api.responses.schemas import Item, ResponsesRequest
+from app.serving.rendering import check_modalities
+from app.serving.service import Service
+
+ROOM = 4
+"""A truncated prompt leaves room for the longest answer that the caller wants, but at most for a part of the context: 1 in `ROOM`."""
+
+
+async def fitting(service: Service, body: ResponsesRequest, items: Sequence[Item], origin: Origin) -> Converted:
+    """Return the request for a conversation, without its oldest items where the caller wants that and they do not fit.
+
+    Messages of the system and the developer stay, and so does the last item. A prompt that does not fit even then is returned whole: it
+    will be refused.
+    """
+    asked = converted(body, items, origin)
+    if body.truncation == "disabled" or await _fits(service, asked, 1):
+        return asked
+    most = max(service.engine.card.max_model_len // ROOM, 1)
+    room = min(body.max_output_tokens or most, most)
+    first, last = 1, _latest_start(items)
+    shortest = None
+    while first <= last:
+        middle = (first + last) // 2
+        kept = _from(items, middle)
+        shorter = converted(body, kept, origin)
+        if await _fits(service, shorter, room):
+            note = f"truncation: {len(items) - len(kept)} of the oldest input items were left out, so that the prompt fits"
+            shortest = replace(shorter, request=replace(shorter.request, notes=(*shorter.request.notes, note)))
+            last = middle - 1
+        else:
+            first = middle + 1
+    return shortest or asked
+
+
+async def _fits(service: Service, asked: Converted, room: int) -> bool:
+    engine, request = service.engine, asked.request
+    if request.num_chars > service.planning.limits.max_prompt_chars:
+        return False
+    with own_names():
+        check_modalities(engine.card, request.modalities)
+        [body] = request.bodies
+        names = ("messages", "tools", "chat_template_kwargs")
+        tokens = await engine.tokenize({name: body[name] for name in names if name in body})
+    return len(tokens) + room <= engine.card.max_model_len
+
+
+def _latest_start(items: Sequence[Item]) -> int:
+    """Return the position of the last item, or of the call that it is the output of."""
+    last = items[-1]
+    if last.get("type") == "function_call_output":
+        for position, item in enumerate(items):
+            if item.get("type") == "function_call" and item.get("call_id") == last.get("call_id"):
+                return position
+    return len(items) - 1
+
+
+def _from(items: Sequence[Item], start: int) -> list[Item]:
+    """Return the items from `start` on and the instructions before them. A call that is left out takes its output along."""
+    lost = {item.get("call_id") for item in items[:start] if item.get("type") == "function_call"}
+    return [
+        item
+        for position, item in enumerate(items)
+        if (position >= start or item.get("role") in ("system", "developer"))
+        and not (item.get("type") == "function_call_output" and item.get("call_id") in lost)
+    ]
