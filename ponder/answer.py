@@ -45,8 +45,8 @@ class Answer:
 
 def answer_of(session: "Session", outcome: "Outcome") -> Answer:
     """Return the answer of a session that has run, and complete its trace."""
+    from app.api.chat_shape import ChatShape  # noqa: PLC0415
     from app.api.replies import ponder_object  # noqa: PLC0415 - heavy, and loaded with the service by now
-    from app.api.shapes import ChatShape  # noqa: PLC0415
 
     [result] = outcome.results
     account = ponder_object(session, outcome)

@@ -104,6 +104,7 @@ class AsyncPonder:
         self, prompt: Prompt, model: str | None, fields: Mapping[str, Any], ponder: Mapping[str, Any]
     ) -> InferenceRequest:
         """Validate the fields as a body over HTTP is validated, and turn them into the same request."""
+        from app.api.body import check_encodable  # noqa: PLC0415
         from app.api.errors import first_fault  # noqa: PLC0415 - heavy, and loaded with the service by now
         from app.api.requests import Origin, chat_request  # noqa: PLC0415
         from app.api.schemas import ChatRequest  # noqa: PLC0415
@@ -112,8 +113,10 @@ class AsyncPonder:
         if isinstance(budget := options.get("budget"), Budget):
             options["budget"] = asdict(budget)
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        given = {**fields, "model": model or self.name, "messages": messages, "ponder": options}
+        check_encodable(given)
         try:
-            body = ChatRequest.model_validate({**fields, "model": model or self.name, "messages": messages, "ponder": options})
+            body = ChatRequest.model_validate(given)
         except ValidationError as error:
             raise first_fault(error) from error
         return chat_request(body, Origin(uuid.uuid4().hex, self._service.names))

@@ -1,6 +1,6 @@
 """The base of all request bodies: `null` is the same as absent, and a field that nobody knows is ignored and named in the reply."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 from fastapi import Request
@@ -42,7 +42,12 @@ async def refuse_lone_surrogates(request: Request) -> None:
     content = await request.body()
     if b"\\ud" not in content and b"\\uD" not in content:
         return
-    path = lone_surrogate(await request.json())
+    check_encodable(await request.json())
+
+
+def check_encodable(body: Mapping[str, Any]) -> None:
+    """Raise `InvalidRequest` for a body with half a surrogate pair in a text, wherever it stands."""
+    path = lone_surrogate(body)
     if path is not None:
         where = ".".join(path)
         message = f"{where or 'the body'}: a text has half a surrogate pair, which is no character"

@@ -9,12 +9,14 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 
 from app.api import replies
 from app.api.access import caller
+from app.api.chat_shape import ChatShape
+from app.api.completion_shape import CompletionShape
 from app.api.disconnects import while_connected
 from app.api.errors import RESPONSES
 from app.api.reply_events import ReplyEvents
 from app.api.requests import Origin, chat_request, completion_request
 from app.api.schemas import ChatRequest, CompletionRequest, Sampling, StreamOptions
-from app.api.shapes import ChatShape, CompletionShape, Details, Shape
+from app.api.shapes import Details, Shape
 from app.api.sse import EventStream
 from app.api.streaming import ReplyStream
 from app.errors import NotFound

@@ -4,6 +4,7 @@ OpenAI's fields and vLLM's extensions go to the engine as they are; the field `p
 checked in `app.serving.planning`. The limits here only keep a single field within reason.
 """
 
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -198,7 +199,7 @@ class ChatRequest(Sampling):
         if self.top_logprobs and not self.logprobs:
             message = "top_logprobs needs logprobs to be true"
             raise ValueError(message)
-        check_schemas(*self._tools())
+        check_schemas(*self.allowed_tools)
         return self
 
     @property
@@ -206,7 +207,9 @@ class ChatRequest(Sampling):
         """Whether the tools are in OpenAI's former form. The reply then has at most one call, in that form."""
         return bool(self.functions) and not self.tools
 
-    def _tools(self) -> tuple[list[Tool], Any]:
+    @cached_property
+    def allowed_tools(self) -> tuple[list[Tool], Any]:
+        """The tools that the model may call, and the choice among them in the engine's form."""
         functions, choice = from_functions(self.functions or [], self.function_call)
         return chosen(self.tools or functions, self.tool_choice or choice)
 
@@ -215,7 +218,7 @@ class ChatRequest(Sampling):
         fields = super().for_engine() | {"messages": [message.for_engine() for message in self.messages]}
         if self.continue_final_message and self.add_generation_prompt is None:
             fields["add_generation_prompt"] = False  # the two exclude each other
-        tools, choice = self._tools()
+        tools, choice = self.allowed_tools
         if not tools:
             return {
                 name: value for name, value in fields.items() if name not in ("tools", "tool_choice", "parallel_tool_calls")
@@ -228,7 +231,7 @@ class ChatRequest(Sampling):
     @property
     def has_tools(self) -> bool:
         """Whether the model may call tools."""
-        tools, choice = self._tools()
+        tools, choice = self.allowed_tools
         return bool(tools) and choice != "none"
 
     @property

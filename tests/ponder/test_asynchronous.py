@@ -96,6 +96,11 @@ async def test_a_plan_is_explained_without_an_answer(model, engine) -> None:
         ({"strategy": "best_of_n", "width": 3}, ponder.InvalidRequest, "ponder.width"),
         ({"temperature": -1}, ponder.InvalidRequest, "temperature: at least 0, got -1"),
         ({"model": "nobody"}, ponder.NotFound, "The model `nobody` does not exist."),
+        (
+            {"extra_body": {"chat_template_kwargs": {"a": "\ud800"}}},
+            ponder.InvalidRequest,
+            "chat_template_kwargs.a: a text has half a surrogate pair",
+        ),
         ({"extra_body": {"max_tokens": "many"}}, ponder.InvalidRequest, "max_tokens"),
     ],
 )

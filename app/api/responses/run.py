@@ -1,11 +1,13 @@
 """Runs one admitted request of the Responses API, and writes its events."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
+from typing import Any
 
 from app.api import replies
 from app.api.errors import body_of
 from app.api.logprobs import chat_logprobs
+from app.api.reasoning import is_answer, without_reasoning
 from app.api.reply_events import ReplyDelta, ReplyEnd, ReplyEvent, ReplyEvents, ReplyProgress, Silence
 from app.api.responses.conversion import Converted
 from app.api.responses.output import Event, OutputWriter
@@ -31,6 +33,7 @@ class ResponseRun:
         self._writer = writer
         self._progress = asked.chat.progress
         self._parser: ReplyParser | None = None
+        self._has_answer = False
 
     async def events(self, reply: ReplyEvents) -> AsyncIterator[Event | ReplyProgress | Silence]:
         """Yield the events. Between them come the silences, and the progress of a search as it is. Raises what ended the search."""
@@ -73,10 +76,12 @@ class ResponseRun:
         fields = self._parser.feed(delta.text, delta.token_ids, is_last=is_last, is_cut=is_cut)
         yield from self._say(fields or {}, delta)
 
-    def _say(self, fields: dict[str, object], delta: Delta) -> Iterator[Event]:
+    def _say(self, fields: Mapping[str, Any], delta: Delta) -> Iterator[Event]:
+        entries = delta.logprobs
         if not self._asked.chat.include_reasoning:
-            fields = {name: value for name, value in fields.items() if name != "reasoning"}
-        logprobs = chat_logprobs(delta.logprobs, self._session.request.num_logprobs, as_ids=False)
+            fields, _, entries = without_reasoning(fields, delta, has_answer=self._has_answer)
+            self._has_answer = self._has_answer or is_answer(fields)
+        logprobs = chat_logprobs(entries, self._session.request.num_logprobs, as_ids=False)
         yield from self._writer.message(fields, logprobs["content"] if logprobs else [])
 
 
