@@ -22,6 +22,7 @@ from app.api.streaming import ReplyStream
 from app.errors import NotFound
 from app.request import Caller, InferenceRequest
 from app.serving.service import Service
+from app.settings import Settings
 
 router = APIRouter(responses=RESPONSES)
 
@@ -82,8 +83,16 @@ def origin_of(http_request: Request, header: str | None, path: str | None = None
     """Return what a request brings besides its body."""
     service: Service = http_request.app.state.service
     trace_context = {name: value for name in TRACE_HEADERS if (value := http_request.headers.get(name))}
-    is_strict = http_request.app.state.settings.strict_fields
-    return Origin(http_request.state.request_id, service.names, header, path, trace_context, is_strict)
+    settings: Settings = http_request.app.state.settings
+    return Origin(
+        http_request.state.request_id,
+        service.names,
+        header,
+        path,
+        trace_context,
+        is_strict=settings.strict_fields,
+        holds_tools=settings.tool_strict_level == "parameter",
+    )
 
 
 async def _respond(http_request: Request, request: InferenceRequest, body: Sampling, who: Caller, shape: Shape) -> Response:

@@ -1,13 +1,15 @@
-"""Refuses by name what the engine's grammar does not hold of a JSON schema.
+"""Refuses by name what is wrong in a JSON schema, and what the engine's grammar does not hold of it.
 
 vLLM compiles schemas by xgrammar, which leaves out in silence what it cannot hold: the answer would look as if it followed the schema.
 """
 
+import copy
 import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jsonschema_rs
 import re2
 
 _NEVER_HELD = (
@@ -34,23 +36,26 @@ _OF_NAMES = ("properties", "patternProperties", "$defs", "definitions")
 _OF_ONE = ("items", "additionalProperties", "unevaluatedProperties", "unevaluatedItems", "propertyNames")
 _OF_SEVERAL = ("anyOf", "oneOf", "allOf", "prefixItems")
 
+_ANNOTATIONS = frozenset(
+    {
+        "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "format", "contentEncoding",
+        "contentMediaType", "$comment", "$id", "$schema", "$anchor",
+    }
+)  # fmt: skip
+"""Keywords that no grammar reads. What stands behind them may be anything."""
+
 _FORMATS = frozenset(
     {
-        "email",
-        "date",
-        "time",
-        "date-time",
-        "duration",
-        "ipv4",
-        "ipv6",
-        "hostname",
-        "uuid",
-        "uri",
-        "uri-reference",
-        "uri-template",
+        "email", "date", "time", "date-time", "duration", "ipv4", "ipv6", "hostname", "uuid", "uri", "uri-reference",
+        "uri-template", "json-pointer", "relative-json-pointer",
     }
-    | {"json-pointer", "relative-json-pointer"}
-)
+)  # fmt: skip
+"""The formats that the grammar holds."""
+
+_TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
+
+_META_SCHEMA = jsonschema_rs.Draft202012Validator({"$ref": "https://json-schema.org/draft/2020-12/schema"}, offline=True)
+
 _LOOK_AHEAD = re.compile(r"(?<!\\)(?:\\\\)*\(\?[=!]")
 _CODE_POINT = re.compile(r"\\u([0-9a-fA-F]{4})")
 
@@ -66,6 +71,7 @@ def check_schema(schema: Any) -> None:
 
     `oneOf` is taken though it is held as `anyOf`: branches that exclude each other, as those of a discriminated union, need no more.
     """
+    _check_form(schema)
     patterns = 0
     for where, one in _subschemas(schema, ""):
         patterns += "pattern" in one
@@ -75,6 +81,34 @@ def check_schema(schema: Any) -> None:
         if (reason := _reason(one)) is not None:
             message = f"{where.lstrip('.') or 'the schema'}: {reason}"
             raise ValueError(message)
+
+
+def for_grammar(schema: Any) -> Any:
+    """Return a schema without the formats that the grammar does not know: they are annotations, and vLLM refuses them."""
+    schema = copy.deepcopy(schema)
+    for _, one in list(_subschemas(schema, "")):
+        if _has_unknown_format(one):
+            del one["format"]
+    return schema
+
+
+def _has_unknown_format(schema: Mapping[str, Any]) -> bool:
+    form = schema.get("format")
+    return form is not None and not (isinstance(form, str) and form in _FORMATS)
+
+
+def _check_form(schema: Any) -> None:
+    """Raise `ValueError` for what is no JSON schema, such as a type that there is not."""
+    for error in _META_SCHEMA.iter_errors(schema):
+        path = [str(part) for part in error.instance_path]
+        *before, last = path or [""]
+        if last in _ANNOTATIONS and before[-1:] not in [[name] for name in _OF_NAMES]:
+            continue
+        reason = f"not a JSON schema: {error.message[:200]}"
+        if last == "type":
+            reason = f"a type is one of {', '.join(_TYPES)}, or a list of these, got {str(error.instance)[:100]!r}"
+        message = f"{'.'.join(path) or 'the schema'}: {reason}"
+        raise ValueError(message)
 
 
 def check_pattern(pattern: str) -> None:
@@ -104,7 +138,7 @@ def parsed(text: str) -> Any:
         raise ValueError(message) from None
 
 
-def _subschemas(value: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _subschemas(value: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each schema within a schema, with its place. Values of `enum`, `default` and the like hold none."""
     if not isinstance(value, dict):
         return
@@ -162,12 +196,9 @@ def _unheld_reference(schema: Mapping[str, Any]) -> str | None:
 
 
 def _unheld_string(schema: Mapping[str, Any]) -> str | None:
-    pattern, form = schema.get("pattern"), schema.get("format")
+    pattern, form = schema.get("pattern"), None if _has_unknown_format(schema) else schema.get("format")
     if isinstance(pattern, str) and (reason := _unheld_pattern(pattern)) is not None:
         return reason
-    types = schema.get("type")
-    if form is not None and form not in _FORMATS and (types == "string" or (isinstance(types, list) and "string" in types)):
-        return f"the format {str(form)[:100]!r} is not supported"
     bound = next((one for one in ("minLength", "maxLength") if one in schema), None)
     if bound and (pattern is not None or form is not None):
         return f"`{bound}` beside `{'format' if pattern is None else 'pattern'}` is not supported"

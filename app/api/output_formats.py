@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from app.api.body import Body
-from app.api.json_schemas import check_pattern, check_schema, parsed
+from app.api.json_schemas import check_pattern, check_schema, for_grammar, parsed
 from app.api.messages import Name
 from strategies.core.values import AnswerKind
 
@@ -31,7 +31,7 @@ class JsonSchema(Body):
     @classmethod
     def _check_that_it_is_held(cls, schema: dict[str, Any]) -> dict[str, Any]:
         check_schema(schema)
-        return schema
+        return for_grammar(schema)  # type: ignore[no-any-return] # a dictionary, as the schema is
 
 
 class ResponseFormat(Body):
@@ -72,8 +72,10 @@ class StructuredOutputs(Body):
     @field_validator("json_schema")
     @classmethod
     def _check_that_it_is_held(cls, schema: dict[str, Any] | str | None) -> dict[str, Any] | str | None:
-        check_schema(check_size(parsed(schema)) if isinstance(schema, str) else schema)
-        return schema
+        given: Any = check_size(parsed(schema)) if isinstance(schema, str) else schema
+        check_schema(given)
+        held: dict[str, Any] | None = for_grammar(given)
+        return held
 
     @field_validator("regex")
     @classmethod

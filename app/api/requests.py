@@ -25,6 +25,7 @@ class Origin:
         header: the strategy that the header `X-Ponder-Strategy` names, or None. `path` is the strategy that the URL's path names, or None.
         trace_context: the caller's `traceparent` and `tracestate`.
         is_strict: whether a field that nobody knows is refused, instead of ignored.
+        holds_tools: whether a grammar holds the arguments of all tool calls.
 
     """
 
@@ -34,10 +35,13 @@ class Origin:
     path: str | None = None
     trace_context: Mapping[str, str] = field(default_factory=dict)
     is_strict: bool = False
+    holds_tools: bool = False
 
 
 def chat_request(body: ChatRequest, origin: Origin) -> InferenceRequest:
     """Return the request of a conversation, or raise `InvalidRequest` or `NotFound`."""
+    if origin.holds_tools:
+        body.check_tools(all_are_strict=True)
     return _request(
         body,
         origin,

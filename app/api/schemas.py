@@ -13,7 +13,7 @@ from app.api import fields
 from app.api.body import Body, ClosedBody, without_nulls
 from app.api.messages import Message
 from app.api.output_formats import ResponseFormat, StructuredOutputs, check_size, from_guided
-from app.api.tools import Function, FunctionChoice, Tool, ToolChoice, check_schemas, chosen, from_functions
+from app.api.tools import Function, FunctionChoice, Tool, ToolChoice, check_parameters, chosen, from_functions, must_follow
 from app.errors import InvalidRequest
 from app.request import Effort
 from strategies.core.values import AnswerKind
@@ -199,8 +199,21 @@ class ChatRequest(Sampling):
         if self.top_logprobs and not self.logprobs:
             message = "top_logprobs needs logprobs to be true"
             raise ValueError(message)
-        check_schemas(*self.allowed_tools)
+        self.check_tools()
         return self
+
+    def check_tools(self, *, all_are_strict: bool = False) -> None:
+        """Raise `InvalidRequest` for a tool whose schema calls must follow, and a grammar could not hold.
+
+        `all_are_strict` says that a grammar holds the calls of all tools, as the operator may choose.
+        """
+        tools, choice = self.allowed_tools
+        names = {tool.function.name for tool in tools}
+        given = self.functions if self.has_functions else [tool.function for tool in self.tools or ()]
+        where = "functions.{}" if self.has_functions else "tools.{}.function"
+        for position, function in enumerate(given or ()):
+            if function.name in names and (all_are_strict or must_follow(function, choice)):
+                check_parameters(function, where.format(position))
 
     @property
     def has_functions(self) -> bool:

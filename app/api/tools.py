@@ -8,6 +8,7 @@ from pydantic import Field, Tag, field_validator
 from app.api.body import Body
 from app.api.json_schemas import check_schema
 from app.api.messages import ToolName
+from app.errors import InvalidRequest
 
 _COMBINED = frozenset({"$ref", "allOf", "anyOf", "const", "enum", "oneOf"})
 """Keywords that say what a value is without `type`."""
@@ -98,16 +99,19 @@ def from_functions(functions: Sequence[Function], choice: FunctionChoice | None)
     return tools, NamedToolChoice(function=choice) if isinstance(choice, NamedFunction) else choice
 
 
-def check_schemas(tools: Sequence[Tool], choice: str | NamedToolChoice) -> None:
-    """Raise `ValueError` for a tool whose schema a call must follow, and could not: one that must be called, or is strict."""
-    named = choice.function.name if isinstance(choice, NamedToolChoice) else None
-    for function in (tool.function for tool in tools):
-        if choice == "required" or function.strict or function.name == named:
-            try:
-                check_schema(function.parameters)
-            except ValueError as error:
-                message = f"the parameters of the tool {function.name}: {error}"
-                raise ValueError(message) from None
+def must_follow(function: Function, choice: str | NamedToolChoice) -> bool:
+    """Whether a call of this function must follow its schema: it must be called, or is strict."""
+    named = isinstance(choice, NamedToolChoice) and choice.function.name == function.name
+    return choice == "required" or named or bool(function.strict)
+
+
+def check_parameters(function: Function, where: str) -> None:
+    """Raise `InvalidRequest` for a function whose schema a grammar could not hold. `where` is the path to the function."""
+    try:
+        check_schema(function.parameters)
+    except ValueError as error:
+        where = f"{where}.parameters"
+        raise InvalidRequest(f"{where}: {error}", parameter=where) from None
 
 
 def with_function_call(message: Mapping[str, Any]) -> dict[str, Any]:

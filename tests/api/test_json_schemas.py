@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import xgrammar
 
-from app.api.json_schemas import check_pattern, check_schema
+from app.api.json_schemas import check_pattern, check_schema, for_grammar
 from strategies.core.values import AnswerKind
 
 TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
@@ -31,7 +31,6 @@ UNHELD: list[tuple[dict[str, Any], str]] = [
     ({"type": "string", "pattern": "^(?=b)[ab]+$"}, "look-ahead"),
     ({"type": "string", "pattern": "^(?!b)[ab]+$"}, "look-ahead"),
     ({"type": "string", "pattern": "^a+$", "maxLength": 2}, "`maxLength` beside `pattern`"),
-    ({"type": "string", "format": "path"}, "the format 'path'"),
     ({"type": "object", "properties": {"b": NUMBER}, "patternProperties": {"^a": NUMBER}}, "`patternProperties`"),
 ]
 HELD: list[tuple[dict[str, Any], Any, Any]] = [
@@ -91,6 +90,52 @@ def test_patterns_that_would_occupy_the_engine_are_refused(pattern: str) -> None
 def test_usual_patterns_are_taken(pattern: str) -> None:
     """Those of dates and addresses, with escapes as in JavaScript."""
     check_pattern(pattern)
+
+
+@pytest.mark.parametrize(
+    ("schema", "where", "reason"),
+    [
+        ({"type": "strng"}, "type", "a type is one of array, boolean, integer, null, number, object, string, or a list of"),
+        ({"type": ["string", "nil"]}, "type", "\"['string', 'nil']\""),
+        ({"type": "array", "items": [TEXT]}, "items", "not a JSON schema"),
+        ({"type": "integer", "minimum": 3, "exclusiveMinimum": True}, "exclusiveMinimum", "not of type"),
+        ({"type": "object", "required": "a"}, "required", "not of type"),
+        ({"type": "object", "properties": {"title": 3}}, "properties.title", "not of types"),
+    ],
+)
+def test_what_is_no_schema_is_refused_with_its_place(schema: dict[str, Any], where: str, reason: str) -> None:
+    """Before the engine is asked, whose words tell nothing."""
+    for whole, path in (schema, where), ({"type": "object", "properties": {"x": schema}}, f"properties.x.{where}"):
+        with pytest.raises(ValueError, match=re.escape(f"{path}: ") + ".*" + re.escape(reason)):
+            check_schema(whole)
+
+
+def test_annotations_may_be_anything() -> None:
+    """The grammar does not read them."""
+    check_schema({"type": "string", "title": 3, "examples": "a", "deprecated": "yes", "$schema": "http://127.0.0.1:9/x"})
+
+
+@pytest.mark.parametrize("form", ["path", "binary", "int32", 3])
+def test_an_unknown_format_is_an_annotation(form: object) -> None:
+    """As JSON Schema says. The engine does not see it, so lengths may stand beside it; a property of that name stays."""
+    unknown = {"type": "string", "format": form, "maxLength": 2}
+    schema = {"type": "object", "properties": {"format": unknown, "x": {"anyOf": [unknown]}}, "required": ["format"]}
+    check_schema(schema)
+    held = {"type": "string", "maxLength": 2}
+    assert for_grammar(schema) == {**schema, "properties": {"format": held, "x": {"anyOf": [held]}}}
+    assert for_grammar({"type": "string", "format": "email"}) == {"type": "string", "format": "email"}
+
+
+@pytest.mark.anyio
+async def test_the_engine_gets_the_schema_without_unknown_formats(serve) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "format": "path"}}}
+    held = {"type": "object", "properties": {"a": {"type": "string"}}}
+    async with serve("{}") as served:
+        await served.chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+        await served.chat(structured_outputs={"json": json.dumps(schema)})
+        first, second = (branch.prompt.request for branch in served.engine.branches[:: len(served.engine.branches) - 1])
+    assert first["response_format"]["json_schema"]["schema"] == held
+    assert second["structured_outputs"]["json"] == held
 
 
 def test_values_are_no_schemas() -> None:

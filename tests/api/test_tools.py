@@ -69,15 +69,44 @@ UNIQUE = {"type": "object", "properties": {"cities": {"type": "array", "uniqueIt
     ids=["required", "named", "strict"],
 )
 async def test_a_schema_that_a_call_must_follow_and_could_not_is_refused(serve, fields: dict[str, Any]) -> None:
-    """By the tool's name and the place in its schema. Where the model may call the tool as it likes, the schema is taken."""
+    """By the tool's field and the place in its schema. Where the model may call the tool as it likes, the schema is taken."""
     tools = [WEATHER, {"type": "function", "function": {"name": "clock", "parameters": UNIQUE}}]
     async with serve() as served:
         refused = await served.chat(**{"tools": tools, **fields})
         free = await served.chat(tools=tools)
         other = await served.chat(tools=tools, tool_choice={"type": "function", "function": {"name": "weather"}})
-    assert refused.status_code == 400
-    assert "the parameters of the tool clock: properties.cities: `uniqueItems`" in refused.json()["error"]["message"]
+    error = refused.json()["error"]
+    where = f"tools.{len(fields.get('tools', tools)) - 1}.function.parameters"
+    assert (refused.status_code, error["param"]) == (400, where)
+    assert error["message"].startswith(f"{where}: properties.cities: `uniqueItems`")
     assert (free.status_code, other.status_code) == (200, 200)
+
+
+async def test_each_api_names_the_field_of_such_a_tool(serve) -> None:
+    """At the place where its caller has written it, though tools that are not served are left out before."""
+    wrong = {"type": "object", "properties": {"a": {"type": "strng"}}}
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    calls = [
+        ("/v1/chat/completions", {"functions": [{"name": "clock", "parameters": wrong}], "function_call": {"name": "clock"}}),
+        ("/v1/responses", {"tools": [search, {"type": "function", "name": "clock", "parameters": wrong, "strict": True}]}),
+        ("/v1/messages", {"tools": [search, {"name": "clock", "input_schema": wrong}], "tool_choice": {"type": "any"}}),
+    ]
+    question = {"messages": [{"role": "user", "content": "Hi"}], "input": "Hi", "max_tokens": 9, "model": "scripted"}
+    async with serve() as served:
+        errors = [(await served.client.post(path, json={**question, **fields})).json()["error"] for path, fields in calls]
+    wheres = ["functions.0.parameters", "tools.1.parameters", "tools.1.input_schema"]
+    for error, where in zip(errors, wheres, strict=True):
+        assert error["message"].startswith(f"{where}: properties.a.type: a type is one of"), error
+    assert [error.get("param") for error in errors[:2]] == wheres[:2]
+
+
+async def test_all_tools_are_checked_where_a_grammar_holds_them_all(serve) -> None:
+    """As the operator may choose."""
+    tools = [WEATHER, {"type": "function", "function": {"name": "clock", "parameters": UNIQUE}}]
+    async with serve(tool_strict_level="parameter") as served:
+        refused, taken = await served.chat(tools=tools), await served.chat(tools=[WEATHER])
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tools.1.function.parameters")
+    assert taken.status_code == 200
 
 
 async def test_the_model_sees_only_the_tools_that_are_allowed() -> None:

@@ -1,6 +1,7 @@
 """Turns a body of Anthropic's API into one of chat completions, from which the request is made: a field means the same in both."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -29,14 +30,18 @@ def messages_request(body: CountTokensRequest, origin: Origin) -> InferenceReque
     notes = [f"skipped tools: {', '.join(tool.type for tool in skipped)}; this server runs no tools"] if skipped else []
     try:
         chat = ChatRequest.model_validate(_chat_body(body))
-    except ValidationError as error:
-        fault = first_fault(error)
-        message, parameter = (_renamed(text) for text in (str(fault), fault.parameter or ""))
-        raise InvalidRequest(message, parameter=parameter or None) from None
-    return replace(chat_request(chat, origin), ignored_fields=ignored, notes=tuple(notes))
+        request = chat_request(chat, origin)
+    except (ValidationError, InvalidRequest) as error:
+        fault = first_fault(error) if isinstance(error, ValidationError) else error
+        message, parameter = (_renamed(text, body) for text in (str(fault), fault.parameter or ""))
+        raise type(fault)(message, parameter=parameter or None) from None
+    return replace(request, ignored_fields=ignored, notes=tuple(notes))
 
 
-def _renamed(text: str) -> str:
+def _renamed(text: str, body: CountTokensRequest) -> str:
+    """Return a text with this API's names of fields, and the positions of its tools, of which only some are served."""
+    served = [position for position, tool in enumerate(body.tools or ()) if tool.is_custom]
+    text = re.sub(r"^tools\.(\d+)", lambda match: f"tools.{served[int(match[1])]}", text)
     return text.replace("function.parameters", "input_schema").replace("response_format.json_schema", "output_config.format")
 
 

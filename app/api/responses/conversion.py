@@ -56,6 +56,7 @@ class Converted:
 def converted(body: ResponsesRequest, items: Sequence[Item], origin: Origin) -> Converted:
     """Return the request for a conversation of `items`, or raise `InvalidRequest` or `NotFound` with this API's names of fields."""
     tools, other_tools = _functions(body.tools)
+    tool_positions = [position for position, tool in enumerate(body.tools) if tool.get("type") == "function"]
     choice = _choice(body.tool_choice)
     messages, positions, other_items = _messages(body, items)
     left_out = {"tools": other_tools, "items": other_items, "tool choices": [] if choice is not None else ["tool_choice"]}
@@ -71,9 +72,9 @@ def converted(body: ResponsesRequest, items: Sequence[Item], origin: Origin) -> 
         "top_logprobs": body.top_logprobs,
         "stream": body.stream,
     }
-    with own_names(positions):
+    with own_names(positions, tool_positions):
         chat = ChatRequest.model_validate(data)
-        ignored = [*body.ignored_fields(), *(_own_name(name, positions) for name in chat.ignored_fields())]
+        ignored = [*body.ignored_fields(), *(_own_name(name, positions, tool_positions) for name in chat.ignored_fields())]
         request = chat_request(chat, origin)
     notes = tuple(f"{kind} that are not served were left out: {', '.join(names)}" for kind, names in left_out.items() if names)
     request = replace(request, ignored_fields=named_in_reply(ignored, origin), notes=notes)
@@ -81,26 +82,34 @@ def converted(body: ResponsesRequest, items: Sequence[Item], origin: Origin) -> 
 
 
 @contextmanager
-def own_names(positions: Sequence[int] = ()) -> Iterator[None]:
-    """Raise the errors about fields of chat completions with the names of this API's fields."""
+def own_names(positions: Sequence[int] = (), tool_positions: Sequence[int] = ()) -> Iterator[None]:
+    """Raise the errors about fields of chat completions with the names of this API's fields.
+
+    Args:
+        positions: of the item that each message came from; -1 for the instructions.
+        tool_positions: of the tool that each function came from.
+
+    """
     try:
         yield
     except (InvalidRequest, ValidationError) as error:
         fault = first_fault(error) if isinstance(error, ValidationError) else error
-        if fault.parameter is None or (name := _own_name(fault.parameter, positions)) == fault.parameter:
+        if fault.parameter is None or (name := _own_name(fault.parameter, positions, tool_positions)) == fault.parameter:
             raise fault from None
         message = str(fault).replace(fault.parameter, name, 1)
         raise type(fault)(message, parameter=name) from None
 
 
-def _own_name(name: str, positions: Sequence[int]) -> str:
+def _own_name(name: str, positions: Sequence[int], tool_positions: Sequence[int]) -> str:
     head, _, rest = name.partition(".")
     number, _, inner = rest.partition(".")
     if head == "messages" and number.isdigit() and int(number) < len(positions):
         position = positions[int(number)]
         return ".".join(filter(None, ("instructions" if position < 0 else f"input.{position}", inner)))
     if head == "tools":
-        return name.replace(".function", "", 1)
+        if number.isdigit() and int(number) < len(tool_positions):
+            number = str(tool_positions[int(number)])
+        return ".".join(filter(None, (head, number, inner.removeprefix("function").removeprefix("."))))
     for theirs, ours in _RENAMED.items():
         if name == theirs or name.startswith(f"{theirs}."):
             return ours + name[len(theirs) :]
