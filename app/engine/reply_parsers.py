@@ -63,6 +63,42 @@ class ToolReply:
         return as_delta(self.parse(self._text, token_ids, is_cut=is_cut)) if is_last else None
 
 
+class EscapedTags:
+    """Escapes the slash of `</` in the JSON strings of tool calls. The strings stay the same, and no argument ends the call that holds it.
+
+    Parsers that look for the tag behind a call would else end it at the same tag in an argument.
+
+    Args:
+        start: the tag before a call.
+        end: the tag behind a call.
+
+    """
+
+    def __init__(self, start: str, end: str) -> None:
+        self._start, self._end = start, end
+        self._tail = ""
+        self._is_in_call = self._is_in_string = self._is_escaped = False
+
+    def __call__(self, text: str) -> str:
+        """Return the next piece of a reply with its strings escaped. A piece may end anywhere."""
+        return "".join(map(self._write, text))
+
+    def _write(self, char: str) -> str:
+        escapes = self._is_in_string and char == "/" and self._tail.endswith("<")
+        self._tail = (self._tail + char)[-max(len(self._start), len(self._end)) :]
+        if not self._is_in_call:
+            self._is_in_call = self._tail.endswith(self._start)
+        elif not self._is_in_string:
+            self._is_in_string = char == '"'
+            self._is_in_call = not self._tail.endswith(self._end)
+        elif self._is_escaped:
+            self._is_escaped = False
+        else:
+            self._is_in_string = char != '"'
+            self._is_escaped = char == "\\"
+        return "\\/" if escapes else char
+
+
 def as_delta(message: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return a whole message as the one delta of its stream, None for an empty one."""
     delta = {name: value for name, value in message.items() if value}

@@ -1,10 +1,14 @@
 """What parsers of replies do with tool calls, whatever the engine."""
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from app.engine.base import Prompt
-from app.engine.reply_parsers import Sent, joined
+from app.engine.reply_parsers import EscapedTags, Sent, joined
 from app.engine.vllm.replies import ParsedReply
 
 
@@ -81,3 +85,17 @@ def test_a_stream_ends_with_what_its_parser_held_back() -> None:
     message = {"content": None, "tool_calls": [{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}
     assert begun.completed({}, message) == {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}
     assert Sent(content="1 <", arguments={0: "{}"}).completed({}, {**message, "content": "1 <"}) is None
+
+
+TEXTS = st.lists(st.sampled_from(['"', "\\", "<", "/", "</tool_call>", "<tool_call>", "é"]), max_size=6).map("".join)
+
+
+@given(city=TEXTS, before=st.sampled_from(["", 'Say "</b>": ']), size=st.integers(1, 30))
+def test_no_argument_ends_its_call(city: str, before: str, size: int) -> None:
+    """The call is the same, wherever the pieces of its text end; what is not a call is not touched."""
+    call = json.dumps({"name": "f", "arguments": {"city": city}})
+    text = f"{before}<tool_call>\n{call}\n</tool_call> </b>"
+    escape = EscapedTags("<tool_call>", "</tool_call>")
+    escaped = "".join(escape(text[start : start + size]) for start in range(0, len(text), size))
+    inside, end, after = escaped.removeprefix(f"{before}<tool_call>").partition("</tool_call>")
+    assert (json.loads(inside), end, after) == (json.loads(call), "</tool_call>", " </b>")

@@ -117,6 +117,20 @@ TEXTS = [
 CUTS = [f"Well. {CALL[:end]}" for end in range(1, len(CALL) - 12)]
 
 
+async def test_no_argument_ends_a_call_that_a_grammar_holds(render: Render, rendering) -> None:
+    """A string may hold the tag that ends calls; whole, and whatever the pieces of a stream."""
+    prompt = await render([ASKED], tools=[WEATHER], tool_choice="required")
+    arguments = {"unit": "</tool_call>}}</tool_call>\n"}
+    text = f"<tool_call>\n{json.dumps({'name': 'weather', 'arguments': arguments})}\n</tool_call>"
+    whole = rendering.parser(prompt).parse(text, (1,))
+    assert [parsed(call["function"]["arguments"]) for call in whole["tool_calls"]] == [arguments]
+    for size in (1, 5, len(text)):
+        parser = rendering.parser(prompt)
+        pieces = [text[start : start + size] for start in range(0, len(text), size)]
+        deltas = [parser.feed(piece, (1,), is_last=number == len(pieces)) or {} for number, piece in enumerate(pieces, 1)]
+        assert streamed_calls(deltas) == [["weather", arguments]]
+
+
 async def test_a_stream_has_what_the_whole_reply_has(render: Render, rendering) -> None:
     """Whatever the pieces: the same content, and the same calls, each with its id, type and name once."""
     prompt = await render([ASKED], tools=[WEATHER, CLOCK])

@@ -197,13 +197,23 @@ class Rendering:
         tokenizer, new_parser = self._llm().renderer.tokenizer, self._parser_class
         variables = self._renderer.effective_chat_template_kwargs(request)  # some tell whether the model thinks
         return ParsedReply(
-            lambda: new_parser(tokenizer, request.tools, model_config=self._model, chat_template_kwargs=variables), prompt
+            lambda: new_parser(tokenizer, request.tools, model_config=self._model, chat_template_kwargs=variables),
+            prompt,
+            _tags(new_parser) if request.structured_outputs is not None else None,
         )
 
 
 def _is_call_forced(request: ChatCompletionRequest) -> bool:
     """Whether the reply must be a tool call: of any tool, or of the one that is named."""
     return bool(request.tools) and request.tool_choice not in (None, "none", "auto")
+
+
+def _tags(parser: type[Parser]) -> tuple[str, str] | None:
+    """Return the tags around the JSON of each call, None for models whose calls have another form."""
+    calls = parser.tool_parser_cls
+    if calls is None or calls.structural_tag_model != "hermes":
+        return None
+    return calls.tool_call_start_token, calls.tool_call_end_token
 
 
 def _is_chat(request: Any) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from app.engine.base import Prompt
-from app.engine.reply_parsers import Sent, as_delta, as_message, joined
+from app.engine.reply_parsers import EscapedTags, Sent, as_delta, as_message, joined
 
 
 class ParsedReply:
@@ -14,17 +14,21 @@ class ParsedReply:
     Args:
         new_parser: returns a parser of vLLM for one reading of this reply, with the interface of vLLM's `Parser`. It keeps state.
         prompt: that is replied to.
+        tags: before and behind each call of a reply whose calls are held to be JSON by a grammar; None elsewhere.
 
     """
 
-    def __init__(self, new_parser: Callable[[], Any], prompt: Prompt) -> None:
+    def __init__(self, new_parser: Callable[[], Any], prompt: Prompt, tags: tuple[str, str] | None = None) -> None:
         self._new_parser, self._request, self._prompt_ids = new_parser, prompt.request, list(prompt.token_ids)
         self._streaming: Any = None
         self._sent = Sent()
+        self._new_escape: Callable[[], Callable[[str], str]] = lambda: EscapedTags(*tags) if tags else str
+        self._escape = self._new_escape()
         self._max_calls = 1 if prompt.request.parallel_tool_calls is False else None
 
     def parse(self, text: str, token_ids: tuple[int, ...], *, is_cut: bool = False) -> dict[str, Any]:
         """Return content, reasoning and tool calls of a whole reply."""
+        text = self._new_escape()(text)
         parser = self._new_parser()
         parser.set_prompt_token_ids(self._prompt_ids)
         reasoning, content, calls = parser.parse(text, self._request, enable_auto_tools=True, model_output_token_ids=token_ids)
@@ -53,6 +57,7 @@ class ParsedReply:
             if is_last:
                 return as_delta(self.parse(text, token_ids, is_cut=is_cut))
             self._streaming = self._new_parser()
+        text = self._escape(text)
         delta = self._read_delta(self._streaming, text, token_ids, is_last=is_last, is_cut=is_cut)
         if not self._request.tools:
             return delta
