@@ -276,6 +276,14 @@ async def test_what_is_wrong_is_refused_in_anthropics_shape(serve, fields, statu
     assert error.request_id == response.headers["request-id"]
 
 
+async def test_a_thread_is_refused_so_that_clients_go_on_without(serve) -> None:
+    """The official tool runner asks for a thread first, and sends the whole conversation where it reads this code."""
+    async with serve() as served:
+        response = await create(served, thread={"type": "create"})
+    assert response.status_code == 400
+    assert response.json()["error"]["details"] == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+
+
 async def test_a_picture_is_refused_by_the_models_ability(serve) -> None:
     """Its URL is never opened, also where a tool returned it."""
     image = {"type": "image", "source": {"type": "url", "url": "http://127.0.0.1:9/x.png"}}

@@ -22,6 +22,9 @@ _TYPES = {
 _FULL = ("overloaded", "no_adapter_slot")
 """Codes of this server's errors that say that it is full, with the status 503, for which Anthropic has 529."""
 
+_NO_THREADS = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+"""Tells Anthropic's clients to send the whole conversation instead: their tool runner asks for a thread first."""
+
 
 def error_body(status: int, body: dict[str, Any], request_id: str) -> dict[str, Any]:
     """Return Anthropic's body for an error with this status and this body in OpenAI's shape."""
@@ -29,7 +32,10 @@ def error_body(status: int, body: dict[str, Any], request_id: str) -> dict[str, 
     kind = _TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
     if error.get("code") in _FULL:
         kind = "overloaded_error"
-    return {"type": "error", "error": {"type": kind, "message": error["message"]}, "request_id": request_id}
+    detail = {"type": kind, "message": error["message"]}
+    if error.get("param") == "thread":
+        detail["details"] = _NO_THREADS
+    return {"type": "error", "error": detail, "request_id": request_id}
 
 
 class AnthropicErrors:

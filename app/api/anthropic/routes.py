@@ -23,10 +23,11 @@ from app.serving.session import Session
 
 
 class ErrorDetail(BaseModel):
-    """The type and the message of an error."""
+    """The type and the message of an error, and what clients read to go on by themselves."""
 
     type: str
     message: str
+    details: dict[str, Any] | None = None
 
 
 class ErrorBody(BaseModel):
