@@ -278,7 +278,7 @@ async def test_permanent_failures_are_not_tried_again(answer: bytes) -> None:
         b"not JSON",
         b"[]",
         b"[" * 100_000,
-        gzip.compress(json.dumps(PASS).encode()),
+        gzip.compress(json.dumps(PASS).encode(), mtime=0),
         b'{"data": [{"index": 0, "probs": [NaN]}, {"index": 1, "probs": [0.5]}]}',
         b'{"data": [{"index": 0, "probs": [1e999]}, {"index": 1, "probs": [0.5]}]}',
         {"data": None},
