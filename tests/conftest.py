@@ -1,8 +1,8 @@
-"""What all tests share: an app over a scripted engine, and clients for it. Real vLLM is for tests marked `vllm` only."""
+"""What all tests share: an app over a scripted engine, and clients for it; for tests marked `vllm` only, a server on real vLLM."""
 
 import gc
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from fastapi import FastAPI
 from app.engine.scripted import Script, ScriptedEngine, cycle
 from app.main import create_app
 from app.settings import Settings
+from tests.server import Server
+from tests.tools import ROOT
 
 MATH = ["It is 42.", "So the answer is 42.", "17 + 25 = 42", "I say 41.", "42"]
 
@@ -82,3 +84,16 @@ def serve(tmp_path: Path) -> Serve:
             yield Served(app, engine, client)
 
     return served
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server on real vLLM that most tests marked `vllm` share, since each start takes half a minute. It has the example's plugin."""
+    folder = tmp_path_factory.mktemp("server")
+    plugins = ("--plugin", "ponder_example.strategy:FirstGood", "--plugin", "ponder_example.verifier:Brief")
+    kept = ("--policy-dir", str(folder / "policies"), "--feedback-path", str(folder / "feedback.jsonl"))
+    variables = {"PYTHONPATH": str(ROOT / "examples" / "plugin")}
+    server = Server(*plugins, *kept, log=folder / "log", variables=variables)
+    server.wait()
+    yield server
+    assert server.stop() == 0

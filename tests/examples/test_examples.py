@@ -4,12 +4,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.vllm.conftest import BIN, Server
+from tests.server import BIN, Server
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -27,27 +26,6 @@ PRINTS = {
     "watch_a_search": r"(progress: .+\n)+nodes: \{.*'chosen': 1.*\}\nanswer: (?s:.+)\n",
 }
 """What each prints, as a pattern for the whole of it."""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all of them, which has the plugin too."""
-    folder = tmp_path_factory.mktemp("examples")
-    plugins = ("--plugin", "ponder_example.strategy:FirstGood", "--plugin", "ponder_example.verifier:Brief")
-    options = (
-        "--kv-cache-gib",
-        "1",
-        "--policy-dir",
-        str(folder / "policies"),
-        "--feedback-path",
-        str(folder / "feedback.jsonl"),
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(EXAMPLES / "plugin"))
-        server = Server(*options, *plugins, log=folder / "log")
-    server.wait()
-    yield server
-    assert server.stop() == 0
 
 
 def run(server: Server, folder: Path, *command: str | Path) -> str:

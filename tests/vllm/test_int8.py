@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from app.settings import Settings
-from tests.vllm.conftest import BIN
+from tests.server import BIN
 
 
 @pytest.mark.vllm

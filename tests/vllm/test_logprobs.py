@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from app.settings import Settings
-from tests.vllm.conftest import MODEL, Server
+from tests.server import MODEL, Server
 
 pytestmark = pytest.mark.vllm
 

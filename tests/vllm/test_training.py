@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.vllm.conftest import BIN, Server
+from tests.server import BIN, Server
 
 FEW = ["--context", "256", "--batch", "2", "--max-steps", "3", "--every", "2"]
 TINY = ["--rank", "4", "--alpha", "8", *FEW]

@@ -1,0 +1,63 @@
+"""`ponder serve` in a process of its own, for tests on real vLLM."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+
+BIN = Path(sys.executable).parent
+MODEL = "smollm2-135m"
+START_TIMEOUT_S = 400  # slow machines convert the model first
+
+
+class Server:
+    """A `ponder serve` process on a free port of the loopback interface."""
+
+    def __init__(
+        self, *arguments: str, log: Path, program: Path = BIN / "ponder", variables: Mapping[str, str] | None = None
+    ) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PONDER_")}
+        self.adapter_dir = log.with_name(f"{log.name}-adapters")
+        arguments = ("--adapter-dir", str(self.adapter_dir), *arguments)
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [program, "serve", "--port", str(self.port), *arguments],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment | dict(variables or {}),
+            )
+
+    def wait(self) -> None:
+        """Until it is ready; its log is the error when it does not come."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            try:
+                if httpx.get(f"{self.url}/ready", timeout=5).status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.3)
+        pytest.fail(f"the server did not start:\n{self.log.read_text(errors='replace')[-4000:]}")
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
