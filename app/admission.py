@@ -19,8 +19,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import dataclass, field
 
 from app.errors import Overloaded, QuotaExceeded
-from app.pace import Pace
 from app.request import Caller
+from app.waiting_time import WaitingTimeEstimator
 
 NARROW_WIDTH = 2
 """Requests with at most this many branches may use the reserved slots."""
@@ -75,7 +75,7 @@ class Admission:
         self._max_branches_per_key = max_branches_per_key
         self._has_priorities = has_priorities
         self._num_reserved = num_slots // 8 if has_priorities else 0
-        self._pace = Pace(num_slots - self._num_reserved)
+        self._waiting_time = WaitingTimeEstimator(num_slots - self._num_reserved)
         self._started = time.monotonic()
         self._by_key: Counter[str] = Counter()
         self.num_admitted = 0
@@ -102,12 +102,12 @@ class Admission:
         width_held = min(width, self.num_slots)
         excess = self._by_key[key] + width_held - self._max_branches_per_key
         if excess > 0:
-            wait = self._pace.seconds_until_room(key, excess, width_held)
+            wait = self._waiting_time.seconds_until_room(key, excess, width_held)
             message = f"Too many branches of this caller run or wait; try again in {math.ceil(wait)} seconds."
             raise QuotaExceeded(message, retry_after=wait)
         excess = self.num_admitted + width_held - self._max_branches
         if excess > 0:
-            wait = self._pace.seconds_until_room(None, excess, width_held)
+            wait = self._waiting_time.seconds_until_room(None, excess, width_held)
             message = f"The server has too many branches that run or wait; try again in {math.ceil(wait)} seconds."
             raise Overloaded(message, retry_after=wait)
         admitted = AdmittedRequest(self, caller, width, self._priority(width), next(self._request_serials))
@@ -116,7 +116,7 @@ class Admission:
         try:
             yield admitted
         finally:
-            self._pace.end_request(admitted.serial, width_held)
+            self._waiting_time.end_request(admitted.serial, width_held)
             self.num_admitted -= width_held
             self._by_key[key] -= width_held
             if not self._by_key[key]:
@@ -135,7 +135,7 @@ class Admission:
         else:
             await self._wait(request)
         try:
-            with self._pace.held(request.serial):
+            with self._waiting_time.held(request.serial):
                 yield
         finally:
             self.num_running -= 1

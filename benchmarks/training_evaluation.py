@@ -17,7 +17,7 @@ from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_
 from transformers import AutoModelForCausalLM
 
 from app.engine.build import build_engine
-from app.main import running
+from app.lifespan import running
 from app.request import Caller, InferenceRequest
 from app.serving.service import Service
 from app.settings import Settings

@@ -145,7 +145,7 @@ async def load(
     """
     _refuse_spawned_import()
     from app.engine.build import build_engine  # noqa: PLC0415 - FastAPI, Prometheus and more come with the service
-    from app.main import running  # noqa: PLC0415
+    from app.lifespan import running  # noqa: PLC0415
     from strategies.plugins import load_registries  # noqa: PLC0415
 
     chosen = Settings(model=model, **settings)

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from app.admission import Admission
-from app.api.fields import CHAT, COMPLETION, MESSAGES, RESPONSES, TOKENIZE, Use
+from app.api.field_table import Use
+from app.api.fields import CHAT, COMPLETION, MESSAGES, RESPONSES, TOKENIZE
 from app.engine.scripted import ScriptedEngine
 from app.lab.calibration.options import CalibrateOptions
 from app.lab.training.options import DistillOptions, LoraOptions, PruneOptions, QloraOptions, VerifierOptions

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, PrivateAt
 
 from app.errors import InvalidRequest
 
+INT64 = 2**63 - 1
+"""The largest integer that the engine takes."""
+
 
 def without_nulls(data: object) -> object:
     """Return a JSON object without its null fields, anything else as it is."""

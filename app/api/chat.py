@@ -15,7 +15,8 @@ from app.api.disconnects import while_connected
 from app.api.errors import RESPONSES
 from app.api.reply_events import ReplyEvents
 from app.api.requests import Origin, chat_request, completion_request
-from app.api.schemas import ChatRequest, CompletionRequest, Sampling, StreamOptions
+from app.api.sampling import Sampling, StreamOptions
+from app.api.schemas import ChatRequest, CompletionRequest
 from app.api.shapes import Details, Shape
 from app.api.sse import EventStream
 from app.api.streaming import ReplyStream

@@ -1,56 +1,12 @@
 """The fields of OpenAI's, Anthropic's and vLLM's requests, and what becomes of each. Validation, documents and tests read this table.
 
-A field that is honoured is a field of the body's class in `app.api.schemas`. The tables here have its meaning in a few words, and all
-fields that are not honoured. `tests/vllm/test_fields.py` compares them with the classes of the installed `openai` and `vllm`.
+A field that is honoured is a field of the body's class. The tables here have its meaning in a few words, and all
+fields that are not honoured. `tests/api/test_fields.py` compares them with the classes of the installed `openai` and `vllm`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
+from app.api.field_table import Field, Table, Use, honoured, refused, without_effect
 
-from app.errors import InvalidRequest
-
-
-class Use(StrEnum):
-    """What becomes of a field."""
-
-    HONOURED = "honoured"
-    NO_EFFECT = "no effect"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """What becomes of one field.
-
-    Attributes:
-        note: what the field does here; for a refused field the reason and the way out, as a sentence of an error message.
-        is_harmless: whether a value of a refused field asks for nothing, and is therefore accepted: `false` or an empty list.
-
-    """
-
-    use: Use
-    note: str
-    is_harmless: Callable[[Any], bool] = lambda value: not value
-
-
-Table = Mapping[str, Field]
-
-
-def _honoured(**notes: str) -> dict[str, Field]:
-    return {name: Field(Use.HONOURED, note) for name, note in notes.items()}
-
-
-def _without_effect(**notes: str) -> dict[str, Field]:
-    return {name: Field(Use.NO_EFFECT, note) for name, note in notes.items()}
-
-
-def _refused(**notes: str) -> dict[str, Field]:
-    return {name: Field(Use.REFUSED, note) for name, note in notes.items()}
-
-
-_SAMPLING = _honoured(
+_SAMPLING = honoured(
     model="the base model or an adapter, with a strategy behind it if wanted",
     frequency_penalty="passed to the engine; refused by searches, which would count it anew at each step",
     presence_penalty="passed to the engine; refused by searches, which would count it anew at each step",
@@ -93,7 +49,7 @@ _SAMPLING = _honoured(
     ponder="the strategy, its parameters, the budget and the effort",
 )
 
-_BOOKKEEPING = _without_effect(
+_BOOKKEEPING = without_effect(
     user="for the caller's own records",
     metadata="for the caller's own records",
     store="only the Responses API keeps answers",
@@ -113,7 +69,7 @@ _BOOKKEEPING = _without_effect(
     routed_experts_prompt_start="belongs to vLLM's own replies",
 )
 
-_UNSAFE = _refused(
+_UNSAFE = refused(
     use_beam_search='vLLM\'s beam search is not served; ask for {"ponder": {"strategy": "beam_search"}}',
     logprob_token_ids="log-probabilities of chosen tokens are not served; ask for `logprobs`",
     kv_transfer_params="only the operator may move a KV cache",
@@ -126,7 +82,7 @@ _COMMON = {**_SAMPLING, **_BOOKKEEPING, **_UNSAFE}
 
 CHAT: Table = {
     **_COMMON,
-    **_honoured(
+    **honoured(
         messages="the conversation",
         max_completion_tokens="most tokens of one answer",
         logprobs="log-probabilities of the answer's tokens",
@@ -145,13 +101,13 @@ CHAT: Table = {
         echo="the answer begins with the last message where the model continues it",
         return_prompt_text="the rendered prompt, as `prompt_text`",
     ),
-    **_without_effect(
+    **without_effect(
         verbosity="say in the prompt how long the answer should be",
         prediction="the engine needs no predicted output",
         web_search_options="the model has no access to the web",
         audio="belongs to `modalities` with audio",
     ),
-    **_refused(
+    **refused(
         chat_template="a template of the client could run without end; use `chat_template_kwargs`",
         media_io_kwargs="only the operator may set how media are read",
         mm_processor_kwargs="only the operator may set how media are read",
@@ -161,13 +117,13 @@ CHAT: Table = {
 
 COMPLETION: Table = {
     **_COMMON,
-    **_honoured(
+    **honoured(
         prompt="one or several texts, or lists of token ids",
         logprobs="log-probabilities of up to 20 alternatives for each token",
         echo="the text begins with the prompt",
         best_of="the likeliest of so many candidates",
     ),
-    **_refused(
+    **refused(
         suffix="the model cannot fill in a text before a suffix",
         prompt_embeds="embeddings are not accepted as a prompt; send text or token ids",
     ),
@@ -184,7 +140,7 @@ _CHATS = ("model", "temperature", "top_p", "frequency_penalty", "presence_penalt
 
 RESPONSES: Table = {
     **{name: CHAT[name] for name in _CHATS},
-    **_honoured(
+    **honoured(
         input="a text, or items: messages, function calls and their outputs, references to stored items",
         instructions="a system message before the input; not kept for the next response",
         previous_response_id="the response whose conversation goes on",
@@ -201,7 +157,7 @@ RESPONSES: Table = {
         top_logprobs="up to 20 alternatives for each token",
         truncation="`auto` leaves out the oldest items of a prompt that is too long; `disabled`, the default, refuses it",
     ),
-    **_without_effect(
+    **without_effect(
         stream_options="events are not padded",
         max_tool_calls="limits tools that the server itself would run",
         background_options="belongs to OpenAI's own service",
@@ -211,7 +167,7 @@ RESPONSES: Table = {
         image="belongs to tools that make images",
         enable_response_messages="belongs to vLLM's own replies",
     ),
-    **_refused(
+    **refused(
         conversation="conversations are not kept; continue a response with `previous_response_id`",
         prompt="prompt templates are not kept; send `instructions` and `input`",
         previous_input_messages="send the earlier items in `input`",
@@ -220,7 +176,7 @@ RESPONSES: Table = {
 
 
 TOKENIZE: Table = {
-    **_honoured(
+    **honoured(
         model="the base model or an adapter, which all have one tokenizer",
         prompt="a text",
         messages="a conversation, in place of a text",
@@ -236,7 +192,7 @@ TOKENIZE: Table = {
 
 
 MESSAGES: Table = {
-    **_honoured(
+    **honoured(
         model="the base model or an adapter, with a strategy behind it if wanted",
         messages="the conversation; the answer continues a last message of the assistant",
         system="the system prompt",
@@ -255,7 +211,7 @@ MESSAGES: Table = {
         ponder="the strategy, its parameters, the budget and the effort",
     ),
     **{name: _BOOKKEEPING[name] for name in ("metadata", "service_tier", "mm_payload", "return_mm_kwargs")},
-    **_without_effect(
+    **without_effect(
         betas="the header `anthropic-beta` is accepted",
         billing_policy="nothing is billed",
         cache_control="prefixes are cached without it",
@@ -271,21 +227,8 @@ MESSAGES: Table = {
         workspace_id="for the caller's own records",
     ),
     **{name: _UNSAFE[name] for name in ("ec_transfer_params", "kv_transfer_params", "vllm_xargs", "watermarking")},
-    **_refused(
+    **refused(
         mcp_servers="this server calls no other servers; run the tools yourself and send them as `tools`",
         thread="messages are not kept; send the whole conversation",
     ),
 }
-
-
-def refuse_what_must_be(table: Table, data: Mapping[str, Any]) -> None:
-    """Raise `InvalidRequest` for the first field of `data` that the table refuses, unless its value asks for nothing."""
-    for name, value in data.items():
-        field = table.get(name)
-        if field is not None and field.use is Use.REFUSED and not field.is_harmless(value):
-            raise InvalidRequest(f"{name}: {field.note}.", parameter=name)
-
-
-def accepted_without_effect(table: Table) -> frozenset[str]:
-    """Return the names of the fields that are not honoured, and accepted nevertheless."""
-    return frozenset(name for name, field in table.items() if field.use is not Use.HONOURED)

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.api.schemas import ChatRequest, CompletionRequest, PonderOptions, Sampling
+from app.api.ponder_options import PonderOptions
+from app.api.sampling import Sampling
+from app.api.schemas import ChatRequest, CompletionRequest
 from app.errors import InvalidRequest
 from app.metering.budget import Budget
 from app.request import InferenceRequest, effort_of

@@ -6,8 +6,9 @@ from typing import Any
 
 from app.api import replies
 from app.api.errors import body_of
+from app.api.ponder_options import ProgressForm
 from app.api.reply_events import ReplyDelta, ReplyEnd, ReplyEvent, ReplyEvents, ReplyProgress, Silence
-from app.api.schemas import ProgressForm, StreamOptions
+from app.api.sampling import StreamOptions
 from app.api.shapes import ChoiceState, Shape
 from app.api.sse import DONE, KEEP_ALIVE, comment, event
 from app.request import Outcome

@@ -9,9 +9,10 @@ from app.api import fields
 from app.api.access import caller
 from app.api.body import Body
 from app.api.errors import RESPONSES
+from app.api.field_table import accepted_without_effect, refuse_what_must_be
 from app.api.messages import Message
 from app.api.output_formats import check_size
-from app.api.schemas import TokenId
+from app.api.sampling import TokenId
 from app.api.tools import Tool
 from app.errors import InvalidRequest
 from app.request import Caller
@@ -27,7 +28,7 @@ ModelName = Annotated[str, Field(min_length=1, max_length=512)]
 class TokenizeRequest(Body):
     """A text to tokenise (`prompt`), or a conversation (`messages`), which is rendered by the model's chat template first."""
 
-    without_effect: ClassVar[frozenset[str]] = fields.accepted_without_effect(fields.TOKENIZE)
+    without_effect: ClassVar[frozenset[str]] = accepted_without_effect(fields.TOKENIZE)
 
     model: ModelName | None = None
     prompt: str | None = None
@@ -44,7 +45,7 @@ class TokenizeRequest(Body):
     @classmethod
     def prepared(cls, data: dict[str, Any]) -> dict[str, Any]:
         """Refuse what the table refuses."""
-        fields.refuse_what_must_be(fields.TOKENIZE, data)
+        refuse_what_must_be(fields.TOKENIZE, data)
         return data
 
     @model_validator(mode="after")

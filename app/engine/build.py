@@ -40,7 +40,7 @@ def build_engine(settings: Settings) -> Engine:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # standard output belongs to the program that uses ponder
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_MAX_STOP_STRINGS", "64")  # `app.api.schemas` has the limit; vLLM's own is 4
+    os.environ.setdefault("VLLM_MAX_STOP_STRINGS", "64")  # `app.api.sampling` has the limit; vLLM's own is 4
     model, quantization = _weights(settings, dtype, is_cpu=is_cpu)
 
     logger.info("loading vLLM and %s", settings.name)

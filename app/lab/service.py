@@ -129,7 +129,7 @@ async def start_service(
         build: makes the engine, by default vLLM's.
 
     """
-    from app.main import running  # noqa: PLC0415 - vLLM reads the environment that `build` prepares
+    from app.lifespan import running  # noqa: PLC0415 - vLLM reads the environment that `build` prepares
 
     with tempfile.TemporaryDirectory() as store, preloaded_folder(adapters) as (folder, rank):
         settings = Settings(

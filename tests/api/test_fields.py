@@ -12,7 +12,7 @@ from openai.types.responses import response_create_params
 
 from app.api import fields
 from app.api.anthropic.schemas import MessagesRequest
-from app.api.fields import Use
+from app.api.field_table import Use
 from app.api.responses.schemas import ResponsesRequest
 from app.api.schemas import ChatRequest, CompletionRequest
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.api import fields
-from app.api.fields import Use
+from app.api.field_table import Use
 from app.api.tokenize import DetokenizeRequest, TokenizeRequest
 
 TALK = [{"role": "user", "content": "Say hello."}]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from adapters.leases import State
-from app.api.schemas import PonderOptions
+from app.api.ponder_options import PonderOptions
 from app.request import Effort
 from app.telemetry.adapter_metrics import STATES
 from strategies.core.results import NodeState

@@ -8,7 +8,7 @@ from adapters.config import CONFIG_FILE, read_config
 from adapters.content import digest
 from adapters.preload import SHIPPED as ADAPTERS
 from adapters.weights import WEIGHTS_FILE
-from app.main import SHIPPED
+from app.lifespan import SHIPPED
 from app.request import Effort
 from app.routing.calibrated import CalibratedPolicy
 from app.routing.policies import read_policy

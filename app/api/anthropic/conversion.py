@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from app.api.anthropic.blocks import Block, Message, texts
 from app.api.anthropic.schemas import CountTokensRequest, MessagesRequest, Tool
 from app.api.errors import first_fault
+from app.api.ponder_options import BudgetBody, PonderOptions
 from app.api.requests import Origin, chat_request, named_in_reply
-from app.api.schemas import BudgetBody, ChatRequest, PonderOptions
+from app.api.schemas import ChatRequest
 from app.errors import InvalidRequest
 from app.request import InferenceRequest
 

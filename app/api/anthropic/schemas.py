@@ -7,10 +7,12 @@ from pydantic import Field, field_validator, model_validator
 
 from app.api import fields
 from app.api.anthropic.blocks import Block, Message
-from app.api.body import Body
+from app.api.body import INT64, Body
+from app.api.field_table import Table, accepted_without_effect, refuse_what_must_be
 from app.api.messages import ToolName
 from app.api.output_formats import check_size
-from app.api.schemas import INT64, PonderOptions, ProgressForm, StopString
+from app.api.ponder_options import PonderOptions, ProgressForm
+from app.api.sampling import StopString
 
 
 class Tool(Body):
@@ -92,7 +94,7 @@ class OutputConfig(Body):
 class CountTokensRequest(Body):
     """`POST /v1/messages/count_tokens`: the part of a request that makes its prompt."""
 
-    table: ClassVar[fields.Table] = fields.MESSAGES
+    table: ClassVar[Table] = fields.MESSAGES
     without_effect: ClassVar[frozenset[str]] = frozenset(fields.MESSAGES)
 
     model: Annotated[str, Field(min_length=1, max_length=512)]
@@ -107,7 +109,7 @@ class CountTokensRequest(Body):
     @classmethod
     def prepared(cls, data: dict[str, Any]) -> dict[str, Any]:
         """Refuse what the table refuses."""
-        fields.refuse_what_must_be(cls.table, data)
+        refuse_what_must_be(cls.table, data)
         return data
 
     @field_validator("tools", "output_config", "chat_template_kwargs", mode="before")
@@ -124,7 +126,7 @@ class CountTokensRequest(Body):
 class MessagesRequest(CountTokensRequest):
     """`POST /v1/messages`."""
 
-    without_effect: ClassVar[frozenset[str]] = fields.accepted_without_effect(fields.MESSAGES)
+    without_effect: ClassVar[frozenset[str]] = accepted_without_effect(fields.MESSAGES)
 
     max_tokens: Annotated[int, Field(ge=1, le=INT64)]
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None

@@ -6,9 +6,10 @@ import orjson
 from pydantic import Field, field_validator
 
 from app.api import fields
-from app.api.body import Body
+from app.api.body import INT64, Body
+from app.api.field_table import Table, accepted_without_effect, refuse_what_must_be
 from app.api.output_formats import check_size
-from app.api.schemas import INT64, PonderOptions
+from app.api.ponder_options import PonderOptions
 
 ResponseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 Item = dict[str, Any]
@@ -34,8 +35,8 @@ class TextOptions(Body):
 class ResponsesRequest(Body):
     """`POST /v1/responses`. What `app.api.schemas.ChatRequest` has too is validated there, after `conversion` has rewritten it."""
 
-    table: ClassVar[fields.Table] = fields.RESPONSES
-    without_effect: ClassVar[frozenset[str]] = fields.accepted_without_effect(fields.RESPONSES)
+    table: ClassVar[Table] = fields.RESPONSES
+    without_effect: ClassVar[frozenset[str]] = accepted_without_effect(fields.RESPONSES)
 
     model: Annotated[str, Field(min_length=1, max_length=512)]
     input: str | Annotated[list[Item], Field(max_length=4096)] = Field(default_factory=list)
@@ -78,7 +79,7 @@ class ResponsesRequest(Body):
     @classmethod
     def prepared(cls, data: dict[str, Any]) -> dict[str, Any]:
         """Refuse what the table refuses."""
-        fields.refuse_what_must_be(cls.table, data)
+        refuse_what_must_be(cls.table, data)
         try:
             orjson.dumps({name: value for name, value in data.items() if name != "ponder"})
         except TypeError as error:  # parts of the body are kept and returned as they came

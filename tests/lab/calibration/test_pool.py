@@ -16,7 +16,7 @@ from app.lab.calibration.sampling import PoolSampler
 from app.lab.calibration.trajectories import trajectory, wave_sizes
 from app.lab.grading import AnswerGrader
 from app.lab.service import LabService
-from app.main import running
+from app.lifespan import running
 from app.request import Caller, InferenceRequest
 from app.settings import Settings
 from strategies.answers.equivalence import Equivalence

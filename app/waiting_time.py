@@ -17,7 +17,7 @@ MAX_WAIT_S = 60.0
 """The longest wait that is told. Clients take no longer one seriously: OpenAI's SDK then tries again within seconds."""
 
 
-class Pace:
+class WaitingTimeEstimator:
     """Estimates when branches that run and wait have ended.
 
     Callers that are refused one after the other are told times one after the other, so that they do not all come back at once and

@@ -9,8 +9,8 @@ import pytest
 
 from app.admission import Admission, AdmittedRequest
 from app.errors import Busy
-from app.pace import ASSUMED_HOLD_S, MAX_WAIT_S, Pace
 from app.request import Caller
+from app.waiting_time import ASSUMED_HOLD_S, MAX_WAIT_S, WaitingTimeEstimator
 
 
 class Clock:
@@ -26,53 +26,53 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def observe(pace: Pace, clock: Clock, seconds: float, *, holds: int = 4, requests: int = 50) -> None:
+def observe(estimator: WaitingTimeEstimator, clock: Clock, seconds: float, *, holds: int = 4, requests: int = 50) -> None:
     """Let requests of four branches end that held a slot `holds` times, each for `seconds`."""
     for request in range(requests):
         for _ in range(holds):
-            with pace.held(request):
+            with estimator.held(request):
                 clock.now += seconds
-        pace.end_request(request, 4)
+        estimator.end_request(request, 4)
 
 
 def test_the_wait_is_one_hold_and_the_queue_before_it(clock: Clock) -> None:
     """Sixteen branches on eight slots, two seconds each, take four seconds after those that run now."""
-    pace = Pace(8)
-    observe(pace, clock, 2.0)
-    assert pace.seconds_until_room(None, 16, 4) == pytest.approx(2 + 4)
+    estimator = WaitingTimeEstimator(8)
+    observe(estimator, clock, 2.0)
+    assert estimator.seconds_until_room(None, 16, 4) == pytest.approx(2 + 4)
 
 
 def test_callers_are_told_times_one_after_the_other(clock: Clock) -> None:
     """Each gets the time that the one before it needs. The quota of one key has a queue of its own."""
-    pace = Pace(8)
-    observe(pace, clock, 2.0)
-    told = [pace.seconds_until_room(None, 4, 4) for _ in range(5)]
+    estimator = WaitingTimeEstimator(8)
+    observe(estimator, clock, 2.0)
+    told = [estimator.seconds_until_room(None, 4, 4) for _ in range(5)]
     assert told == pytest.approx([3, 4, 5, 6, 7])
-    assert pace.seconds_until_room("key", 4, 4) == pytest.approx(3)
+    assert estimator.seconds_until_room("key", 4, 4) == pytest.approx(3)
     clock.now += 60  # all of them have come back
-    assert pace.seconds_until_room(None, 4, 4) == pytest.approx(3)
+    assert estimator.seconds_until_room(None, 4, 4) == pytest.approx(3)
 
 
 def test_a_search_holds_slots_many_times_for_each_branch(clock: Clock) -> None:
-    pace = Pace(8)
-    observe(pace, clock, 2.0, holds=40, requests=200)
-    assert pace.seconds_until_room(None, 4, 4) == pytest.approx(2 + 10, rel=0.01)
+    estimator = WaitingTimeEstimator(8)
+    observe(estimator, clock, 2.0, holds=40, requests=200)
+    assert estimator.seconds_until_room(None, 4, 4) == pytest.approx(2 + 10, rel=0.01)
 
 
 def test_before_an_observation_the_age_of_what_runs_is_the_least_that_is_assumed(clock: Clock) -> None:
-    pace = Pace(8)
-    assert pace.seconds_until_room(None, 8, 8) == pytest.approx(2 * ASSUMED_HOLD_S)
-    with pace.held(0):
+    estimator = WaitingTimeEstimator(8)
+    assert estimator.seconds_until_room(None, 8, 8) == pytest.approx(2 * ASSUMED_HOLD_S)
+    with estimator.held(0):
         clock.now += 20
-        assert pace.seconds_until_room("key", 8, 8) == pytest.approx(2 * 20)
+        assert estimator.seconds_until_room("key", 8, 8) == pytest.approx(2 * 20)
 
 
 def test_the_wait_has_bounds(clock: Clock) -> None:
     """At least a second; at most a minute, spread out, since many callers may be told it. Who comes back too often gains nothing."""
-    pace = Pace(8)
-    observe(pace, clock, 0.001)
-    assert pace.seconds_until_room(None, 1, 1) == 1.0
-    told = [pace.seconds_until_room(None, 10**6, 16) for _ in range(100)]
+    estimator = WaitingTimeEstimator(8)
+    observe(estimator, clock, 0.001)
+    assert estimator.seconds_until_room(None, 1, 1) == 1.0
+    told = [estimator.seconds_until_room(None, 10**6, 16) for _ in range(100)]
     assert all(MAX_WAIT_S * 0.9 <= wait <= MAX_WAIT_S for wait in told)
     assert len(set(told)) > 1
 

@@ -1,0 +1,50 @@
+"""The field `ponder` of a request body, which is this server's own: how to answer, and what it may cost."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from app.api.body import INT64, ClosedBody, without_nulls
+from app.request import Effort
+from strategies.core.values import AnswerKind
+
+ProgressForm = Literal["reasoning", "comments", "none"]
+
+
+class BudgetBody(ClosedBody):
+    """The most that this request may spend. `tokens` limits the generated tokens of all candidates together."""
+
+    tokens: Annotated[int, Field(ge=1, le=INT64)] | None = None
+    flops: Annotated[int, Field(ge=1, le=INT64)] | None = None
+    seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
+
+    @field_validator("flops", mode="before")
+    @classmethod
+    def _accept_float(cls, value: object) -> object:
+        """Accept a float such as 1e12, the usual way to write FLOPs."""
+        return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= INT64 else value
+
+
+class PonderOptions(BaseModel):
+    """How to answer. Fields other than these are the parameters of the strategy named (docs/use/strategies.md).
+
+    `dry_run` asks for the plan and what it would take, and generates nothing; `show_nodes` lets a stream carry the search tree as it grows;
+    `progress` says how a stream tells the progress of a search: as reasoning, as comments of the stream, or not at all.
+    """
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False, frozen=True)
+
+    _leave_out_nulls = model_validator(mode="before")(without_nulls)
+
+    strategy: Annotated[str, Field(max_length=64)] | None = None  # not an enumeration, since plugins may add strategies
+    budget: BudgetBody | None = None
+    answer: AnswerKind | None = None
+    effort: Effort | None = None
+    dry_run: bool = False
+    show_nodes: bool = False
+    progress: ProgressForm = "reasoning"
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of the strategy, not validated yet."""
+        return dict(self.model_extra or {})

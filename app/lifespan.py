@@ -1,0 +1,207 @@
+"""The service without HTTP: `running` puts its parts together, starts the engine, and closes everything."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib import metadata
+from pathlib import Path
+
+from adapters import preload
+from adapters.registry import AdapterRegistry
+from adapters.store import AdapterStore
+from adapters.weights import BaseModel
+from app.admission import Admission
+from app.engine.base import Engine
+from app.metering.budget import Budget
+from app.request import Limits
+from app.reward_models.client import RewardModel
+from app.routing.planner import Planner
+from app.routing.policies import Policies
+from app.search_traces import SearchTraces
+from app.serving.accounting import Observers
+from app.serving.feedback import Feedback
+from app.serving.planning import Planning
+from app.serving.service import Service
+from app.settings import DEFAULT_MODEL, Settings
+from app.telemetry.adapter_metrics import OTHER
+from app.telemetry.energy import Energy, find_counters
+from app.telemetry.metrics import Metrics
+from app.telemetry.spans import Tracer, span_of
+from strategies.answers.equivalence import Equivalence
+from strategies.core.verifier import StrategyContext
+from strategies.registry import BUILT_IN, Registries
+
+logger = logging.getLogger("ponder")
+
+ENGINE_CHECK_S = 0.2
+
+VERSION = metadata.version("ponder")
+
+SHIPPED = Path(__file__).parent / "routing" / "shipped"
+"""Folder of the policies that ship with the embedded model and its adapters. Each file has the name under which they are served."""
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    engine: Engine,
+    on_engine_death: Callable[[str], None] = lambda _reason: None,
+    registries: Registries = BUILT_IN,
+) -> AsyncIterator[Service]:
+    """Run the service without HTTP: start the engine, load the adapters, and close everything at the end of the block."""
+    equivalence = Equivalence()
+    await engine.start()
+    try:
+        async with _tracing(settings, engine.card.name) as tracer, _reward_models(settings) as reward_models:
+            service = _service(settings, engine, equivalence, reward_models, tracer, registries=registries)
+            async with (
+                _watched(engine, on_engine_death),
+                _energy(service.observers.metrics),
+                _adapters(settings, service.adapters),
+            ):
+                yield service
+    finally:
+        await engine.close()
+        equivalence.close()
+
+
+@asynccontextmanager
+async def _tracing(settings: Settings, model: str) -> AsyncIterator[Tracer]:
+    """Give the tracer for the operator's collector. Without a collector in the settings, OpenTelemetry is not imported."""
+    if settings.otlp_endpoint is None:
+        yield Tracer()
+        return
+    from app.telemetry.otel import OtelTracer  # noqa: PLC0415 - comes with an extra
+
+    tracer = OtelTracer(str(settings.otlp_endpoint), settings.trace_sample_ratio, model=model, version=VERSION)
+    try:
+        yield tracer
+    finally:
+        await tracer.close()
+
+
+@asynccontextmanager
+async def _reward_models(settings: Settings) -> AsyncIterator[dict[str, RewardModel]]:
+    """Give the clients of the reward models that the operator runs elsewhere, by their names."""
+    clients = {
+        name: RewardModel(name, options, trace_headers=lambda model: span_of(model).headers)
+        for name, options in settings.reward_models.items()
+    }
+    try:
+        yield clients
+    finally:
+        for client in clients.values():
+            await client.close()
+
+
+def _service(
+    settings: Settings,
+    engine: Engine,
+    equivalence: Equivalence,
+    reward_models: dict[str, RewardModel],
+    tracer: Tracer,
+    *,
+    registries: Registries,
+) -> Service:
+    slots = engine.card.max_branches
+    admission = Admission(
+        num_slots=slots,
+        max_branches=slots + settings.max_waiting_branches,
+        max_branches_per_key=settings.max_branches_per_key,
+        has_priorities=settings.priorities,
+    )
+    metrics = Metrics()
+    metrics.export_admission(admission)
+    metrics.export_engine(engine, VERSION, registries.strategies.names())
+    limits = Limits(
+        max_n=settings.max_n,
+        max_prompt_chars=settings.max_prompt_chars,
+        budget=Budget(settings.max_request_tokens, settings.max_request_flops, settings.max_request_seconds),
+    )
+    context = StrategyContext(
+        equivalence=equivalence, vocab_size=engine.card.architecture.vocab_size, reward_models=reward_models
+    )
+    adapters = _registry(settings, engine, metrics) if engine.card.adapter_slots else None
+    policies = Policies(settings.policy_dir.expanduser(), SHIPPED if settings.shipped_adapters else None)
+    observers = Observers(
+        metrics=metrics,
+        traces=SearchTraces(settings.max_traces, settings.max_trace_chars),
+        feedback=Feedback(settings.feedback_path and settings.feedback_path.expanduser(), engine.card.name, metrics),
+        tracer=tracer,
+    )
+    planner = Planner(policies, engine.card, Path(settings.model).name, adapters)
+    return Service(
+        engine,
+        planning=Planning(planner, context, limits, registries),
+        admission=admission,
+        observers=observers,
+        adapters=adapters,
+    )
+
+
+def _registry(settings: Settings, engine: Engine, metrics: Metrics) -> AdapterRegistry:
+    card = engine.card
+    base = BaseModel(card.name, card.architecture.num_layers, card.architecture.linear_modules)
+    registry = AdapterRegistry(
+        AdapterStore(settings.adapter_dir.expanduser(), base, max_rank=card.max_adapter_rank),
+        engine,
+        slots=card.adapter_slots,
+        max_wait=settings.adapter_wait_seconds,
+        reserved=frozenset({card.name, OTHER}),
+        observer=metrics.adapters,
+    )
+    metrics.adapters.export_state(registry)
+    return registry
+
+
+@asynccontextmanager
+async def _adapters(settings: Settings, registry: AdapterRegistry | None) -> AsyncIterator[None]:
+    """Serve the adapters of the store, the shipped ones, and those of the preload folder, which is watched if the settings say so."""
+    if registry is None:
+        yield
+        return
+    async with registry.running():
+        shipped = preload.SHIPPED / settings.model
+        if settings.shipped_adapters and settings.model == DEFAULT_MODEL and shipped.is_dir():
+            await preload.add_folder(registry, shipped, settings.max_adapter_bytes, origin="shipped", keep_others=True)
+        else:
+            await preload.stop_serving(registry, "shipped")
+        folder = settings.adapter_preload_dir
+        if folder is not None:
+            await preload.add_folder(registry, folder.expanduser(), settings.max_adapter_bytes)
+        watcher = None
+        if folder is not None and settings.adapter_watch:
+            watcher = asyncio.create_task(preload.watch_folder(registry, folder.expanduser(), settings.max_adapter_bytes))
+        try:
+            yield
+        finally:
+            if watcher is not None:
+                watcher.cancel()
+
+
+@asynccontextmanager
+async def _energy(metrics: Metrics) -> AsyncIterator[None]:
+    """Count the joules that the machine uses, if it has counters for them."""
+    counters = await asyncio.to_thread(find_counters)
+    reader = asyncio.create_task(Energy(counters, metrics).run()) if counters else None
+    try:
+        yield
+    finally:
+        if reader is not None:
+            reader.cancel()
+
+
+@asynccontextmanager
+async def _watched(engine: Engine, on_death: Callable[[str], None]) -> AsyncIterator[None]:
+    async def watch() -> None:
+        while (failure := engine.failure) is None:  # noqa: ASYNC110 - vLLM offers a flag, no event
+            await asyncio.sleep(ENGINE_CHECK_S)
+        logger.critical("the engine is dead: %s", failure)
+        on_death(failure)
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watcher.cancel()
