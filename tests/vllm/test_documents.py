@@ -9,6 +9,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -41,11 +43,16 @@ def version(server) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A working folder with an adapter of the reader's own, as a folder and as loose files."""
-    shutil.copytree(ADAPTER, tmp_path / "my-peft-folder")
+    """A reader's working folder."""
+    return with_adapter(tmp_path)
+
+
+def with_adapter(folder: Path) -> Path:
+    """Return the folder with an adapter of the reader's own in it, as a folder and as loose files."""
+    shutil.copytree(ADAPTER, folder / "my-peft-folder")
     for file in ADAPTER.iterdir():
-        shutil.copy(file, tmp_path)
-    return tmp_path
+        shutil.copy(file, folder)
+    return folder
 
 
 def run(command: list[str], block: Block, server, folder: Path) -> str:
@@ -66,15 +73,34 @@ def here(code: str, server) -> str:
     return code.replace("localhost:8000", server.url.removeprefix("http://"))
 
 
-@of("python")
-def test_python_runs(path, server, folder) -> None:
-    """Each line keeps its number, so that a traceback names the line of the document."""
-    program: list[str] = []
+@pytest.fixture(scope="module")
+def runs(request, server, tmp_path_factory) -> Iterator[dict[Path, Future[str]]]:
+    """Of the documents whose Python is to be tested, all programs: they run at once, since the engine answers them in one batch.
+
+    Each line keeps its number, so that a traceback names the line of the document.
+    """
+    wanted = (item for item in request.session.items if item.function is test_python_runs)
+    with ThreadPoolExecutor(4) as pool:
+        yield {
+            path: pool.submit(program, path, server, tmp_path_factory)
+            for path in (item.callspec.params["path"] for item in wanted)
+        }
+
+
+def program(path: Path, server, tmp_path_factory) -> str:
+    """Run the Python blocks of a document as one program."""
+    lines: list[str] = []
     found = run_blocks(path, "python")
     for block in found:
-        program += [""] * (block.line - 1 - len(program)) + block.code.splitlines()
-    (folder / "document.py").write_text(here("\n".join(program), server))
-    run([sys.executable, "document.py"], found[0], server, folder)
+        lines += [""] * (block.line - 1 - len(lines)) + block.code.splitlines()
+    folder = with_adapter(tmp_path_factory.mktemp(path.stem))
+    (folder / "document.py").write_text(here("\n".join(lines), server))
+    return run([sys.executable, "document.py"], found[0], server, folder)
+
+
+@of("python")
+def test_python_runs(path, runs) -> None:
+    runs[path].result()
 
 
 @of("bash")
