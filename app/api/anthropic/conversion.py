@@ -61,7 +61,10 @@ def _chat_body(body: CountTokensRequest) -> dict[str, Any]:
         fields["tool_choice"] = {"any": "required", "tool": named}.get(choice.type, choice.type)
         fields["parallel_tool_calls"] = not choice.disable_parallel_tool_use
     if config is not None and config.format is not None:
-        fields["response_format"] = {"type": "json_schema", "json_schema": {"schema": config.format.json_schema}}
+        fields["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": config.format.json_schema},  # vLLM wants a name; Anthropic has none
+        }
     if isinstance(body, MessagesRequest):
         fields |= {
             name: getattr(body, name) for name in ("max_tokens", "temperature", "top_p", "top_k", "stream", "cache_salt")
