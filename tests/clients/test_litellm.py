@@ -26,7 +26,7 @@ def ask(url):
     """Ask by LiteLLM's SDK."""
 
     def ask(messages=HELLO, model=MODEL, **fields):
-        options = {"api_base": url, "api_key": "none", "max_tokens": 16, "num_retries": 0, **fields}
+        options = {"api_base": url, "api_key": "none", "max_tokens": 8, "num_retries": 0, **fields}
         return litellm.completion(model=f"openai/{model}", messages=messages, **options)
 
     return ask
@@ -73,7 +73,7 @@ def test_chat(ask) -> None:
 
 def test_chat_by_the_proxy(proxy) -> None:
     """The proxy passes a reply on."""
-    assert proxy.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=16).choices[0].message.content
+    assert proxy.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=8).choices[0].message.content
 
 
 def test_completions(url) -> None:
@@ -84,6 +84,18 @@ def test_completions(url) -> None:
     assert reply.choices[0].text
 
 
+def test_responses(url) -> None:
+    """The Responses API, streamed or not."""
+    common = {"model": f"openai/{MODEL}", "input": "Say hello.", "max_output_tokens": 8, "api_base": url, "api_key": "none"}
+    assert litellm.responses(**common).output[-1].content[0].text
+    assert [event.type for event in litellm.responses(**common, stream=True)].count("response.output_text.done") == 1
+
+
+def test_responses_by_the_proxy(proxy) -> None:
+    """The proxy passes a response on."""
+    assert proxy.responses.create(model=MODEL, input="Say hello.", max_output_tokens=8).output_text
+
+
 def test_stream(ask) -> None:
     """A choice in every chunk."""
     assert "".join(chunk.choices[0].delta.content or "" for chunk in ask(stream=True))
@@ -91,7 +103,7 @@ def test_stream(ask) -> None:
 
 def test_stream_by_the_proxy(proxy) -> None:
     """The proxy passes a stream on."""
-    stream = proxy.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=16, stream=True)
+    stream = proxy.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=8, stream=True)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream)
 
 
@@ -122,7 +134,7 @@ def test_strategy_by_name(ask) -> None:
 
 def test_strategy_by_name_by_the_proxy(proxy) -> None:
     """The proxy passes the name on."""
-    reply = proxy.chat.completions.create(model=f"{MODEL}@best_of_n", messages=HELLO, max_tokens=16)
+    reply = proxy.chat.completions.create(model=f"{MODEL}@best_of_n", messages=HELLO, max_tokens=8)
     assert reply.usage.completion_tokens_details.reasoning_tokens > 0
 
 

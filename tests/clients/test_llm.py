@@ -19,6 +19,7 @@ def llm(url, tmp_path):
     models = [
         {"model_id": "ponder", "model_name": MODEL, **common},
         {"model_id": "search", "model_name": f"{MODEL}@best_of_n", **common},
+        {"model_id": "responses", "model_name": MODEL, "responses": True, **common},
         {"model_id": "nobody", "model_name": "nobody", **common},
     ]
     (tmp_path / "extra-openai-models.yaml").write_text(yaml.safe_dump(models))
@@ -40,13 +41,19 @@ def said(done: subprocess.CompletedProcess) -> str:
 
 def test_chat(llm) -> None:
     """A question, and a second in the same conversation."""
-    assert said(llm("-m", "ponder", "--no-stream", "-o", "max_tokens", "16", "Say hello."))
-    assert said(llm("-c", "--no-stream", "-o", "max_tokens", "16", "And goodbye."))
+    assert said(llm("-m", "ponder", "--no-stream", "-o", "max_tokens", "8", "Say hello."))
+    assert said(llm("-c", "--no-stream", "-o", "max_tokens", "8", "And goodbye."))
+
+
+def test_responses(llm) -> None:
+    """Over the Responses API, streamed or not; then a second question in the same conversation."""
+    assert said(llm("-m", "responses", "-o", "max_tokens", "8", "Say hello."))
+    assert said(llm("-c", "--no-stream", "-o", "max_tokens", "8", "And goodbye."))
 
 
 def test_stream(llm) -> None:
     """Its default."""
-    assert said(llm("-m", "ponder", "-o", "max_tokens", "16", "Say hello."))
+    assert said(llm("-m", "ponder", "-o", "max_tokens", "8", "Say hello."))
 
 
 def test_structured_output(llm) -> None:
@@ -60,7 +67,7 @@ def test_structured_output(llm) -> None:
 
 def test_strategy_by_name(llm) -> None:
     """A model of its own for the strategy."""
-    assert said(llm("-m", "search", "--no-stream", "-o", "max_tokens", "16", "Say hello."))
+    assert said(llm("-m", "search", "--no-stream", "-o", "max_tokens", "8", "Say hello."))
     [log] = json.loads(said(llm("logs", "--json")))
     assert log["response_json"]["ponder"]["strategy"] == "best_of_n"
 
@@ -68,7 +75,7 @@ def test_strategy_by_name(llm) -> None:
 def test_usage(llm) -> None:
     """`--usage` tells the tokens, of a stream too."""
     for options in (["--no-stream"], []):
-        done = llm("-m", "ponder", *options, "--usage", "-o", "max_tokens", "16", "Say hello.")
+        done = llm("-m", "ponder", *options, "--usage", "-o", "max_tokens", "8", "Say hello.")
         assert said(done)
         assert "output" in done.stderr
 

@@ -10,7 +10,7 @@ from tests.clients.conftest import MODEL, Person
 pytestmark = pytest.mark.anyio
 
 HELLO = [{"role": "user", "content": "Say hello."}]
-ASK = {"model": MODEL, "messages": HELLO, "max_tokens": 16}
+ASK = {"model": MODEL, "messages": HELLO, "max_tokens": 8}
 WEATHER = {
     "type": "function",
     "function": {
@@ -83,7 +83,7 @@ async def test_stream_asynchronous(async_client) -> None:
 
 def test_stream_helper(client) -> None:
     """`.stream()` tells typed events, and its final completion is whole."""
-    with client.chat.completions.stream(**ASK) as stream:
+    with client.chat.completions.stream(**{**ASK, "max_tokens": 64}, temperature=0) as stream:
         deltas = [event.delta for event in stream if event.type == "content.delta"]
         final = stream.get_final_completion()
     assert "".join(deltas) == final.choices[0].message.content
@@ -118,7 +118,8 @@ def test_tools_streamed(client) -> None:
 @pytest.mark.parametrize("model", [MODEL, f"{MODEL}@best_of_n"])
 def test_structured_output(client, model) -> None:
     """`.parse` returns an object of the class, also where several candidates are compared."""
-    reply = client.chat.completions.parse(**{**ASK, "model": model, "max_tokens": 64}, temperature=0.1, response_format=Person)
+    ask = {"model": model, "messages": [{"role": "user", "content": "Make up a person."}], "max_tokens": 64, "temperature": 0.1}
+    reply = client.chat.completions.parse(**ask, response_format=Person)
     assert isinstance(reply.choices[0].message.parsed, Person)
 
 

@@ -1,10 +1,18 @@
-"""OpenAI's Agents SDK over chat completions."""
+"""OpenAI's Agents SDK, over chat completions and over its default, the Responses API."""
 
 from typing import Literal
 
 import openai
 import pytest
-from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, Runner, StopAtTools, function_tool
+from agents import (
+    Agent,
+    ModelSettings,
+    OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
+    Runner,
+    StopAtTools,
+    function_tool,
+)
 
 from tests.clients.conftest import MODEL, Person
 
@@ -19,13 +27,13 @@ def get_weather(city: Literal["Paris", "Rome"]) -> str:
 
 @pytest.fixture
 async def agent(url):
-    """`agent(model=…, settings=…, …)` makes an agent."""
+    """`agent(model=…, settings=…, api=…, …)` makes an agent."""
     async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
-        yield lambda model=MODEL, settings=None, **fields: Agent(
+        yield lambda model=MODEL, settings=None, api=OpenAIChatCompletionsModel, **fields: Agent(
             name="Helper",
             instructions="You help.",
-            model=OpenAIChatCompletionsModel(model, client),
-            model_settings=ModelSettings(**{"max_tokens": 16, **(settings or {})}),
+            model=api(model, client),
+            model_settings=ModelSettings(**{"max_tokens": 8, **(settings or {})}),
             **fields,
         )
 
@@ -36,6 +44,13 @@ async def test_chat(agent) -> None:
     assert first.final_output
     history = [*first.to_input_list(), {"role": "user", "content": "And goodbye."}]
     assert (await Runner.run(agent(), history)).final_output
+
+
+async def test_responses_structured_output(agent) -> None:
+    """`output_type` holds the class's schema."""
+    settings = {"max_tokens": 64, "temperature": 0}
+    run = await Runner.run(agent(settings=settings, api=OpenAIResponsesModel, output_type=Person), "Make up a person.")
+    assert isinstance(run.final_output, Person)
 
 
 async def test_stream(agent) -> None:

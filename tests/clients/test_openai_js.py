@@ -11,6 +11,14 @@ def test_completions(node) -> None:
     assert node("openai.mjs", "completions")
 
 
+def test_responses(node) -> None:
+    """The Responses API: gone on with by an id, streamed, parsed, and with a tool."""
+    assert node("openai.mjs", "responses")
+    assert node("openai.mjs", "responsesStream")
+    assert node("openai.mjs", "responsesParsed").keys() == {"name", "age"}
+    assert node("openai.mjs", "responsesTools")["city"] in {"Paris", "Rome"}
+
+
 def test_stream(node) -> None:
     """A choice in every chunk, and the helper."""
     assert node("openai.mjs", "stream")
