@@ -37,7 +37,7 @@ def rendering():
 
     model = str(ensure_default_model(Settings().cache_dir.expanduser(), print))
     config = EngineArgs(model=model, dtype="float32", max_model_len=2048).create_engine_config()
-    llm = SimpleNamespace(model_config=config.model_config, renderer=renderer_from_config(config))
+    llm = SimpleNamespace(vllm_config=config, model_config=config.model_config, renderer=renderer_from_config(config))
     return Rendering(EngineOptions(model=model, name=MODEL, tool_call_parser="hermes"), lambda: llm)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pydantic import ValidationError
 from vllm.exceptions import VLLMClientError, VLLMError
@@ -37,17 +38,30 @@ def request_errors() -> Iterator[None]:
         raise InvalidRequest(str(error)) from error
 
 
+@contextmanager
+def form_errors(request: Any) -> Iterator[None]:
+    """Let the errors of vLLM's checks name the field of a schema, pattern or grammar, where they name none."""
+    try:
+        yield
+    except VLLMClientError as error:
+        field = getattr(error, "parameter", None) or _form_field(request)
+        raise InvalidRequest(f"{field}: {error}", parameter=field) from error
+
+
 def impossible_form(branch: Branch) -> InvalidRequest:
     """Return the error for a schema, pattern or grammar that passed vLLM's checks, and that no text fulfils."""
-    request = branch.prompt.request
-    response_format = getattr(request, "response_format", None)
-    if response_format is not None and response_format.type != "text":
-        field = "response_format"
-    else:
-        field = "tools" if getattr(request, "tools", None) else "structured_outputs"
+    field = _form_field(branch.prompt.request)
     return InvalidRequest(
         f"{field}: no answer can have this form, for example because a $ref leads to itself.", parameter=field
     )
+
+
+def _form_field(request: Any) -> str:
+    """Return the field of a request that gives its answer a form."""
+    response_format = getattr(request, "response_format", None)
+    if response_format is not None and response_format.type != "text":
+        return "response_format"
+    return "tools" if getattr(request, "tools", None) else "structured_outputs"
 
 
 @contextmanager

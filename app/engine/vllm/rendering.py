@@ -20,9 +20,10 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from app.engine.base import Prompt, ReplyParser
 from app.engine.reply_parsers import PlainReply
-from app.engine.vllm.errors import request_errors
+from app.engine.vllm.errors import form_errors, request_errors
 from app.engine.vllm.options import EngineOptions
 from app.engine.vllm.replies import ParsedReply
+from app.engine.vllm.sampling import checked
 from app.errors import InvalidRequest
 
 ANSWER_MARK = "-the-answer-so-far-"
@@ -87,7 +88,7 @@ class Rendering:
             if isinstance(rendered, ErrorResponse):
                 raise InvalidRequest(rendered.error.message, parameter=rendered.error.param)
             [engine_input] = rendered[1]
-            return self._prompt(request, engine_input, request.max_completion_tokens or request.max_tokens)
+            return await self._prompt(request, engine_input, request.max_completion_tokens or request.max_tokens)
 
     async def completion(self, body: Mapping[str, Any]) -> Prompt:
         """Tokenise one prompt, text or token ids, as vLLM's own server does. Raises `InvalidRequest`."""
@@ -97,7 +98,7 @@ class Rendering:
             if isinstance(rendered, ErrorResponse):
                 raise InvalidRequest(rendered.error.message, parameter=rendered.error.param)
             [engine_input] = rendered
-            return self._prompt(request, engine_input, request.max_tokens)
+            return await self._prompt(request, engine_input, request.max_tokens)
 
     async def tokenize(self, body: Mapping[str, Any]) -> tuple[int, ...]:
         """Tokenise a text or a conversation, as vLLM's own server does. Raises `InvalidRequest`."""
@@ -140,7 +141,7 @@ class Rendering:
                 parameter = f"tokens.{position}"
                 raise InvalidRequest(f"{parameter}: there is no token {token}; there are {count}", parameter=parameter)
 
-    def _prompt(self, request: ChatCompletionRequest | CompletionRequest, engine_input: Any, limit: int | None) -> Prompt:
+    async def _prompt(self, request: ChatCompletionRequest | CompletionRequest, engine_input: Any, limit: int | None) -> Prompt:
         token_ids = tuple(engine_input["prompt_token_ids"])
         context = int(self._llm().model_config.max_model_len)
         limit = min(limit or self._options.default_max_tokens, self._options.max_tokens)
@@ -150,7 +151,8 @@ class Rendering:
                 f"The prompt has {len(token_ids)} tokens and leaves no room for an answer in a context of {context}.",
                 parameter="messages" if _is_chat(request) else "prompt",
             )
-        sampling = request.to_sampling_params(limit, self._defaults)
+        with form_errors(request):
+            sampling = await checked(request.to_sampling_params(limit, self._defaults), self._llm())
         text = engine_input.get("prompt") or ""
         is_constrained = sampling.structured_outputs is not None
         stop = tuple(sampling.stop or ())

@@ -1,11 +1,41 @@
-"""vLLM's sampling parameters for one branch."""
+"""vLLM's sampling parameters: of a prompt, and of one branch of it."""
 
+import asyncio
 import copy
+from typing import Any
 
 from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
 
 from app.engine.base import Branch
+
+
+class CheckedSampling(SamplingParams):
+    """Sampling parameters whose grammar was checked before.
+
+    vLLM checks the parameters of each request on the event loop. All branches of a prompt have the same grammar, and it may take vLLM
+    tens of milliseconds.
+    """
+
+    def verify(self, model_config: Any, speculative_config: Any, structured_outputs_config: Any, tokenizer: Any) -> None:  # noqa: ARG002
+        """Check all but the grammar."""
+        super().verify(model_config, speculative_config, None, tokenizer)
+
+
+async def checked(sampling: SamplingParams, llm: AsyncLLM) -> SamplingParams:
+    """Check the parameters of a prompt once for all of its branches, a grammar in a thread. Raises what vLLM raises."""
+    if sampling.structured_outputs is not None:
+        config = llm.vllm_config
+        await asyncio.to_thread(
+            sampling.verify,
+            config.model_config,
+            config.speculative_config,
+            config.structured_outputs_config,
+            llm.renderer.tokenizer,
+        )
+        sampling.__class__ = CheckedSampling
+    return sampling
 
 
 def sampling_of(branch: Branch) -> SamplingParams:
