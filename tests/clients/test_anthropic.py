@@ -5,6 +5,7 @@ from typing import Literal
 import anthropic
 import pytest
 from anthropic import beta_tool
+from pydantic import BaseModel
 
 from tests.clients.conftest import MODEL
 
@@ -21,6 +22,13 @@ WEATHER = {
         "required": ["city"],
     },
 }
+
+
+class Trip(BaseModel):
+    """What the model plans."""
+
+    city: Literal["Paris", "Rome"]
+    is_far: bool
 
 
 @beta_tool
@@ -108,6 +116,14 @@ def test_tools_by_the_runner(client) -> None:
     )
     calls = [message.content[0] for message in runner]
     assert [call.name for call in calls] == ["get_weather", "get_weather"]
+
+
+@pytest.mark.parametrize("model", [MODEL, f"{MODEL}@best_of_n"])
+def test_structured_output(client, model) -> None:
+    """`.parse` returns an object of the class, also where several candidates are compared."""
+    ask = {"model": model, "max_tokens": 64, "messages": [{"role": "user", "content": "Plan a trip."}]}
+    reply = client.messages.parse(**ask, output_format=Trip, extra_body={"temperature": 0.1})
+    assert isinstance(reply.parsed_output, Trip)
 
 
 def test_strategy_by_name(client) -> None:

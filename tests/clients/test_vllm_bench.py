@@ -10,63 +10,48 @@ from app.settings import Settings
 from tests.clients.conftest import MODEL
 from tests.tools import ROOT
 
+# One process for all loads: importing vLLM takes longer than they do.
 PROGRAM = """
-import argparse
+import argparse, json, sys
 from vllm.benchmarks import serve
 parser = argparse.ArgumentParser()
 serve.add_cli_args(parser)
-serve.main(parser.parse_args())
+for arguments in json.loads(sys.argv[1]):
+    serve.main(parser.parse_args(arguments))
 """
 TOKENS = 16
+LOADS = {
+    "completions": ["--backend", "openai", "--endpoint", "/v1/completions"],
+    "chat": ["--backend", "openai-chat", "--endpoint", "/v1/chat/completions"],
+    "one by one": ["--backend", "openai-chat", "--endpoint", "/v1/chat/completions", "--max-concurrency", "1"],
+}
 
 
-@pytest.fixture
-def bench(server, tmp_path):
-    """`bench(backend, endpoint, argument, …)` returns the results."""
-
-    def run(backend: str, endpoint: str, *more: str) -> dict:
-        common = ["--base-url", server.url, "--tokenizer", str(ensure_default_model(Settings().cache_dir.expanduser(), print))]
-        load = [
-            "--dataset-name",
-            "random",
-            "--random-input-len",
-            "16",
-            "--random-output-len",
-            str(TOKENS),
-            "--num-prompts",
-            "6",
-        ]
-        saved = ["--save-result", "--result-dir", str(tmp_path), "--result-filename", "result.json"]
-        command = [
-            ROOT / ".venv" / "bin" / "python",
-            "-c",
-            PROGRAM,
-            "--backend",
-            backend,
-            "--endpoint",
-            endpoint,
-            "--ignore-eos",
-        ]
-        done = subprocess.run([*command, *common, *load, *saved, *more], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-4000:]
-        return json.loads((tmp_path / "result.json").read_text())
-
-    return run
+@pytest.fixture(scope="module")
+def results(server, tmp_path_factory) -> dict[str, dict]:
+    """The results of each load."""
+    folder = tmp_path_factory.mktemp("load")
+    weights = str(ensure_default_model(Settings().cache_dir.expanduser(), print))
+    asked = ["--base-url", server.url, "--model", MODEL, "--tokenizer", weights, "--ignore-eos", "--num-prompts", "6"]
+    prompts = ["--dataset-name", "random", "--random-input-len", "16", "--random-output-len", str(TOKENS)]
+    saved = ["--save-result", "--result-dir", str(folder), "--result-filename"]
+    runs = [[*asked, *prompts, *load, *saved, f"{name}.json"] for name, load in LOADS.items()]
+    command = [ROOT / ".venv" / "bin" / "python", "-c", PROGRAM, json.dumps(runs)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in LOADS}
 
 
-def test_completions(bench) -> None:
+def test_completions(results) -> None:
     """Every request is answered with all its tokens."""
-    result = bench("openai", "/v1/completions", "--model", MODEL)
-    assert (result["completed"], result["total_output_tokens"]) == (6, 6 * TOKENS)
+    assert (results["completions"]["completed"], results["completions"]["total_output_tokens"]) == (6, 6 * TOKENS)
 
 
-def test_chat(bench) -> None:
+def test_chat(results) -> None:
     """The same over chat."""
-    result = bench("openai-chat", "/v1/chat/completions", "--model", MODEL)
-    assert (result["completed"], result["total_output_tokens"]) == (6, 6 * TOKENS)
+    assert (results["chat"]["completed"], results["chat"]["total_output_tokens"]) == (6, 6 * TOKENS)
 
 
-def test_stream_begins_with_the_first_token(bench) -> None:
+def test_stream_begins_with_the_first_token(results) -> None:
     """What the generator takes for the first token took about a forward pass: it is not the role, which is known at once."""
-    result = bench("openai-chat", "/v1/chat/completions", "--model", MODEL, "--max-concurrency", "1")
-    assert result["median_ttft_ms"] > result["median_tpot_ms"] / 2
+    assert results["one by one"]["median_ttft_ms"] > results["one by one"]["median_tpot_ms"] / 2

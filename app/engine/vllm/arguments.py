@@ -30,7 +30,8 @@ def engine_arguments(options: EngineOptions) -> AsyncEngineArgs:
         enable_log_requests=False,
         trust_remote_code=False,
         # With "auto", the first grammar chooses one back end for all requests; later ones are checked by another than compiles them.
-        structured_outputs_config=StructuredOutputsConfig(backend="xgrammar"),
+        # Without free whitespace: small models write newlines between the tokens of JSON until their answer is cut.
+        structured_outputs_config=StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
         # Left out rather than given as None, so that vLLM's own defaults hold.
         **_given(block_size=options.block_size, gpu_memory_utilization=options.gpu_memory_utilization),
         **_lora_arguments(options),
