@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
+from app.api.field_table import Table, accepted_without_effect, refuse_what_must_be
 from app.errors import InvalidRequest
 
 INT64 = 2**63 - 1
@@ -114,3 +115,24 @@ class Body(BaseModel):
                 for position, item in enumerate(value):
                     if isinstance(item, Body):
                         yield from (f"{name}.{position}.{inner}" for inner in item.ignored_fields())
+
+
+class RequestBody(Body):
+    """The body of a request.
+
+    Attributes:
+        table: what becomes of each field. Those that it accepts without effect are known, and those that it refuses are refused.
+
+    """
+
+    table: ClassVar[Table] = {}
+
+    @classmethod
+    def prepared(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Refuse what the table refuses. A subclass rewrites older forms besides."""
+        refuse_what_must_be(cls.table, data)
+        return data
+
+    @classmethod
+    def _names(cls) -> frozenset[str]:
+        return super()._names() | accepted_without_effect(cls.table)

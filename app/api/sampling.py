@@ -8,8 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from app.api.body import INT64, Body
-from app.api.field_table import Table, refuse_what_must_be
+from app.api.body import INT64, Body, RequestBody
 from app.api.output_formats import ResponseFormat, StructuredOutputs, check_size, from_guided
 from app.api.ponder_options import PonderOptions, ProgressForm
 from app.errors import InvalidRequest
@@ -35,10 +34,8 @@ class RepetitionDetection(Body):
     min_count: Annotated[int, Field(ge=0, le=1024)] = 0
 
 
-class Sampling(Body):
+class Sampling(RequestBody):
     """The fields that chat and text completions have in common."""
-
-    table: ClassVar[Table]
 
     model: Annotated[str, Field(min_length=1, max_length=512)]
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
@@ -85,8 +82,7 @@ class Sampling(Body):
     @classmethod
     def prepared(cls, data: dict[str, Any]) -> dict[str, Any]:
         """Rewrite the former forms, and refuse what the table refuses."""
-        refuse_what_must_be(cls.table, data)
-        return from_guided(data)
+        return from_guided(super().prepared(data))
 
     @model_validator(mode="after")
     def _nodes_need_a_stream(self) -> Self:

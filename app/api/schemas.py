@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from app.api import fields
 from app.api.body import INT64
-from app.api.field_table import Table, accepted_without_effect
+from app.api.field_table import Table
 from app.api.messages import Message
 from app.api.sampling import Sampling, TokenId
 from app.api.tools import Function, FunctionChoice, Tool, ToolChoice, check_parameters, chosen, from_functions, must_follow
@@ -18,7 +18,6 @@ class ChatRequest(Sampling):
     """`POST /v1/chat/completions`."""
 
     table: ClassVar[Table] = fields.CHAT
-    without_effect: ClassVar[frozenset[str]] = accepted_without_effect(fields.CHAT)
     not_for_engine: ClassVar[frozenset[str]] = Sampling.not_for_engine | {
         "reasoning_effort", "include_reasoning", "return_prompt_text", "functions", "function_call"
     }  # fmt: skip
@@ -131,7 +130,6 @@ class CompletionRequest(Sampling):
     """`POST /v1/completions`."""
 
     table: ClassVar[Table] = fields.COMPLETION
-    without_effect: ClassVar[frozenset[str]] = accepted_without_effect(fields.COMPLETION)
     not_for_engine: ClassVar[frozenset[str]] = Sampling.not_for_engine | {"best_of"}
 
     prompt: (

@@ -7,9 +7,9 @@ from pydantic import Field, field_validator, model_validator
 
 from app.api import fields
 from app.api.access import caller
-from app.api.body import Body
+from app.api.body import Body, RequestBody
 from app.api.errors import RESPONSES
-from app.api.field_table import accepted_without_effect, refuse_what_must_be
+from app.api.field_table import Table
 from app.api.messages import Message
 from app.api.output_formats import check_size
 from app.api.sampling import TokenId
@@ -25,10 +25,10 @@ Who = Annotated[Caller, Depends(caller)]
 ModelName = Annotated[str, Field(min_length=1, max_length=512)]
 
 
-class TokenizeRequest(Body):
+class TokenizeRequest(RequestBody):
     """A text to tokenise (`prompt`), or a conversation (`messages`), which is rendered by the model's chat template first."""
 
-    without_effect: ClassVar[frozenset[str]] = accepted_without_effect(fields.TOKENIZE)
+    table: ClassVar[Table] = fields.TOKENIZE
 
     model: ModelName | None = None
     prompt: str | None = None
@@ -41,12 +41,6 @@ class TokenizeRequest(Body):
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
 
     _check_size = field_validator("tools", "chat_template_kwargs", mode="before")(check_size)
-
-    @classmethod
-    def prepared(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Refuse what the table refuses."""
-        refuse_what_must_be(fields.TOKENIZE, data)
-        return data
 
     @model_validator(mode="after")
     def _check_form(self) -> Self:

@@ -7,8 +7,8 @@ from pydantic import Field, field_validator, model_validator
 
 from app.api import fields
 from app.api.anthropic.blocks import Block, Message
-from app.api.body import INT64, Body
-from app.api.field_table import Table, accepted_without_effect, refuse_what_must_be
+from app.api.body import INT64, Body, RequestBody
+from app.api.field_table import Table
 from app.api.messages import ToolName
 from app.api.output_formats import check_size
 from app.api.ponder_options import PonderOptions, ProgressForm
@@ -91,11 +91,11 @@ class OutputConfig(Body):
     format: OutputFormat | None = None
 
 
-class CountTokensRequest(Body):
+class CountTokensRequest(RequestBody):
     """`POST /v1/messages/count_tokens`: the part of a request that makes its prompt."""
 
     table: ClassVar[Table] = fields.MESSAGES
-    without_effect: ClassVar[frozenset[str]] = frozenset(fields.MESSAGES)
+    without_effect: ClassVar[frozenset[str]] = frozenset(fields.MESSAGES)  # fields of `/v1/messages` change no prompt
 
     model: Annotated[str, Field(min_length=1, max_length=512)]
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
@@ -105,12 +105,6 @@ class CountTokensRequest(Body):
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
     chat_template_kwargs: dict[str, Any] | None = None
-
-    @classmethod
-    def prepared(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Refuse what the table refuses."""
-        refuse_what_must_be(cls.table, data)
-        return data
 
     @field_validator("tools", "output_config", "chat_template_kwargs", mode="before")
     @classmethod
@@ -125,8 +119,6 @@ class CountTokensRequest(Body):
 
 class MessagesRequest(CountTokensRequest):
     """`POST /v1/messages`."""
-
-    without_effect: ClassVar[frozenset[str]] = accepted_without_effect(fields.MESSAGES)
 
     max_tokens: Annotated[int, Field(ge=1, le=INT64)]
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None

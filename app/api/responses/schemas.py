@@ -6,8 +6,8 @@ import orjson
 from pydantic import Field, field_validator
 
 from app.api import fields
-from app.api.body import INT64, Body
-from app.api.field_table import Table, accepted_without_effect, refuse_what_must_be
+from app.api.body import INT64, Body, RequestBody
+from app.api.field_table import Table
 from app.api.output_formats import check_size
 from app.api.ponder_options import PonderOptions
 
@@ -32,11 +32,10 @@ class TextOptions(Body):
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
-class ResponsesRequest(Body):
+class ResponsesRequest(RequestBody):
     """`POST /v1/responses`. What `app.api.schemas.ChatRequest` has too is validated there, after `conversion` has rewritten it."""
 
     table: ClassVar[Table] = fields.RESPONSES
-    without_effect: ClassVar[frozenset[str]] = accepted_without_effect(fields.RESPONSES)
 
     model: Annotated[str, Field(min_length=1, max_length=512)]
     input: str | Annotated[list[Item], Field(max_length=4096)] = Field(default_factory=list)
@@ -78,8 +77,8 @@ class ResponsesRequest(Body):
 
     @classmethod
     def prepared(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Refuse what the table refuses."""
-        refuse_what_must_be(cls.table, data)
+        """Refuse what the table refuses, and what could not be returned."""
+        data = super().prepared(data)
         try:
             orjson.dumps({name: value for name, value in data.items() if name != "ponder"})
         except TypeError as error:  # parts of the body are kept and returned as they came
