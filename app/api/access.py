@@ -77,6 +77,10 @@ async def caller(
     return request.app.state.access.caller(credentials)  # type: ignore[no-any-return]
 
 
+Who = Annotated[Caller, Depends(caller)]
+"""The caller, as a parameter of a route."""
+
+
 async def administrator(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> None:

@@ -1,16 +1,18 @@
 """The base of all request bodies: `null` is the same as absent, and a field that nobody knows is ignored and named in the reply."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from app.api.field_table import Table, accepted_without_effect, refuse_what_must_be
 from app.errors import InvalidRequest
 
 INT64 = 2**63 - 1
 """The largest integer that the engine takes."""
+
+ModelName = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 def without_nulls(data: object) -> object:

@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 
 from app.api import replies
-from app.api.access import caller
+from app.api.access import Who
 from app.api.chat_shape import ChatShape
 from app.api.completion_shape import CompletionShape
 from app.api.disconnects import while_connected
@@ -31,7 +31,6 @@ TRACE_HEADERS = ("traceparent", "tracestate")
 """The headers of W3C Trace Context, with which a caller's OpenTelemetry trace continues in this server."""
 
 StrategyHeader = Annotated[str | None, Header(alias="X-Ponder-Strategy", description="A strategy, or `auto`.")]
-Who = Annotated[Caller, Depends(caller)]
 
 _CONTENT: dict[int | str, dict[str, Any]] = {
     200: {

@@ -2,13 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import Field
 
-from app.api.access import caller
+from app.api.access import Who
 from app.api.body import ClosedBody
 from app.api.errors import RESPONSES
-from app.request import Caller
 from app.serving.service import Service
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (400, 401, 404)})
@@ -22,7 +21,7 @@ class FeedbackBody(ClosedBody):
 
 
 @router.post("/v1/feedback")
-async def give_feedback(request: Request, body: FeedbackBody, who: Annotated[Caller, Depends(caller)]) -> dict[str, Any]:
+async def give_feedback(request: Request, body: FeedbackBody, who: Who) -> dict[str, Any]:
     """Count the feedback. `kept` says whether the question was kept for the next calibration, which the operator decides."""
     service: Service = request.app.state.service
     trace = service.observers.traces.find(who.key, body.trace_id)

@@ -1,20 +1,19 @@
 """`/v1/models`: the base model and its adapters, each also with every strategy, for clients that offer only a menu of models."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 
-from app.api.access import caller
+from app.api.access import Who
 from app.api.errors import RESPONSES
-from app.request import Caller
 from app.serving.service import Service
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (401, 404)})
 
 
 @router.get("/v1/models")
-async def list_models(request: Request, _who: Annotated[Caller, Depends(caller)]) -> dict[str, Any]:
+async def list_models(request: Request, _who: Who) -> dict[str, Any]:
     """List the base model and the served adapters, then each of them with `@auto` and with each strategy."""
     service: Service = request.app.state.service
     served = service.adapters.adapters() if service.adapters else []
@@ -24,7 +23,7 @@ async def list_models(request: Request, _who: Annotated[Caller, Depends(caller)]
 
 
 @router.get("/v1/models/{model:path}")
-async def get_model(request: Request, model: str, _who: Annotated[Caller, Depends(caller)]) -> dict[str, Any]:
+async def get_model(request: Request, model: str, _who: Who) -> dict[str, Any]:
     """Return one of the listed models, or one version of an adapter as `name:sha8`."""
     return _entry(request, model)
 

@@ -8,12 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from app.api.body import INT64, Body, RequestBody
+from app.api.body import INT64, Body, ModelName, RequestBody
 from app.api.output_formats import ResponseFormat, StructuredOutputs, check_size, from_guided
 from app.api.ponder_options import PonderOptions, ProgressForm
 from app.errors import InvalidRequest
 
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -37,7 +38,7 @@ class RepetitionDetection(Body):
 class Sampling(RequestBody):
     """The fields that chat and text completions have in common."""
 
-    model: Annotated[str, Field(min_length=1, max_length=512)]
+    model: ModelName
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None

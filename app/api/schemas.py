@@ -1,7 +1,7 @@
 """The request bodies of chat and text completions. `app.api.fields` says what becomes of every field."""
 
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -9,7 +9,7 @@ from app.api import fields
 from app.api.body import INT64
 from app.api.field_table import Table
 from app.api.messages import Message
-from app.api.sampling import Sampling, TokenId
+from app.api.sampling import ReasoningEffort, Sampling, TokenId
 from app.api.tools import Function, FunctionChoice, Tool, ToolChoice, check_parameters, chosen, from_functions, must_follow
 from app.errors import InvalidRequest
 
@@ -31,7 +31,7 @@ class ChatRequest(Sampling):
     parallel_tool_calls: bool = True
     functions: Annotated[list[Function], Field(max_length=128)] | None = None
     function_call: FunctionChoice | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    reasoning_effort: ReasoningEffort | None = None
     include_reasoning: bool = True
     chat_template_kwargs: dict[str, Any] | None = None
     add_generation_prompt: bool | None = None

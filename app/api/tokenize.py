@@ -2,12 +2,12 @@
 
 from typing import Annotated, Any, ClassVar, Self
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import Field, field_validator, model_validator
 
 from app.api import fields
-from app.api.access import caller
-from app.api.body import Body, RequestBody
+from app.api.access import Who
+from app.api.body import Body, ModelName, RequestBody
 from app.api.errors import RESPONSES
 from app.api.field_table import Table
 from app.api.messages import Message
@@ -15,14 +15,10 @@ from app.api.output_formats import check_size
 from app.api.sampling import TokenId
 from app.api.tools import Tool
 from app.errors import InvalidRequest
-from app.request import Caller
 from app.serving.rendering import check_modalities
 from app.serving.service import Service
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (400, 401, 404, 413, 415, 503)})
-
-Who = Annotated[Caller, Depends(caller)]
-ModelName = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class TokenizeRequest(RequestBody):

@@ -2,12 +2,11 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 
 from app.api import replies
-from app.api.access import caller
+from app.api.access import Who
 from app.api.errors import RESPONSES
-from app.request import Caller
 from app.search_traces import SearchTrace
 from app.serving.service import Service
 
@@ -15,9 +14,7 @@ router = APIRouter(responses={status: RESPONSES[status] for status in (401, 404)
 
 
 @router.get("/v1/traces", responses={400: RESPONSES[400]})
-async def list_traces(
-    request: Request, who: Annotated[Caller, Depends(caller)], limit: Annotated[int, Query(ge=1, le=100)] = 20
-) -> dict[str, Any]:
+async def list_traces(request: Request, who: Who, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> dict[str, Any]:
     """List the last traces, the newest first, without their nodes. `flops` counts the whole request, and is null until it has ended."""
     service: Service = request.app.state.service
     return {
@@ -34,7 +31,7 @@ async def list_traces(
 
 
 @router.get("/v1/traces/{trace_id}")
-async def get_trace(request: Request, trace_id: str, who: Annotated[Caller, Depends(caller)]) -> dict[str, Any]:
+async def get_trace(request: Request, trace_id: str, who: Who) -> dict[str, Any]:
     """Return a trace with the texts, scores, values and costs of its nodes. `ponder` is the reply's, null until there is one."""
     service: Service = request.app.state.service
     trace = service.observers.traces.find(who.key, trace_id)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from app.api.anthropic.blocks import Block, Message, texts
 from app.api.anthropic.schemas import CountTokensRequest, MessagesRequest, Tool
+from app.api.body import INT64
 from app.api.errors import first_fault
 from app.api.ponder_options import BudgetBody, PonderOptions
 from app.api.requests import Origin, chat_request, named_in_reply
@@ -78,7 +79,7 @@ def _options(body: MessagesRequest) -> PonderOptions | None:
     thinking, options = body.thinking, body.ponder
     if thinking is None or thinking.budget_tokens is None or (options is not None and options.budget is not None):
         return options
-    budget = BudgetBody(tokens=min(thinking.budget_tokens + body.max_tokens, 2**63 - 1))
+    budget = BudgetBody(tokens=min(thinking.budget_tokens + body.max_tokens, INT64))
     return (options or PonderOptions()).model_copy(update={"budget": budget})
 
 

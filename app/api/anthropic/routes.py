@@ -8,11 +8,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from app.api import replies
+from app.api.access import Who
 from app.api.anthropic import shapes
 from app.api.anthropic.conversion import messages_request
 from app.api.anthropic.schemas import CountTokensRequest, MessagesRequest
 from app.api.anthropic.stream import MessageStream
-from app.api.chat import StrategyHeader, Who, origin_of
+from app.api.chat import StrategyHeader, origin_of
 from app.api.disconnects import while_connected
 from app.api.errors import RESPONSES as DESCRIPTIONS
 from app.api.reply_events import ReplyEnd, ReplyEvents, ReplyProgress

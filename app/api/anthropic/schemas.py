@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from app.api import fields
 from app.api.anthropic.blocks import Block, Message
-from app.api.body import INT64, Body, RequestBody
+from app.api.body import INT64, Body, ModelName, RequestBody
 from app.api.field_table import Table
 from app.api.messages import ToolName
 from app.api.output_formats import check_size
@@ -97,7 +97,7 @@ class CountTokensRequest(RequestBody):
     table: ClassVar[Table] = fields.MESSAGES
     without_effect: ClassVar[frozenset[str]] = frozenset(fields.MESSAGES)  # fields of `/v1/messages` change no prompt
 
-    model: Annotated[str, Field(min_length=1, max_length=512)]
+    model: ModelName
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
     system: str | Annotated[list[Block], Field(max_length=1024)] | None = None
     tools: Annotated[list[Tool], Field(max_length=256)] | None = None

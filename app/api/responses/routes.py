@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api import replies
-from app.api.chat import StrategyHeader, Who, origin_of
+from app.api.access import Who
+from app.api.chat import StrategyHeader, origin_of
 from app.api.disconnects import while_connected
 from app.api.errors import RESPONSES
 from app.api.responses.background import Jobs

@@ -6,10 +6,11 @@ import orjson
 from pydantic import Field, field_validator
 
 from app.api import fields
-from app.api.body import INT64, Body, RequestBody
+from app.api.body import INT64, Body, ModelName, RequestBody
 from app.api.field_table import Table
 from app.api.output_formats import check_size
 from app.api.ponder_options import PonderOptions
+from app.api.sampling import ReasoningEffort
 
 ResponseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 Item = dict[str, Any]
@@ -20,7 +21,7 @@ class Reasoning(Body):
 
     without_effect: ClassVar[frozenset[str]] = frozenset({"context", "mode"})
 
-    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    effort: ReasoningEffort | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
 
@@ -37,7 +38,7 @@ class ResponsesRequest(RequestBody):
 
     table: ClassVar[Table] = fields.RESPONSES
 
-    model: Annotated[str, Field(min_length=1, max_length=512)]
+    model: ModelName
     input: str | Annotated[list[Item], Field(max_length=4096)] = Field(default_factory=list)
     instructions: str | None = None
     previous_response_id: ResponseId | None = None
