@@ -1,10 +1,8 @@
 """`/v1/chat/completions` and `/v1/completions`, whole or as a stream, with every way of choosing a strategy."""
 
-from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Header, Request, Response
 
 from app.api import replies
@@ -13,12 +11,12 @@ from app.api.chat_shape import ChatShape
 from app.api.completion_shape import CompletionShape
 from app.api.disconnects import while_connected
 from app.api.errors import RESPONSES
+from app.api.openapi import json_or_stream
 from app.api.reply_events import ReplyEvents
 from app.api.requests import Origin, chat_request, completion_request
 from app.api.sampling import Sampling, StreamOptions
 from app.api.schemas import ChatRequest, CompletionRequest
 from app.api.shapes import Details, Shape
-from app.api.sse import EventStream
 from app.api.streaming import ReplyStream
 from app.errors import NotFound
 from app.request import Caller, InferenceRequest
@@ -32,12 +30,7 @@ TRACE_HEADERS = ("traceparent", "tracestate")
 
 StrategyHeader = Annotated[str | None, Header(alias="X-Ponder-Strategy", description="A strategy, or `auto`.")]
 
-_CONTENT: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The answer, or a stream of chunks.",
-        "content": {"application/json": {}, "text/event-stream": {}},
-    }
-}
+_CONTENT = json_or_stream("The answer, or a stream of chunks.")
 
 
 @router.post("/v1/chat/completions", responses=_CONTENT)
@@ -98,14 +91,14 @@ def origin_of(http_request: Request, header: str | None, path: str | None = None
 async def _respond(http_request: Request, request: InferenceRequest, body: Sampling, who: Caller, shape: Shape) -> Response:
     service: Service = http_request.app.state.service
     if body.ponder is not None and body.ponder.dry_run:
-        return Response(orjson.dumps(replies.preview(await service.preview(request))), media_type="application/json")
+        return replies.json_response(replies.preview(await service.preview(request)))
     if body.stream:
-        async with AsyncExitStack() as stack:
-            session = await stack.enter_async_context(service.open(request, who))
-            stream = ReplyStream(session, shape, body.stream_options or StreamOptions(), body.progress)
-            events = stream.events(ReplyEvents(session, http_request.app.state.keep_alive))
-            # The response closes the session: it is sent after this function has returned.
-            return EventStream(events, replies.headers(session), stack.pop_all())
+        keep_alive: float = http_request.app.state.keep_alive
+        options = body.stream_options or StreamOptions()
+        return await replies.stream_response(
+            service.open(request, who),
+            lambda session: ReplyStream(session, shape, options, body.progress).events(ReplyEvents(session, keep_alive)),
+        )
     return await while_connected(http_request.receive, _whole(service, request, who, shape))
 
 
@@ -122,4 +115,4 @@ async def _whole(service: Service, request: InferenceRequest, who: Caller, shape
             "usage": replies.usage(session, outcome),
             "ponder": ponder,
         }
-        return Response(orjson.dumps(content), media_type="application/json", headers=replies.headers(session, outcome))
+        return replies.json_response(content, replies.headers(session, outcome))

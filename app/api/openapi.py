@@ -26,3 +26,8 @@ def document(app: FastAPI, strategies: Sequence[str], *, has_keys: bool) -> dict
             schema["components"]["schemas"].pop(unused, None)
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def json_or_stream(description: str) -> dict[int | str, dict[str, Any]]:
+    """Return what the document says of a route that answers with JSON or with a stream."""
+    return {200: {"description": description, "content": {"application/json": {}, "text/event-stream": {}}}}

@@ -1,10 +1,16 @@
-"""Builds all parts of a reply except its choices: the envelope, `usage`, the `ponder` object, nodes and headers."""
+"""Builds all parts of a reply except its choices: the envelope, `usage`, the `ponder` object, nodes, headers, and the HTTP response."""
 
 import re
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
+import orjson
+from fastapi import Response
+
 from app.api.shapes import Shape
+from app.api.sse import EventStream
 from app.request import Outcome
 from app.routing.policy import Plan
 from app.serving.planning import PlannedRequest
@@ -163,6 +169,26 @@ def preview(result: Preview) -> dict[str, Any]:
             "budget": {"tokens": result.budget.tokens, "flops": result.budget.flops, "seconds": result.budget.seconds},
         },
     }
+
+
+def json_response(content: Any, headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON response."""
+    return Response(orjson.dumps(content), media_type="application/json", headers=headers)
+
+
+async def stream_response(
+    opening: AbstractAsyncContextManager[Session], events: Callable[[Session], AsyncIterator[bytes]]
+) -> Response:
+    """Admit a request, and return the stream of its events. Raises what refuses the request.
+
+    Args:
+        opening: gives the session, as `Service.open` does. The response closes it: it is sent after this function has returned.
+        events: returns the events of a session.
+
+    """
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(opening)
+        return EventStream(events(session), headers(session), stack.pop_all())
 
 
 def headers(session: Session, outcome: Outcome | None = None) -> dict[str, str]:

@@ -1,9 +1,7 @@
 """`/v1/messages` and `/v1/messages/count_tokens`."""
 
-from contextlib import AsyncExitStack
 from typing import Any, Literal
 
-import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
@@ -16,8 +14,8 @@ from app.api.anthropic.stream import MessageStream
 from app.api.chat import StrategyHeader, origin_of
 from app.api.disconnects import while_connected
 from app.api.errors import RESPONSES as DESCRIPTIONS
+from app.api.openapi import json_or_stream
 from app.api.reply_events import ReplyEnd, ReplyEvents, ReplyProgress
-from app.api.sse import EventStream
 from app.request import Caller, InferenceRequest, Outcome
 from app.serving.service import Service
 from app.serving.session import Session
@@ -49,12 +47,7 @@ router = APIRouter(
     responses={status: {"model": ErrorBody, "description": known["description"]} for status, known in DESCRIPTIONS.items()}
 )
 
-_CONTENT: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The message, or a stream of events.",
-        "content": {"application/json": {}, "text/event-stream": {}},
-    }
-}
+_CONTENT = json_or_stream("The message, or a stream of events.")
 
 
 @router.post("/v1/messages", responses=_CONTENT)
@@ -63,14 +56,13 @@ async def create_message(http_request: Request, body: MessagesRequest, who: Who,
     service: Service = http_request.app.state.service
     request = messages_request(body, origin_of(http_request, header))
     if body.ponder is not None and body.ponder.dry_run:
-        return Response(orjson.dumps(replies.preview(await service.preview(request))), media_type="application/json")
+        return replies.json_response(replies.preview(await service.preview(request)))
     keep_alive: float = http_request.app.state.keep_alive
     if body.stream:
-        async with AsyncExitStack() as stack:
-            session = await stack.enter_async_context(service.open(request, who))
-            events = MessageStream(session, body).events(ReplyEvents(session, keep_alive))
-            # The response closes the session: it is sent after this function has returned.
-            return EventStream(events, replies.headers(session), stack.pop_all())
+        return await replies.stream_response(
+            service.open(request, who),
+            lambda session: MessageStream(session, body).events(ReplyEvents(session, keep_alive)),
+        )
     return await while_connected(http_request.receive, _whole(service, request, who, body, keep_alive))
 
 
@@ -95,7 +87,7 @@ async def _whole(
         content = _message(
             session, outcome, content=blocks, **shapes.stop(one.finish_reason, one.stop_reason, has_calls=has_calls)
         )
-        return Response(orjson.dumps(content), media_type="application/json", headers=replies.headers(session, outcome))
+        return replies.json_response(content, replies.headers(session, outcome))
 
 
 async def _run(reply: ReplyEvents) -> tuple[str, Outcome]:

@@ -5,8 +5,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-from fastapi import Request, Response
+from fastapi import Response
 
 from app.api import replies
 from app.api.reply_events import ReplyEvents, ReplyProgress, Silence
@@ -25,8 +24,8 @@ from app.serving.session import Session
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What the routes share: the stored responses, and those that run in the background."""
+class KeptResponses:
+    """The stored responses of one server, and those that run in the background."""
 
     store: ResponseStore
     jobs: Jobs
@@ -34,15 +33,24 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """One response that is made."""
+    """One response that is made.
 
-    http_request: Request
+    Attributes:
+        kept: where it is kept, and where it runs in the background.
+        items: the conversation that it answers.
+        asked: the converted body.
+        response: the `response` object, without output.
+        keep_alive: seconds without an event after which a stream sends a sign of life.
+
+    """
+
     service: Service
-    kept: Kept
+    kept: KeptResponses
     who: Caller
     items: Sequence[Item]
     asked: Converted
     response: dict[str, Any]
+    keep_alive: float
 
     async def whole(self) -> Response:
         """Return the response at its end."""
@@ -51,14 +59,12 @@ class Creation:
             async with self.service.open(self.asked.request, self.who) as session:
                 await ResponseRun(session, self.asked, writer).whole(self._reply(session))
                 await self._keep()
-                return json_response(self.response, replies.headers(session))
+                return replies.json_response(self.response, replies.headers(session))
 
     async def streamed(self) -> Response:
         """Return the stream of the response. What can be refused is refused before."""
-        async with AsyncExitStack() as stack:
-            with own_names():
-                session = await stack.enter_async_context(self.service.open(self.asked.request, self.who))
-            return EventStream(self._events(session), replies.headers(session), stack.pop_all())
+        with own_names():
+            return await replies.stream_response(self.service.open(self.asked.request, self.who), self._events)
 
     async def in_background(self, *, is_streamed: bool) -> Response:
         """Return the queued response, or the stream of its events. The client may leave."""
@@ -66,10 +72,10 @@ class Creation:
         with own_names():
             await self.service.preview(self.asked.request)  # refuses what cannot be served
         job = Job(self.service, self.who, list(self.items), self.asked, self.response)
-        reply = json_response(job.snapshot())
+        reply = replies.json_response(job.snapshot())
         self.kept.jobs.start(self.response["id"], job)
         if is_streamed:
-            return EventStream(job.follow(-1, self.http_request.app.state.keep_alive), {}, AsyncExitStack())
+            return EventStream(job.follow(-1, self.keep_alive), {}, AsyncExitStack())
         return reply
 
     async def _events(self, session: Session) -> AsyncIterator[bytes]:
@@ -93,7 +99,7 @@ class Creation:
             raise
 
     def _reply(self, session: Session) -> ReplyEvents:
-        return ReplyEvents(session, self.http_request.app.state.keep_alive)
+        return ReplyEvents(session, self.keep_alive)
 
     async def _keep(self) -> None:
         if self.response["store"]:
@@ -119,8 +125,3 @@ async def _resolved(store: ResponseStore, who: Caller, items: Sequence[Item]) ->
     if missing := [name for name in wanted if name not in found]:
         raise InvalidRequest(f"input: there is no item `{missing[0]}` to refer to.", parameter="input")
     return [identified(found[str(item["id"])] if item.get("type") == "item_reference" else item) for item in items]
-
-
-def json_response(content: Any, headers: dict[str, str] | None = None) -> Response:
-    """Return a JSON response."""
-    return Response(orjson.dumps(content), media_type="application/json", headers=headers)

@@ -11,8 +11,9 @@ from app.api.access import Who
 from app.api.chat import StrategyHeader, origin_of
 from app.api.disconnects import while_connected
 from app.api.errors import RESPONSES
+from app.api.openapi import json_or_stream
 from app.api.responses.background import Jobs
-from app.api.responses.creation import Creation, Kept, conversation, json_response
+from app.api.responses.creation import Creation, KeptResponses, conversation
 from app.api.responses.schemas import ResponsesRequest
 from app.api.responses.shapes import listed, opened
 from app.api.responses.store import Bounds, ResponseStore, Stored
@@ -25,22 +26,17 @@ from app.settings import Settings
 
 router = APIRouter(responses=RESPONSES)
 
-_CONTENT: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The response, or a stream of its events.",
-        "content": {"application/json": {}, "text/event-stream": {}},
-    }
-}
+_CONTENT = json_or_stream("The response, or a stream of its events.")
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Kept]:
+async def running(settings: Settings) -> AsyncIterator[KeptResponses]:
     """Open the store and run jobs, until the end of the block."""
     path = settings.responses_path and settings.responses_path.expanduser()
     store = ResponseStore(path, Bounds(settings.max_responses, settings.max_response_bytes, settings.max_response_days))
     try:
         async with Jobs(store, settings.max_background_per_key).running() as jobs:
-            yield Kept(store, jobs)
+            yield KeptResponses(store, jobs)
     finally:
         await store.close()
 
@@ -49,15 +45,15 @@ async def running(settings: Settings) -> AsyncIterator[Kept]:
 async def create_response(http_request: Request, body: ResponsesRequest, who: Who, header: StrategyHeader = None) -> Response:
     """Answer a text or a conversation."""
     service: Service = http_request.app.state.service
-    kept: Kept = http_request.app.state.responses
+    kept: KeptResponses = http_request.app.state.responses
     if body.background and not body.store:
         raise InvalidRequest("background: it needs store to be true, since the reply is polled.", parameter="background")
     items = await conversation(kept.store, who, body)
     asked = await fitting(service, body, items, origin_of(http_request, header))
     if body.ponder is not None and body.ponder.dry_run:
-        return json_response(replies.preview(await service.preview(asked.request)))
+        return replies.json_response(replies.preview(await service.preview(asked.request)))
     response = opened(body, asked, str(asked.request.adapter or service.engine.card.name))
-    creation = Creation(http_request, service, kept, who, items, asked, response)
+    creation = Creation(service, kept, who, items, asked, response, http_request.app.state.keep_alive)
     if body.background:
         return await creation.in_background(is_streamed=body.stream)
     if body.stream:
@@ -75,14 +71,14 @@ async def get_response(
     starting_after: Annotated[int, Query(ge=-1, le=2**31)] = -1,
 ) -> Response:
     """Return a response that is kept or runs in the background; with `stream`, its events behind `starting_after`."""
-    kept: Kept = http_request.app.state.responses
+    kept: KeptResponses = http_request.app.state.responses
     if (job := kept.jobs.find(who, response_id)) is not None:
         if stream:
             return EventStream(job.follow(starting_after, http_request.app.state.keep_alive), {}, AsyncExitStack())
-        return json_response(job.snapshot())
+        return replies.json_response(job.snapshot())
     stored = await _find(kept.store, who, response_id)
     if not stream:
-        return json_response(stored.response)
+        return replies.json_response(stored.response)
     if not stored.events:
         raise InvalidRequest("stream: only a response of the background can be streamed again.", parameter="stream")
     return EventStream(_again(stored.events, starting_after), {}, AsyncExitStack())
@@ -91,7 +87,7 @@ async def get_response(
 @router.delete("/v1/responses/{response_id}")
 async def delete_response(http_request: Request, response_id: str, who: Who) -> dict[str, Any]:
     """Delete a response. One that runs is cancelled before."""
-    kept: Kept = http_request.app.state.responses
+    kept: KeptResponses = http_request.app.state.responses
     if (job := kept.jobs.find(who, response_id)) is not None:
         await kept.jobs.stop(job)
     if not await kept.store.delete(who.owner, response_id):
@@ -102,13 +98,13 @@ async def delete_response(http_request: Request, response_id: str, who: Who) -> 
 @router.post("/v1/responses/{response_id}/cancel")
 async def cancel_response(http_request: Request, response_id: str, who: Who) -> Response:
     """Cancel a response that runs in the background. One that has ended stays as it is."""
-    kept: Kept = http_request.app.state.responses
+    kept: KeptResponses = http_request.app.state.responses
     if (job := kept.jobs.find(who, response_id)) is not None:
         await kept.jobs.stop(job)
     response = (await _find(kept.store, who, response_id)).response
     if not response["background"]:
         raise InvalidRequest("response_id: only a response of the background can be cancelled.", parameter="response_id")
-    return json_response(response)
+    return replies.json_response(response)
 
 
 @router.get("/v1/responses/{response_id}/input_items")
@@ -122,7 +118,7 @@ async def list_input_items(
     after: Annotated[str | None, Query(max_length=256)] = None,
 ) -> dict[str, Any]:
     """List the items that a response answered, those of the conversation before it too."""
-    kept: Kept = http_request.app.state.responses
+    kept: KeptResponses = http_request.app.state.responses
     job = kept.jobs.find(who, response_id)
     items = job.items if job is not None else (await _find(kept.store, who, response_id)).items
     items = [listed(item) for item in (items if order == "asc" else items[::-1])]
