@@ -61,16 +61,13 @@ class ChatShape:
 
     def delta(self, session: Session, index: int, delta: Delta, state: ChoiceState) -> dict[str, Any] | None:
         """Return a delta with content, tool calls and log-probabilities."""
-        is_last = delta.finish_reason is not None
-        parsed = state.parser.feed(
-            delta.text, delta.token_ids, is_last=is_last, is_cut=delta.finish_reason not in (None, "stop")
-        )
+        parsed = state.parser.feed(delta.text, delta.token_ids, is_last=delta.is_last, is_cut=delta.is_cut)
         fields, token_ids, entries = self._shown(parsed or {}, delta, has_answer=state.has_answer)
         state.has_answer = state.has_answer or is_answer(fields)
         state.has_calls = state.has_calls or bool(fields.get("tool_calls"))
         logprobs = self._logprobs(session, entries)
         ids = self._details.of_tokens(token_ids)
-        if not fields and logprobs is None and delta.finish_reason is None and not (ids and token_ids):
+        if not fields and logprobs is None and not delta.is_last and not (ids and token_ids):
             return None
         finish = self._finish(session, delta.finish_reason, has_calls=state.has_calls)
         choice = {**_chunk_choice(index, self._with_calls(fields), finish, logprobs), **ids}

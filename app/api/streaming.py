@@ -87,7 +87,7 @@ class ReplyStream:
         choice = self._shape.delta(self._session, one.choice, one.delta, self._choices[one.choice])
         if choice is None:
             return
-        if one.delta.finish_reason is None:
+        if not one.delta.is_last:
             yield self._chunk(choice)
         else:
             if self._last is not None:

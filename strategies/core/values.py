@@ -76,6 +76,16 @@ class Delta:
     finish_reason: str | None = None
     stop_reason: int | str | None = None
 
+    @property
+    def is_last(self) -> bool:
+        """Whether its candidate has ended."""
+        return self.finish_reason is not None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether its candidate has ended, and the model did not end it."""
+        return self.finish_reason not in (None, "stop")
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:

@@ -61,9 +61,8 @@ class MessageStream:
                 yield from self._closing(outcome)
 
     def _delta_events(self, one: ReplyDelta) -> Iterator[bytes]:
-        delta, finish = one.delta, one.delta.finish_reason
-        is_last, is_cut = finish is not None, finish not in (None, "stop")
-        fields = self._parser.feed(delta.text, delta.token_ids, is_last=is_last, is_cut=is_cut) or {}
+        delta = one.delta
+        fields = self._parser.feed(delta.text, delta.token_ids, is_last=delta.is_last, is_cut=delta.is_cut) or {}
         if self._shows_thinking and fields.get("reasoning"):
             yield from self._thinking(fields["reasoning"], MODEL)
         if fields.get("content"):
@@ -71,8 +70,8 @@ class MessageStream:
             yield self._delta({"type": "text_delta", "text": fields["content"]})
         for call in fields.get("tool_calls") or []:
             yield from self._call(call)
-        if is_last:
-            self._stop = shapes.stop(finish, delta.stop_reason, has_calls=self._has_calls)
+        if delta.is_last:
+            self._stop = shapes.stop(delta.finish_reason, delta.stop_reason, has_calls=self._has_calls)
 
     def _call(self, call: dict[str, Any]) -> Iterator[bytes]:
         """Yield a new part of a call. The first part of each has its name; parts of two calls do not alternate."""

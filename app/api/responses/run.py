@@ -67,13 +67,12 @@ class ResponseRun:
                 pass
 
     def _delta(self, delta: Delta) -> Iterator[Event]:
-        is_last, is_cut = delta.finish_reason is not None, delta.finish_reason not in (None, "stop")
         if self._parser is None:
             self._parser = self._session.engine.parser(self._session.rendered.prompts[0])
-            if is_last:  # the whole answer at once
-                yield from self._say(self._parser.parse(delta.text, delta.token_ids, is_cut=is_cut), delta)
+            if delta.is_last:  # the whole answer at once
+                yield from self._say(self._parser.parse(delta.text, delta.token_ids, is_cut=delta.is_cut), delta)
                 return
-        fields = self._parser.feed(delta.text, delta.token_ids, is_last=is_last, is_cut=is_cut)
+        fields = self._parser.feed(delta.text, delta.token_ids, is_last=delta.is_last, is_cut=delta.is_cut)
         yield from self._say(fields or {}, delta)
 
     def _say(self, fields: Mapping[str, Any], delta: Delta) -> Iterator[Event]:
