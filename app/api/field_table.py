@@ -49,6 +49,11 @@ def refused(**notes: str) -> dict[str, Field]:
     return {name: Field(Use.REFUSED, note) for name, note in notes.items()}
 
 
+def among(table: Table, *names: str) -> dict[str, Field]:
+    """Return the fields of a table with these names: another request has them with the same meaning."""
+    return {name: table[name] for name in names}
+
+
 def refuse_what_must_be(table: Table, data: Mapping[str, Any]) -> None:
     """Raise `InvalidRequest` for the first field of `data` that the table refuses, unless its value asks for nothing."""
     for name, value in data.items():

@@ -4,7 +4,7 @@ A field that is honoured is a field of the body's class. The tables here have it
 fields that are not honoured. `tests/api/test_fields.py` compares them with the classes of the installed `openai` and `vllm`.
 """
 
-from app.api.field_table import Field, Table, Use, honoured, refused, without_effect
+from app.api.field_table import Field, Table, Use, among, honoured, refused, without_effect
 
 _SAMPLING = honoured(
     model="the base model or an adapter, with a strategy behind it if wanted",
@@ -69,7 +69,7 @@ _BOOKKEEPING = without_effect(
     routed_experts_prompt_start="belongs to vLLM's own replies",
 )
 
-_UNSAFE = refused(
+_REFUSED = refused(
     use_beam_search='vLLM\'s beam search is not served; ask for {"ponder": {"strategy": "beam_search"}}',
     logprob_token_ids="log-probabilities of chosen tokens are not served; ask for `logprobs`",
     kv_transfer_params="only the operator may move a KV cache",
@@ -78,7 +78,7 @@ _UNSAFE = refused(
     watermarking="answers are not watermarked",
 )
 
-_COMMON = {**_SAMPLING, **_BOOKKEEPING, **_UNSAFE}
+_COMMON = {**_SAMPLING, **_BOOKKEEPING, **_REFUSED}
 
 CHAT: Table = {
     **_COMMON,
@@ -129,17 +129,28 @@ COMPLETION: Table = {
     ),
 }
 
-_CHATS = ("model", "temperature", "top_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "top_k", "min_p",
-          "logit_bias", "seed", "stop", "stop_token_ids", "ignore_eos", "skip_special_tokens", "include_stop_str_in_output",
-          "include_reasoning", "structured_outputs", "chat_template_kwargs", "cache_salt", "request_id", "ponder",
-          "parallel_tool_calls", "user", "service_tier", "safety_identifier", "session_id", "prompt_cache_key",
-          "prompt_cache_options", "prompt_cache_retention", "moderation", "priority", "mm_payload", "return_mm_kwargs",
-          "watermarking", "media_io_kwargs", "mm_processor_kwargs", "vllm_xargs", "kv_transfer_params",
-          "ec_transfer_params")  # fmt: skip
-"""The fields that the Responses API has in common with chat completions."""
+# The fields of other requests that chat completions have too, with the same meaning.
+_RESPONSES_AS_IN_CHAT = (
+    "model", "temperature", "top_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "top_k", "min_p",
+    "logit_bias", "seed", "stop", "stop_token_ids", "ignore_eos", "skip_special_tokens", "include_stop_str_in_output",
+    "include_reasoning", "structured_outputs", "chat_template_kwargs", "cache_salt", "request_id", "ponder",
+    "parallel_tool_calls", "user", "service_tier", "safety_identifier", "session_id", "prompt_cache_key",
+    "prompt_cache_options", "prompt_cache_retention", "moderation", "priority", "mm_payload", "return_mm_kwargs",
+    "watermarking", "media_io_kwargs", "mm_processor_kwargs", "vllm_xargs", "kv_transfer_params", "ec_transfer_params",
+)  # fmt: skip
+
+_TOKENIZE_AS_IN_CHAT = (
+    "tools", "add_generation_prompt", "chat_template_kwargs", "chat_template", "media_io_kwargs", "mm_processor_kwargs",
+)  # fmt: skip
+
+_MESSAGES_AS_IN_CHAT = (
+    "model", "max_tokens", "temperature", "top_p", "top_k", "stream", "chat_template_kwargs", "cache_salt", "ponder",
+    "metadata", "service_tier", "mm_payload", "return_mm_kwargs", "ec_transfer_params", "kv_transfer_params", "vllm_xargs",
+    "watermarking",
+)  # fmt: skip
 
 RESPONSES: Table = {
-    **{name: CHAT[name] for name in _CHATS},
+    **among(CHAT, *_RESPONSES_AS_IN_CHAT),
     **honoured(
         input="a text, or items: messages, function calls and their outputs, references to stored items",
         instructions="a system message before the input; not kept for the next response",
@@ -174,43 +185,29 @@ RESPONSES: Table = {
     ),
 }
 
-
 TOKENIZE: Table = {
     **honoured(
         model="the base model or an adapter, which all have one tokenizer",
         prompt="a text",
         messages="a conversation, in place of a text",
-        tools="functions that the model may call",
         add_special_tokens="adds the tokenizer's special tokens; by default to a text, and not to a conversation",
-        add_generation_prompt="`false` renders the conversation without the opening of an answer",
         continue_final_message="renders the last message so that it can be continued",
-        chat_template_kwargs="variables of the chat template",
         return_token_strs="also returns each token as its tokenizer writes it",
     ),
-    **{name: CHAT[name] for name in ("chat_template", "media_io_kwargs", "mm_processor_kwargs")},
+    **among(CHAT, *_TOKENIZE_AS_IN_CHAT),
 }
-
 
 MESSAGES: Table = {
     **honoured(
-        model="the base model or an adapter, with a strategy behind it if wanted",
         messages="the conversation; the answer continues a last message of the assistant",
         system="the system prompt",
-        max_tokens="most tokens of one answer",
-        temperature="passed to the engine; 0 is refused by strategies that compare samples",
-        top_p="passed to the engine",
-        top_k="passed to the engine",
         stop_sequences="up to 16 texts that end the answer",
-        stream="server-sent events",
         tools="functions that the caller runs; tools of Anthropic's servers are skipped, and named in `ponder.notes`",
         tool_choice="`auto`, `any`, `tool` or `none`, and `disable_parallel_tool_use`",
         thinking="shows thinking; `budget_tokens` is what a search may generate besides one answer; `disabled` is low effort",
         output_config="`effort`, and a JSON schema as `format`",
-        chat_template_kwargs="variables of the chat template",
-        cache_salt="shares cached prefixes only with requests of the same salt and key",
-        ponder="the strategy, its parameters, the budget and the effort",
     ),
-    **{name: _BOOKKEEPING[name] for name in ("metadata", "service_tier", "mm_payload", "return_mm_kwargs")},
+    **among(CHAT, *_MESSAGES_AS_IN_CHAT),
     **without_effect(
         betas="the header `anthropic-beta` is accepted",
         billing_policy="nothing is billed",
@@ -226,7 +223,6 @@ MESSAGES: Table = {
         user_profile_id="for the caller's own records",
         workspace_id="for the caller's own records",
     ),
-    **{name: _UNSAFE[name] for name in ("ec_transfer_params", "kv_transfer_params", "vllm_xargs", "watermarking")},
     **refused(
         mcp_servers="this server calls no other servers; run the tools yourself and send them as `tools`",
         thread="messages are not kept; send the whole conversation",
