@@ -130,7 +130,7 @@ COMPLETION: Table = {
 }
 
 # The fields of other requests that chat completions have too, with the same meaning.
-_RESPONSES_AS_IN_CHAT = (
+RESPONSES_AS_IN_CHAT = (
     "model", "temperature", "top_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "top_k", "min_p",
     "logit_bias", "seed", "stop", "stop_token_ids", "ignore_eos", "skip_special_tokens", "include_stop_str_in_output",
     "include_reasoning", "structured_outputs", "chat_template_kwargs", "cache_salt", "request_id", "ponder",
@@ -150,7 +150,7 @@ _MESSAGES_AS_IN_CHAT = (
 )  # fmt: skip
 
 RESPONSES: Table = {
-    **among(CHAT, *_RESPONSES_AS_IN_CHAT),
+    **among(CHAT, *RESPONSES_AS_IN_CHAT),
     **honoured(
         input="a text, or items: messages, function calls and their outputs, references to stored items",
         instructions="a system message before the input; not kept for the next response",

@@ -8,19 +8,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.api.errors import first_fault
+from app.api.fields import RESPONSES_AS_IN_CHAT
 from app.api.requests import Origin, chat_request, named_in_reply
 from app.api.responses.schemas import Item, ResponsesRequest
 from app.api.schemas import ChatRequest
 from app.errors import InvalidRequest
 from app.request import InferenceRequest
-
-_SAME = (
-    "model", "parallel_tool_calls", "temperature", "top_p", "frequency_penalty", "presence_penalty", "repetition_penalty",
-    "top_k", "min_p", "logit_bias", "seed", "stop", "stop_token_ids", "ignore_eos", "skip_special_tokens",
-    "include_stop_str_in_output", "include_reasoning", "structured_outputs", "chat_template_kwargs", "cache_salt", "request_id",
-    "ponder",
-)  # fmt: skip
-"""The fields that have the same name and meaning in chat completions."""
 
 _RENAMED = {
     "max_completion_tokens": "max_output_tokens",
@@ -61,7 +54,7 @@ def converted(body: ResponsesRequest, items: Sequence[Item], origin: Origin) -> 
     messages, positions, other_items = _messages(body, items)
     left_out = {"tools": other_tools, "items": other_items, "tool choices": [] if choice is not None else ["tool_choice"]}
     data: dict[str, Any] = {
-        **{name: getattr(body, name) for name in _SAME if name in body.model_fields_set},
+        **{name: getattr(body, name) for name in RESPONSES_AS_IN_CHAT if name in body.model_fields_set},
         "messages": messages,
         "max_completion_tokens": body.max_output_tokens,
         "tools": [{"type": "function", "function": _without(tool, {"type"})} for tool in tools],

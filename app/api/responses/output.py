@@ -44,7 +44,7 @@ class OutputWriter:
     def progress(self, text: str) -> Iterator[Event]:
         """Add a line about the search: a part of the summary of a reasoning item."""
         yield from self._ensure("reasoning", summary=[])
-        item = self._grown()
+        item = self._last_item()
         part = {"type": "summary_text", "text": ""}
         at = {"summary_index": len(item["summary"])}
         yield self._of_item("response.reasoning_summary_part.added", **at, part=part)
@@ -113,7 +113,7 @@ class OutputWriter:
             named = {"call_id": call.get("id") or new_id("call"), "name": function.get("name") or ""}
             yield from self._ensure("function_call", **named, arguments="")
         if arguments := function.get("arguments"):
-            self._grown()["arguments"] += arguments
+            self._last_item()["arguments"] += arguments
             yield self._of_item("response.function_call_arguments.delta", delta=arguments)
 
     def _ensure(self, kind: str, **fields: Any) -> Iterator[Event]:
@@ -127,7 +127,7 @@ class OutputWriter:
         yield self._of_item("response.output_item.added", item=self._item)
 
     def _ensure_part(self, kind: str) -> Iterator[Event]:
-        item = self._grown()
+        item = self._last_item()
         if not item["content"]:
             part: dict[str, Any] = {"type": kind, "text": ""}
             item["content"].append(part if kind == "reasoning_text" else {**part, "annotations": [], "logprobs": []})
@@ -153,14 +153,14 @@ class OutputWriter:
             yield self._of_item("response.output_text.done", **at, logprobs=part["logprobs"])
         yield self._of_item("response.content_part.done", content_index=0, part=part)
 
-    def _grown(self) -> dict[str, Any]:
+    def _last_item(self) -> dict[str, Any]:
         return self.response["output"][-1]  # type: ignore[no-any-return]
 
     def _part(self) -> dict[str, Any]:
-        return self._grown()["content"][0]  # type: ignore[no-any-return]
+        return self._last_item()["content"][0]  # type: ignore[no-any-return]
 
     def _of_item(self, kind: str, **fields: Any) -> Event:
-        item, index = self._grown(), len(self.response["output"]) - 1
+        item, index = self._last_item(), len(self.response["output"]) - 1
         at = {"output_index": index} if "item" in fields else {"item_id": item["id"], "output_index": index}
         return self._event(kind, **at, **fields)
 
