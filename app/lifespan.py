@@ -111,9 +111,7 @@ def _service(
         max_branches_per_key=settings.max_branches_per_key,
         has_priorities=settings.priorities,
     )
-    metrics = Metrics()
-    metrics.export_admission(admission)
-    metrics.export_engine(engine, VERSION, registries.strategies.names())
+    observers = _observers(settings, engine, admission, tracer, registries)
     limits = Limits(
         max_n=settings.max_n,
         max_prompt_chars=settings.max_prompt_chars,
@@ -122,14 +120,8 @@ def _service(
     context = StrategyContext(
         equivalence=equivalence, vocab_size=engine.card.architecture.vocab_size, reward_models=reward_models
     )
-    adapters = _registry(settings, engine, metrics) if engine.card.adapter_slots else None
+    adapters = _registry(settings, engine, observers.metrics) if engine.card.adapter_slots else None
     policies = Policies(settings.policy_dir.expanduser(), SHIPPED if settings.shipped_adapters else None)
-    observers = Observers(
-        metrics=metrics,
-        traces=SearchTraces(settings.max_traces, settings.max_trace_chars),
-        feedback=Feedback(settings.feedback_path and settings.feedback_path.expanduser(), engine.card.name, metrics),
-        tracer=tracer,
-    )
     planner = Planner(policies, engine.card, Path(settings.model).name, adapters)
     return Service(
         engine,
@@ -137,6 +129,18 @@ def _service(
         admission=admission,
         observers=observers,
         adapters=adapters,
+    )
+
+
+def _observers(settings: Settings, engine: Engine, admission: Admission, tracer: Tracer, registries: Registries) -> Observers:
+    metrics = Metrics()
+    metrics.export_admission(admission)
+    metrics.export_engine(engine, VERSION, registries.strategies.names())
+    return Observers(
+        metrics=metrics,
+        traces=SearchTraces(settings.max_traces, settings.max_trace_chars),
+        feedback=Feedback(settings.feedback_path and settings.feedback_path.expanduser(), engine.card.name, metrics),
+        tracer=tracer,
     )
 
 

@@ -70,9 +70,17 @@ def create_app(
         app.state.playground = playground.packaged()
         app.include_router(playground.router)
     errors.install(app)
+    _add_middleware(app, settings)
+    strategies = (AUTO, *registries.strategies.names())
+    # FastAPI's own way to change the document is to replace the method.
+    app.openapi = lambda: openapi.document(app, strategies, has_keys=bool(settings.api_keys))  # type: ignore[method-assign]
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """Add the layers around the routes. The last one added is the first to see a request."""
     upload = settings.max_adapter_bytes + settings.max_body_bytes  # the form around the files takes a little more
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger={"/v1/adapters": upload})
-    # The last one added is the first to see a request.
     app.add_middleware(Decompression)
     app.add_middleware(Lenience, root_path=settings.root_path)
     if settings.cors_origins:
@@ -87,7 +95,3 @@ def create_app(
         app.add_middleware(LocalHost, host=settings.host)
     app.add_middleware(AnthropicErrors)
     app.add_middleware(RequestId)
-    strategies = (AUTO, *registries.strategies.names())
-    # FastAPI's own way to change the document is to replace the method.
-    app.openapi = lambda: openapi.document(app, strategies, has_keys=bool(settings.api_keys))  # type: ignore[method-assign]
-    return app

@@ -94,6 +94,7 @@ def own_names(positions: Sequence[int] = (), tool_positions: Sequence[int] = ())
 
 
 def _own_name(name: str, positions: Sequence[int], tool_positions: Sequence[int]) -> str:
+    """Return this API's name of a field of chat completions, such as `input.2.content` for `messages.1.content`."""
     head, _, rest = name.partition(".")
     number, _, inner = rest.partition(".")
     if head == "messages" and number.isdigit() and int(number) < len(positions):

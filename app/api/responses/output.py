@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from app.api.responses.shapes import Ending, new_id
+from app.api.responses.shapes import Ending, new_id, new_item_id
 
 Event = dict[str, Any]
 _REASONS = {400: "invalid_prompt", 429: "rate_limit_exceeded"}
@@ -121,8 +121,7 @@ class OutputWriter:
         if self._item is not None and self._item["type"] == kind and fields.keys() <= self._item.keys():
             return
         yield from self._close()
-        prefix = {"message": "msg", "reasoning": "rs", "function_call": "fc"}[kind]
-        self._item = {"id": new_id(prefix), "type": kind, "status": "in_progress", **fields}
+        self._item = {"id": new_item_id(kind), "type": kind, "status": "in_progress", **fields}
         self.response["output"].append(self._item)
         yield self._of_item("response.output_item.added", item=self._item)
 

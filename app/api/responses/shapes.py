@@ -18,6 +18,14 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{uuid.uuid4().hex}"
 
 
+_PREFIXES = {"function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
+
+
+def new_item_id(kind: str) -> str:
+    """Return an id for an item of this type, which its prefix tells as in OpenAI's ids."""
+    return new_id(_PREFIXES.get(kind, "msg"))
+
+
 def opened(body: ResponsesRequest, asked: Converted, model: str) -> dict[str, Any]:
     """Return a `response` without output. Its status is `queued` in the background, else `in_progress`."""
     reasoning = body.reasoning
@@ -56,13 +64,10 @@ def _format(form: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": "answer", **form} if form.get("type") == "json_schema" else dict(form)
 
 
-_PREFIXES = {"function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
-
-
 def identified(item: Item) -> Item:
     """Return an input item with an id and its type."""
     kind = item.get("type") or "message"
-    return {**item, "type": kind, "id": item.get("id") or new_id(_PREFIXES.get(str(kind), "msg"))}
+    return {**item, "type": kind, "id": item.get("id") or new_item_id(str(kind))}
 
 
 def listed(item: Item) -> Item:
