@@ -14,14 +14,14 @@ NEWEST_WEIGHT = 0.05
 """The weight of the newest observation in a moving mean."""
 
 MAX_WAIT_S = 60.0
-"""The longest wait that is told. Clients take no longer one seriously: OpenAI's SDK then tries again within seconds."""
+"""The longest wait that is told, in seconds. OpenAI's SDK ignores a longer one, and tries again within seconds."""
 
 
 class WaitingTimeEstimator:
     """Estimates when branches that run and wait have ended.
 
-    Callers that are refused one after the other are told times one after the other, so that they do not all come back at once and
-    are refused again. These times also take the place of a random spread; only at `MAX_WAIT_S`, which many may be told, there is one.
+    Each refused caller is told a later time than the one before, so that they do not all come back at once and are refused again.
+    So there is no random spread, except at `MAX_WAIT_S`, which many may be told.
 
     Args:
         num_slots: branches that the engine runs at the same time, without the slots that are kept free for some.
