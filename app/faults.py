@@ -51,7 +51,10 @@ _OWN_WORDS = {
 _ITEMS = {"str": "texts", "constrained-str": "texts", "int": "integers", "constrained-int": "integers"}
 
 _LONGEST_SHOWN = 32
+"""The most characters of a text that an error repeats."""
+
 _LARGEST_SHOWN = 10**15
+"""The largest number that an error repeats."""
 
 Fault = Mapping[str, Any]
 """One of pydantic's errors: `loc`, `type`, `msg`, `input` and `ctx`."""

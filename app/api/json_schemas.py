@@ -16,13 +16,13 @@ _NEVER_HELD = (
     "not", "if", "dependentRequired", "dependentSchemas", "dependencies", "uniqueItems", "contains", "minContains", "maxContains",
     "multipleOf", "$dynamicRef", "$recursiveRef",
 )  # fmt: skip
-_NEEDS_TYPE = {
-    **dict.fromkeys(("minLength", "maxLength", "pattern", "format"), frozenset({"string"})),
-    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), frozenset({"integer", "number"})),
-    **dict.fromkeys(("minItems", "maxItems"), frozenset({"array"})),
-    **dict.fromkeys(("minProperties", "maxProperties", "patternProperties", "propertyNames"), frozenset({"object"})),
-}
-"""Keywords that xgrammar applies only where `type` names one of these types."""
+"""Keywords that xgrammar leaves out, whatever stands beside them."""
+
+_NEEDS_TYPE = (
+    "minLength", "maxLength", "pattern", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems",
+    "maxItems", "minProperties", "maxProperties", "patternProperties", "propertyNames",
+)  # fmt: skip
+"""Keywords that xgrammar leaves out where there is no `type`."""
 
 _ALONE = ("$ref", "anyOf", "oneOf", "allOf", "enum", "const")
 """Keywords beside which xgrammar reads no other."""
@@ -31,7 +31,9 @@ _ASSERTIONS = frozenset(_NEEDS_TYPE) | {
     *_ALONE, "type", "properties", "required", "additionalProperties", "unevaluatedProperties", "items", "prefixItems",
     "unevaluatedItems",
 }  # fmt: skip
+"""Keywords that say what an answer may be."""
 
+# Keywords with schemas in them: an object of schemas by name, one schema, a list of schemas.
 _OF_NAMES = ("properties", "patternProperties", "$defs", "definitions")
 _OF_ONE = ("items", "additionalProperties", "unevaluatedProperties", "unevaluatedItems", "propertyNames")
 _OF_SEVERAL = ("anyOf", "oneOf", "allOf", "prefixItems")
@@ -98,7 +100,7 @@ def _has_unknown_format(schema: Mapping[str, Any]) -> bool:
 
 
 def _check_form(schema: Any) -> None:
-    """Raise `ValueError` for what is no JSON schema, such as a type that there is not."""
+    """Raise `ValueError` for what is not a valid JSON schema, such as one with an unknown type."""
     for error in _META_SCHEMA.iter_errors(schema):
         path = [str(part) for part in error.instance_path]
         *before, last = path or [""]
@@ -182,10 +184,8 @@ def _unheld_beside(schema: Mapping[str, Any]) -> str | None:
 
 
 def _unheld_without_type(schema: Mapping[str, Any]) -> str | None:
-    types = schema.get("type")
-    named = frozenset(types) if isinstance(types, list) else {types}
-    keyword = next((one for one in _NEEDS_TYPE if one in schema and not _NEEDS_TYPE[one] & named and types is None), None)
-    return f"`{keyword}` needs `type` beside it" if keyword else None
+    keyword = next((one for one in _NEEDS_TYPE if one in schema), None)
+    return f"`{keyword}` needs `type` beside it" if keyword and schema.get("type") is None else None
 
 
 def _unheld_reference(schema: Mapping[str, Any]) -> str | None:

@@ -53,7 +53,7 @@ def generated_tokens(entries: Sequence[TokenLogprob], num_top: int, *, as_ids: b
 
 
 def prompt_tokens(first: tuple[str, int], logprobs: PromptLogprobs, num_top: int, *, as_ids: bool) -> list[CompletionToken]:
-    """Return the tokens of a prompt likewise. `first` are the text and the id of its first token."""
+    """Return the tokens of a prompt in the same form. `first` is the text and the id of its first token."""
     return [
         CompletionToken(_name(*first, as_ids=as_ids), None, None),
         *(

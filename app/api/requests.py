@@ -24,7 +24,8 @@ class Origin:
     Attributes:
         id: the id of the request, and of its trace.
         names: the models and strategies of the server.
-        header: the strategy that the header `X-Ponder-Strategy` names, or None. `path` is the strategy that the URL's path names, or None.
+        header: the strategy that the header `X-Ponder-Strategy` names, or None.
+        path: the strategy that the URL's path names, or None.
         trace_context: the caller's `traceparent` and `tracestate`.
         is_strict: whether a field that nobody knows is refused, instead of ignored.
         holds_tools: whether a grammar holds the arguments of all tool calls.

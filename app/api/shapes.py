@@ -15,7 +15,8 @@ class ChoiceState:
 
     Attributes:
         parser: splits the text into content, reasoning and tool calls.
-        prompt: that the choice answers, and `number` its position in the request.
+        prompt: that the choice answers.
+        number: the position of this prompt in the request, from 0.
         has_calls: whether a tool call was sent.
         has_answer: whether content or a tool call was sent.
         has_begun: whether any chunk was sent.

@@ -123,7 +123,7 @@ def _kind(item: Item) -> str:
 
 
 def _choice(choice: str | Mapping[str, Any]) -> str | Mapping[str, Any] | None:
-    """Return the choice; None for one of tools that are no functions."""
+    """Return the choice; None for one of tools that are not functions."""
     if isinstance(choice, str):
         return choice
     if choice.get("type") == "function":
