@@ -46,11 +46,10 @@ class Answer:
 def answer_of(session: "Session", outcome: "Outcome") -> Answer:
     """Return the answer of a session that has run, and complete its trace."""
     from app.api.chat_shape import ChatShape  # noqa: PLC0415
-    from app.api.replies import ponder_object  # noqa: PLC0415 - heavy, and loaded with the service by now
+    from app.api.replies import finish_trace  # noqa: PLC0415 - heavy, and loaded with the service by now
 
     [result] = outcome.results
-    account = ponder_object(session, outcome)
-    session.account.trace.finish(account)
+    account = finish_trace(session, outcome)
     message = ChatShape().choice(session, 0, 0, result.chosen[0].candidate)["message"]
     planned, meter = session.planned, session.meter
     return Answer(

@@ -106,8 +106,7 @@ async def _whole(service: Service, request: InferenceRequest, who: Caller, shape
     async with service.open(request, who) as session:
         outcome = await session.run(lambda _number, _event: None)
         choices = [shape.choice(session, prompt, index, scored.candidate) for prompt, index, scored in outcome.choices()]
-        ponder = replies.ponder_object(session, outcome)
-        session.account.trace.finish(ponder)
+        ponder = replies.finish_trace(session, outcome)
         content = {
             **replies.envelope(shape, session, is_chunk=False),
             "choices": choices,

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
@@ -69,7 +69,14 @@ def ponder_opening(session: Session) -> dict[str, Any]:
     return {**_plan(session.planned), "difficulty": _difficulty(session.planned.plan)}
 
 
-def ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
+def finish_trace(session: Session, outcome: Outcome) -> dict[str, Any]:
+    """Complete the trace of an answered request with its whole `ponder` object, and return the object."""
+    ponder = _ponder_object(session, outcome)
+    session.account.trace.finish(ponder)
+    return ponder
+
+
+def _ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
     """Return the whole `ponder` object: what was done, why, and what it cost."""
     meter = session.meter
     verifier_adapters = {name: lease.version.id for name, lease in session.leases.verifiers.items()}
@@ -124,7 +131,7 @@ def _difficulty(plan: Plan) -> dict[str, float | None] | None:
     return {"before": round(plan.difficulty, 4), "after": None if after is None else round(after, 4)}
 
 
-def node(number: int, one: TraceNode) -> dict[str, Any]:
+def _node(number: int, one: TraceNode) -> dict[str, Any]:
     """Return a node of the search tree. `number` is the position of its prompt in the request, from 0."""
     return {
         "id": one.id,
@@ -144,6 +151,11 @@ def node(number: int, one: TraceNode) -> dict[str, Any]:
         "started": round(one.cost.started, 6),
         "seconds": round(one.cost.seconds, 6),
     }
+
+
+def nodes(changed: Iterable[tuple[int, TraceNode]]) -> list[dict[str, Any]]:
+    """Return nodes of the search tree, each of which stands behind the position of its prompt."""
+    return [_node(number, one) for number, one in changed]
 
 
 def preview(result: Preview) -> dict[str, Any]:

@@ -101,13 +101,11 @@ class ReplyStream:
             yield from self._opening(0, 0)
             yield self._chunk(choice)
         if progress.nodes and self._session.request.shows_nodes:
-            nodes = [replies.node(prompt, node) for prompt, node in progress.nodes]
-            yield self._chunk(self._shape.empty(), ponder={"nodes": nodes})
+            yield self._chunk(self._shape.empty(), ponder={"nodes": replies.nodes(progress.nodes)})
 
     def _closing(self, outcome: Outcome) -> Iterator[bytes]:
         """Yield the last chunk of the last answer with the `ponder` object, then `usage` if it is wanted."""
-        ponder = replies.ponder_object(self._session, outcome)
-        self._session.account.trace.finish(ponder)
+        ponder = replies.finish_trace(self._session, outcome)
         yield self._chunk(self._last or self._shape.empty(), ponder=ponder)
         if self._options.include_usage:
             yield event({**self._envelope, "choices": [], "usage": replies.usage(self._session, outcome)})

@@ -37,7 +37,7 @@ async def get_trace(request: Request, trace_id: str, who: Who) -> dict[str, Any]
     trace = service.observers.traces.find(who.key, trace_id)
     return {
         **_head(trace),
-        "nodes": [replies.node(number, node) for (number, _), node in sorted(trace.nodes.items())],
+        "nodes": replies.nodes((number, node) for (number, _), node in sorted(trace.nodes.items())),
         "ponder": trace.ponder,
     }
 

@@ -98,6 +98,5 @@ async def _run(reply: ReplyEvents) -> tuple[str, Outcome]:
 
 
 def _message(session: Session, outcome: Outcome, **fields: Any) -> dict[str, Any]:
-    ponder = replies.ponder_object(session, outcome)
-    session.account.trace.finish(ponder)
+    ponder = replies.finish_trace(session, outcome)
     return shapes.message(session, usage=shapes.usage(session, outcome), ponder=ponder, **fields)

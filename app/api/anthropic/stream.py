@@ -89,8 +89,7 @@ class MessageStream:
         if progress.text and self._progress == "reasoning" and self._open in (None, ("thinking", SEARCH)):
             yield from self._thinking(progress.text + "\n", SEARCH)
         if progress.nodes and self._session.request.shows_nodes:
-            nodes = [replies.node(prompt, node) for prompt, node in progress.nodes]
-            yield named_event({"type": "ping", "ponder": {"nodes": nodes}})
+            yield named_event({"type": "ping", "ponder": {"nodes": replies.nodes(progress.nodes)}})
 
     def _thinking(self, text: str, signature: str) -> Iterator[bytes]:
         yield from self._opening(("thinking", signature), shapes.thinking("", ""))
@@ -119,8 +118,7 @@ class MessageStream:
         if self._open is None or self._open[0] == "thinking":
             yield from self._opening(("text", None), shapes.text(""))
         yield from self._end_of_block()
-        ponder = replies.ponder_object(self._session, outcome)
-        self._session.account.trace.finish(ponder)
+        ponder = replies.finish_trace(self._session, outcome)
         usage = shapes.usage(self._session, outcome)
         yield named_event({"type": "message_delta", "delta": self._stop, "usage": usage, "ponder": ponder})
         yield named_event({"type": "message_stop"})

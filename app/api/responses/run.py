@@ -60,7 +60,7 @@ class ResponseRun:
                 if text and self._progress == "reasoning":
                     yield from self._writer.progress(text)
                 if nodes and self._session.request.shows_nodes:
-                    yield from self._writer.nodes([replies.node(*node) for node in nodes])
+                    yield from self._writer.nodes(replies.nodes(nodes))
             case ReplyEnd(outcome):
                 yield from self._writer.end(ending(self._session, outcome))
             case _:

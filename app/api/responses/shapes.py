@@ -100,8 +100,7 @@ class Ending:
 
 def ending(session: Session, outcome: Outcome) -> Ending:
     """Return the end of an answered request, and complete its trace."""
-    ponder = replies.ponder_object(session, outcome)
-    session.account.trace.finish(ponder)
+    ponder = replies.finish_trace(session, outcome)
     finish = outcome.results[0].chosen[0].candidate.finish_reason
     return Ending(finish not in ("stop", "tool_calls"), _usage(session, outcome), ponder)
 
