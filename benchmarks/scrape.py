@@ -15,7 +15,7 @@ from strategies.registry import STRATEGIES
 
 NUM_REQUESTS = 100_000
 NUM_ADAPTERS = 200
-MODEL = Architecture(
+MODEL = Architecture.dense(
     num_layers=30, hidden_size=576, num_heads=9, num_kv_heads=3, head_dim=64, intermediate_size=1536, vocab_size=49_152
 )  # fmt: skip
 

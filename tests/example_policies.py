@@ -1,6 +1,5 @@
 """Policies whose estimators are constants, for tests of what is made of a policy."""
 
-from dataclasses import asdict
 
 import numpy as np
 
@@ -35,7 +34,7 @@ def policy(*, hard: float = 0.5, right: float = 0.5, gain: float = 0.1, **fields
     adaptive = Bin(plans=dict.fromkeys(Effort, "adaptive"))
     direct = Bin(plans=dict.fromkeys(Effort, "direct"))
     defaults = {
-        "version": 1, "model": "m", "adapter": None, "provenance": {}, "architecture": asdict(SMALL), "temperature": 0.7, "attempts": 3,
+        "version": 1, "model": "m", "adapter": None, "provenance": {}, "architecture": SMALL.to_dict(), "temperature": 0.7, "attempts": 3,
         "kinds": [AnswerKind.MATH],
         "before": constant(hard, NUM_PROMPT_FEATURES, "logistic"), "edges": (0.2, 0.4, 0.6, 0.8), "flops_per_token": 1000.0,
         "prices": {"low": 1e-3, "medium": 1e-6, "high": 1e-7}, "stages": stages,

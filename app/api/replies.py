@@ -111,6 +111,7 @@ def _ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
             "saved_by_cache": meter.saved["cache"],
             "saved_by_early_stopping": meter.saved["early_stopping"],
             "best_of_16": meter.best_of,
+            "is_estimate": session.engine.card.architecture.is_estimate,
         },
         "seconds": {phase: round(seconds, 6) for phase, seconds in meter.seconds.items()},
         "trace_id": session.request.id,

@@ -1,11 +1,12 @@
-"""FLOPs of a transformer's forward and backward passes, by arithmetic on the sizes in its config. Needs no model and no engine.
+"""FLOPs of a model's forward and backward passes, by arithmetic on the sizes in its config. Needs no model and no engine.
 
 Counted, at two FLOPs for each multiply-add:
 
-- the matrix products of every layer: attention projections with grouped heads, and a gated or plain MLP;
+- the matrix products of every layer (`app.engine.flops`): of attention, of MLPs and experts, of recurrent layers and their states;
 - those of an unmerged LoRA adapter, at its true rank (an engine may pad it to a higher one);
-- attention scores and values at the true context length: a token attends to itself and to what is before it;
-- the LM head, for each row of logits that is computed.
+- attention scores and values at the true context length: a token attends to itself and to what is before it, within its window;
+- the LM head, tied to the embeddings or not, for each row of logits that is computed;
+- for an image, the vision tower and its projector.
 
 Not counted, together below 1 % on the models that were tried: norms, rotary embeddings, softmax, activations, sampling, and
 look-ups of embeddings.
@@ -16,78 +17,132 @@ rectangle of attention, about twice the causal count, and leaves LoRA out.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
-LINEAR_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""The linear modules of a layer, by their names in Hugging Face's models."""
+from pydantic import TypeAdapter
+
+from app.engine.flops.attention import Heads, grouped
+from app.engine.flops.config import HIDDEN, LAYERS, MALFORMED, VOCABULARY, number, size, text_config
+from app.engine.flops.decoder import FAMILIES, layer_kinds, read_layers
+from app.engine.flops.estimate import estimate_layers
+from app.engine.flops.layers import Layers
+from app.engine.flops.modules import LINEAR_MODULES, Modules, dense_modules, read_modules
+from app.engine.flops.vision import VisionTower, read_vision
+
+__all__ = ["LINEAR_MODULES", "Architecture"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """The sizes of a decoder-only transformer.
+    """What a model costs, and the sizes of it that the service needs.
 
     Attributes:
-        num_layers: transformer layers.
-        hidden_size: width of the residual stream.
-        num_heads: attention heads of a layer.
-        num_kv_heads: heads for keys and values; fewer than `num_heads` with grouped-query attention.
-        head_dim: width of one head.
-        intermediate_size: width of the MLP.
+        layers: of the decoder, equal ones together.
+        num_layers: number of the decoder's layers; 0 where nobody knows.
+        hidden_size: width of what the LM head reads.
         vocab_size: rows of the LM head.
-        has_gated_mlp: whether the MLP has three matrices (gate, up, down) instead of two.
-        sliding_window: the most positions that a token attends to; None for all.
+        modules: the linear modules that LoRA can update: name, inputs, outputs. Those that every layer has in the same size.
         lora_parameters: number of parameters of the LoRA adapter that the model runs with; 0 without one.
+        vision: what reads images; None where nothing does, or where it is not known.
+        is_estimate: whether the FLOPs are estimated, because nobody has counted this architecture yet.
 
     """
 
+    layers: tuple[Layers, ...]
     num_layers: int
     hidden_size: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    intermediate_size: int
     vocab_size: int
-    has_gated_mlp: bool = True
-    sliding_window: int | None = None
+    modules: Modules = ()
     lora_parameters: int = 0
+    vision: VisionTower | None = None
+    is_estimate: bool = False
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "Architecture":
+    def from_config(cls, config: Mapping[str, Any], parameters: int | None = None) -> Self:
         """Read the sizes from a Hugging Face `config.json`.
 
+        The cost of an architecture that is not known, or whose config lacks a size, is estimated: from the number of `parameters` of
+        its decoder where that is given.
+
         Raises:
-            ValueError: this arithmetic does not describe the architecture, or the config lacks a size.
+            ValueError: not even the number of layers and their width are known.
 
         """
-        config = config.get("text_config") or config
-        if config.get("num_experts") or config.get("num_local_experts") or config.get("n_routed_experts"):
-            message = "mixture-of-experts models are not counted yet"
-            raise ValueError(message)
+        text = text_config(config)
+        if text.get("model_type") in FAMILIES:
+            with suppress(*MALFORMED):
+                return cls(
+                    layers=read_layers(text),
+                    num_layers=len(layer_kinds(text)),
+                    hidden_size=size(text, "word_embed_proj_dim", *HIDDEN),  # OPT may have narrower embeddings
+                    vocab_size=size(text, *VOCABULARY),
+                    modules=read_modules(text),
+                    vision=read_vision(config),
+                )
+        modules: Modules = ()
+        with suppress(*MALFORMED):
+            modules = read_modules(text)
+        return cls(
+            layers=estimate_layers(text, parameters),
+            num_layers=number(text, *LAYERS),
+            hidden_size=number(text, *HIDDEN),
+            vocab_size=number(text, *VOCABULARY),
+            modules=modules,
+            is_estimate=True,
+        )
+
+    @classmethod
+    def dense(
+        cls,
+        *,
+        num_layers: int,
+        hidden_size: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        intermediate_size: int,
+        vocab_size: int,
+        has_gated_mlp: bool = True,
+        sliding_window: int | None = None,
+        lora_parameters: int = 0,
+    ) -> Self:
+        """Return a transformer whose layers are all alike, with grouped attention and one MLP."""
+        heads = Heads(hidden_size, num_heads * head_dim, num_kv_heads * head_dim)
+        mlp = (3 if has_gated_mlp else 2) * hidden_size * intermediate_size
+        layer = grouped(heads)
+        return cls(
+            layers=(replace(layer, per_token=layer.per_token + 2 * mlp, window=sliding_window, count=num_layers),),
+            num_layers=num_layers,
+            hidden_size=hidden_size,
+            vocab_size=vocab_size,
+            modules=dense_modules(heads, intermediate_size),
+            lora_parameters=lora_parameters,
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Architecture":
+        """Return what `to_dict` wrote, or a policy file of version 0.1: the arguments of `dense`.
+
+        Raises:
+            ValueError: it is neither.
+
+        """
         try:
-            heads = config["num_attention_heads"]
-            return cls(
-                num_layers=config["num_hidden_layers"],
-                hidden_size=config["hidden_size"],
-                num_heads=heads,
-                num_kv_heads=config.get("num_key_value_heads") or heads,
-                head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-                intermediate_size=config["intermediate_size"],
-                vocab_size=config["vocab_size"],
-                has_gated_mlp=config.get("model_type") not in _PLAIN_MLP,
-                sliding_window=config.get("sliding_window") if config.get("use_sliding_window", True) else None,
-            )
-        except KeyError as missing:
-            message = f"the model's config has no {missing}: its FLOPs cannot be counted"
-            raise ValueError(message) from missing
+            return cls.dense(**values) if "num_heads" in values else _SERIALISER.validate_python(values)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields in the types of JSON."""
+        written: dict[str, Any] = _SERIALISER.dump_python(self, mode="json")
+        return written
 
     @property
     def layers_per_token(self) -> int:
-        """FLOPs for one token of the matrix products in all layers, LoRA included and attention scores not."""
-        queries, keys = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
-        attention = self.hidden_size * (queries + 2 * keys) + queries * self.hidden_size
-        mlp = (3 if self.has_gated_mlp else 2) * self.hidden_size * self.intermediate_size
-        return 2 * (self.num_layers * (attention + mlp) + self.lora_parameters)
+        """FLOPs for one token of the matrix products in all layers, with LoRA and states, without attention scores."""
+        return sum(one.count * (one.per_token + one.per_state) for one in self.layers) + 2 * self.lora_parameters
 
     @property
     def head_per_row(self) -> int:
@@ -97,17 +152,12 @@ class Architecture:
     @property
     def attention_per_position(self) -> int:
         """FLOPs of one token attending to one position, for scores and values, in all layers."""
-        return 4 * self.num_layers * self.num_heads * self.head_dim
+        return sum(one.count * one.per_position for one in self.layers)
 
     @property
     def linear_modules(self) -> dict[str, tuple[int, int]]:
         """The linear modules that LoRA can update, with the sizes (inputs, outputs) that they have in every layer."""
-        queries, keys = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
-        hidden, inner = self.hidden_size, self.intermediate_size
-        shapes = (
-            (hidden, queries), (hidden, keys), (hidden, keys), (queries, hidden), (hidden, inner), (hidden, inner), (inner, hidden)
-        )  # fmt: skip
-        return dict(zip(LINEAR_MODULES, shapes, strict=True))
+        return {name: (inputs, outputs) for name, inputs, outputs in self.modules}
 
     def with_lora(self, parameters: int) -> "Architecture":
         """Return the same model with an unmerged LoRA adapter. Each of its parameters is one more multiply-add for every token."""
@@ -115,18 +165,17 @@ class Architecture:
 
     def prefill(self, num_tokens: int, num_before: int = 0) -> int:
         """Return the FLOPs of one forward pass over `num_tokens` that follow `num_before` others, without logits."""
-        return num_tokens * self.layers_per_token + self.attention_per_position * self._pairs(num_before, num_tokens)
+        lora = 2 * num_tokens * self.lora_parameters
+        return lora + sum(one.prefill(num_tokens, num_before) for one in self.layers)
 
-    def _pairs(self, num_before: int, num_tokens: int) -> int:
-        """Return how many pairs there are of a token and a position that it attends to: a causal triangle, cut by the sliding window."""
-        window = self.sliding_window
-        if window is None:
-            return _triangle(num_before + num_tokens) - _triangle(num_before)
-        return self._windowed(num_before + num_tokens, window) - self._windowed(num_before, window)
+    def decode(self, num_tokens: int, num_before: int) -> int:
+        """Return the FLOPs of `num_tokens` forward passes over one token each, the first after `num_before` others, with logits."""
+        fixed = num_tokens * (2 * self.lora_parameters + self.head_per_row)
+        return fixed + sum(one.decode(num_tokens, num_before) for one in self.layers)
 
-    @staticmethod
-    def _windowed(length: int, window: int) -> int:
-        return _triangle(min(length, window)) + max(length - window, 0) * window
+    def image(self, num_tokens: int) -> int:
+        """Return the FLOPs of reading an image that becomes `num_tokens` tokens, before the decoder; 0 where its tower is not known."""
+        return 0 if self.vision is None else self.vision.image(num_tokens)
 
     def branch_cost(self, prompt_tokens: int, cached_tokens: int, generated_tokens: int) -> tuple[int, int]:
         """Return the FLOPs of (prefill, decode) for one branch.
@@ -137,8 +186,7 @@ class Architecture:
         if generated_tokens < 1:
             return self.prefill(prompt_tokens - cached_tokens, cached_tokens), 0
         prefill = self.prefill(prompt_tokens - cached_tokens, cached_tokens) + self.head_per_row
-        passes = generated_tokens - 1
-        return prefill, self.prefill(passes, prompt_tokens) + passes * self.head_per_row
+        return prefill, self.decode(generated_tokens - 1, prompt_tokens)
 
     def saved(self, prompt_tokens: int, cached_tokens: int) -> int:
         """Return the FLOPs that the prefix cache saves when it holds the first `cached_tokens` of a prompt."""
@@ -196,10 +244,4 @@ class Architecture:
         return low
 
 
-# Values of `model_type` in configs of models whose MLP has no gate.
-_PLAIN_MLP = frozenset({"gpt2", "gpt_neox", "opt", "phi", "starcoder2", "falcon", "bloom", "mpt"})
-
-
-def _triangle(length: int) -> int:
-    """Return the number of pairs in a causal triangle: 1 + 2 + … + length."""
-    return length * (length + 1) // 2
+_SERIALISER = TypeAdapter(Architecture)

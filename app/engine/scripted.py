@@ -25,7 +25,7 @@ from app.errors import EngineDead, InvalidRequest
 from strategies.core.values import TokenLogprob
 
 # FLOPs are counted for this architecture.
-SMALL = Architecture(
+SMALL = Architecture.dense(
     num_layers=2, hidden_size=64, num_heads=4, num_kv_heads=2, head_dim=16, intermediate_size=128, vocab_size=1000
 )
 MAX_ADAPTER_RANK = 16

@@ -6,7 +6,7 @@ The lab is offline: it runs in a command, and the server never imports it.
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,8 @@ class LabService:
         return None if found is None else found.version
 
     def architecture_of(self, adapter: str | None) -> dict[str, Any]:
-        """Return the fields of `Architecture` of the model with this adapter, None for the base model."""
-        return asdict(self._service.engine.card.architecture_with(self._find(adapter)))
+        """Return the architecture of the model with this adapter (None for the base model), as `Architecture.to_dict` writes it."""
+        return self._service.engine.card.architecture_with(self._find(adapter)).to_dict()
 
     def _find(self, adapter: str | None) -> AdapterVersion | None:
         if adapter is None or self._service.adapters is None:

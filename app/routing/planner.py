@@ -1,9 +1,11 @@
 """Chooses the plan of a request: the caller's own, else the one of a calibrated policy, else the one of the prior policy."""
 
-from dataclasses import asdict, replace
+from contextlib import suppress
+from dataclasses import replace
 
 from adapters.names import AdapterRef
 from adapters.registry import AdapterRegistry
+from app.engine.architecture import Architecture
 from app.engine.base import ModelCard
 from app.errors import InvalidRequest
 from app.request import InferenceRequest
@@ -71,9 +73,10 @@ class Planner:
         version = None if adapter is None or self._adapters is None else self._adapters.find(adapter)
         if (None if version is None else version.version) != file.adapter:
             return f"it was made for {'no adapter' if file.adapter is None else f'version {file.adapter[:8]} of the adapter'}"
-        if file.architecture != asdict(self._card.architecture_with(version)):
-            return "it was made for another model of the same name"
-        return None
+        with suppress(ValueError):
+            if Architecture.from_dict(file.architecture) == self._card.architecture_with(version):
+                return None
+        return "it was made for another model of the same name"
 
     def _policy_of(self, request: InferenceRequest) -> tuple[CalibratedPolicy | None, str]:
         """Return the active policy of the model or adapter that answers, or None and the reason why it is not used."""

@@ -87,6 +87,10 @@ class Metrics:
             "build_info", "Version, engine and model of this server; always 1.",
             lambda: [((version, card.description, card.name), 1)], ["version", "engine", "model"],
         )  # fmt: skip
+        gauge(
+            "flops_is_estimate", "1 where FLOPs are estimated, since the model's architecture is not among those that are counted.",
+            lambda: card.architecture.is_estimate,
+        )  # fmt: skip
         if (peak := card.peak_flops) is not None:
             gauge(
                 "engine_peak_flops_per_second", "FLOPs a second of a large matrix product, as measured at the start.",

@@ -2,10 +2,11 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
-from app.engine.scripted import ScriptedEngine, cycle
+from app.engine.scripted import SMALL, ScriptedEngine, cycle
 from app.main import create_app
 from app.settings import Settings
 
@@ -184,6 +185,17 @@ async def test_metrics_count_what_the_replies_said(serve) -> None:
     assert value("ponder_flops_total", "prefill") == sum(one["flops"]["prefill"] for one in told)
     assert 'ponder_requests_total{adapter="",model="scripted",outcome="completed",strategy="best_of_n"} 1.0' in page
     assert "ponder_branches_running 0.0" in page
+
+
+@pytest.mark.parametrize("is_estimate", [False, True])
+async def test_estimated_flops_are_marked(serve, monkeypatch, is_estimate: bool) -> None:
+    """In replies and in the metrics, for a model whose architecture is not among those that are counted."""
+    monkeypatch.setattr("app.engine.scripted.SMALL", replace(SMALL, is_estimate=is_estimate))
+    async with serve() as served:
+        reply = (await served.chat(ponder={"strategy": "direct"})).json()
+        page = (await served.client.get("/metrics")).text
+    assert reply["ponder"]["flops"]["is_estimate"] is is_estimate
+    assert f"ponder_flops_is_estimate {float(is_estimate)}" in page
 
 
 @pytest.mark.parametrize(("given", "is_kept"), [("abc-123", True), ("x" * 65, False), ("a b", False), ("<script>", False)])

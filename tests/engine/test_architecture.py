@@ -1,5 +1,6 @@
 """The arithmetic of FLOPs, checked by hand, by its properties, and against torch's own counter on the embedded model."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.engine.architecture import Architecture
+from app.engine.speculation import Speculation, prediction_head
 
 SMOLLM = {
     "num_hidden_layers": 30, "hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3,
@@ -40,7 +42,7 @@ def test_known_models_cost_what_is_published(config: dict, gflop_per_token: floa
 
 def test_a_tiny_model_by_hand() -> None:
     """One layer with two heads that share one key head, and every product written out."""
-    tiny = Architecture(
+    tiny = Architecture.dense(
         num_layers=1, hidden_size=4, num_heads=2, num_kv_heads=1, head_dim=2, intermediate_size=8, vocab_size=10
     )
     assert tiny.layers_per_token == 2 * (4 * 4 + 2 * (4 * 2) + 4 * 4 + 3 * 4 * 8)  # q, k and v, o, gate-up-down
@@ -86,11 +88,87 @@ def test_what_the_cache_saves_is_what_it_would_have_cost(cached: int, fresh: int
     assert without - with_cache == MODEL.saved(prompt, cached) > 0
 
 
-@pytest.mark.parametrize("config", [{}, {"num_attention_heads": 4}, {**SMOLLM, "num_experts": 8}])
-def test_what_cannot_be_counted_is_refused(config: dict) -> None:
-    """They are refused, since a wrong number would be worse than none."""
+@pytest.mark.parametrize("config", [{}, {"num_attention_heads": 4}, {"model_type": "llama", "hidden_size": "wide"}])
+def test_a_model_of_which_nothing_is_known_cannot_be_counted(config: dict) -> None:
+    """There is no number to begin with, unless the engine tells how many parameters it has loaded."""
     with pytest.raises(ValueError, match="counted"):
         Architecture.from_config(config)
+    model = Architecture.from_config(config, parameters=1000)
+    assert model.is_estimate
+    assert model.prefill(3) == 3 * 2 * 1000
+
+
+def test_an_unknown_architecture_is_estimated() -> None:
+    """2 FLOPs for each active parameter and token, plus attention; embeddings are looked up, the LM head is counted by row."""
+    config = {**SMOLLM, "model_type": "nobody_knows", "tie_word_embeddings": True}
+    known = Architecture.from_config(SMOLLM)
+    estimate = Architecture.from_config(config, parameters=known.layers_per_token // 2 + 576 * 49152)
+    assert estimate.is_estimate
+    assert not known.is_estimate
+    assert estimate.branch_cost(100, 0, 10) == known.branch_cost(100, 0, 10)
+    assert estimate.linear_modules == known.linear_modules
+    unlike = Architecture.from_config(config)
+    assert unlike.is_estimate
+    assert unlike.layers_per_token == 2 * 12 * 30 * 576**2
+
+
+def test_idle_experts_are_not_estimated() -> None:
+    """A token passes through two of eight experts."""
+    config = {**SMOLLM, "model_type": "nobody_knows", "tie_word_embeddings": True, "num_experts": 8, "num_experts_per_tok": 2}
+    every = 30 * 8 * 3 * 576 * 1536
+    estimate = Architecture.from_config(config, parameters=every + 576 * 49152)
+    assert estimate.layers_per_token == 2 * every // 4
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_experts": 8}, {"layer_types": ["full_attention"]}, {"head_dim": "64"}, {"num_key_value_heads": []}]
+)
+def test_a_config_that_makes_no_sense_is_estimated(change: dict) -> None:
+    """A start is never refused for its FLOPs."""
+    model = Architecture.from_config({**SMOLLM, **change}, parameters=10**8)
+    assert model.prefill(10) > 0
+
+
+def test_what_is_written_can_be_read_again() -> None:
+    """As JSON, and as files of the first version have it."""
+    config = {**SMOLLM, "vision_config": {}, "layer_types": ["full_attention", "sliding_attention"] * 15, "sliding_window": 8}
+    for model in (MODEL, Architecture.from_config(config).with_lora(5)):
+        assert Architecture.from_dict(json.loads(json.dumps(model.to_dict()))) == model
+    first = {
+        "num_layers": 30, "hidden_size": 576, "num_heads": 9, "num_kv_heads": 3, "head_dim": 64, "intermediate_size": 1536,
+        "vocab_size": 49152, "has_gated_mlp": True, "sliding_window": None, "lora_parameters": 7,
+    }  # fmt: skip
+    assert Architecture.from_dict(first) == MODEL.with_lora(7)
+    for other in ({}, {"num_heads": 3}, {"layers": 5}):
+        with pytest.raises(ValueError, match=r"validation|argument"):
+            Architecture.from_dict(other)
+
+
+def test_a_prefill_projects_latent_vectors_of_the_cache_up_again() -> None:
+    """So a prefix that is cached saves less than it costs to compute, and tokens are decoded without it."""
+    latent = {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128}
+    model = Architecture.from_config({**SMOLLM, **latent, "model_type": "deepseek_v3"})
+    up = 2 * 512 * 9 * (128 + 128) * 30
+    assert model.prefill(1, 100) - model.prefill(1, 0) == 100 * (model.attention_per_position + up)
+    scores = 30 * 2 * 9 * (512 + 64 + 512)
+    assert model.decode(1, 100) - model.decode(1, 99) == scores
+
+
+@given(TOKENS, st.integers(min_value=0, max_value=50), st.integers(min_value=0, max_value=50))
+def test_drafted_tokens_are_computed(prompt: int, accepted: int, rejected: int) -> None:
+    """The target computes what it rejects, the draft what it drafts; a lookup drafts for nothing."""
+    lookup, head = Speculation(MODEL, None), Speculation(MODEL, prediction_head(SMOLLM))
+    drafted, generated = accepted + rejected, accepted + 20
+    wasted = rejected * MODEL.decode(1, prompt + generated // 2)
+    assert lookup.extra(prompt, generated, drafted, accepted) == wasted
+    assert (head.extra(prompt, generated, drafted, accepted) > wasted) == (drafted > 0)
+
+
+def test_a_prediction_head_has_one_layer_a_projection_and_the_lm_head() -> None:
+    """The projection joins two vectors."""
+    head = prediction_head(SMOLLM)
+    assert head.layers_per_token == MODEL.layers_per_token // 30 + 2 * 2 * 576 * 576
+    assert head.head_per_row == MODEL.head_per_row
 
 
 @pytest.mark.vllm

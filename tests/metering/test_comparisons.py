@@ -10,7 +10,7 @@ from strategies.core.results import Result
 from strategies.core.strategy import Forecast
 from strategies.core.values import AnswerKind, Candidate, ScoredCandidate, StopReason, Task
 
-MODEL = Architecture(
+MODEL = Architecture.dense(
     num_layers=2, hidden_size=8, num_heads=2, num_kv_heads=1, head_dim=4, intermediate_size=16, vocab_size=32
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from app.telemetry.energy import Energy, Nvml, Rapl, find_counters
 from app.telemetry.metrics import Metrics, PlanLabels
 from app.telemetry.request_metrics import RequestLabels
 
-MODEL = Architecture(
+MODEL = Architecture.dense(
     num_layers=2, hidden_size=8, num_heads=2, num_kv_heads=1, head_dim=4, intermediate_size=16, vocab_size=32
 )  # fmt: skip
 SHARED = "ponder_request_energy_joules_total"

@@ -59,7 +59,7 @@ class VllmEngine:
             name=options.name,
             max_model_len=model.max_model_len,
             max_branches=config.scheduler_config.max_num_seqs,
-            architecture=Architecture.from_config(model.hf_config.to_dict()),
+            architecture=Architecture.from_config(model.hf_config.to_dict(), await self._num_parameters(llm)),
             description=f"vLLM, {str(model.dtype).removeprefix('torch.')}",
             adapter_slots=options.adapter_slots,
             max_adapter_rank=options.max_adapter_rank,
@@ -77,6 +77,12 @@ class VllmEngine:
                 await llm.collective_rpc("ponder_group_loras")
         peaks = await llm.collective_rpc("ponder_measure_peak")
         return sum(peaks) or None
+
+    async def _num_parameters(self, llm: AsyncLLM) -> int:
+        """Return the number of parameters of the decoder."""
+        counts = await llm.collective_rpc("ponder_count_parameters")
+        # Tensor and pipeline parallelism divide the model among the workers. Data parallelism repeats it.
+        return sum(counts) * llm.vllm_config.parallel_config.world_size // len(counts)
 
     async def _generate_token(self, name: str, adapter: EngineAdapter | None = None) -> None:
         """Generate one token; raises `AdapterFailed` when its log-probability is not a finite number."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from adapters.disk import append_line, whole_lines
 from app.engine.architecture import Architecture
@@ -41,7 +41,7 @@ class PoolSettings(Value):
     Attributes:
         model: the name of the base model that answers.
         adapter: the hash of the adapter's version, None for the base model alone.
-        architecture: the fields of `Architecture`, with the adapter's parameters.
+        architecture: as `Architecture.to_dict` writes it, with the adapter's parameters.
         samples: the number of answers to each question at `temperature`. There is one greedy answer besides.
         backtracked: the number of samples that backtrack at false lines. The greedy answer does so too.
         attempts: how often such an answer is begun or continued, at most.
@@ -60,10 +60,16 @@ class PoolSettings(Value):
     attempts: int = 1
     verifier: str | None = None
 
+    @field_validator("architecture")
+    @classmethod
+    def _read_architecture(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """Bring the form of older pools into the present one, so that they can be compared."""
+        return Architecture.from_dict(value).to_dict()
+
     @property
     def flops(self) -> Architecture:
         """The architecture of the model with the adapter that answers, which computes the FLOPs."""
-        return Architecture(**self.architecture)
+        return Architecture.from_dict(self.architecture)
 
 
 class Generation(Value):

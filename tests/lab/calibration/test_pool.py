@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -25,9 +24,18 @@ from strategies.core.values import StopReason
 from strategies.core.verifier import StrategyContext
 
 SETTINGS = PoolSettings(
-    model="scripted", adapter=None, architecture=asdict(SMALL), samples=8, temperature=0.7, max_tokens=64, verifier="hash"
+    model="scripted", adapter=None, architecture=SMALL.to_dict(), samples=8, temperature=0.7, max_tokens=64, verifier="hash"
 )
 TEXTS = ["It is 41.", "42", "So 42.", "I think that it is 42.", "Well, 42 it is.", "It is 41.", "42.", "= 42"]
+
+
+def test_a_pool_of_the_first_version_has_the_same_settings() -> None:
+    """It named the sizes of a dense model."""
+    sizes = {
+        "num_layers": 2, "hidden_size": 64, "num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "intermediate_size": 128,
+        "vocab_size": 1000, "has_gated_mlp": True, "sliding_window": None, "lora_parameters": 0,
+    }  # fmt: skip
+    assert PoolSettings.model_validate({**SETTINGS.model_dump(), "architecture": sizes}) == SETTINGS
 
 
 def sample(text: str, score: float | None = None) -> Sample:

@@ -1,0 +1,57 @@
+"""Looks sizes up in a Hugging Face `config.json`, whose keys differ from family to family."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Config = Mapping[str, Any]
+
+LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "model_dim")
+HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+VOCABULARY = ("vocab_size", "padded_vocab_size")
+INNER = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff")
+EXPERTS = ("num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts")
+EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "top_k_experts")
+EXPERT_INNER = ("moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size", "ffn_hidden_size")
+
+MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError)
+"""What reading a config raises that lacks a size or has one of another type."""
+
+_TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
+
+
+def text_config(config: Config) -> Config:
+    """Return the part of a multimodal model's config that describes its decoder; the config itself where there is no such part."""
+    inner = next((config[name] for name in _TEXT_PARTS if config.get(name)), None)
+    return config if inner is None else text_config(inner)
+
+
+def find(config: Config, *names: str, layer: int | None = None) -> Any:
+    """Return the first of these values that is there and not None. A list has one value for each layer."""
+    value = next((config[name] for name in names if config.get(name) is not None), None)
+    return value[layer] if isinstance(value, list | tuple) and layer is not None else value
+
+
+def size(config: Config, *names: str, layer: int | None = None) -> int:
+    """Return the first of these sizes that is there.
+
+    Raises:
+        ValueError: none of them is a whole number above 0.
+
+    """
+    value = find(config, *names, layer=layer)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        message = f"the model's config has no usable {names[0]!r} ({value!r}): its FLOPs cannot be counted"
+        raise ValueError(message)
+    return value
+
+
+def size_or(default: int, config: Config, *names: str, layer: int | None = None) -> int:
+    """Return the first of these sizes that is there, the default where none is. Raises `ValueError` as `size` does."""
+    return default if find(config, *names) is None else size(config, *names, layer=layer)
+
+
+def number(config: Config, *names: str) -> int:
+    """Return the first of these sizes that is there, 0 where none is, for an estimate."""
+    value = find(config, *names)
+    return value if isinstance(value, int) else 0
