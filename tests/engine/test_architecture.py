@@ -129,6 +129,13 @@ def test_a_config_that_makes_no_sense_is_estimated(change: dict) -> None:
     assert model.prefill(10) > 0
 
 
+def test_kinds_beyond_the_last_layer_are_those_of_a_prediction_head() -> None:
+    """With fewer kinds than layers the config makes no sense."""
+    kinds = ["full_attention"] * 31
+    assert Architecture.from_config({**SMOLLM, "layer_types": kinds}) == MODEL
+    assert Architecture.from_config({**SMOLLM, "layer_types": kinds[:29]}, parameters=10**8).is_estimate
+
+
 def test_what_is_written_can_be_read_again() -> None:
     """As JSON, and as files of the first version have it."""
     config = {**SMOLLM, "vision_config": {}, "layer_types": ["full_attention", "sliding_attention"] * 15, "sliding_window": 8}

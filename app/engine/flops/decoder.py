@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from app.engine.flops import attention, mlp, recurrent
-from app.engine.flops.config import LAYERS, Config, find, size
+from app.engine.flops.config import LAYERS, Config, find, size, size_or
 from app.engine.flops.layers import Layers, group
 
 FAMILIES = frozenset({
@@ -46,9 +46,18 @@ def read_layers(config: Config) -> tuple[Layers, ...]:
 
 
 def layer_kinds(config: Config) -> list[str]:
-    """Return the kind of each layer: `full`, `sliding`, `chunked`, `recurrent`, `mlp` or `experts` (these two without attention)."""
-    if (types := find(config, "layer_types", "layers_block_type")) is not None:
-        return [_kind(one) for one in types]
+    """Return the kind of each layer: `full`, `sliding`, `chunked`, `recurrent`, `mlp` or `experts` (these two without attention).
+
+    Raises:
+        ValueError: the config does not name so many kinds as it has layers.
+
+    """
+    if (types := find(config, "layers_block_type", "layer_types")) is not None:
+        count = size_or(len(types), config, *LAYERS)
+        if count > len(types):
+            message = f"the model's config has {len(types)} kinds of layers for {count} layers: its FLOPs cannot be counted"
+            raise ValueError(message)
+        return [_kind(one) for one in types[:count]]  # more than there are layers: those of a prediction head
     if pattern := config.get("hybrid_override_pattern"):  # Nemotron-H
         return [{"M": "recurrent", "*": "full", "-": "mlp", "E": "experts"}[one] for one in pattern]
     return [_kind_by_rule(config, number) for number in range(size(config, *LAYERS))]
@@ -81,6 +90,7 @@ def _kind_by_rule(config: Config, number: int) -> str:
     if config.get("use_sliding_window") and number < (find(config, "max_window_layers") or 0):  # Qwen2
         return "full"
     period = find(config, "sliding_window_pattern", "_sliding_window_pattern") or _HAS_SLIDING_LAYERS.get(model)
+    period = len(period) if isinstance(period, str) else period  # EXAONE 4 writes LLLG
     return "full" if isinstance(period, int) and (number + 1) % period == 0 else "sliding"
 
 

@@ -20,13 +20,15 @@ def inner_size(config: Config, layer: int | None = None) -> int:
     """Return the width of a dense MLP."""
     if config.get("model_type") in _FOUR_TIMES and find(config, *INNER) is None:
         return 4 * size(config, *HIDDEN)
-    width = size(
-        config, "intermediate_size_mlp", *INNER, layer=layer
-    )  # Llama 4 has the width of experts in `intermediate_size`
-    if config.get("block_auto_adjust_ff_dim"):  # LFM2
-        width = int((find(config, "block_ffn_dim_multiplier") or 1) * (2 * width // 3))
-        return math.ceil(width / size(config, "block_multiple_of")) * size(config, "block_multiple_of")
-    return width
+    # Llama 4 has the width of experts in `intermediate_size`.
+    width = size(config, "intermediate_size_mlp", *INNER, layer=layer)
+    if not config.get("block_auto_adjust_ff_dim"):
+        return width
+    width, multiplier = 2 * width // 3, find(config, "block_ffn_dim_multiplier")  # LFM2
+    if multiplier is None:
+        return width
+    step = size(config, "block_multiple_of")
+    return math.ceil(int(multiplier * width) / step) * step
 
 
 def dense(config: Config, layer: int | None = None) -> int:
@@ -36,8 +38,11 @@ def dense(config: Config, layer: int | None = None) -> int:
 
 def experts(config: Config) -> int:
     """Return the FLOPs for one token of the router, the chosen experts, and the experts that all tokens share."""
-    routed = size(config, *EXPERTS_PER_TOKEN) * _mlp(config, size(config, *EXPERT_INNER))
-    return 2 * size(config, *HIDDEN) * size(config, *EXPERTS) + routed + shared(config)
+    hidden, latent = size(config, *HIDDEN), find(config, "moe_latent_size")
+    read = latent or hidden  # Nemotron-H may project what its experts read, and what they return
+    chosen = size(config, *EXPERTS_PER_TOKEN) * _mlp(config, size(config, *EXPERT_INNER), read)
+    projections = 2 * 2 * hidden * latent if latent else 0
+    return 2 * hidden * size(config, *EXPERTS) + chosen + projections + shared(config)
 
 
 def shared(config: Config) -> int:
@@ -54,7 +59,7 @@ def shared(config: Config) -> int:
 
 def has_experts(config: Config, layer: int) -> bool:
     """Tell whether this layer, counted from 0, has experts."""
-    if not find(config, *EXPERTS):
+    if (find(config, *EXPERTS) or 0) < 2:  # one expert is a dense MLP: Jamba
         return False
     if (types := find(config, "mlp_layer_types")) is not None:
         return bool(types[layer] == "sparse")
@@ -73,5 +78,5 @@ def has_experts(config: Config, layer: int) -> bool:
     return bool(is_chosen and layer % (frequency or 1) == 0 and (layer + 1) % step == 0)
 
 
-def _mlp(config: Config, width: int) -> int:
-    return 2 * (3 if has_gate(config) else 2) * size(config, *HIDDEN) * width
+def _mlp(config: Config, width: int, hidden: int | None = None) -> int:
+    return 2 * (3 if has_gate(config) else 2) * (hidden or size(config, *HIDDEN)) * width

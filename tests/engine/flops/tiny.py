@@ -23,6 +23,7 @@ _GPT2 = {"n_layer": 4, "n_embd": 128, "n_head": 4}
 _OTHER_NAMES = {"gpt2", "gpt_bigcode", "gptj", "gpt_neox", "opt", "bloom", "falcon"}
 """Families whose configs have other names than `SIZES`, or leave something of it out."""
 
+# By `model_type`; what follows a slash tells two of the same type apart.
 FAMILIES: dict[str, dict[str, Any]] = {
     # dense
     "llama": {"tie_word_embeddings": True},
@@ -62,6 +63,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "opt": {"num_hidden_layers": 4, "hidden_size": 128, "num_attention_heads": 4, "ffn_dim": 256, "word_embed_proj_dim": 128},
     "bloom": {"n_layer": 4, "n_head": 4, "hidden_size": 128},
     "falcon": {"num_hidden_layers": 4, "hidden_size": 128, "num_attention_heads": 4, "multi_query": True},
+    "falcon/with key heads": {
+        "num_hidden_layers": 4, "hidden_size": 128, "num_attention_heads": 4, "new_decoder_architecture": True, "num_kv_heads": 2,
+    },
     # experts
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
     "qwen2_moe": {**_EXPERTS, "num_experts": 8, "shared_expert_intermediate_size": 160, "decoder_sparse_step": 2},
@@ -88,6 +92,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
         **_MAMBA2, "num_local_experts": 8, "num_experts_per_tok": 2, "shared_intermediate_size": 160,
         "layer_types": ["linear_attention", "full_attention", "linear_attention", "linear_attention"],
     },
+    "granitemoehybrid/without experts": {
+        **_MAMBA2, "num_local_experts": 0, "num_experts_per_tok": 0, "shared_intermediate_size": 160,
+        "layer_types": ["linear_attention", "full_attention", "linear_attention", "linear_attention"],
+    },
     "bamba": {**_MAMBA2, "attn_layer_indices": [1]},
     "falcon_h1": {**_MAMBA2, "mamba_d_ssm": 256},
     "mamba": {"state_size": 16, "time_step_rank": 8, "expand": 2},
@@ -97,8 +105,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "num_experts": 4, "num_experts_per_tok": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_dt_rank": 8,
         "use_mamba_kernels": False, "mamba_d_state": 16,
     },
+    "jamba/one expert": {
+        "num_experts": 1, "num_experts_per_tok": 1, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_dt_rank": 8,
+        "use_mamba_kernels": False, "mamba_d_state": 16,
+    },
     "nemotron_h": {
-        **_EXPERTS, "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"],
+        **_EXPERTS, "moe_latent_size": 64, "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"],
         "ssm_state_size": 16, "mamba_num_heads": 8, "mamba_head_dim": 32, "n_groups": 1, "n_routed_experts": 8,
         "moe_shared_expert_intermediate_size": 160, "head_dim": 32, "n_group": 1,
         "topk_group": 1, "use_mamba_kernels": False, "chunk_size": 8,
@@ -115,7 +127,8 @@ def tiny_config(family: str) -> Any:
     """Return the config of a tiny model."""
     from transformers import AutoConfig
 
-    return AutoConfig.for_model(family, **{**({} if family in _OTHER_NAMES else SIZES), **_TOKENS, **FAMILIES[family]})
+    model_type = family.partition("/")[0]
+    return AutoConfig.for_model(model_type, **{**({} if model_type in _OTHER_NAMES else SIZES), **_TOKENS, **FAMILIES[family]})
 
 
 def tiny_model(family: str) -> Any:
