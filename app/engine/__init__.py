@@ -1,7 +1,9 @@
 """Engines: what generates tokens, behind one port (`base.Engine`).
 
 base.py          the port, and the values that cross it
-architecture.py  the sizes of a model, and FLOPs by arithmetic on them
+architecture.py  what a model costs: FLOPs by arithmetic on its sizes
+speculation.py   what drafted tokens cost beside that
+flops/           the arithmetic of every kind of layer, read from a config
 build.py         the engine that the settings ask for
 hardware.py      what this machine's processor can do
 scripted.py      an engine without a model, for tests

@@ -21,10 +21,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, validate_call
 
 from app.engine.flops.attention import Heads, grouped
-from app.engine.flops.config import HIDDEN, LAYERS, MALFORMED, VOCABULARY, number, size, text_config
+from app.engine.flops.config import HIDDEN, LAYERS, MALFORMED, VOCABULARY, attempt, number, size, text_config
 from app.engine.flops.decoder import FAMILIES, layer_kinds, read_layers
 from app.engine.flops.estimate import estimate_layers
 from app.engine.flops.layers import Layers
@@ -79,17 +79,14 @@ class Architecture:
                     hidden_size=size(text, "word_embed_proj_dim", *HIDDEN),  # OPT may have narrower embeddings
                     vocab_size=size(text, *VOCABULARY),
                     modules=read_modules(text),
-                    vision=read_vision(config),
+                    vision=attempt(read_vision, config, None),
                 )
-        modules: Modules = ()
-        with suppress(*MALFORMED):
-            modules = read_modules(text)
         return cls(
             layers=estimate_layers(text, parameters),
             num_layers=number(text, *LAYERS),
             hidden_size=number(text, *HIDDEN),
             vocab_size=number(text, *VOCABULARY),
-            modules=modules,
+            modules=attempt(read_modules, text, ()),
             is_estimate=True,
         )
 
@@ -129,10 +126,7 @@ class Architecture:
             ValueError: it is neither.
 
         """
-        try:
-            return cls.dense(**values) if "num_heads" in values else _SERIALISER.validate_python(values)
-        except TypeError as error:
-            raise ValueError(str(error)) from error
+        return _DENSE(**values) if "num_heads" in values else _SERIALISER.validate_python(values)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields in the types of JSON."""
@@ -245,3 +239,4 @@ class Architecture:
 
 
 _SERIALISER = TypeAdapter(Architecture)
+_DENSE = validate_call(Architecture.dense)

@@ -1,9 +1,11 @@
 """Looks sizes up in a Hugging Face `config.json`, whose keys differ from family to family."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
 
 Config = Mapping[str, Any]
+_Read = TypeVar("_Read")
 
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "model_dim")
@@ -55,3 +57,10 @@ def number(config: Config, *names: str) -> int:
     """Return the first of these sizes that is there, 0 where none is, for an estimate."""
     value = find(config, *names)
     return value if isinstance(value, int) else 0
+
+
+def attempt(read: Callable[[Config], _Read], config: Config, default: _Read) -> _Read:
+    """Return what `read` makes of a config, the default where that raises one of `MALFORMED`."""
+    with suppress(*MALFORMED):
+        return read(config)
+    return default
