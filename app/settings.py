@@ -4,14 +4,17 @@ Each field of `Settings` is a variable `PONDER_…` and an option of `ponder ser
 """
 
 import ipaddress
+import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
+import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, HttpUrl, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
@@ -35,7 +38,16 @@ def _split_at_commas(words: object) -> object:
     return tuple(word.strip() for text in texts for word in text.split(",") if word.strip())
 
 
+def _split_as_a_shell(words: object) -> object:
+    """Split one text, or each text of a list, as a shell does. Other values are returned unchanged, for pydantic to refuse."""
+    texts = [words] if isinstance(words, str) else words
+    return tuple(word for text in texts for word in shlex.split(text)) if isinstance(texts, list) else words
+
+
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_at_commas)]
+
+
+CommandLine = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_as_a_shell)]
 
 
 def _default_cache() -> Path:
@@ -58,10 +70,14 @@ class ModelSettings(BaseModel):
 
     help_group: ClassVar[str] = "Model"
 
+    config: Path | None = Field(
+        None,
+        description="YAML file with options of this command, ponder's and vLLM's; the command line and the environment win over it",
+    )
     model: str = Field(DEFAULT_MODEL, description="model to serve: the embedded `smollm2-135m`, a local folder, or a hub id")
     model_name: str | None = Field(None, description="name of the model in the API; by default the last part of `model`")
     cache_dir: Path = Field(default_factory=_default_cache, description="folder for converted models")
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+    dtype: Literal["auto", "bfloat16", "float16", "half", "float32", "float"] = Field(
         "auto",
         description="number format of the weights; `auto` decides by the processor, and on a GPU by the model",
     )
@@ -69,6 +85,7 @@ class ModelSettings(BaseModel):
         None, description="`int8` converts the weights once; other values are vLLM's names of quantisation methods"
     )
     max_model_len: int | None = Field(None, ge=16, description="longest context in tokens; by default the model's own limit")
+    chat_template: Path | None = Field(None, description="file with a Jinja chat template instead of the model's own")
     tool_call_parser: str | None = Field("hermes", description="vLLM's parser for tool calls")
     tool_strict_level: Literal["auto", "function", "parameter"] = Field(
         "auto",
@@ -95,6 +112,11 @@ class EngineSettings(BaseModel):
     )
     enforce_eager: bool | None = Field(
         None, description="run without compiling the model; by default so on CPU, where compiling takes a minute"
+    )
+    engine_args: CommandLine = Field(
+        (),
+        description="further options of vLLM's engine in one text, such as `--tensor-parallel-size 2`; `ponder serve` also takes each of "
+        "them as an option of its own",
     )
 
 
@@ -326,13 +348,54 @@ class BadOptions(ValueError):
 
 
 def read_settings(options: Mapping[str, Any]) -> Settings:
-    """Return the settings. The value of a field comes from the command line, else from the environment, else from a file in `SECRETS`.
+    """Return the settings.
 
+    The value of a field comes from the command line, else from the environment, else from the file that `config` names, else from a file
+    in `SECRETS`. The file's options of vLLM's engine stand before those of the command line or the environment, which win over them.
     Empty options and empty variables count as absent. Raises `BadOptions`.
     """
     with _one_line_errors():
         given = {name: value for name, value in options.items() if value != ""}
+        if path := given.get("config") or os.environ.get(f"{ENV_PREFIX}CONFIG"):
+            given = _with_file(given, options_in(Path(path)))
         return Settings(**given, _secrets_dir=SECRETS if os.access(SECRETS, os.R_OK | os.X_OK) else None)
+
+
+def options_in(path: Path) -> dict[str, Any]:
+    """Return the options of a YAML file in the form of vLLM's: names with dashes or underscores, and their values.
+
+    Raises `BadOptions` for a file that cannot be read, or is no table of options.
+    """
+    try:
+        values = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadOptions(f"config: {path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise BadOptions(f"config: {path} is no table of options, such as `max-model-len: 4096`")
+    return {name.replace("-", "_"): value for name, value in values.items() if value is not None}
+
+
+def _with_file(given: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the command line with those of a file that neither it nor the environment sets."""
+    own = {
+        name: value
+        for name, value in file.items()
+        if name in Settings.model_fields and not os.environ.get(f"{ENV_PREFIX}{name.upper()}")
+    }
+    words = [word for name, value in file.items() if name not in Settings.model_fields for word in _words_of(name, value)]
+    after = given.get("engine_args") or os.environ.get(f"{ENV_PREFIX}ENGINE_ARGS") or own.get("engine_args", "")
+    engine = {"engine_args": [shlex.join(words), *([after] if isinstance(after, str) else after)]} if words else {}
+    return {**own, **given, **engine}
+
+
+def _words_of(name: str, value: Any) -> list[str]:
+    """Return the words with which a command line sets one option of vLLM's engine."""
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    if isinstance(value, list):
+        return [f"--{option}", *map(str, value)]
+    return [f"--{option}", json.dumps(value) if isinstance(value, dict) else str(value)]
 
 
 def read_options(model: type[M], options: Mapping[str, Any]) -> M:

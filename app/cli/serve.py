@@ -12,7 +12,8 @@ from app.settings import ENV_PREFIX, Settings, read_settings
 def serve(settings: Settings) -> None:
     """Serve a model over the OpenAI API.
 
-    Each option can also be set by the environment variable beside it; the option wins.
+    Each option can also be set by the environment variable beside it; the option wins. All other options go to vLLM's engine, such as
+    `--tensor-parallel-size 2`; the model is then the first word.
     """
     # Imported only now: the help page and shell completion must not wait for the server's libraries.
     from app.cli.server_process import run_server  # noqa: PLC0415

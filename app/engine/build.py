@@ -8,6 +8,7 @@ from app.engine import hardware
 from app.engine.base import Engine
 from app.engine.vllm.options import EngineOptions
 from app.engine.weights import int8
+from app.engine.weights.conversions import ModelUnavailable
 from app.engine.weights.default_model import ensure_default_model
 from app.settings import DEFAULT_MODEL, Settings
 
@@ -57,6 +58,7 @@ def build_engine(settings: Settings) -> Engine:
             gpu_memory_utilization=settings.gpu_memory_utilization,
             quantization=quantization,
             enforce_eager=is_cpu if settings.enforce_eager is None else settings.enforce_eager,
+            chat_template=_chat_template(settings.chat_template),
             tool_call_parser=settings.tool_call_parser,
             tool_strict_level=settings.tool_strict_level,
             reasoning_parser=settings.reasoning_parser,
@@ -64,6 +66,7 @@ def build_engine(settings: Settings) -> Engine:
             default_max_tokens=settings.default_max_tokens,
             adapter_slots=settings.adapter_slots,
             max_adapter_rank=settings.max_adapter_rank,
+            engine_args=settings.engine_args,
             is_cpu=is_cpu,
         )
     )
@@ -83,3 +86,11 @@ def _weights(settings: Settings, dtype: str, *, is_cpu: bool) -> tuple[str, str 
         int8.check_processor(has_amx=hardware.has_amx(), dtype=dtype, adapter_slots=settings.adapter_slots)
     folder = int8.ensure_int8(Path(model), settings.cache_dir.expanduser(), logger.info)
     return str(folder), None  # the config.json in the folder names its quantization
+
+
+def _chat_template(path: Path | None) -> str | None:
+    """Return the text of a chat template, None for the model's own. Raises `ModelUnavailable` for a file that cannot be read."""
+    try:
+        return None if path is None else path.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelUnavailable(f"the chat template {path} cannot be read: {error}") from error

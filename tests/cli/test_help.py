@@ -65,7 +65,7 @@ def test_settings_are_grouped_with_defaults_and_variables() -> None:
     assert titles[:5] == ["Arguments", "Options", "Model", "Engine", "Server"]
     assert "--port <integer>" in text
     assert "[default: 8000] [env: PONDER_PORT]" in text
-    assert "--dtype <auto|bfloat16|float16|float32>" in text
+    assert "--dtype <auto|bfloat16|float16|half|float32|float>" in text
     assert "--priorities / --no-priorities" in text
 
 

@@ -6,6 +6,7 @@ from vllm import AsyncEngineArgs
 from vllm.config import StructuredOutputsConfig
 
 from app.engine.architecture import LINEAR_MODULES
+from app.engine.vllm.engine_args import parse_engine_args
 from app.engine.vllm.options import EngineOptions
 from app.engine.worker.extension import CpuWorker, GpuWorker
 
@@ -14,8 +15,13 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256)
 
 
 def engine_arguments(options: EngineOptions) -> AsyncEngineArgs:
-    """Return the arguments for vLLM's engine."""
-    return AsyncEngineArgs(
+    """Return the arguments for vLLM's engine. Raises `ModelUnavailable` for an option in `engine_args` that cannot be taken."""
+    given = parse_engine_args(options.engine_args)
+    return AsyncEngineArgs(**{**_own_arguments(options), **given})
+
+
+def _own_arguments(options: EngineOptions) -> dict[str, Any]:
+    return dict(
         model=options.model,
         served_model_name=[options.name],
         dtype=options.dtype,

@@ -17,6 +17,7 @@ class EngineOptions:
         gpu_memory_utilization: share of the GPU's memory that vLLM may use, 0 to 1.
         quantization: format of quantised weights, as vLLM names it.
         enforce_eager: do not compile the model.
+        chat_template: text of a Jinja chat template, instead of the model's own.
         tool_call_parser: vLLM's parser of tool calls; without one, tool calls stay in the text.
         tool_strict_level: what a grammar holds of tool calls that are not required: `auto`, `function` or `parameter`, as vLLM names it.
         reasoning_parser: vLLM's parser of reasoning; without one, reasoning stays in the text.
@@ -24,6 +25,7 @@ class EngineOptions:
         default_max_tokens: the same where the caller does not say.
         adapter_slots: LoRA adapters that the engine holds at the same time; 0 switches LoRA off.
         max_adapter_rank: the highest rank of an adapter.
+        engine_args: further options of vLLM's engine, as words of its command line.
         is_cpu: whether vLLM's CPU back end is in use.
 
     """
@@ -37,6 +39,7 @@ class EngineOptions:
     gpu_memory_utilization: float | None = None
     quantization: str | None = None
     enforce_eager: bool = False
+    chat_template: str | None = None
     tool_call_parser: str | None = None
     tool_strict_level: str = "auto"
     reasoning_parser: str | None = None
@@ -44,4 +47,5 @@ class EngineOptions:
     default_max_tokens: int = 2048
     adapter_slots: int = 0
     max_adapter_rank: int = 16
+    engine_args: tuple[str, ...] = ()
     is_cpu: bool = True

@@ -60,7 +60,7 @@ class Rendering:
             self._model,
             self._llm().renderer,
             request_logger=None,
-            chat_template=None,
+            chat_template=self._options.chat_template,
             chat_template_content_format="auto",
             enable_auto_tools=self._options.tool_call_parser is not None,
             reasoning_parser=self._options.reasoning_parser,
@@ -182,8 +182,10 @@ class Rendering:
             {"role": "user", "content": text},
         ]
         rendered = ""
-        if getattr(tokenizer, "chat_template", None) is not None:
-            rendered = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        if (self._options.chat_template or getattr(tokenizer, "chat_template", None)) is not None:
+            rendered = tokenizer.apply_chat_template(
+                turns, chat_template=self._options.chat_template, tokenize=False, add_generation_prompt=True
+            )
         return self.encode(rendered.partition(ANSWER_MARK)[2] or f"\n\n{text}\n")
 
     def parser(self, prompt: Prompt) -> ReplyParser:
