@@ -37,7 +37,9 @@ class VllmEngine:
     _rendering: Rendering
 
     def __init__(self, options: EngineOptions) -> None:
+        """Make an engine that is not started. Raises `ModelUnavailable` for options that vLLM does not take."""
         self._options = options
+        self._arguments = engine_arguments(options)
         self._llm: AsyncLLM | None = None
         self._lora = LoraSlots(self._running)
 
@@ -49,7 +51,7 @@ class VllmEngine:
     async def start(self) -> None:
         """Start vLLM's processes and load the model; minutes for a large one."""
         options = self._options
-        config = await asyncio.to_thread(engine_arguments(options).create_engine_config)
+        config = await asyncio.to_thread(self._arguments.create_engine_config)
         llm = self._llm = AsyncLLM.from_vllm_config(config)
         peak_flops = await self._extend_worker(llm)
         self._rendering = Rendering(options, self._running)
@@ -58,7 +60,8 @@ class VllmEngine:
         self.card = ModelCard(
             name=options.name,
             max_model_len=model.max_model_len,
-            max_branches=config.scheduler_config.max_num_seqs,
+            # Each data-parallel rank schedules so many by itself, and vLLM spreads the requests over the ranks.
+            max_branches=config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size,
             architecture=Architecture.from_config(model.hf_config.to_dict(), await self._num_parameters(llm)),
             description=f"vLLM, {str(model.dtype).removeprefix('torch.')}",
             adapter_slots=options.adapter_slots,
@@ -76,7 +79,8 @@ class VllmEngine:
             if self._options.adapter_slots:
                 await llm.collective_rpc("ponder_group_loras")
         peaks = await llm.collective_rpc("ponder_measure_peak")
-        return sum(peaks) or None
+        # vLLM returns the answers of the first data-parallel rank, and its ranks are alike.
+        return sum(peaks) * llm.vllm_config.parallel_config.data_parallel_size or None
 
     async def _num_parameters(self, llm: AsyncLLM) -> int:
         """Return the number of parameters of the decoder."""
