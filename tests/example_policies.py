@@ -1,6 +1,5 @@
 """Policies whose estimators are constants, for tests of what is made of a policy."""
 
-
 import numpy as np
 
 from app.engine.scripted import SMALL

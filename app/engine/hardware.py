@@ -78,6 +78,17 @@ def plan_cpu(
     )
 
 
+def cpu_shares(ranks: int, cpus: set[int] | None = None) -> str:
+    """Return equal shares of this process's processors for `ranks` workers, in vLLM's notation ("0-1|2-3").
+
+    Workers share processors where there are fewer of them than workers.
+    """
+    ids = sorted(os.sched_getaffinity(0) if cpus is None else cpus)
+    size = max(1, len(ids) // ranks)
+    starts = (rank * size % len(ids) for rank in range(ranks))
+    return "|".join(_ranges(set(ids[start : start + size])) for start in starts)
+
+
 def has_amx(cpuinfo: str | None = None) -> bool:
     """Whether the processor has instructions for products of 8-bit matrices (AMX)."""
     return "amx_int8" in _flags(cpuinfo)

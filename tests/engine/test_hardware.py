@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.engine.hardware import GIB, plan_cpu
+from app.engine.hardware import GIB, cpu_shares, plan_cpu
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,12 @@ def test_libraries_that_speed_vllm_up_are_preloaded_where_present(tmp_path: Path
 def test_this_machine_has_a_plan() -> None:
     """Reading the real files of any machine gives a plan."""
     assert plan_cpu().kv_cache_gib >= 1
+
+
+@pytest.mark.parametrize(
+    ("ranks", "cpus", "shares"),
+    [(2, {0, 1}, "0|1"), (2, {0, 1, 2, 5}, "0-1|2,5"), (3, {0, 1, 2, 3}, "0|1|2"), (3, {0, 1}, "0|1|0"), (1, {0, 1}, "0-1")],
+)
+def test_workers_get_equal_shares_of_the_processors(ranks: int, cpus: set[int], shares: str) -> None:
+    """Two workers may share one where there are not enough."""
+    assert cpu_shares(ranks, cpus) == shares

@@ -43,7 +43,7 @@ async def test_no_client_writes_the_reason_into_the_log(serve, collector, caplog
     from app.telemetry import otel
 
     monkeypatch.setattr(otel, "EXPORT_S", 5.0)
-    monkeypatch.setattr(otel, "FLUSH_S", 0.3)
+    monkeypatch.setattr(otel, "FLUSH_S", 1.0)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
     collector.status, collector.pause = 401, 0.2
     with caplog.at_level(logging.DEBUG):
@@ -60,7 +60,7 @@ async def test_a_collector_that_hangs_delays_the_end_only_briefly(serve, collect
     """The last spans are lost."""
     from app.telemetry import otel
 
-    monkeypatch.setattr(otel, "FLUSH_S", 0.3)
+    monkeypatch.setattr(otel, "FLUSH_S", 1.0)
     collector.pause = 3.0
     async with serve(otlp_endpoint=collector.url, trace_sample_ratio=1) as served:
         await ask(served)
@@ -72,7 +72,7 @@ async def test_an_export_that_is_given_up_writes_nothing_past_the_log(serve, col
     """A message to standard error, after the log is closed, would not be a line of JSON."""
     from app.telemetry import otel
 
-    monkeypatch.setattr(otel, "FLUSH_S", 0.3)
+    monkeypatch.setattr(otel, "FLUSH_S", 1.0)
     collector.status = 503
     async with serve(otlp_endpoint=collector.url, trace_sample_ratio=1) as served:
         await ask(served)

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -17,6 +18,7 @@ from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
 from app.engine.architecture import Architecture
 from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
+from app.engine.hardware import cpu_shares
 from app.engine.vllm.arguments import engine_arguments
 from app.engine.vllm.errors import adapter_errors, impossible_form, request_errors
 from app.engine.vllm.lora import LoraSlots, lora_request
@@ -39,7 +41,10 @@ class VllmEngine:
     def __init__(self, options: EngineOptions) -> None:
         """Make an engine that is not started. Raises `ModelUnavailable` for options that vLLM does not take."""
         self._options = options
-        self._arguments = engine_arguments(options)
+        self._arguments = arguments = engine_arguments(options)
+        ranks = arguments.tensor_parallel_size * arguments.pipeline_parallel_size * arguments.data_parallel_size
+        if options.is_cpu and ranks > 1:
+            os.environ["VLLM_CPU_OMP_THREADS_BIND"] = cpu_shares(ranks)  # vLLM's workers read it when they start
         self._llm: AsyncLLM | None = None
         self._lora = LoraSlots(self._running)
 
