@@ -4,6 +4,7 @@ import json
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic_core import from_json
 
 from app.api.body import Body
 
@@ -64,6 +65,15 @@ class Part(Body):
         return self._content
 
 
+def _closed(text: str) -> str:
+    """Return a JSON object that ended too early with all that was open closed; empty for anything else."""
+    try:
+        value = from_json(text, allow_partial="trailing-strings")
+    except ValueError:
+        return ""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else ""
+
+
 class FunctionCall(Body):
     """The function and the arguments of a tool call."""
 
@@ -72,15 +82,20 @@ class FunctionCall(Body):
 
     @field_validator("arguments")
     @classmethod
-    def _check_object(cls, value: str) -> str:
+    def _close_object(cls, value: str) -> str:
+        """Return the arguments of a whole call as they came. Those of a call that was cut, which clients send back, are closed."""
+        text = value or "{}"
         try:
-            is_object = isinstance(json.loads(value or "{}"), dict)
-        except (ValueError, RecursionError):
+            is_object = isinstance(json.loads(text), dict)
+        except json.JSONDecodeError as error:
+            text = "" if error.msg == "Extra data" else _closed(text)
+            is_object = bool(text)
+        except RecursionError:
             is_object = False
         if not is_object:
             message = "the arguments of a call must be a JSON object, written as text"
             raise ValueError(message)
-        return value or "{}"
+        return text
 
 
 class ToolCall(Body):

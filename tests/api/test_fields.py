@@ -9,10 +9,12 @@ from anthropic.types.beta import message_create_params as beta_create_params
 from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import response_create_params
+from pydantic import ValidationError
 
 from app.api import fields
 from app.api.anthropic.schemas import MessagesRequest
 from app.api.field_table import Use
+from app.api.messages import FunctionCall
 from app.api.responses.schemas import ResponsesRequest
 from app.api.schemas import ChatRequest, CompletionRequest
 
@@ -210,3 +212,24 @@ async def test_reasoning_is_left_out_on_request(serve) -> None:
         hidden = (await served.client.post("/v1/chat/completions", json={**body, "include_reasoning": False})).text
     assert '"reasoning":' in shown
     assert '"reasoning":' not in hidden
+
+
+@pytest.mark.parametrize(
+    ("sent", "rendered"),
+    [
+        ("", "{}"),
+        ('{"a": 1}', '{"a": 1}'),
+        ('{"a": "b', '{"a": "b"}'),
+        ('{"a": [1, {"x": tr', '{"a": [1, {}]}'),
+        ('{"ci', "{}"),
+    ],
+)
+def test_the_arguments_of_a_call_that_was_cut_are_closed(sent: str, rendered: str) -> None:
+    """Clients send a call back as it came; the conversation must go on."""
+    assert FunctionCall(name="look", arguments=sent).arguments == rendered
+
+
+@pytest.mark.parametrize("sent", ["[1", "no", '{"a": 1} x', '{"a" 1}', "1", '{"a":' * 5000])
+def test_other_arguments_are_refused(sent: str) -> None:
+    with pytest.raises(ValidationError, match="JSON object"):
+        FunctionCall(name="look", arguments=sent)
