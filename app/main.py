@@ -8,7 +8,7 @@ from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.api import adapters, chat, errors, feedback, models, openapi, ops, playground, policies, tokenize, traces
-from app.api.access import Access
+from app.api.access import Access, KnownCallers
 from app.api.anthropic import routes as anthropic
 from app.api.anthropic.errors import AnthropicErrors
 from app.api.body import refuse_lone_surrogates
@@ -83,6 +83,8 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger={"/v1/adapters": upload})
     app.add_middleware(Decompression)
     app.add_middleware(Lenience, root_path=settings.root_path)
+    if settings.api_keys:
+        app.add_middleware(KnownCallers, access=app.state.access)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

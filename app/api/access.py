@@ -8,11 +8,16 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.errors import response_to
 from app.errors import Forbidden, Unauthorized
 from app.request import Caller
 
 ANONYMOUS = Caller("anonymous")
+
+NO_KEY = "No valid API key was given: send `Authorization: Bearer KEY` or `x-api-key: KEY`."
 
 _bearer = HTTPBearer(auto_error=False, description="An API key, when the server has any.")
 _header = APIKeyHeader(name="x-api-key", auto_error=False, description="The same key, as clients of Anthropic send it.")
@@ -35,9 +40,13 @@ class Access:
             return ANONYMOUS
         digest = _digest(credentials.credentials if credentials else "")
         if not _is_among(digest, self._api):
-            raise Unauthorized("No valid API key was given: send `Authorization: Bearer KEY` or `x-api-key: KEY`.")
+            raise Unauthorized(NO_KEY)
         salt = hmac.new(self._secret, digest, hashlib.sha256).hexdigest()
         return Caller(salt[:16], cache_salt=salt, owner=hashlib.sha256(b"owner:" + digest).hexdigest()[:32])
+
+    def knows(self, key: str) -> bool:
+        """Whether this is one of the keys, of either kind."""
+        return _is_among(_digest(key), [*self._api, *self._admin])
 
     def admit_administrator(self, credentials: HTTPAuthorizationCredentials | None) -> None:
         """Raise `Unauthorized` unless the key is one for administration. A server without such keys admits everyone."""
@@ -55,6 +64,27 @@ class Access:
             raise Forbidden("This server has no keys for administration: start it with PONDER_ADMIN_KEYS.")
         if not self._admin and fetch_site not in (None, "same-origin", "none"):
             raise Forbidden("Pages of other sites may not change this server.")
+
+
+class KnownCallers:
+    """ASGI middleware that refuses a request with a body and without a key, before the body is read and parsed.
+
+    The routes check which key it is. It is for servers with API keys; without them, everyone may send bodies.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] in ("POST", "PUT", "PATCH"):
+            headers = Headers(scope=scope)
+            scheme, _, bearer = headers.get("authorization", "").partition(" ")
+            key = bearer if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+            if not self._access.knows(key):
+                await response_to(Unauthorized(NO_KEY))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 def _digest(key: str) -> bytes:

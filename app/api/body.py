@@ -1,16 +1,28 @@
 """The base of all request bodies: `null` is the same as absent, and a field that nobody knows is ignored and named in the reply."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from app.api.field_table import Table, accepted_without_effect, refuse_what_must_be
 from app.errors import InvalidRequest
 
 INT64 = 2**63 - 1
 """The largest integer that the engine takes."""
+
+MAX_FAULTS = 1000
+"""The most faults of a body that are told one by one. To collect half a million takes seconds and gigabytes."""
 
 ModelName = Annotated[str, Field(min_length=1, max_length=512)]
 
@@ -43,12 +55,23 @@ def is_encodable(text: str) -> bool:
 
 async def refuse_lone_surrogates(request: Request) -> None:
     """FastAPI dependency that refuses a JSON body with half a surrogate pair in a text. It runs after the body was read and parsed."""
-    if "json" not in request.headers.get("content-type", ""):
+    if "json" not in request.headers.get("content-type", "").lower() or request.scope["route"].body_field is None:
         return
     content = await request.body()
+    if not _is_utf8(content):
+        raise InvalidRequest("The body is not UTF-8.")
     if b"\\ud" not in content and b"\\uD" not in content:
         return
     check_encodable(await request.json())
+
+
+def _is_utf8(content: bytes) -> bool:
+    """Whether a JSON body is UTF-8. Python's parser also takes UTF-16 and UTF-32, and half a surrogate pair as three bytes."""
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return json.detect_encoding(content).startswith("utf-8")
 
 
 def check_encodable(body: Mapping[str, Any]) -> None:
@@ -93,7 +116,12 @@ class Body(BaseModel):
         if not isinstance(data, dict):
             return handler(data)
         data = cls.prepared({name: value for name, value in data.items() if value is not None})
-        body = handler(data)
+        try:
+            body = handler(data)
+        except ValidationError as error:
+            if (number := error.error_count()) > MAX_FAULTS:
+                raise InvalidRequest(f"The body has {number} faults.") from None
+            raise
         body._unknown = tuple(name for name in data if name not in cls._known)
         return body
 

@@ -1,8 +1,9 @@
 """The field `ponder` of a request body, which is this server's own: how to answer, and what it may cost."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, field_validator, model_validator
 
 from app.api.body import INT64, ClosedBody, without_nulls
 from app.request import Effort
@@ -35,6 +36,18 @@ class PonderOptions(BaseModel):
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, frozen=True)
 
     _leave_out_nulls = model_validator(mode="before")(without_nulls)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_writable(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Refuse what a reply could not repeat: integers of more than 64 bits."""
+        options = handler(data)
+        try:
+            orjson.dumps(data if isinstance(data, dict) else None)
+        except TypeError as error:
+            message = f"a value cannot be written as JSON: {error}"
+            raise ValueError(message) from None
+        return options
 
     strategy: Annotated[str, Field(max_length=64)] | None = None  # not an enumeration, since plugins may add strategies
     budget: BudgetBody | None = None

@@ -300,7 +300,7 @@ async def test_errors_of_every_kind_have_anthropics_shape(serve) -> None:
     """Also those of the middleware, of a wrong method, of a full server and of a defect."""
     async with serve(api_keys="key", max_body_bytes=1024) as served:
         wrong = await create(served)
-        large = await create(served, system="x" * 2000)
+        large = await served.client.post("/v1/messages", json={**OK, "system": "x" * 2000}, headers={"x-api-key": "key"})
         post = await served.client.get("/v1/messages", headers={"x-api-key": "key"})
         junk = await served.client.post("/v1/messages", content=b"{", headers={"x-api-key": "key"})
     async with serve() as served:

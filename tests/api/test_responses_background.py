@@ -121,23 +121,6 @@ async def test_a_stream_of_the_background_is_written_at_once(serve) -> None:
     assert read[-1].type == "response.completed"
 
 
-async def test_the_events_that_are_kept_are_bounded(serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer is told whole, and a note says that the search was not."""
-    options = {**SEARCH, "show_nodes": True}
-    async with serve(story, seconds_per_token=0.01) as served:
-        whole = events((await create(served, stream=True, ponder=options))["text"])
-        monkeypatch.setattr("app.api.responses.background.MAX_EVENT_BYTES", 1)
-        read = events((await create(served, stream=True, ponder=options))["text"])
-    told, kept = ([one.type for one in some] for some in (whole, read))
-    assert told.count("response.in_progress") > 1
-    assert kept.count("response.in_progress") == 1
-    assert "response.reasoning_summary_text.delta" not in kept
-    assert [one.sequence_number for one in read] == list(range(len(read)))
-    assert read[-1].response.output_text.startswith("first thing; second thing; so 4")
-    assert "left out" in read[-1].response.ponder["notes"][-1]
-    assert not whole[-1].response.ponder["notes"]
-
-
 async def test_what_cannot_be_served_is_refused_at_once(serve) -> None:
     async with serve() as served:
         error = (await create(served, 400, ponder={"strategy": "self_consistency", "n": 10**6}))["error"]

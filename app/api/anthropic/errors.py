@@ -63,7 +63,7 @@ class AnthropicErrors:
             elif message["type"] == "http.response.body":
                 body += message.get("body", b"")
                 if not message.get("more_body"):
-                    await _send_error(start, orjson.loads(body), request_id, send)
+                    await _send_error(start, _parsed(start["status"], body), request_id, send)
 
         try:
             await self._app(scope, receive, send_rewritten)
@@ -73,6 +73,15 @@ class AnthropicErrors:
                 start["status"], content = body_of(error)
                 await _send_error(start, content, request_id, send)
             raise
+
+
+def _parsed(status: int, body: bytes) -> dict[str, Any]:
+    """Return the body of an error; what is no JSON, such as a refused preflight, becomes its message."""
+    try:
+        parsed: dict[str, Any] = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {"error": {"message": body.decode(errors="replace") or f"The status is {status}."}}
+    return parsed
 
 
 async def _send_error(start: Message, body: dict[str, Any], request_id: str, send: Send) -> None:

@@ -17,9 +17,6 @@ from app.serving.service import Service
 from strategies.core.results import TraceNode
 from strategies.core.values import Candidate, Task
 
-MAX_EVENT_BYTES = 16 * 1024 * 1024
-"""The bytes of events after which a job tells no more about its search: all events are kept until it ends."""
-
 _KEEP_ALIVE_S = 1e9  # a job has no connection that silence could end
 
 
@@ -50,11 +47,9 @@ class Job:
         self._nodes: dict[int, TraceNode] = {}
         self._best: Candidate | None = None
         self._task: Task | None = None
-        self._events: list[bytes] = []
-        self._num_bytes = 0
+        self._events = [named_event(event) for event in self._writer.open()]
         self._changed = asyncio.Event()
         self._is_done = False
-        self._add(*self._writer.open())
 
     async def run(self, store: ResponseStore) -> None:
         """Run to the end, and keep the response. It raises nothing: an error is the response's."""
@@ -97,10 +92,7 @@ class Job:
             self._best = event.best or self._best
 
     def _add(self, *events: Event) -> None:
-        written = [named_event(event) for event in events]
-        self._events += written
-        self._num_bytes += sum(map(len, written))
-        self._writer.tells_search = self._num_bytes <= MAX_EVENT_BYTES
+        self._events += [named_event(event) for event in events]
         self._changed.set()
         self._changed = asyncio.Event()
 

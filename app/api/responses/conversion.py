@@ -163,7 +163,9 @@ def _messages(body: ResponsesRequest, items: Sequence[Item]) -> tuple[list[Item]
             call = {"name": item.get("name"), "arguments": item.get("arguments", "{}")}
             made = {"id": item.get("call_id", ""), "type": "function", "function": call}
             if messages and messages[-1]["role"] == "assistant":
-                messages[-1].setdefault("tool_calls", []).append(made)
+                before = messages[-1].get("tool_calls") or []
+                if isinstance(before, list):  # what is no list is refused with the message
+                    messages[-1]["tool_calls"] = [*before, made]
                 continue
             messages.append({"role": "assistant", "tool_calls": [made]})
         elif kind == "function_call_output":

@@ -7,8 +7,6 @@ from typing import Any
 from app.api.responses.shapes import Ending, new_id, new_item_id
 
 Event = dict[str, Any]
-_PLAIN = {"format": {"type": "text"}}
-_UNTOLD = "the stream grew too long: the progress of the search was left out from some point on"
 _REASONS = {400: "invalid_prompt", 429: "rate_limit_exceeded"}
 
 
@@ -20,15 +18,10 @@ class OutputWriter:
     Args:
         response: without output. It is changed in place.
 
-    Attributes:
-        tells_search: whether there are events about the progress and the nodes of the search. Where not, the response has a note.
-
     """
 
     def __init__(self, response: dict[str, Any]) -> None:
         self.response = response
-        self.tells_search = True
-        self._has_untold = False
         self._sequence = 0
         self._item: dict[str, Any] | None = None  # the last item, while it grows
         self._call = -1  # the index of the tool call that grows
@@ -45,18 +38,11 @@ class OutputWriter:
         yield self._event("response.in_progress", response=self.response, **fields)
 
     def nodes(self, nodes: list[dict[str, Any]]) -> Iterator[Event]:
-        """Tell of nodes of the search. No type of OpenAI's has room for them, and strict clients stop at a type that they do not know.
-
-        The response in the event is without what the caller sent and what was told before.
-        """
-        if self._tells():
-            short = {**self.response, "instructions": None, "metadata": {}, "output": [], "text": _PLAIN, "tool_choice": "auto"}
-            yield self._event("response.in_progress", response={**short, "tools": []}, ponder={"nodes": nodes})
+        """Tell of nodes of the search. No type of OpenAI's has room for them, and strict clients stop at a type that they do not know."""
+        yield self._event("response.in_progress", response=self.response, ponder={"nodes": nodes})
 
     def progress(self, text: str) -> Iterator[Event]:
         """Add a line about the search: a part of the summary of a reasoning item."""
-        if not self._tells():
-            return
         yield from self._ensure("reasoning", summary=[])
         item = self._last_item()
         part = {"type": "summary_text", "text": ""}
@@ -84,8 +70,7 @@ class OutputWriter:
         status = "incomplete" if ending.is_cut else "completed"
         yield from self._close(status)
         details = {"reason": "max_output_tokens"} if ending.is_cut else None
-        ponder = {**ending.ponder, "notes": [*ending.ponder["notes"], _UNTOLD]} if self._has_untold else ending.ponder
-        self.response |= {"status": status, "incomplete_details": details, "usage": ending.usage, "ponder": ponder}
+        self.response |= {"status": status, "incomplete_details": details, "usage": ending.usage, "ponder": ending.ponder}
         self.response["completed_at"] = None if ending.is_cut else int(time.time())
         yield self._event(f"response.{status}", response=self.response)
 
@@ -100,10 +85,6 @@ class OutputWriter:
         """End the response, which its caller has cancelled. OpenAI has no event for it."""
         self._give_up()
         self.response["status"] = "cancelled"
-
-    def _tells(self) -> bool:
-        self._has_untold = self._has_untold or not self.tells_search
-        return self.tells_search
 
     def _give_up(self) -> None:
         if self._item is not None:

@@ -14,10 +14,6 @@ from app.api.sampling import ReasoningEffort
 
 ResponseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 Item = dict[str, Any]
-Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
-    Field(max_length=16),
-]
 
 
 class Reasoning(Body):
@@ -52,7 +48,7 @@ class ResponsesRequest(RequestBody):
     truncation: Literal["auto", "disabled"] = "disabled"
     include: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)] = Field(default_factory=list)
     max_output_tokens: Annotated[int, Field(ge=1, le=INT64)] | None = None
-    metadata: Metadata = Field(default_factory=dict)
+    metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=16)] = Field(default_factory=dict)
     parallel_tool_calls: bool = True
     reasoning: Reasoning | None = None
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None

@@ -78,8 +78,14 @@ class ResponseStore:
         self._thread.shutdown()
 
     async def save(self, owner: str, stored: Stored) -> None:
-        """Keep a response, in place of the one with the same id."""
-        await self._do(lambda: self._save(owner, stored))
+        """Keep a response, in place of the one with the same id.
+
+        A failure, on a full disk for example, is logged and not raised: the answer is there, and must go out.
+        """
+        try:
+            await self._do(lambda: self._save(owner, stored))
+        except (sqlite3.Error, TypeError, OverflowError):
+            logger.exception("a response could not be kept")
 
     async def find(self, owner: str, response_id: str) -> Stored | None:
         """Return the response with this id of this owner, None without one."""
