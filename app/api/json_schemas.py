@@ -7,6 +7,7 @@ import copy
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import jsonschema_rs
@@ -62,25 +63,54 @@ _LOOK_AHEAD = re.compile(r"(?<!\\)(?:\\\\)*\(\?[=!]")
 _CODE_POINT = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 MAX_PATTERNS = 100
-"""The most patterns in a schema."""
+"""The most patterns in the schemas of a request."""
+
+MAX_LENGTHS = 1000
+"""The most that the lengths of strings in the schemas of a request add up to; see `Totals`."""
+
+_LONG = 200
+"""A length from which on a longer one takes a grammar no more time to compile: no token is longer."""
 
 PATTERN_BYTES = 256 * 1024
 """The most memory of a compiled pattern. vLLM compiles in a thread that it cannot end, and a short pattern can take it minutes."""
 
 
-def check_schema(schema: Any) -> None:
-    """Raise `ValueError`, which says where and why, if the grammar would not hold all of this schema.
+class Totals:
+    """What the schemas of one request have together, as far as it takes time to compile.
+
+    A grammar has a state for each character of a string with a length, and all tokens are tried in each state. Two strings with the same
+    lengths share their states.
+    """
+
+    def __init__(self) -> None:
+        self._patterns = 0
+        self._lengths: set[tuple[float, float]] = set()
+
+    def add(self, schema: Mapping[str, Any]) -> str | None:
+        """Count what a schema has itself, without those in it. Return why it is too much, None where it is not."""
+        by_pattern = schema.get("patternProperties")
+        self._patterns += ("pattern" in schema) + (len(by_pattern) if isinstance(by_pattern, dict) else 0)
+        if self._patterns > MAX_PATTERNS:
+            return f"there are more than {MAX_PATTERNS} patterns"
+        if "minLength" not in schema and "maxLength" not in schema:
+            return None
+        self._lengths.add((schema.get("minLength", 0), schema.get("maxLength", 0)))
+        if sum(min(max(lengths), _LONG) for lengths in self._lengths) > MAX_LENGTHS:
+            return f"`minLength` and `maxLength` add up to more than {MAX_LENGTHS}; each counts as at most {_LONG}, equal ones once"
+        return None
+
+
+def check_schema(schema: Any, totals: Totals | None = None) -> None:
+    """Raise `ValueError`, which says where and why, if the grammar would not hold all of this schema, or take long to compile.
+
+    `totals` counts the schemas of the request together, where it has several.
 
     `oneOf` is taken though it is held as `anyOf`: branches that exclude each other, as those of a discriminated union, need no more.
     """
     _check_form(schema)
-    patterns = 0
+    totals = totals or Totals()
     for where, one in _subschemas(schema, ""):
-        patterns += "pattern" in one
-        if patterns > MAX_PATTERNS:
-            message = f"it has more than {MAX_PATTERNS} patterns"
-            raise ValueError(message)
-        if (reason := _reason(one)) is not None:
+        if (reason := totals.add(one) or _reason(one)) is not None:
             message = f"{where.lstrip('.') or 'the schema'}: {reason}"
             raise ValueError(message)
 
@@ -119,6 +149,7 @@ def check_pattern(pattern: str) -> None:
         raise ValueError(reason)
 
 
+@lru_cache(maxsize=4 * MAX_PATTERNS)
 def _unheld_pattern(pattern: str) -> str | None:
     if _LOOK_AHEAD.search(pattern):
         return "look-ahead in a pattern is not supported"

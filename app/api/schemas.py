@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from app.api import fields
 from app.api.body import INT64
 from app.api.field_table import Table
+from app.api.json_schemas import Totals
 from app.api.messages import Message
 from app.api.sampling import ReasoningEffort, Sampling, TokenId
 from app.api.tools import Function, FunctionChoice, Tool, ToolChoice, check_parameters, chosen, from_functions, must_follow
@@ -57,9 +58,10 @@ class ChatRequest(Sampling):
         names = {tool.function.name for tool in tools}
         given = self.functions if self.has_functions else [tool.function for tool in self.tools or ()]
         where = "functions.{}" if self.has_functions else "tools.{}.function"
+        totals = Totals()
         for position, function in enumerate(given or ()):
             if function.name in names and (all_are_strict or must_follow(function, choice)):
-                check_parameters(function, where.format(position))
+                check_parameters(function, where.format(position), totals)
 
     @property
     def has_functions(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Tag, field_validator
 
 from app.api.body import Body
-from app.api.json_schemas import check_schema
+from app.api.json_schemas import Totals, check_schema
 from app.api.messages import ToolName
 from app.errors import InvalidRequest
 
@@ -105,10 +105,10 @@ def must_follow(function: Function, choice: str | NamedToolChoice) -> bool:
     return choice == "required" or named or bool(function.strict)
 
 
-def check_parameters(function: Function, where: str) -> None:
+def check_parameters(function: Function, where: str, totals: Totals) -> None:
     """Raise `InvalidRequest` for a function whose schema a grammar could not hold. `where` is the path to the function."""
     try:
-        check_schema(function.parameters)
+        check_schema(function.parameters, totals)
     except ValueError as error:
         where = f"{where}.parameters"
         raise InvalidRequest(f"{where}: {error}", parameter=where) from None

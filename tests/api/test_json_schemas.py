@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import xgrammar
 
-from app.api.json_schemas import check_pattern, check_schema, for_grammar
+from app.api.json_schemas import Totals, check_pattern, check_schema, for_grammar
 from strategies.core.values import AnswerKind
 
 TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
@@ -82,6 +82,35 @@ def test_patterns_that_would_occupy_the_engine_are_refused(pattern: str) -> None
         check_pattern(pattern)
     with pytest.raises(ValueError, match="pattern"):
         check_schema({"type": "string", "pattern": pattern})
+
+
+def properties(*schemas: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {f"p{number}": schema for number, schema in enumerate(schemas)}}
+
+
+def by_pattern(number: int) -> dict[str, Any]:
+    return {"type": "object", "patternProperties": {f"^{number}$": NUMBER}}
+
+
+def test_patterns_of_names_count_too() -> None:
+    check_schema(properties(*map(by_pattern, range(100))))
+    with pytest.raises(ValueError, match="p100: there are more than 100 patterns"):
+        check_schema(properties(*map(by_pattern, range(101))))
+
+
+def test_the_patterns_and_lengths_of_all_tools_count_together() -> None:
+    totals = Totals()
+    check_schema(properties(*map(by_pattern, range(60))), totals)
+    with pytest.raises(ValueError, match="100 patterns"):
+        check_schema(properties(*map(by_pattern, range(60))), totals)
+
+
+def test_lengths_that_take_long_to_compile_are_refused() -> None:
+    """Each different length is compiled anew, and one above that of all tokens takes no longer."""
+    check_schema(properties(*[{"type": "string", "maxLength": 2000}] * 50, {"type": "array", "maxItems": 10_000}))
+    check_schema(properties(*({"type": "string", "maxLength": length} for length in (20, 50, 80, 100, 255, 1000, 4000))))
+    with pytest.raises(ValueError, match="p5: `minLength` and `maxLength`"):
+        check_schema(properties(*({"type": "string", "minLength": 1, "maxLength": 2000 + number} for number in range(20))))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 
+from app.api.responses import truncation
+from app.api.responses.conversion import converted
+
 pytestmark = pytest.mark.anyio
 
 CONTEXT = 2048  # words, of the scripted engine
@@ -36,6 +39,15 @@ async def test_the_oldest_items_are_left_out(serve) -> None:
     assert len(prompt.token_ids) + 300 <= CONTEXT
     assert response["ponder"]["notes"] == ["truncation: 16 of the oldest input items were left out, so that the prompt fits"]
     assert (response["truncation"], len(kept)) == ("auto", 20)
+
+
+async def test_a_conversation_is_read_twice_at_most(serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole, and what is left of it: a long search for what fits would hold up everybody else."""
+    read = []
+    monkeypatch.setattr(truncation, "converted", lambda *given: read.append(given) or converted(*given))
+    async with serve() as served:
+        await ask(served, [said(number) for number in range(100)])
+    assert len(read) == 2
 
 
 async def test_a_conversation_that_fits_stays_whole(serve) -> None:

@@ -56,6 +56,22 @@ async def test_the_type_of_parameters_is_object_where_it_is_left_open(schema: di
     assert body(tools=[tool]).for_engine()["tools"][0]["function"]["parameters"] == {"type": "object", "properties": {"a": {}}}
 
 
+async def test_the_patterns_of_all_tools_are_counted(serve) -> None:
+    schema = {
+        "type": "object",
+        "properties": {f"p{number}": {"type": "string", "pattern": f"^{number}"} for number in range(60)},
+    }
+    tools = [
+        {"type": "function", "function": {"name": name, "strict": strict, "parameters": schema}}
+        for name, strict in (("a", True), ("b", False), ("c", True))
+    ]
+    async with serve() as served:
+        assert (await served.chat(tools=tools[:2])).status_code == 200
+        error = (await served.chat(tools=tools)).json()["error"]
+    assert error["param"] == "tools.2.function.parameters"
+    assert "more than 100 patterns" in error["message"]
+
+
 UNIQUE = {"type": "object", "properties": {"cities": {"type": "array", "uniqueItems": True}}}
 
 

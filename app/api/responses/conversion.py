@@ -37,6 +37,7 @@ class Converted:
         request: what the service runs.
         tools: the functions that the model may call, in the flat form.
         tool_choice: the choice among them.
+        positions: of the item that each message came from; -1 for the instructions.
 
     """
 
@@ -44,6 +45,7 @@ class Converted:
     request: InferenceRequest
     tools: Sequence[Item]
     tool_choice: str | Mapping[str, Any]
+    positions: Sequence[int]
 
 
 def converted(body: ResponsesRequest, items: Sequence[Item], origin: Origin) -> Converted:
@@ -71,7 +73,7 @@ def converted(body: ResponsesRequest, items: Sequence[Item], origin: Origin) -> 
         request = chat_request(chat, origin)
     notes = tuple(f"{kind} that are not served were left out: {', '.join(names)}" for kind, names in left_out.items() if names)
     request = replace(request, ignored_fields=named_in_reply(ignored, origin), notes=notes)
-    return Converted(chat, request, tools, choice or "auto")
+    return Converted(chat, request, tools, choice or "auto", positions)
 
 
 @contextmanager

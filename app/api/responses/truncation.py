@@ -1,7 +1,9 @@
 """`truncation: "auto"`: leaves out the oldest items of a conversation that is too long for the model's context."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 
 from app.api.requests import Origin
 from app.api.responses.conversion import Converted, converted, own_names
@@ -16,38 +18,44 @@ ROOM = 4
 async def fitting(service: Service, body: ResponsesRequest, items: Sequence[Item], origin: Origin) -> Converted:
     """Return the request for a conversation, without its oldest items where the caller wants that and they do not fit.
 
-    Messages of the system and the developer stay, and so does the last item. A prompt that does not fit even then is returned whole: it
+    Messages of the system and the developer stay, and so does the last one. A prompt that does not fit even then is returned whole: it
     will be refused.
     """
     asked = converted(body, items, origin)
-    if body.truncation == "disabled" or await _fits(service, asked, 1):
+    if body.truncation == "disabled" or await _fits(service, asked, asked.positions, 1):
         return asked
     most = max(service.engine.card.max_model_len // ROOM, 1)
     room = min(body.max_output_tokens or most, most)
-    first, last = 1, _latest_start(items)
-    shortest = None
+    latest = _latest_start(items)
+    starts = [position for position in asked.positions if 0 < position <= latest]
+    first, last = 0, len(starts) - 1
     while first <= last:
+        await asyncio.sleep(0)
         middle = (first + last) // 2
-        kept = _from(items, middle)
-        shorter = converted(body, kept, origin)
-        if await _fits(service, shorter, room):
-            note = f"truncation: {len(items) - len(kept)} of the oldest input items were left out, so that the prompt fits"
-            shortest = replace(shorter, request=replace(shorter.request, notes=(*shorter.request.notes, note)))
+        if await _fits(service, asked, _kept(items, starts[middle]), room):
             last = middle - 1
         else:
             first = middle + 1
-    return shortest or asked
+    if first == len(starts):
+        return asked
+    kept = _kept(items, starts[first])
+    note = f"truncation: {len(items) - len(kept)} of the oldest input items were left out, so that the prompt fits"
+    shorter = converted(body, [items[position] for position in kept], origin)
+    return replace(shorter, request=replace(shorter.request, notes=(*shorter.request.notes, note)))
 
 
-async def _fits(service: Service, asked: Converted, room: int) -> bool:
+async def _fits(service: Service, asked: Converted, kept: Sequence[int], room: int) -> bool:
+    """Whether the prompt fits with those messages alone that came from the items at the positions `kept`."""
     engine, request = service.engine, asked.request
-    if request.num_chars > service.planning.limits.max_prompt_chars:
+    wanted = {-1, *kept}
+    is_kept = [position in wanted for position in asked.positions]
+    if sum(len(message.text) for message in compress(asked.chat.messages, is_kept)) > service.planning.limits.max_prompt_chars:
         return False
     with own_names():
         check_modalities(engine.card, request.modalities)
         [body] = request.bodies
-        names = ("messages", "tools", "chat_template_kwargs")
-        tokens = await engine.tokenize({name: body[name] for name in names if name in body})
+        rest = {name: body[name] for name in ("tools", "chat_template_kwargs") if name in body}
+        tokens = await engine.tokenize({"messages": list(compress(body["messages"], is_kept)), **rest})
     return len(tokens) + room <= engine.card.max_model_len
 
 
@@ -61,11 +69,11 @@ def _latest_start(items: Sequence[Item]) -> int:
     return len(items) - 1
 
 
-def _from(items: Sequence[Item], start: int) -> list[Item]:
-    """Return the items from `start` on and the instructions before them. A call that is left out takes its output along."""
+def _kept(items: Sequence[Item], start: int) -> list[int]:
+    """Return the positions from `start` on and of the instructions before. A call that is left out takes its output along."""
     lost = {item.get("call_id") for item in items[:start] if item.get("type") == "function_call"}
     return [
-        item
+        position
         for position, item in enumerate(items)
         if (position >= start or item.get("role") in ("system", "developer"))
         and not (item.get("type") == "function_call_output" and item.get("call_id") in lost)
