@@ -6,7 +6,7 @@ wrote, and the prompt only where the operator keeps feedback. This module does n
 
 import itertools
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -81,7 +81,7 @@ class SearchTrace:
 
 
 class SearchTraces:
-    """The traces of the last requests of one server. The oldest are dropped to keep within the bounds.
+    """The traces of the last requests of one server. To keep within the bounds, the oldest trace is dropped of the key that has the most.
 
     A client may choose the id of its request. A later request with the same id and key replaces the trace.
 
@@ -129,7 +129,16 @@ class SearchTraces:
         return list(itertools.islice(own, limit))
 
     def _make_room(self) -> None:
-        num_chars = sum(trace.num_chars for trace in self._kept.values())
-        while self._kept and (len(self._kept) > self._max_traces or num_chars > self._max_chars):
-            _, oldest = self._kept.popitem(last=False)
-            num_chars -= oldest.num_chars
+        while True:
+            number, size = Counter[str](), Counter[str]()
+            for (key, _), trace in self._kept.items():
+                number[key] += 1
+                size[key] += trace.num_chars
+            if number.total() > self._max_traces:
+                share = number
+            elif size.total() > self._max_chars:
+                share = size
+            else:
+                return
+            [(largest, _)] = share.most_common(1)
+            del self._kept[next((key, trace_id) for key, trace_id in self._kept if key == largest)]

@@ -141,6 +141,16 @@ async def test_the_oldest_of_the_largest_key_is_dropped_first() -> None:
     await store.close()
 
 
+async def test_many_small_responses_push_out_no_large_one_of_another_key() -> None:
+    store = ResponseStore(None, Bounds(max_responses=5, max_bytes=10**6, max_days=30))
+    await store.save("one", stored("large", size=100_000, created=4e9))
+    for number in range(20):
+        await store.save("many", stored(f"m{number}", created=4e9 + number))
+    assert await store.find("one", "large") is not None
+    assert [number for number in range(20) if await store.find("many", f"m{number}")] == [16, 17, 18, 19]
+    await store.close()
+
+
 async def test_number_and_age_are_bounded() -> None:
     store = ResponseStore(None, Bounds(max_responses=2, max_bytes=10**6, max_days=30))
     await store.save("a", stored("ancient", created=1.0))

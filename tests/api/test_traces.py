@@ -4,6 +4,9 @@ import asyncio
 
 import pytest
 
+from app.search_traces import NODE_CHARS, SearchTrace, SearchTraces
+from strategies.core.results import TraceNode
+
 pytestmark = pytest.mark.anyio
 
 
@@ -43,6 +46,17 @@ async def test_another_key_s_traces_are_not_listed(serve) -> None:
         assert len(await listed(served, headers=one)) == 1
         assert await listed(served, headers=two) == []
         assert (await served.client.get("/v1/traces")).status_code == 401
+
+
+@pytest.mark.parametrize("bounds", [(4, 10**6), (10**6, 4 * NODE_CHARS)])
+def test_a_key_pushes_out_its_own_traces_alone(bounds: tuple[int, int]) -> None:
+    """By their number, and by their size."""
+    traces = SearchTraces(*bounds)
+    for owner, number in (("one", 0), *(("many", number) for number in range(10))):
+        with traces.recorded(owner, SearchTrace(f"{owner}{number}", "m", "direct")) as trace:
+            trace.update(0, [TraceNode(id=0, parent=None, text="", tokens=1)])
+    assert [trace.id for trace in traces.newest("one", 10)] == ["one0"]
+    assert [trace.id for trace in traces.newest("many", 10)] == ["many9", "many8", "many7"]
 
 
 async def test_the_limit_holds(serve) -> None:

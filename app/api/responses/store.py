@@ -58,8 +58,8 @@ class Stored:
 class ResponseStore:
     """The responses of one server.
 
-    Where the bounds are reached, the oldest response of the key that takes the most bytes goes first. So a key with many responses
-    cannot push out those of another. A file that cannot be used is not an error: the responses are kept in memory.
+    Where a bound is reached, the oldest response goes first of the key that has the most of what is full: responses or bytes. So a key
+    cannot push out the responses of another. A file that cannot be used is not an error: the responses are kept in memory.
 
     Args:
         path: of the database, None for memory.
@@ -126,9 +126,14 @@ class ResponseStore:
         run("DELETE FROM responses WHERE created < ?", (time.time() - self._bounds.max_days * _SECONDS_PER_DAY,))
         while True:
             number, size = run("SELECT count(*), coalesce(sum(size), 0) FROM responses").fetchone()
-            if number <= self._bounds.max_responses and size <= self._bounds.max_bytes:
+            if number > self._bounds.max_responses:
+                share = "count(*)"
+            elif size > self._bounds.max_bytes:
+                share = "sum(size)"
+            else:
                 return
-            (largest,) = run("SELECT owner FROM responses GROUP BY owner ORDER BY sum(size) DESC LIMIT 1").fetchone()
+            by_share = f"SELECT owner FROM responses GROUP BY owner ORDER BY {share} DESC, min(created) LIMIT 1"  # noqa: S608 - a constant
+            (largest,) = run(by_share).fetchone()
             oldest = "SELECT id FROM responses WHERE owner = ? ORDER BY created LIMIT 1"
             run(f"DELETE FROM responses WHERE owner = ? AND id = ({oldest})", (largest, largest))  # noqa: S608 - a constant
 
