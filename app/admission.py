@@ -94,6 +94,12 @@ class Admission:
         """The number of branches that wait for a slot."""
         return sum(len(queue) for queue in self._waiting.values())
 
+    @property
+    def max_width(self) -> float:
+        """The most branches of a request that can be admitted at all, however little else runs."""
+        most = min(self._max_branches, self._max_branches_per_key)
+        return most if most < self.num_slots else math.inf
+
     @contextmanager
     def admit(self, caller: Caller, width: int) -> Iterator[AdmittedRequest]:
         """Admit a request of `width` branches for the length of the block, or raise `QuotaExceeded` or `Overloaded`."""

@@ -43,6 +43,11 @@ class PlannedRequest:
     strategy: AnyStrategy
     width: int
 
+    @property
+    def width_parameter(self) -> str:
+        """The field of a request that sets the width."""
+        return _width_parameter(type(self.strategy))
+
     def span_attributes(self) -> Attributes:
         """Return the plan and the difficulty as attributes of a span."""
         attributes: dict[str, Value] = {
@@ -103,12 +108,15 @@ class Planning:
         _check_sampling(request, strategy_type)
         strategy = strategy_type(params, context)
         if (width := strategy.width(request.num_choices)) > self.limits.max_n:
-            fields = strategy_type.Params.model_fields
             raise InvalidRequest(
                 f"This server runs at most {self.limits.max_n} branches at once for a prompt, and this request needs {width}.",
-                parameter=next((f"ponder.{name}" for name in WIDTH_PARAMETERS if name in fields), "n"),
+                parameter=_width_parameter(strategy_type),
             )
         return strategy
+
+
+def _width_parameter(strategy_type: type[AnyStrategy]) -> str:
+    return next((f"ponder.{name}" for name in WIDTH_PARAMETERS if name in strategy_type.Params.model_fields), "n")
 
 
 def _params(strategy_type: type[AnyStrategy], plan: Plan) -> Params:

@@ -10,17 +10,18 @@ from contextlib import asynccontextmanager
 from adapters.registry import AdapterRegistry
 from app.admission import Admission
 from app.engine.base import Engine
+from app.errors import InvalidRequest
 from app.metering.meter import Meter
 from app.request import Caller, InferenceRequest
 from app.serving.accounting import Observers, open_account
 from app.serving.leasing import lease_adapters
 from app.serving.model_names import ModelNames
-from app.serving.planning import Planning
+from app.serving.planning import PlannedRequest, Planning
 from app.serving.preview import Preview, predict
 from app.serving.rendering import render
 from app.serving.session import Session
 from app.telemetry.span_attributes import request_span
-from app.telemetry.spans import NO_SPAN
+from app.telemetry.spans import NO_SPAN, Span
 
 
 class Service:
@@ -65,7 +66,7 @@ class Service:
         """
         model, meter, observers = self.engine.card.name, self._meter(request), self.observers
         with request_span(observers.tracer, request, model, meter) as span:
-            planned = self.planning.plan(request, self.admission.load, meter, span)
+            planned = self._plan(request, meter, span)
             rendered = await render(self.engine, request, planned, meter, span)
             with observers.metrics.refusals(), self.admission.admit(caller, planned.width) as admitted:
                 verifiers = planned.strategy.params.adapters
@@ -78,10 +79,21 @@ class Service:
     async def preview(self, request: InferenceRequest) -> Preview:
         """Return what `open` would run and what it is expected to take. Nothing is generated, admitted or leased."""
         meter = self._meter(request)
-        planned = self.planning.plan(request, self.admission.load, meter, NO_SPAN)
+        planned = self._plan(request, meter, NO_SPAN)
         rendered = await render(self.engine, request, planned, meter, NO_SPAN)
         prediction = predict(planned, rendered, self.observers.throughput, self.engine.card.architecture)
         return Preview(str(request.adapter or self.engine.card.name), planned, rendered.num_tokens, prediction, meter.budget)
+
+    def _plan(self, request: InferenceRequest, meter: Meter, span: Span) -> PlannedRequest:
+        """Return the plan, or raise `InvalidRequest` also where no waiting would get it admitted."""
+        planned = self.planning.plan(request, self.admission.load, meter, span)
+        if planned.width > self.admission.max_width:
+            message = (
+                f"This server admits at most {self.admission.max_width} branches of one key (`max_branches_per_key`), "
+                f"and this request needs {planned.width}."
+            )
+            raise InvalidRequest(message, parameter=planned.width_parameter)
+        return planned
 
     def _meter(self, request: InferenceRequest) -> Meter:
         """Return a meter with the tighter of the caller's and the operator's budget."""

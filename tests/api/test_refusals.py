@@ -190,6 +190,19 @@ async def test_without_keys_the_server_answers_to_its_own_names_only(serve, host
     assert response.status_code == 200
 
 
+async def test_what_can_never_be_admitted_is_a_400(serve) -> None:
+    """In the background too: to try again would not help."""
+    wide = {"model": "scripted", "ponder": {"strategy": "best_of_n", "n": 5}}
+    async with serve(max_branches_per_key=4) as served:
+        whole = await served.chat(**wide)
+        queued = await served.client.post("/v1/responses", json={**wide, "input": "Hi", "background": True})
+        prompts = await served.client.post("/v1/completions", json={"model": "scripted", "prompt": ["a"] * 5})
+        served_still = await served.chat(ponder={"strategy": "best_of_n", "n": 4})
+    assert [reply.status_code for reply in (whole, queued, prompts, served_still)] == [400, 400, 400, 200]
+    assert whole.json()["error"]["param"] == "ponder.n"
+    assert "`max_branches_per_key`" in whole.json()["error"]["message"]
+
+
 async def test_a_full_server_says_when_to_come_back(serve) -> None:
     """The reply is a 503 if all keys together fill the server and a 429 if one key does, both with Retry-After."""
     slow = {"seconds_per_token": 0.05, "max_branches": 4, "max_waiting_branches": 4}
