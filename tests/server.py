@@ -52,6 +52,15 @@ class Server:
                 time.sleep(0.3)
         pytest.fail(f"the server did not start:\n{self.log.read_text(errors='replace')[-4000:]}")
 
+    def descendants(self) -> list[int]:
+        """The ids of the processes that this one has started, and of those that they have started."""
+        output = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        parents = [tuple(map(int, line.split())) for line in output.splitlines()]
+        found = [self.process.pid]
+        for one in found:
+            found += [child for child, parent in parents if parent == one]
+        return found[1:]
+
     def stop(self) -> int:
         """SIGTERM; the exit status."""
         if self.process.poll() is None:
@@ -61,3 +70,16 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+
+
+def ended(processes: list[int], within: float) -> bool:
+    """Whether all these processes end in so many seconds. A zombie has ended."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        states = subprocess.run(
+            ["ps", "-o", "stat=", "-p", ",".join(map(str, processes))], capture_output=True, text=True
+        ).stdout
+        if all(state.startswith("Z") for state in states.split()):
+            return True
+        time.sleep(0.1)
+    return False

@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import multiprocessing
+import os
 import signal
 import socket
+from types import FrameType
 
 import uvicorn
 import uvloop
@@ -16,7 +19,16 @@ logger = logging.getLogger("ponder")
 
 
 class AnnouncingServer(uvicorn.Server):
-    """An HTTP server that logs the address of the playground when it has started."""
+    """An HTTP server that logs the address of the playground when it has started, and drains only what has started."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain; a second Ctrl-C ends the draining. During the start there are no requests, and loading a model is not waited for."""
+        if not self.started:
+            _end_at_once(sig, frame)
+        # uvicorn's own method also keeps the signal, and raises it again at the end, which would end the process as a crash.
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then log the address with the port that was really taken: port 0 takes any free one."""
@@ -30,6 +42,8 @@ class AnnouncingServer(uvicorn.Server):
 
 def run_server(settings: Settings) -> int:
     """Serve until a signal or the death of the engine. Returns 1 when the engine died or the server did not start, else 0."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end_at_once)
     # loaded first, so that a wrong plugin is reported before the engine starts, which takes minutes
     registries = load_registries(settings.plugins)
     engine = build_engine(settings)
@@ -63,9 +77,14 @@ def run_server(settings: Settings) -> int:
         )
     )
     server_of.append(server)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn drains on these signals and raises them again afterwards. Without a handler, that would end the process as a crash.
-        signal.signal(number, lambda _number, _frame: None)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(server.serve())
     return 1 if died or not server.started else 0
+
+
+def _end_at_once(_number: int, _frame: FrameType | None) -> None:
+    """End this process and vLLM's, which have promised nothing to anybody yet."""
+    logger.info("stopped during the start")
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(0)

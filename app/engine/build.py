@@ -10,6 +10,7 @@ from app.engine.vllm.options import EngineOptions
 from app.engine.weights import int8
 from app.engine.weights.conversions import ModelUnavailable
 from app.engine.weights.default_model import ensure_default_model
+from app.engine.worker.server_watch import SERVER_PID
 from app.settings import DEFAULT_MODEL, Settings
 
 logger = logging.getLogger("ponder")
@@ -38,6 +39,7 @@ def build_engine(settings: Settings) -> Engine:
         os.environ.update(environment)
         dtype = plan.dtype if dtype == "auto" else dtype
         logger.info(plan.describe())
+    os.environ[SERVER_PID] = str(os.getpid())
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # standard output belongs to the program that uses ponder
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

@@ -18,6 +18,7 @@ from app.engine.architecture import Architecture
 from app.engine.weights.default_model import ensure_default_model
 from tests import malformed
 from tests.peft_folder import write
+from tests.server import ended
 from tests.swap_traffic import WORDS, swap_under_load
 
 pytestmark = [pytest.mark.vllm, pytest.mark.anyio]
@@ -315,8 +316,10 @@ async def test_a_killed_server_serves_the_same_after_its_restart(start_server, t
         red = (await push(http, "colour", ADAPTERS / "red"))["version"]
         await push(http, "colour", ADAPTERS / "blue")
         await http.post("/v1/adapters/colour/activate", json={"version": red[:8]})
+    family = first.descendants()
     first.process.send_signal(signal.SIGKILL)
     await asyncio.to_thread(first.process.wait, 30)
+    assert await asyncio.to_thread(ended, family, 30), "vLLM's processes outlive the server"
     second = start_server(*arguments)
     async with httpx.AsyncClient(base_url=second.url, timeout=300) as http:
         shown = (await http.get("/v1/adapters/colour")).json()

@@ -11,6 +11,8 @@ import time
 import httpx
 import pytest
 
+from tests.server import ended
+
 pytestmark = [pytest.mark.vllm, pytest.mark.anyio]
 
 MODEL = "smollm2-135m"
@@ -215,20 +217,10 @@ async def test_a_schema_that_leads_to_itself_is_refused(http, schema: dict) -> N
     assert (await http.post("/v1/chat/completions", json=story(max_tokens=1))).status_code == 200
 
 
-def children(pid: int) -> list[int]:
-    """Processes that descend from `pid`."""
-    output = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = {int(line.split()[0]): int(line.split()[1]) for line in output.splitlines()}
-    found = [pid]
-    for parent in found:
-        found += [child for child, its_parent in parents.items() if its_parent == parent]
-    return found[1:]
-
-
 async def test_the_death_of_the_engine_is_told_and_ends_the_process(start_server) -> None:
     """In-flight requests end with a 503, readiness fails, and the process exits non-zero for its supervisor; no child stays."""
     server = start_server("--max-model-len", "1024", "--kv-cache-gib", "1")
-    family = children(server.process.pid)
+    family = server.descendants()
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
         asked = asyncio.create_task(http.post("/v1/chat/completions", json=story(max_tokens=900)))
         await until(http, lambda number: number == 1, within=30)
@@ -240,9 +232,7 @@ async def test_the_death_of_the_engine_is_told_and_ends_the_process(start_server
     assert response.status_code == 503
     assert response.json()["error"]["code"] == "engine_dead"
     assert await asyncio.to_thread(server.process.wait, 60) == 1
-    await asyncio.sleep(1)
-    states = subprocess.run(["ps", "-o", "stat=", "-p", ",".join(map(str, family))], capture_output=True, text=True).stdout
-    assert all(state.startswith("Z") for state in states.split())
+    assert await asyncio.to_thread(ended, family, 30)
 
 
 async def test_termination_drains(start_server) -> None:
