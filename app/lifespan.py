@@ -51,10 +51,10 @@ async def running(
 ) -> AsyncIterator[Service]:
     """Run the service without HTTP: start the engine, load the adapters, and close everything at the end of the block."""
     equivalence = Equivalence()
-    await engine.start()
-    if engine.card.architecture.is_estimate:
-        logger.warning("FLOPs are estimated: the architecture of %s is not among those that are counted", engine.card.name)
     try:
+        await engine.start()
+        if engine.card.architecture.is_estimate:
+            logger.warning("FLOPs are estimated: the architecture of %s is not among those that are counted", engine.card.name)
         async with _tracing(settings, engine.card.name) as tracer, _reward_models(settings) as reward_models:
             service = _service(settings, engine, equivalence, reward_models, tracer, registries=registries)
             async with (

@@ -16,13 +16,13 @@ def serve(settings: Settings) -> None:
     `--tensor-parallel-size 2`; the model is then the first word.
     """
     # Imported only now: the help page and shell completion must not wait for the server's libraries.
-    from app.cli.server_process import run_server  # noqa: PLC0415
+    from app.cli.server_process import PortUnavailable, run_server  # noqa: PLC0415
     from app.engine.weights.conversions import ModelUnavailable  # noqa: PLC0415
     from strategies.registry import PluginError  # noqa: PLC0415
 
     configure_logging(settings.log_level, settings.log_format)
     try:
         status = run_server(settings)
-    except (ModelUnavailable, PluginError) as error:
+    except (ModelUnavailable, PluginError, PortUnavailable) as error:
         exit_with_error(error)
     sys.exit(status)

@@ -10,12 +10,17 @@ from types import FrameType
 
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 
 from app.engine.build import build_engine
 from app.settings import Settings
 from strategies.plugins import load_registries
 
 logger = logging.getLogger("ponder")
+
+
+class PortUnavailable(Exception):
+    """The server cannot listen on the address. The message is one line for the operator."""
 
 
 class AnnouncingServer(uvicorn.Server):
@@ -34,52 +39,72 @@ class AnnouncingServer(uvicorn.Server):
         """Start, then log the address with the port that was really taken: port 0 takes any free one."""
         await super().startup(sockets)
         app = self.config.app
-        if self.started and hasattr(app, "state") and app.state.settings.playground:
-            port = self.servers[0].sockets[0].getsockname()[1]
-            host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(self.config.host, self.config.host)  # noqa: S104 - compared, not bound
-            logger.info("the playground is at http://%s:%d/playground", host, port)
+        if self.started and sockets and hasattr(app, "state") and app.state.settings.playground:
+            host, port = sockets[0].getsockname()[:2]
+            shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)  # noqa: S104 - compared, not bound
+            logger.info("the playground is at http://%s:%d/playground", shown, port)
 
 
 def run_server(settings: Settings) -> int:
-    """Serve until a signal or the death of the engine. Returns 1 when the engine died or the server did not start, else 0."""
+    """Serve until a signal or the death of the engine. Returns 1 when the engine died, else 0.
+
+    Raises:
+        ModelUnavailable: the model cannot be served as asked.
+        PluginError: a plugin cannot be used.
+        PortUnavailable: the address cannot be listened on.
+
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end_at_once)
-    # loaded first, so that a wrong plugin is reported before the engine starts, which takes minutes
+    # What may be wrong is found out before the engine starts, which takes minutes.
     registries = load_registries(settings.plugins)
-    engine = build_engine(settings)
-    # vLLM reads environment variables that `build_engine` has set, so the application is imported after it.
-    from app.main import create_app  # noqa: PLC0415
+    with _listening(settings.host, settings.port) as listener:
+        engine = build_engine(settings)
+        # vLLM reads environment variables that `build_engine` has set, so the application is imported after it.
+        from app.main import create_app  # noqa: PLC0415
 
-    died: list[str] = []
+        died: list[str] = []
 
-    def stop_after_engine_death(reason: str) -> None:
-        died.append(reason)
-        server.should_exit = True
+        def stop_after_engine_death(reason: str) -> None:
+            died.append(reason)
+            server.should_exit = True
 
-    # The application asks the server whether it drains, but the server is made with the application.
-    server_of: list[uvicorn.Server] = []
-    asgi = create_app(
-        settings,
-        engine,
-        registries=registries,
-        on_engine_death=stop_after_engine_death,
-        is_draining=lambda: bool(server_of) and server_of[0].should_exit,
-    )
-    server = AnnouncingServer(
-        uvicorn.Config(
-            asgi,
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=int(settings.drain_seconds),
-            lifespan="on",
+        # The application asks the server whether it drains, but the server is made with the application.
+        server_of: list[uvicorn.Server] = []
+        app = create_app(
+            settings,
+            engine,
+            registries=registries,
+            on_engine_death=stop_after_engine_death,
+            is_draining=lambda: bool(server_of) and server_of[0].should_exit,
         )
-    )
-    server_of.append(server)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(server.serve())
-    return 1 if died or not server.started else 0
+        server = AnnouncingServer(
+            uvicorn.Config(
+                app, log_config=None, access_log=False, timeout_graceful_shutdown=int(settings.drain_seconds), lifespan="off"
+            )
+        )
+        server_of.append(server)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(app, server, listener))
+    return 1 if died else 0
+
+
+async def _serve(app: FastAPI, server: uvicorn.Server, listener: socket.socket) -> None:
+    # uvicorn's own handling of the lifespan would log an error of the start with its traceback, instead of raising it.
+    async with app.router.lifespan_context(app):
+        await server.serve(sockets=[listener])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to the address, and takes connections only when the server has started."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise PortUnavailable(f"cannot listen on {host}, port {port}: {error.strerror or error}") from error
+    return listener
 
 
 def _end_at_once(_number: int, _frame: FrameType | None) -> None:

@@ -1,5 +1,6 @@
 """The start of a server: how it is ended, and what it says when it cannot go on."""
 
+import re
 import signal
 import time
 
@@ -35,3 +36,26 @@ def test_a_signal_ends_a_start_at_once(server_class, tmp_path, number: int, has_
     assert time.monotonic() - started < 5
     assert not family or ended(family, 60)
     assert "Traceback" not in server.log.read_text(errors="replace")
+
+
+def said(server: Server) -> str:
+    """The end of a server that does not start: status 1, and one line without a traceback."""
+    assert server.process.wait(120) == 1
+    log = server.log.read_text(errors="replace")
+    assert "Traceback" not in log
+    [line] = [line for line in log.splitlines() if line.startswith("ponder: ")]
+    return line
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--tensor-parallel-size", "2"), r"heads \(9\) must be divisible by tensor parallel size \(2\)"),
+        (("--max-model-len", "100000"), "8192"),
+        (("--model", "/nowhere/at-all"), "/nowhere/at-all"),
+        (("--host", "192.0.2.1", "--api-keys", "k"), "cannot listen on 192.0.2.1"),
+    ],
+)
+def test_a_start_that_cannot_go_on_says_why(server_class, tmp_path, options: tuple[str, ...], expected: str) -> None:
+    """What is wrong, and with what."""
+    assert re.search(expected, said(server_class(*options, log=tmp_path / "log")))

@@ -20,7 +20,7 @@ from app.engine.architecture import Architecture
 from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
 from app.engine.hardware import cpu_shares
 from app.engine.vllm.arguments import engine_arguments
-from app.engine.vllm.errors import adapter_errors, impossible_form, request_errors
+from app.engine.vllm.errors import adapter_errors, impossible_form, request_errors, start_errors
 from app.engine.vllm.lora import LoraSlots, lora_request
 from app.engine.vllm.options import EngineOptions
 from app.engine.vllm.outputs import output_of, with_separator
@@ -54,7 +54,11 @@ class VllmEngine:
         return self._llm
 
     async def start(self) -> None:
-        """Start vLLM's processes and load the model; minutes for a large one."""
+        """Start vLLM's processes and load the model; minutes for a large one. Raises `ModelUnavailable`."""
+        with start_errors(self._options.model):
+            await self._start()
+
+    async def _start(self) -> None:
         options = self._options
         config = await asyncio.to_thread(self._arguments.create_engine_config)
         llm = self._llm = AsyncLLM.from_vllm_config(config)

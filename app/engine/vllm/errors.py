@@ -10,6 +10,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from adapters.errors import AdapterFailed
 from app.engine.base import Branch
+from app.engine.weights.conversions import ModelUnavailable
 from app.errors import EngineDead, InvalidRequest
 from app.faults import describe
 
@@ -77,3 +78,16 @@ def adapter_errors() -> Iterator[None]:
         # The message may hold a whole traceback of the worker process; its last line says what was wrong.
         message = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise AdapterFailed(f"The engine refused it: {message[:500]}") from error
+
+
+@contextmanager
+def start_errors(model: str) -> Iterator[None]:
+    """Turn every error of vLLM's start into `ModelUnavailable`, whose one line says what is wrong with the model or its options."""
+    try:
+        yield
+    except ModelUnavailable:
+        raise
+    except ValidationError as error:
+        raise ModelUnavailable(f"{model}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+    except Exception as error:
+        raise ModelUnavailable(f"{model}: {str(error).strip() or type(error).__name__}") from error
