@@ -32,6 +32,41 @@ async def test_a_conversation_goes_on(serve) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("item", "number"), [({"type": "reasoning"}, 1500), ({"type": "reasoning", "x": "y" * 9000}, 10)])
+async def test_a_conversation_cannot_grow_without_end(serve, item: dict[str, Any], number: int) -> None:
+    """Neither in items nor in bytes. What was kept stays, and a new conversation may begin."""
+    said = [*[item] * number, {"role": "user", "content": "Hi"}]
+    async with serve(max_body_bytes=100_000) as served:
+        previous = await create(served, said)
+        body = {"model": "scripted", "input": said}
+        replies = []
+        while len(replies) < 5 and previous:
+            replies.append(await served.client.post("/v1/responses", json={**body, "previous_response_id": previous["id"]}))
+            previous = replies[-1].json() if replies[-1].status_code == 200 else {}
+        error = replies[-1].json()["error"]
+        assert (await served.client.post("/v1/responses", json=body)).status_code == 200
+    assert replies[-1].status_code == 400
+    assert (len(replies), error["param"]) == (2, "previous_response_id")
+    assert error["message"].startswith("previous_response_id: a conversation has at most 4096 items and 200000 bytes")
+
+
+async def test_references_multiply_nothing_without_bound(serve) -> None:
+    async with serve("word " * 400, max_body_bytes=20_000) as served:
+        made = await create(served)
+        items = [{"type": "item_reference", "id": made["output"][0]["id"]}] * 200
+        reply = await served.client.post("/v1/responses", json={"model": "scripted", "input": items})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "input")
+
+
+async def test_log_probabilities_are_no_part_of_a_conversation(serve) -> None:
+    async with serve() as served:
+        made = await create(served, top_logprobs=5)
+        second = await create(served, previous_response_id=made["id"])
+        listed = (await served.client.get(f"/v1/responses/{second['id']}/input_items", params={"order": "asc"})).json()["data"]
+    assert made["output"][0]["content"][0]["logprobs"]
+    assert "logprobs" not in listed[1]["content"][0]
+
+
 async def test_a_response_is_read_and_deleted(serve) -> None:
     async with serve(["one"]) as served:
         made = await create(served)

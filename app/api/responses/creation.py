@@ -1,10 +1,12 @@
 """Makes one response: reads the conversation that it answers, and runs it whole, as a stream, or in the background."""
 
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from fastapi import Response
 
 from app.api import replies
@@ -22,13 +24,17 @@ from app.request import Caller
 from app.serving.service import Service
 from app.serving.session import Session
 
+MAX_ITEMS = 4096
+"""The most items of a conversation."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeptResponses:
-    """The stored responses of one server, and those that run in the background."""
+    """The stored responses of one server, those that run in the background, and the most bytes of a conversation."""
 
     store: ResponseStore
     jobs: Jobs
+    max_conversation_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +112,34 @@ class Creation:
             await self.kept.store.save(self.who.owner, Stored(self.response, list(self.items)))
 
 
-async def conversation(store: ResponseStore, who: Caller, body: ResponsesRequest) -> list[Item]:
-    """Return the items before the input and those of the input, references resolved."""
+async def conversation(kept: KeptResponses, who: Caller, body: ResponsesRequest) -> list[Item]:
+    """Return the items before the input and those of the input, references resolved. Raises `InvalidRequest` where they are too many."""
     before: list[Item] = []
     if body.previous_response_id is not None:
-        previous = await store.find(who.owner, body.previous_response_id)
+        previous = await kept.store.find(who.owner, body.previous_response_id)
         if previous is None:
             message = f"previous_response_id: there is no response `{body.previous_response_id}`. It may have been dropped."
             raise UnknownPrevious(message, parameter="previous_response_id")
-        before = [*previous.items, *previous.response["output"]]
-    return await _resolved(store, who, items_of(body, before))
+        before = [*previous.items, *map(_without_logprobs, previous.response["output"])]
+    items = await _resolved(kept.store, who, items_of(body, before))
+    if len(items) > MAX_ITEMS or _is_larger(items, kept.max_conversation_bytes):
+        field = "input" if body.previous_response_id is None else "previous_response_id"
+        most = f"{MAX_ITEMS} items and {kept.max_conversation_bytes} bytes"
+        raise InvalidRequest(f"{field}: a conversation has at most {most}; begin a new one.", parameter=field)
+    return items
+
+
+def _without_logprobs(item: Item) -> Item:
+    """Return an item of an output as part of a conversation: log-probabilities are many times as large as the text."""
+    if not isinstance(content := item.get("content"), list):
+        return item
+    return {**item, "content": [{name: value for name, value in part.items() if name != "logprobs"} for part in content]}
+
+
+def _is_larger(items: Sequence[Item], max_bytes: int) -> bool:
+    """Whether items take more bytes. It stops there: the same item may be referred to thousands of times."""
+    sizes = itertools.accumulate(len(orjson.dumps(item)) for item in items)
+    return any(size > max_bytes for size in sizes)
 
 
 async def _resolved(store: ResponseStore, who: Caller, items: Sequence[Item]) -> list[Item]:
@@ -124,4 +148,7 @@ async def _resolved(store: ResponseStore, who: Caller, items: Sequence[Item]) ->
     found = await store.find_items(who.owner, wanted) if wanted else {}
     if missing := [name for name in wanted if name not in found]:
         raise InvalidRequest(f"input: there is no item `{missing[0]}` to refer to.", parameter="input")
-    return [identified(found[str(item["id"])] if item.get("type") == "item_reference" else item) for item in items]
+    return [
+        identified(_without_logprobs(found[str(item["id"])]) if item.get("type") == "item_reference" else item)
+        for item in items
+    ]

@@ -36,7 +36,7 @@ async def running(settings: Settings) -> AsyncIterator[KeptResponses]:
     store = ResponseStore(path, Bounds(settings.max_responses, settings.max_response_bytes, settings.max_response_days))
     try:
         async with Jobs(store, settings.max_background_per_key).running() as jobs:
-            yield KeptResponses(store, jobs)
+            yield KeptResponses(store, jobs, 2 * settings.max_body_bytes)
     finally:
         await store.close()
 
@@ -48,7 +48,7 @@ async def create_response(http_request: Request, body: ResponsesRequest, who: Wh
     kept: KeptResponses = http_request.app.state.responses
     if body.background and not body.store:
         raise InvalidRequest("background: it needs store to be true, since the reply is polled.", parameter="background")
-    items = await conversation(kept.store, who, body)
+    items = await conversation(kept, who, body)
     asked = await fitting(service, body, items, origin_of(http_request, header))
     if body.ponder is not None and body.ponder.dry_run:
         return replies.json_response(replies.preview(await service.preview(asked.request)))
