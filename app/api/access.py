@@ -8,7 +8,6 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.errors import response_to
@@ -78,10 +77,9 @@ class KnownCallers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] in ("POST", "PUT", "PATCH"):
-            headers = Headers(scope=scope)
-            scheme, _, bearer = headers.get("authorization", "").partition(" ")
-            key = bearer if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-            if not self._access.knows(key):
+            request = Request(scope)
+            credentials = _credentials(await _bearer(request), await _header(request))
+            if credentials is None or not self._access.knows(credentials.credentials):
                 await response_to(Unauthorized(NO_KEY))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -96,15 +94,20 @@ def _is_among(digest: bytes, digests: list[bytes]) -> bool:
     return sum(hmac.compare_digest(digest, known) for known in digests) > 0
 
 
+def _credentials(bearer: HTTPAuthorizationCredentials | None, key: str | None) -> HTTPAuthorizationCredentials | None:
+    """Return what a request carries: `Authorization: Bearer KEY`, else `x-api-key: KEY`."""
+    if bearer is None and key is not None:
+        return HTTPAuthorizationCredentials(scheme="Bearer", credentials=key)
+    return bearer
+
+
 async def caller(
     request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     key: Annotated[str | None, Depends(_header)],
 ) -> Caller:
     """FastAPI dependency that returns the caller. It is async, since FastAPI runs other dependencies in a thread."""
-    if credentials is None and key is not None:
-        credentials = HTTPAuthorizationCredentials(scheme="Bearer", credentials=key)
-    return request.app.state.access.caller(credentials)  # type: ignore[no-any-return]
+    return request.app.state.access.caller(_credentials(credentials, key))  # type: ignore[no-any-return]
 
 
 Who = Annotated[Caller, Depends(caller)]

@@ -96,6 +96,8 @@ async def test_the_body_of_a_stranger_is_not_read() -> None:
     for header in ((b"authorization", b"Bearer right"), (b"x-api-key", b"right")):
         await layer({**scope, "headers": [header]}, never, keep)
     assert inner == ["asked", "asked"]
+    await layer({**scope, "headers": [(b"authorization", b"Bearer "), (b"x-api-key", b"right")]}, never, keep)
+    assert len(inner) == 3, "the layer reads keys as the routes do"
 
 
 @pytest.mark.parametrize("admin", [True, False])
