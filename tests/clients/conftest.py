@@ -10,10 +10,11 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from pydantic import BaseModel, Field
 
@@ -68,6 +69,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def url(server: Server) -> str:
     """What a client takes as its base URL."""
     return f"{server.url}/v1"
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[openai.OpenAI]:
+    """OpenAI's client. The files of other clients have one of their own."""
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+async def async_client(url: str) -> AsyncIterator[openai.AsyncOpenAI]:
+    """The same, asynchronous."""
+    async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        yield client
 
 
 @pytest.fixture

@@ -25,18 +25,6 @@ WEATHER = {
 }
 
 
-@pytest.fixture
-def client(url):
-    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-async def async_client(url):
-    async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
-        yield client
-
-
 def test_chat_goes_on_with_the_message_that_came(client) -> None:
     """A message is sent back as the SDK dumps it, with all its nulls."""
     message = client.chat.completions.create(**ASK).choices[0].message

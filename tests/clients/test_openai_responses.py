@@ -25,18 +25,6 @@ WEATHER = {
 }
 
 
-@pytest.fixture
-def client(url):
-    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-async def async_client(url):
-    async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
-        yield client
-
-
 def test_responses(client) -> None:
     """An answer is gone on with by its id, and by its items."""
     first = client.responses.create(**ASK, instructions="You help.")
