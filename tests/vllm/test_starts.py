@@ -48,14 +48,19 @@ def said(server: Server) -> str:
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"),
+    ("options", "variables", "expected"),
     [
-        (("--tensor-parallel-size", "2"), r"heads \(9\) must be divisible by tensor parallel size \(2\)"),
-        (("--max-model-len", "100000"), "8192"),
-        (("--model", "/nowhere/at-all"), "/nowhere/at-all"),
-        (("--host", "192.0.2.1", "--api-keys", "k"), "cannot listen on 192.0.2.1"),
+        (("--tensor-parallel-size", "2"), {}, r"heads \(9\) must be divisible by tensor parallel size \(2\)"),
+        (("--max-model-len", "100000"), {}, "8192"),
+        # vLLM looks for a model at another point of the start when the hub is not to be asked.
+        (("--model", "/nowhere/at-all"), {"HF_HUB_OFFLINE": "0"}, "/nowhere/at-all"),
+        (("--model", "/nowhere/at-all"), {"HF_HUB_OFFLINE": "1"}, "/nowhere/at-all"),
+        (("--model", "nobody/no-model"), {"HF_HUB_OFFLINE": "1"}, "nobody/no-model"),
+        (("--host", "192.0.2.1", "--api-keys", "k"), {}, "cannot listen on 192.0.2.1"),
     ],
 )
-def test_a_start_that_cannot_go_on_says_why(server_class, tmp_path, options: tuple[str, ...], expected: str) -> None:
+def test_a_start_that_cannot_go_on_says_why(
+    server_class, tmp_path, options: tuple[str, ...], variables: dict[str, str], expected: str
+) -> None:
     """What is wrong, and with what."""
-    assert re.search(expected, said(server_class(*options, log=tmp_path / "log")))
+    assert re.search(expected, said(server_class(*options, log=tmp_path / "log", variables=variables)))

@@ -41,7 +41,8 @@ class VllmEngine:
     def __init__(self, options: EngineOptions) -> None:
         """Make an engine that is not started. Raises `ModelUnavailable` for options that vLLM does not take."""
         self._options = options
-        self._arguments = arguments = engine_arguments(options)
+        with start_errors(options.model):  # without a way to the hub, vLLM looks for the model already here
+            self._arguments = arguments = engine_arguments(options)
         ranks = arguments.tensor_parallel_size * arguments.pipeline_parallel_size * arguments.data_parallel_size
         if options.is_cpu and ranks > 1:
             os.environ["VLLM_CPU_OMP_THREADS_BIND"] = cpu_shares(ranks)  # vLLM's workers read it when they start
