@@ -4,7 +4,6 @@ Each field of `Settings` is a variable `PONDER_…` and an option of `ponder ser
 """
 
 import ipaddress
-import json
 import os
 import re
 import shlex
@@ -14,10 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, HttpUrl, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from app.option_file import BadOptions, options_in, words_of
 from app.reward_models.options import RewardModelName, RewardModelOptions, plain_url
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -343,10 +342,6 @@ class ClientSettings(BaseSettings):
     admin_key: str | None = None
 
 
-class BadOptions(ValueError):
-    """The command line or the environment has a wrong value. The message is one line."""
-
-
 def read_settings(options: Mapping[str, Any]) -> Settings:
     """Return the settings.
 
@@ -361,20 +356,6 @@ def read_settings(options: Mapping[str, Any]) -> Settings:
         return Settings(**given, _secrets_dir=SECRETS if os.access(SECRETS, os.R_OK | os.X_OK) else None)
 
 
-def options_in(path: Path) -> dict[str, Any]:
-    """Return the options of a YAML file in the form of vLLM's: names with dashes or underscores, and their values.
-
-    Raises `BadOptions` for a file that cannot be read, or is no table of options.
-    """
-    try:
-        values = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadOptions(f"config: {path} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise BadOptions(f"config: {path} is no table of options, such as `max-model-len: 4096`")
-    return {name.replace("-", "_"): value for name, value in values.items() if value is not None}
-
-
 def _with_file(given: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of the command line with those of a file that neither it nor the environment sets."""
     own = {
@@ -382,20 +363,10 @@ def _with_file(given: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, A
         for name, value in file.items()
         if name in Settings.model_fields and not os.environ.get(f"{ENV_PREFIX}{name.upper()}")
     }
-    words = [word for name, value in file.items() if name not in Settings.model_fields for word in _words_of(name, value)]
+    words = [word for name, value in file.items() if name not in Settings.model_fields for word in words_of(name, value)]
     after = given.get("engine_args") or os.environ.get(f"{ENV_PREFIX}ENGINE_ARGS") or own.get("engine_args", "")
     engine = {"engine_args": [shlex.join(words), *([after] if isinstance(after, str) else after)]} if words else {}
     return {**own, **given, **engine}
-
-
-def _words_of(name: str, value: Any) -> list[str]:
-    """Return the words with which a command line sets one option of vLLM's engine."""
-    option = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{option}" if value else f"--no-{option}"]
-    if isinstance(value, list):
-        return [f"--{option}", *map(str, value)]
-    return [f"--{option}", json.dumps(value) if isinstance(value, dict) else str(value)]
 
 
 def read_options(model: type[M], options: Mapping[str, Any]) -> M:

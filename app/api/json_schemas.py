@@ -25,11 +25,11 @@ _NEEDS_TYPE = (
 )  # fmt: skip
 """Keywords that xgrammar leaves out where there is no `type`."""
 
-_ALONE = ("$ref", "anyOf", "oneOf", "allOf", "enum", "const")
-"""Keywords beside which xgrammar reads no other."""
+STANDALONE = ("$ref", "anyOf", "oneOf", "allOf", "enum", "const")
+"""Keywords that say what a value is without `type`. Beside them, xgrammar reads no other."""
 
 _ASSERTIONS = frozenset(_NEEDS_TYPE) | {
-    *_ALONE, "type", "properties", "required", "additionalProperties", "unevaluatedProperties", "items", "prefixItems",
+    *STANDALONE, "type", "properties", "required", "additionalProperties", "unevaluatedProperties", "items", "prefixItems",
     "unevaluatedItems",
 }  # fmt: skip
 """Keywords that say what an answer may be."""
@@ -205,7 +205,7 @@ def _unheld_keyword(schema: Mapping[str, Any]) -> str | None:
 
 
 def _unheld_beside(schema: Mapping[str, Any]) -> str | None:
-    main = next((one for one in _ALONE if one in schema), None)
+    main = next((one for one in STANDALONE if one in schema), None)
     beside = _ASSERTIONS & schema.keys() - {main}
     if main in ("enum", "const"):
         beside -= {"type"}

@@ -6,12 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Tag, field_validator
 
 from app.api.body import Body
-from app.api.json_schemas import Totals, check_schema
+from app.api.json_schemas import STANDALONE, Totals, check_schema
 from app.api.messages import ToolName
 from app.errors import InvalidRequest
-
-_COMBINED = frozenset({"$ref", "allOf", "anyOf", "const", "enum", "oneOf"})
-"""Keywords that say what a value is without `type`."""
 
 
 def _no_parameters() -> dict[str, Any]:
@@ -33,7 +30,7 @@ class Function(Body):
             return _no_parameters()
         kind = schema.get("type")
         if kind is None:
-            return schema if _COMBINED & schema.keys() else {"type": "object", **schema}
+            return schema if schema.keys() & set(STANDALONE) else {"type": "object", **schema}
         if kind != "object" and not (isinstance(kind, list) and "object" in kind):
             message = "must be a JSON schema of the type object"
             raise ValueError(message)

@@ -16,7 +16,8 @@ from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
 from app.cli.client import exit_with_error
-from app.settings import BadOptions, read_options
+from app.option_file import BadOptions
+from app.settings import read_options
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.engine_options import split_options
-from app.settings import BadOptions, Settings, read_settings
+from app.option_file import BadOptions
+from app.settings import Settings, read_settings
 
 KNOWN = ("--port", "--max-branches", "--playground", "--no-playground")
 
