@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from adapters.ports import AdapterHost, EngineAdapter
 from adapters.version import AdapterVersion
 from app.engine.architecture import Architecture
+from strategies.core.thinking import Thinking
 from strategies.core.values import TokenLogprob
 
 
@@ -57,7 +58,9 @@ class Prompt:
         request: the engine's own form of the request, for its reply parser. Other code must not read it.
         text: the prompt as text, where the engine has it.
         stop: the caller's stop strings.
-        is_constrained: whether a grammar (a JSON schema, for example) holds from the first generated token on.
+        is_constrained: whether a grammar (a JSON schema, for example) holds: from the first generated token on, or from behind the
+            thinking.
+        thinking: how the model marks its thinking in replies; None where it does not think.
 
     """
 
@@ -68,6 +71,7 @@ class Prompt:
     text: str = ""
     stop: tuple[str, ...] = ()
     is_constrained: bool = False
+    thinking: Thinking | None = None
 
 
 @dataclass(frozen=True, slots=True)

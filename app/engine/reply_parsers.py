@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.engine.base import ReplyParser
+from strategies.core.thinking import Thinking
+
 
 class PlainReply:
     """A `ReplyParser` for replies without markup: all of the text is the content."""
@@ -61,6 +64,51 @@ class ToolReply:
         """Return the whole message with the last piece of text, None before it."""
         self._text += text
         return as_delta(self.parse(self._text, token_ids, is_cut=is_cut)) if is_last else None
+
+
+class ThinkingReply:
+    """A `ReplyParser` that tells the thinking from the answer by their marks. Another parser reads the answer.
+
+    A reply that ends while it thinks has no content.
+
+    Args:
+        thinking: the marks.
+        answer: reads what follows the thinking.
+
+    """
+
+    def __init__(self, thinking: Thinking, answer: ReplyParser) -> None:
+        self._thinking = thinking
+        self._answer = answer
+        self._text = ""
+        self._num_thought = self._num_answered = 0
+
+    def parse(self, text: str, token_ids: tuple[int, ...], *, is_cut: bool = False) -> dict[str, Any]:
+        """Return the thinking as `reasoning`, and the fields of the answer."""
+        thought, answer = self._thinking.split(text)
+        message = {"content": None} if answer is None else self._answer.parse(answer, token_ids, is_cut=is_cut)
+        return {**message, "reasoning": thought} if thought else message
+
+    def feed(self, text: str, token_ids: tuple[int, ...], *, is_last: bool, is_cut: bool = False) -> dict[str, Any] | None:
+        """Return new thinking, new fields of the answer, or both. What may be the beginning of a mark is held back."""
+        self._text += text
+        if not is_last and self._thinking.start.startswith(self._text.lstrip()):
+            return None
+        thought, answer = self._thinking.split(self._text)
+        held = 0 if is_last or answer is not None else _overlap(thought, self._thinking.end)
+        reasoning = thought[self._num_thought : len(thought) - held]
+        self._num_thought += len(reasoning)
+        delta: dict[str, Any] = {"reasoning": reasoning} if reasoning else {}
+        if answer is not None:
+            new = answer[self._num_answered :]
+            self._num_answered = len(answer)
+            delta |= self._answer.feed(new, token_ids, is_last=is_last, is_cut=is_cut) or {}
+        return delta or None
+
+
+def _overlap(text: str, mark: str) -> int:
+    """Return the length of the longest end of a text that a mark begins with."""
+    return next((size for size in range(min(len(mark), len(text)), 0, -1) if text.endswith(mark[:size])), 0)
 
 
 class EscapedTags:

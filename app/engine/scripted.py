@@ -13,15 +13,17 @@ cache, adapters, halting, and death. A token is a word with the white space befo
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
 from app.engine.architecture import Architecture
 from app.engine.base import Branch, ModelCard, Output, Prompt, PromptLogprobs, RankedToken, ReplyParser
-from app.engine.reply_parsers import PlainReply, ToolReply
+from app.engine.reply_parsers import PlainReply, ThinkingReply, ToolReply
 from app.engine.simulated import PrefixCache, WordTokenizer, words_of
 from app.errors import EngineDead, InvalidRequest
+from strategies.core.thinking import Thinking
 from strategies.core.values import TokenLogprob
 
 # FLOPs are counted for this architecture.
@@ -56,6 +58,9 @@ class ScriptedEngine:
         max_model_len: the most tokens of a prompt and its answer together.
         max_branches: branches that may run at the same time.
         adapter_slots: adapters that it holds at the same time.
+        thinking: the texts before and behind the thinking of a model that thinks, such as `<think>` and `</think>`. A conversation then
+            ends with the first one, so that the script begins with thinking; unless the request has `enable_thinking: false` among
+            its `chat_template_kwargs`, or no reasoning effort.
 
     Attributes:
         card: describes the model, as of every engine.
@@ -75,6 +80,7 @@ class ScriptedEngine:
         max_model_len: int = 2048,
         max_branches: int = 64,
         adapter_slots: int = 4,
+        thinking: tuple[str, str] | None = None,
     ) -> None:
         self.card = ModelCard(
             name="scripted",
@@ -92,6 +98,7 @@ class ScriptedEngine:
         self.refused: set[str] = set()
         self._script = script if callable(script) else cycle([script] if isinstance(script, str) else script)
         self._seconds_per_token = seconds_per_token
+        self._thinking = thinking
         self._tokenizer = WordTokenizer()
         self._cache = PrefixCache()
         self._serials: dict[str, itertools.count[int]] = {}
@@ -160,7 +167,12 @@ class ScriptedEngine:
 
     async def render_chat(self, body: Mapping[str, Any]) -> Prompt:
         """Render a conversation as one line for each message."""
-        return self._prompt(_conversation(body), body, "messages")
+        text = _conversation(body)
+        if self._thinking is None or not text.endswith("assistant:") or not _thinks(body):
+            return self._prompt(text, body, "messages")
+        start, end = self._thinking
+        prompt = self._prompt(f"{text} {start}", body, "messages")
+        return replace(prompt, thinking=Thinking(start, end, self.encode(f" {end}")))
 
     async def render_completion(self, body: Mapping[str, Any]) -> Prompt:
         """Render a prompt: its text itself, or token ids that this engine returned before."""
@@ -194,10 +206,11 @@ class ScriptedEngine:
             raise InvalidRequest("There is no such token id.", parameter="tokens") from error
 
     def parser(self, prompt: Prompt) -> ReplyParser:
-        """Return a parser of tool calls in the form of Hermes models where the request offers tools, else of plain text."""
-        if not prompt.request.get("tools"):
-            return PlainReply()
-        return ToolReply(max_calls=1 if prompt.request.get("parallel_tool_calls") is False else None)
+        """Return a parser of thinking, if there is any, and of tool calls in the form of Hermes models where the request offers tools."""
+        answer: ReplyParser = PlainReply()
+        if prompt.request.get("tools"):
+            answer = ToolReply(max_calls=1 if prompt.request.get("parallel_tool_calls") is False else None)
+        return answer if prompt.thinking is None else ThinkingReply(prompt.thinking, answer)
 
     async def generate(self, branch: Branch) -> AsyncIterator[Output]:
         """Answer from the script, word by word where the branch is streamed."""
@@ -328,6 +341,12 @@ def _conversation(body: Mapping[str, Any]) -> str:
     lines = [f"{message['role']}: {_text(message.get('content'))}" for message in body["messages"]]
     has_opening = body.get("add_generation_prompt", True) and not body.get("continue_final_message")
     return "\n".join([*lines, "assistant:"] if has_opening else lines)
+
+
+def _thinks(body: Mapping[str, Any]) -> bool:
+    """Return whether the model is to think, by the rule of vLLM: a variable of the template comes before the reasoning effort."""
+    variables = body.get("chat_template_kwargs") or {}
+    return bool(variables.get("enable_thinking", body.get("reasoning_effort") != "none"))
 
 
 def _text(content: Any) -> str:

@@ -78,6 +78,7 @@ def _task(engine: Engine, request: InferenceRequest, prompt: Prompt, kind: Answe
         seed=request.seed,
         end_tokens=engine.card.end_tokens,
         is_constrained=prompt.is_constrained,
+        thinking=prompt.thinking,
         is_continuable=not any(body.get(field) for body in request.bodies for field in SEAM_FIELDS),
         read=read_message if request.is_chat else lambda candidate: candidate.text,
         encode=engine.encode,

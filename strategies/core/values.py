@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from strategies.core.thinking import Thinking
+
 
 class AnswerKind(StrEnum):
     """What a final answer is. It decides how two answers are compared."""
@@ -201,6 +203,7 @@ class Task:
         is_constrained: a grammar holds from the first token on, so an answer cannot be continued from its middle.
         is_continuable: an answer may be continued from its middle: the caller asks for nothing (penalties, stop strings, a least length)
             that would begin anew there.
+        thinking: how the model marks its thinking in replies; None where it does not think.
         read: returns the text of a candidate that is compared and scored: its content, or its tool calls as canonical JSON.
         encode: returns the token ids of a text that continues what was generated.
         follow_up: returns the token ids that end the assistant's turn, put a text as the user's, and open the assistant's next turn.
@@ -217,6 +220,7 @@ class Task:
     end_tokens: frozenset[int] = frozenset()
     is_constrained: bool = False
     is_continuable: bool = True
+    thinking: Thinking | None = None
     read: Callable[[Candidate], str] = lambda candidate: candidate.text
     encode: Callable[[str], tuple[int, ...]] = lambda _text: ()
     follow_up: Callable[[str], tuple[int, ...]] = lambda _text: ()

@@ -1,5 +1,6 @@
 """What parsers of replies do with tool calls, whatever the engine."""
 
+import itertools
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -8,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.engine.base import Prompt
-from app.engine.reply_parsers import EscapedTags, Sent, joined
+from app.engine.reply_parsers import EscapedTags, PlainReply, Sent, ThinkingReply, joined
 from app.engine.vllm.replies import ParsedReply
+from strategies.core.thinking import Thinking
 
 
 def test_a_delta_has_one_entry_for_each_call() -> None:
@@ -99,3 +101,18 @@ def test_no_argument_ends_its_call(city: str, before: str, size: int) -> None:
     escaped = "".join(escape(text[start : start + size]) for start in range(0, len(text), size))
     inside, end, after = escaped.removeprefix(f"{before}<tool_call>").partition("</tool_call>")
     assert (json.loads(inside), end, after) == (json.loads(call), "</tool_call>", " </b>")
+
+
+@given(st.sampled_from(["2+2 < 5\n</think>\n\n4", "2+2</thi", "<think>a</think>b", "</think>", "a </think>"]), st.data())
+def test_a_stream_of_thinking_says_what_the_whole_reply_says(text: str, data: st.DataObject) -> None:
+    """Pieces may end anywhere, in a mark too: no part of a mark is thinking or answer."""
+    thinking = Thinking("<think>", "</think>")
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(text)))))
+    pieces = [text[start:end] for start, end in itertools.pairwise([0, *cuts, len(text)])]
+    parser = ThinkingReply(thinking, PlainReply())
+    said = {"reasoning": "", "content": ""}
+    for number, piece in enumerate(pieces, 1):
+        for name, value in (parser.feed(piece, (), is_last=number == len(pieces)) or {}).items():
+            said[name] += value
+    whole = ThinkingReply(thinking, PlainReply()).parse(text, ())
+    assert said == {"reasoning": whole.get("reasoning", ""), "content": whole["content"] or ""}

@@ -24,7 +24,9 @@ from app.engine.vllm.errors import form_errors, request_errors
 from app.engine.vllm.options import EngineOptions
 from app.engine.vllm.replies import ParsedReply
 from app.engine.vllm.sampling import checked
+from app.engine.vllm.thinking import thinking_of
 from app.errors import InvalidRequest
+from strategies.core.thinking import Thinking
 
 ANSWER_MARK = "-the-answer-so-far-"
 """Stands for the assistant's answer in a rendered conversation, to find the place where it ends."""
@@ -156,7 +158,21 @@ class Rendering:
         text = engine_input.get("prompt") or ""
         is_constrained = sampling.structured_outputs is not None
         stop = tuple(sampling.stop or ())
-        return Prompt(token_ids, limit, sampling, request, text, stop=stop, is_constrained=is_constrained)
+        thinking = self._thinking(request, token_ids) if _is_chat(request) else None
+        return Prompt(token_ids, limit, sampling, request, text, stop=stop, is_constrained=is_constrained, thinking=thinking)
+
+    def _thinking(self, request: ChatCompletionRequest, token_ids: tuple[int, ...]) -> Thinking | None:
+        """Return how the model marks its thinking in a reply to this request, None where it does not think."""
+        if not self._options.reasoning_parser:
+            return None
+        variables = self._renderer.effective_chat_template_kwargs(request)
+        parser = self._new_parser(request, variables).reasoning_parser
+        return thinking_of(parser, variables, self._llm().renderer.tokenizer, token_ids, _prefill(request))
+
+    def _new_parser(self, request: ChatCompletionRequest, variables: Mapping[str, Any]) -> Parser:
+        assert self._parser_class is not None
+        tokenizer = self._llm().renderer.tokenizer
+        return self._parser_class(tokenizer, request.tools, model_config=self._model, chat_template_kwargs=variables)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a text, without the special tokens that begin a prompt."""
@@ -198,13 +214,9 @@ class Rendering:
         has_reasoning = bool(self._options.reasoning_parser) and _is_chat(request)
         if self._parser_class is None or not (has_tools or has_reasoning):
             return PlainReply()
-        tokenizer, new_parser = self._llm().renderer.tokenizer, self._parser_class
         variables = self._renderer.effective_chat_template_kwargs(request)  # some tell whether the model thinks
-        return ParsedReply(
-            lambda: new_parser(tokenizer, request.tools, model_config=self._model, chat_template_kwargs=variables),
-            prompt,
-            _tags(new_parser) if request.structured_outputs is not None else None,
-        )
+        tags = _tags(self._parser_class) if request.structured_outputs is not None else None
+        return ParsedReply(lambda: self._new_parser(request, variables), prompt, tags)
 
 
 def _is_call_forced(request: ChatCompletionRequest) -> bool:
@@ -218,6 +230,12 @@ def _tags(parser: type[Parser]) -> tuple[str, str] | None:
     if calls is None or calls.structural_tag_model != "hermes":
         return None
     return calls.tool_call_start_token, calls.tool_call_end_token
+
+
+def _prefill(request: ChatCompletionRequest) -> str:
+    """Return the beginning of the answer that the caller has written, empty where there is none."""
+    content = request.messages[-1].get("content") if request.continue_final_message else None
+    return content if isinstance(content, str) else ""
 
 
 def _is_chat(request: Any) -> bool:

@@ -1,0 +1,39 @@
+"""The thinking part of a reply: how a model marks it, and where it ends."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """How the model marks the thinking in its replies to one prompt.
+
+    Attributes:
+        start: the text that begins the thinking, such as `<think>`.
+        end: the text that ends it, such as `</think>`.
+        end_ids: token ids of `end`, to end the thinking of a prefix by continuing it with them.
+        is_open: whether the prompt already ends inside the thinking, so that the reply begins with it.
+
+    """
+
+    start: str
+    end: str
+    end_ids: tuple[int, ...] = ()
+    is_open: bool = True
+
+    def split(self, text: str) -> tuple[str, str | None]:
+        """Return the thinking and the answer of a text that was generated behind the prompt.
+
+        The marks belong to neither. The answer is None while the text has not ended its thinking. A text that does not begin with
+        thinking is an answer.
+        """
+        begins, has_start, rest = text.partition(self.start)
+        if has_start and not begins.strip():
+            text = rest
+        elif not self.is_open:
+            return "", text
+        thought, has_end, answer = text.partition(self.end)
+        return thought, answer if has_end else None
+
+    def is_inside(self, text: str) -> bool:
+        """Return whether a text that was generated behind the prompt has not ended its thinking."""
+        return self.split(text)[1] is None
