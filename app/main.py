@@ -13,7 +13,7 @@ from app.api.anthropic import routes as anthropic
 from app.api.anthropic.errors import AnthropicErrors
 from app.api.body import refuse_lone_surrogates
 from app.api.lenience import Decompression, Lenience
-from app.api.middleware import BodyLimit, LocalHost, RequestId
+from app.api.middleware import BodyLimit, LocalHost, RequestId, UnexpectedErrors
 from app.api.responses import routes as responses
 from app.engine.base import Engine
 from app.lifespan import VERSION, running
@@ -80,6 +80,7 @@ def create_app(
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """Add the layers around the routes. The last one added is the first to see a request."""
     upload = settings.max_adapter_bytes + settings.max_body_bytes  # the form around the files takes a little more
+    app.add_middleware(UnexpectedErrors)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger={"/v1/adapters": upload})
     app.add_middleware(Decompression)
     app.add_middleware(Lenience, root_path=settings.root_path)

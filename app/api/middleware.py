@@ -53,6 +53,31 @@ class RequestId:
             )  # fmt: skip
 
 
+class UnexpectedErrors:
+    """Answers an error that no handler knows. Starlette does it too, but outside the layers that add an id, CORS and Anthropic's shape.
+
+    Once a response has begun the error goes on, so that the HTTP server ends the connection.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_started = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        except Exception as error:
+            if scope["type"] != "http" or has_started:
+                raise
+            await response_to(error)(scope, receive, send)
+
+
 class LocalHost:
     """Refuses requests whose `Host` is not a name of this machine. For servers without keys, which trust the loopback interface.
 

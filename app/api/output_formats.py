@@ -101,7 +101,8 @@ def _as_dict(value: object) -> Mapping[str, Any]:
 
 def check_size(value: object) -> object:
     """Limit the size and depth of a schema, before a grammar is compiled from it. Raises `ValueError`."""
-    if value is not None and (len(json.dumps(value)) > MAX_SCHEMA_CHARS or depth(value) > MAX_JSON_DEPTH):
+    # The depth comes first: `json.dumps` fails on what is nested too deep.
+    if value is not None and (depth(value) > MAX_JSON_DEPTH or len(json.dumps(value)) > MAX_SCHEMA_CHARS):
         message = f"larger than {MAX_SCHEMA_CHARS} characters or deeper than {MAX_JSON_DEPTH} levels"
         raise ValueError(message)
     return value

@@ -157,6 +157,39 @@ async def test_an_unexpected_error_tells_nothing(serve, caplog: pytest.LogCaptur
     assert json.loads(response.text)["error"]["code"] == "internal_error"
 
 
+async def test_an_unexpected_error_has_what_every_reply_has(serve) -> None:
+    """An id, leave for the web page that asked to read it, and the shape of the API that was called."""
+
+    def broken(prompt: str, serial: int) -> str:
+        raise RuntimeError
+
+    async with serve(broken, cors_origins="https://chat.example") as served:
+        headers = {"Origin": "https://chat.example", "X-Request-Id": "mine"}
+        response = await served.client.post("/v1/chat/completions", json=OK, headers=headers)
+        anthropic = await served.client.post("/v1/messages", json={**OK, "max_tokens": 8}, headers=headers)
+    for one in (response, anthropic):
+        assert one.status_code == 500
+        assert one.headers["x-request-id"] == "mine"
+        assert one.headers["access-control-allow-origin"] == "https://chat.example"
+    assert anthropic.json()["error"]["type"] == "api_error"
+
+
+@pytest.mark.parametrize("depth", [40, 900, *range(930, 1000, 5)])
+@pytest.mark.parametrize("field", ["tools", "response_format", "chat_template_kwargs"])
+async def test_nesting_of_any_depth_is_refused(serve, depth: int, field: str) -> None:
+    """Python's limit of recursion is met at another depth by each part that reads the body."""
+    nested = '{"a":' * depth + "1" + "}" * depth
+    value = {
+        "tools": '[{"type":"function","function":{"name":"f","parameters":%s}}]',
+        "response_format": '{"type":"json_schema","json_schema":{"name":"a","schema":%s}}',
+        "chat_template_kwargs": "%s",
+    }[field]
+    body = json.dumps(OK)[:-1] + f', "{field}": ' + value % nested + "}"
+    async with serve() as served:
+        response = await served.client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+    assert response.status_code == 400
+
+
 async def test_keys_are_required_when_there_are_any(serve) -> None:
     """The reply is a 401 without a key, with a wrong one, or with one for another purpose. Metrics need a key for administration."""
     async with serve(api_keys="alice,bob", admin_keys="root") as served:
