@@ -117,7 +117,12 @@ def _service(
     limits = Limits(
         max_n=settings.max_n,
         max_prompt_chars=settings.max_prompt_chars,
-        budget=Budget(settings.max_request_tokens, settings.max_request_flops, settings.max_request_seconds),
+        budget=Budget(
+            settings.max_request_tokens,
+            settings.max_request_flops,
+            settings.max_request_seconds,
+            settings.max_thinking_tokens,
+        ),
     )
     context = StrategyContext(
         equivalence=equivalence, vocab_size=engine.card.architecture.vocab_size, reward_models=reward_models

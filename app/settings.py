@@ -162,6 +162,9 @@ class LimitSettings(BaseModel):
     )
     max_request_flops: int | None = Field(None, ge=1, description="most FLOPs that one request may spend")
     max_request_seconds: float = Field(600, gt=0, description="most seconds that one request may take")
+    max_thinking_tokens: int | None = Field(
+        None, ge=0, description="most tokens that one answer may think before its thinking is ended"
+    )
     max_waiting_branches: int = Field(
         256,
         ge=1,

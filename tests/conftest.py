@@ -66,6 +66,7 @@ def serve(tmp_path: Path) -> Serve:
         seconds_per_token: float = 0.0,
         max_branches: int = 64,
         adapter_slots: int = 4,
+        thinking: tuple[str, str] | None = None,
         **settings: object,
     ) -> AsyncIterator[Served]:
         engine = ScriptedEngine(
@@ -73,6 +74,7 @@ def serve(tmp_path: Path) -> Serve:
             seconds_per_token=seconds_per_token,
             max_branches=max_branches,
             adapter_slots=adapter_slots,
+            thinking=thinking,
         )
         usual = {"adapter_dir": tmp_path / "adapters", "policy_dir": tmp_path / "policies", "shipped_adapters": False}
         app = create_app(Settings(**{**usual, **settings}), engine)

@@ -29,7 +29,7 @@ _SAMPLING = honoured(
     skip_special_tokens="passed to the engine",
     spaces_between_special_tokens="passed to the engine",
     repetition_detection="passed to the engine: ends an answer that repeats itself",
-    thinking_token_budget="passed to the engine, for models that think",
+    thinking_token_budget="most tokens that each answer thinks, with every strategy; -1 is no limit",
     stream="server-sent events",
     stream_options="`include_usage` and `continuous_usage_stats`",
     response_format="the answer is JSON, with every strategy",
@@ -204,7 +204,8 @@ MESSAGES: Table = {
         stop_sequences="up to 16 texts that end the answer",
         tools="functions that the caller runs; tools of Anthropic's servers are skipped, and named in `ponder.notes`",
         tool_choice="`auto`, `any`, `tool` or `none`, and `disable_parallel_tool_use`",
-        thinking="shows thinking; `budget_tokens` is what a search may generate besides one answer; `disabled` is low effort",
+        thinking="shows thinking; `budget_tokens` limits the thinking of each answer, and what a search generates besides one; "
+        "`disabled` is low effort",
         output_config="`effort`, and a JSON schema as `format`",
     ),
     **among(CHAT, *_MESSAGES_AS_IN_CHAT),

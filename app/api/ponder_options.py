@@ -13,11 +13,15 @@ ProgressForm = Literal["reasoning", "comments", "none"]
 
 
 class BudgetBody(ClosedBody):
-    """The most that this request may spend. `tokens` limits the generated tokens of all candidates together."""
+    """The most that this request may spend.
+
+    `tokens` limits the generated tokens of all candidates together, `thinking_tokens` those that each candidate thinks.
+    """
 
     tokens: Annotated[int, Field(ge=1, le=INT64)] | None = None
     flops: Annotated[int, Field(ge=1, le=INT64)] | None = None
     seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    thinking_tokens: Annotated[int, Field(ge=0, le=INT64)] | None = None
 
     @field_validator("flops", mode="before")
     @classmethod

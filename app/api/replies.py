@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -40,7 +41,7 @@ def usage(session: Session, outcome: Outcome) -> dict[str, Any]:
     """
     chosen = [scored.candidate for result in outcome.results for scored in result.chosen]
     # An echoed prompt's log-probabilities are in the choice, but the model did not generate these tokens.
-    given = sum(entry.is_inserted for candidate in chosen for entry in candidate.logprobs)
+    given = sum(max(one.num_inserted, sum(entry.is_inserted for entry in one.logprobs)) for one in chosen)
     visible = sum(len(candidate.token_ids) for candidate in chosen) - given
     prompt = sum(len(one.token_ids) for one in session.rendered.prompts)
     generated = session.meter.generated_tokens
@@ -48,7 +49,7 @@ def usage(session: Session, outcome: Outcome) -> dict[str, Any]:
         "prompt_tokens": prompt,
         "completion_tokens": generated,
         "total_tokens": prompt + generated,
-        "prompt_tokens_details": {"cached_tokens": session.meter.prompt_cached or 0},
+        "prompt_tokens_details": {"cached_tokens": min(session.meter.prompt_cached or 0, prompt)},
         "completion_tokens_details": {"reasoning_tokens": max(generated - visible, 0)},
     }
 
@@ -90,6 +91,7 @@ def _ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
         "notes": [
             *_ignored_fields(session),
             *session.request.notes,
+            *_idle_budget(session),
             *(note for result in outcome.results for note in result.notes),
         ],
         "candidates": [
@@ -99,11 +101,12 @@ def _ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
                 "score": scored.score,
                 "tokens": len(scored.candidate.token_ids),
                 "finish_reason": scored.candidate.finish_reason,
+                "thinking_cut": scored.candidate.is_thinking_cut,
             }
             for result in outcome.results
             for scored in result.candidates
         ],
-        "branches": {"drawn": meter.branches["drawn"], "cancelled": meter.branches["cancelled"]},
+        "branches": {state: meter.branches[state] for state in ("drawn", "cancelled", "thinking_cut")},
         "tokens": {kind: meter.tokens[kind] for kind in ("prefilled", "cached", "decoded", "verified")},
         "flops": {
             **{phase: meter.flops[phase] for phase in ("prefill", "decode", "verify")},
@@ -122,6 +125,12 @@ def _ignored_fields(session: Session) -> list[str]:
     """Return a note that names the fields that nobody knows, if there are any."""
     ignored = session.request.ignored_fields
     return [f"ignored fields: {', '.join(ignored)}"] if ignored else []
+
+
+def _idle_budget(session: Session) -> list[str]:
+    """Return a note that the caller's budget for thinking has no effect, if that is so."""
+    is_idle = session.request.budget.thinking_tokens is not None and not any(one.thinking for one in session.rendered.prompts)
+    return ["the budget for thinking has no effect: the model does not think here"] if is_idle else []
 
 
 def _difficulty(plan: Plan) -> dict[str, float | None] | None:
@@ -179,7 +188,7 @@ def preview(result: Preview) -> dict[str, Any]:
                 "seconds": None if run.cost.seconds is None else round(run.cost.seconds, 3),
                 "answer_tokens": run.cost.answer_tokens,
             },
-            "budget": {"tokens": result.budget.tokens, "flops": result.budget.flops, "seconds": result.budget.seconds},
+            "budget": asdict(result.budget),
         },
     }
 

@@ -9,7 +9,6 @@ from app.api.ponder_options import PonderOptions
 from app.api.sampling import Sampling
 from app.api.schemas import ChatRequest, CompletionRequest
 from app.errors import InvalidRequest
-from app.metering.budget import Budget
 from app.request import InferenceRequest, effort_of
 from app.serving.model_names import ModelNames
 
@@ -101,14 +100,13 @@ def _request(body: Sampling, origin: Origin, **fields: Any) -> InferenceRequest:
         raise InvalidRequest(message, parameter="ponder.strategy")
     if origin.header is not None and origin.header not in names:
         raise InvalidRequest(f"There is no strategy `{origin.header}`.", parameter="X-Ponder-Strategy")
-    budget = options.budget
     response_format, structured = body.response_format, body.structured_outputs
     return InferenceRequest(
         id=body.request_id or origin.id,
         adapter=adapter,
         strategy=options.strategy or origin.header or in_model or origin.path,
         parameters=options.parameters,
-        budget=Budget(budget.tokens, budget.flops, budget.seconds) if budget else Budget(),
+        budget=body.budget,
         kind=options.answer or (structured.kind if structured and not fields.get("has_tools") else None),
         effort=effort_of(options.effort, getattr(body, "reasoning_effort", None)),
         num_choices=body.n,

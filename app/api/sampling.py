@@ -12,6 +12,7 @@ from app.api.body import INT64, Body, ModelName, RequestBody
 from app.api.output_formats import ResponseFormat, StructuredOutputs, check_size, from_guided
 from app.api.ponder_options import PonderOptions, ProgressForm
 from app.errors import InvalidRequest
+from app.metering.budget import Budget
 
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -76,7 +77,7 @@ class Sampling(RequestBody):
     ponder: PonderOptions | None = None
 
     not_for_engine: ClassVar[frozenset[str]] = frozenset(
-        {"ponder", "n", "stream", "stream_options", "echo", "request_id", "cache_salt",
+        {"ponder", "n", "stream", "stream_options", "echo", "request_id", "cache_salt", "thinking_token_budget",
          "prompt_logprobs", "return_token_ids", "return_tokens_as_token_ids"}
     )  # fmt: skip
 
@@ -110,6 +111,14 @@ class Sampling(RequestBody):
     def progress(self) -> ProgressForm:
         """How a stream tells the progress of a search."""
         return (self.ponder or PonderOptions()).progress
+
+    @property
+    def budget(self) -> Budget:
+        """What the request may spend. Of two budgets for thinking the smaller one holds; -1 is vLLM's for none."""
+        thinking = None if self.thinking_token_budget == -1 else self.thinking_token_budget
+        own = self.ponder and self.ponder.budget
+        spent = Budget(own.tokens, own.flops, own.seconds, own.thinking_tokens) if own else Budget()
+        return spent.capped(Budget(thinking_tokens=thinking))
 
     def for_engine(self) -> dict[str, Any]:
         """Return the fields for the engine, under OpenAI's names; only those that the client sent."""

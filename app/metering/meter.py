@@ -62,7 +62,8 @@ class Meter:
         saved: FLOPs that were not spent: by the prefix `cache`, and by `early_stopping` (estimated, once the request is answered).
         best_of: FLOPs that a fixed best-of-16 would have cost (estimated, once the request is answered).
         seconds: wall-clock seconds by phase.
-        branches: how many were `drawn`, and how many were `cancelled` before their end.
+        branches: how many were `drawn`, how many were `cancelled` before their end, and of how many the `thinking_cut`: ended by the
+            budget for thinking.
         prompt_cached: tokens of the prompt that were found in the prefix cache, the fewest of all branches that generated answers;
             None before the first branch has ended.
         stopped: the budget that ran out first, None while there is something left of all.
@@ -177,14 +178,30 @@ class Meter:
             purpose: what the branch was for.
 
         """
-        self._reserved_tokens -= reservation.tokens
-        self._reserved_flops -= reservation.flops
-        self._num_open -= 1
+        self._release(reservation)
         if ran:
             self._book(reservation, cached, generated, purpose)
         if self.budget.tokens is not None or self.budget.flops is not None:
             async with self._freed:
                 self._freed.notify_all()
+
+    def carry_on(self, reservation: Reservation, *, cached: int, generated: int, inserted: int) -> Reservation:
+        """Book the part of a branch that has ended, and return a reservation for the rest. It is for the same answer, so nothing waits.
+
+        The rest continues what was generated and `inserted` tokens that the server writes. A budget of FLOPs may leave it no token.
+        """
+        self._release(reservation)
+        if generated:
+            self._book(reservation, cached, generated, Purpose.GENERATE)
+        prefix_tokens = reservation.prefix_tokens + generated + inserted
+        rest = max(reservation.tokens - generated - inserted, 0)
+        affordable, limit = self._affordable(prefix_tokens, rest, reservation.architecture)
+        return self._hold(prefix_tokens, affordable, reservation.architecture, limit or reservation.limit)
+
+    def _release(self, reservation: Reservation) -> None:
+        self._reserved_tokens -= reservation.tokens
+        self._reserved_flops -= reservation.flops
+        self._num_open -= 1
 
     def _book(self, reservation: Reservation, cached: int, generated: int, purpose: Purpose) -> None:
         prefix_tokens, model = reservation.prefix_tokens, reservation.architecture

@@ -1,73 +1,161 @@
 """Joins the outputs of one branch to a candidate."""
 
 import itertools
+from dataclasses import replace
 
 from app.engine.base import Output
+from app.metering.meter import Reservation
+from app.serving.legs import Leg
 from app.serving.wave import Wave
-from strategies.core.values import Candidate, Cost, Delta
+from strategies.core.values import Candidate, Cost, Delta, TokenLogprob
 
 
 class BranchOutput:
     """The outputs of one branch of a wave, from the first to the last.
 
+    A branch with a budget for thinking is generated in legs (`app.serving.legs`). Its stream shows one piece of text.
+
     Attributes:
-        cached_tokens: the number of the prefix's tokens that the engine found in its cache.
-        num_generated: the number of tokens that were generated so far.
+        index: of the candidate.
+        reservation: of the current leg.
+        num_legs: the number of legs before the current one.
+        num_before: the number of tokens before the current leg.
+        cached_tokens: the number of the prefix's tokens that the engine found in its cache, in the current leg.
+        num_generated: the number of tokens that the current leg has generated so far.
         finish_reason: the finish reason that the engine gave, None while the branch runs.
+        started: whether the engine has returned any output of the branch.
+        is_thinking_cut: whether the server has ended its thinking.
 
     """
 
-    def __init__(self, index: int, wave: Wave) -> None:
-        self._index = index
-        self._wave = wave
+    def __init__(self, index: int, wave: Wave, reservation: Reservation) -> None:
+        self.index = index
+        self.wave = wave
+        self.reservation = reservation
+        self.num_legs = self.num_before = 0
+        self.cached_tokens = self.num_generated = 0
+        self.finish_reason: str | None = None
+        self.started = self.is_thinking_cut = False
         self._outputs: list[Output] = []
+        self._held: Output | None = None
+        self._num_in_legs = 0  # outputs before the current leg
+        self._num_inserted = 0
+        self._flops_before = 0
         self._step_ended = False
         self._text = ""
-        self.cached_tokens = 0
-        self.num_generated = 0
-        self.finish_reason: str | None = None
 
     @property
-    def started(self) -> bool:
-        """Whether the engine has returned any output of the branch."""
-        return bool(self._outputs)
+    def prefix_cached(self) -> int:
+        """The number of the branch's own prefix that the engine found in its cache."""
+        return self._outputs[0].cached_tokens if self._outputs else 0
+
+    @property
+    def flops(self) -> int:
+        """The FLOPs of all legs so far."""
+        held = self.reservation
+        return self._flops_before + sum(
+            held.architecture.branch_cost(held.prefix_tokens, self.cached_tokens, self.num_generated)
+        )
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """All tokens so far."""
+        return tuple(itertools.chain.from_iterable(output.token_ids for output in self._outputs))
+
+    @property
+    def leg(self) -> Leg:
+        """What the current leg generated."""
+        outputs = self._outputs[self._num_in_legs :]
+        token_ids = tuple(itertools.chain.from_iterable(output.token_ids for output in outputs))
+        stop_reason = outputs[-1].stop_reason if outputs else None
+        return Leg("".join(output.text for output in outputs), token_ids, self.finish_reason, stop_reason)
 
     def add(self, output: Output) -> None:
-        """Add the next output, and pass it on as a delta."""
+        """Add the next output, and pass it on as a delta. The last one of a leg waits for `begin_leg` or `end`."""
+        self.started = True
         self._outputs.append(output)
         self.cached_tokens = max(self.cached_tokens, output.cached_tokens)
         self.num_generated += len(output.token_ids)
         self.finish_reason = output.finish_reason
-        if self._wave.on_delta is not None:
-            delta = Delta(self._index, output.text, output.token_ids, output.logprobs, output.finish_reason, output.stop_reason)
-            self._wave.on_delta(delta)
+        if self.finish_reason is None or self.wave.budget is None:
+            self._pass_on(output)
+        else:
+            self._held = output
+
+    def _pass_on(self, output: Output) -> None:
+        if self.wave.on_delta is not None:
+            delta = Delta(self.index, output.text, output.token_ids, output.logprobs, output.finish_reason, output.stop_reason)
+            self.wave.on_delta(delta)
+
+    def begin_leg(self, reservation: Reservation, behind_mark: str, inserted: tuple[TokenLogprob, ...]) -> None:
+        """Begin the next leg of the branch.
+
+        Args:
+            reservation: of the new leg.
+            behind_mark: text of the last leg's tokens that the engine left out.
+            inserted: tokens that the server writes before the new leg.
+
+        """
+        if self._held is not None:
+            last = replace(self._held, text=self._held.text + behind_mark, finish_reason=None, stop_reason=None)
+            self._outputs[-1], self._held = last, None
+            self._pass_on(last)
+        if self.num_generated:
+            self._flops_before = self.flops
+        if inserted:
+            text, token_ids = "".join(one.token for one in inserted), tuple(one.token_id for one in inserted)
+            logprobs = inserted if self.wave.num_logprobs is not None else ()
+            self._outputs.append(Output(text, token_ids, 0, 0, logprobs=logprobs))
+            self._pass_on(self._outputs[-1])
+            self._num_inserted += len(inserted)
+            self.is_thinking_cut = True
+        if self.wave.until is not None:
+            self._text = "".join(output.text for output in self._outputs)
+        self.num_legs += 1
+        self.num_before += self.num_generated + len(inserted)
+        self._num_in_legs = len(self._outputs)
+        self.reservation = reservation
+        self.cached_tokens = self.num_generated = 0
+        self.finish_reason = None
+
+    def end(self, finish_reason: str | None = None, stop_reason: str | None = None) -> None:
+        """End the branch, with these reasons instead of the last leg's where there are any."""
+        if finish_reason is not None and self.started:
+            self.finish_reason = finish_reason
+            last = self._held or Output("", (), 0, 0)
+            last = replace(last, finish_reason=finish_reason, stop_reason=stop_reason)
+            self._outputs[-1 if self._held else len(self._outputs) :] = [last]
+            self._held = last
+        if self._held is not None:
+            self._pass_on(self._held)
+            self._held = None
 
     def ends_step(self) -> bool:
         """Return whether the wave's `until` became true with the last output. True is returned only once, so that the halt is sent once."""
-        if self._wave.until is None or self._step_ended or self.finish_reason is not None:
+        if self.wave.until is None or self._step_ended or self.finish_reason is not None:
             return False
         self._text += self._outputs[-1].text
-        self._step_ended = self._wave.until(self._text)
+        self._step_ended = self.wave.until(self._text)
         return self._step_ended
 
     def candidate(self, granted_tokens: int, cost: Cost) -> Candidate:
-        """Return the candidate; at least one output was added. `granted_tokens` is what the branch could generate at most."""
-        # Without a stream the engine returns one output for each branch, so there is nothing to join.
+        """Return the candidate; at least one output was added. `granted_tokens` is what the branch could have at most."""
+        # Without a stream the engine returns one output for each leg, so there is mostly nothing to join.
         if len(self._outputs) == 1:
             [only] = self._outputs
             text, token_ids, logprobs = only.text, only.token_ids, only.logprobs
         else:
             text = "".join(output.text for output in self._outputs)
-            token_ids = tuple(itertools.chain.from_iterable(output.token_ids for output in self._outputs))
+            token_ids = self.token_ids
             logprobs = tuple(itertools.chain.from_iterable(output.logprobs for output in self._outputs))
-        last = self._outputs[-1]
         return Candidate(
-            self._index, text, token_ids, self._finish_reason(granted_tokens), last.stop_reason, logprobs, cost=cost
-        )
+            self.index, text, token_ids, self._finish_reason(granted_tokens), self._outputs[-1].stop_reason, logprobs,
+            num_inserted=self._num_inserted, is_thinking_cut=self.is_thinking_cut, cost=cost,
+        )  # fmt: skip
 
     def _finish_reason(self, granted_tokens: int) -> str:
         """Return the engine's finish reason, or "step" where the end of a step was the cause. The engine knows no steps."""
-        wave, last = self._wave, self._outputs[-1]
+        wave, last = self.wave, self._outputs[-1]
         reason = last.finish_reason or "abort"
         is_separated = reason == "stop" and last.stop_reason in wave.separators
         is_full_step = reason == "length" and granted_tokens == wave.cap < wave.limit

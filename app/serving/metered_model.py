@@ -15,15 +15,16 @@ from typing import Any
 from adapters.leases import Lease
 from adapters.version import AdapterVersion
 from app.admission import AdmittedRequest
-from app.engine.base import Branch, Engine, Output, PromptLogprobs
+from app.engine.base import Branch, Engine, Output, Prompt, PromptLogprobs
 from app.errors import first_error
 from app.metering.meter import Meter, Purpose, Reservation
-from app.serving.branch_output import BranchOutput
+from app.serving.branch_run import BranchRunner
 from app.serving.leasing import Leases
+from app.serving.legs import BEHIND, ThinkingBudget
 from app.serving.wave import BranchDefaults, Wave
 from app.telemetry.branch_spans import in_spans
 from app.telemetry.spans import NO_SPAN, Span
-from strategies.core.values import Candidate, Cost, Draw, StopReason, VerifierPrompt
+from strategies.core.values import Candidate, Draw, StopReason, VerifierPrompt
 
 HALT_GRACE_S = 1.0
 """Seconds in which a halted branch must return what it generated. After that it is cancelled and its output is lost."""
@@ -58,6 +59,7 @@ class MeteredModel:
         self._defaults = defaults
         self._leases = leases
         self._serials = itertools.count()
+        self._budget = _thinking_budget(engine, defaults.prompt, meter.budget.thinking_tokens)
         self.span = span
         self._use(leases.generator)
 
@@ -67,6 +69,9 @@ class MeteredModel:
         self._verifier_prompt = None if lease is None else _verifier_prompt(lease.version)
         salts = [self._defaults.cache_salt, lease and lease.cache_salt]
         self._cache_salt = ":".join(salt for salt in salts if salt) or None
+        self._runner = BranchRunner(
+            self._engine, self._meter, self._admitted, self._defaults, self._adapter, self._cache_salt, self._next_id
+        )
 
     def using(self, adapter: str) -> "MeteredModel":
         """Return this model with another adapter of the request; see `strategies.core.ports.Model.using`."""
@@ -135,6 +140,8 @@ class MeteredModel:
             on_delta=draw.on_delta if self._defaults.is_streamed else None,
             until=step.until,
             temperature=draw.temperature,
+            budget=self._budget,
+            place=BEHIND if self._budget is None else self._budget.place(prefix[len(prompt.token_ids) :]),
         )
 
     async def _arrivals(self, wave: Wave, tasks: list[asyncio.Task[Candidate | None]]) -> AsyncIterator[Candidate]:
@@ -162,6 +169,7 @@ class MeteredModel:
         if not running:
             return
         self._meter.branches["cancelled"] += len(running)
+        wave.is_ending = True
         for task in running:
             if task.get_name() not in wave.live:
                 task.cancel()
@@ -175,53 +183,9 @@ class MeteredModel:
         # `_end` compares the task's name with `wave.live`, to find out whether the engine runs the branch.
         asyncio.current_task().set_name(branch_id)  # type: ignore[union-attr] # runs in a task of `sample`
         reservation = await self._meter.reserve(len(wave.prefix), wave.share, self._architecture)
-        candidate = None if reservation is None else await self._generate(wave, index, reservation, branch_id)
+        candidate = None if reservation is None else await self._runner.run(wave, index, reservation, branch_id)
         wave.arrived.put_nowait(candidate)
         return candidate
-
-    async def _generate(self, wave: Wave, index: int, reservation: Reservation, branch_id: str) -> Candidate | None:
-        """Run one branch that has a reservation, and book its cost. Returns None where the engine returned no output."""
-        output = BranchOutput(index, wave)
-        reserved_at = time.monotonic()
-        try:
-            async with self._admitted.slot():
-                self._meter.seconds.setdefault("queue", time.monotonic() - reserved_at)
-                wave.live.add(branch_id)
-                try:
-                    branch = self._sampling_branch(wave, index, reservation, branch_id)
-                    async with aclosing(self._engine.generate(branch)) as parts:  # type: ignore[type-var]
-                        async for part in parts:
-                            output.add(part)
-                            if output.ends_step():
-                                await self._engine.halt([branch_id])
-                finally:
-                    wave.live.discard(branch_id)
-        finally:
-            self._meter.branches["drawn"] += output.started
-            # The first token comes with the end of the prefill: without one, the engine did no work worth booking.
-            generated = output.num_generated
-            await self._meter.settle(reservation, cached=output.cached_tokens, generated=generated, ran=generated > 0)
-        if not output.started:
-            return None
-        if output.finish_reason == "length" and reservation.tokens < wave.cap:
-            self._meter.note_truncated(reservation)
-        return output.candidate(reservation.tokens, self._cost(reservation, output, reserved_at))
-
-    def _cost(self, reservation: Reservation, output: BranchOutput, reserved_at: float) -> Cost:
-        prefill, decode = reservation.architecture.branch_cost(
-            reservation.prefix_tokens, output.cached_tokens, output.num_generated
-        )
-        started, seconds = reserved_at - self._meter.started, time.monotonic() - reserved_at
-        return Cost(output.cached_tokens, prefill + decode, started, seconds)
-
-    def _sampling_branch(self, wave: Wave, index: int, reservation: Reservation, branch_id: str) -> Branch:
-        return Branch(
-            id=branch_id, prompt=self._defaults.prompt, prefix=wave.prefix, max_tokens=reservation.tokens,
-            priority=self._admitted.priority, seed=self._defaults.seed_of(index),
-            num_logprobs=wave.num_logprobs, cache_salt=self._cache_salt,
-            is_streamed=wave.on_delta is not None or wave.until is not None, adapter=self._adapter,
-            separators=wave.separators, temperature=wave.temperature,
-        )  # fmt: skip
 
     def spend(self, tokens: int, flops: int) -> bool:
         """Book a verification that was computed elsewhere; see `strategies.core.ports.Model.spend`."""
@@ -288,3 +252,10 @@ def _verifier_prompt(version: AdapterVersion) -> VerifierPrompt | None:
     """Return the verifier prompt of an adapter version as the value that strategies read."""
     prompt = version.verifier_prompt
     return None if prompt is None else VerifierPrompt(prompt.template, prompt.yes, prompt.no)
+
+
+def _thinking_budget(engine: Engine, prompt: Prompt, tokens: int | None) -> ThinkingBudget | None:
+    """Return the budget for the thinking of each answer, None where there is none, or the model does not think."""
+    if tokens is None or prompt.thinking is None:
+        return None
+    return ThinkingBudget(tokens, prompt.thinking, engine.decode, engine.encode, engine.card.end_tokens, prompt.stop)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from app.engine.base import Prompt
+from app.serving.legs import BEHIND, Place, ThinkingBudget
 from app.telemetry.spans import NO_SPAN, Span
 from strategies.core.values import Candidate, Delta
 
@@ -27,9 +28,12 @@ class BranchDefaults:
     cache_salt: str | None = None
     is_streamed: bool = True
 
-    def seed_of(self, index: int) -> int | None:
-        """Return the seed of the sample with this index. It wraps around at 64 bits with a sign, which is what vLLM takes."""
-        return None if self.seed is None else (self.seed + index + 2**63) % 2**64 - 2**63
+    def seed_of(self, index: int, leg: int = 0) -> int | None:
+        """Return the seed of the sample with this index. It wraps around at 64 bits with a sign, which is what vLLM takes.
+
+        Each leg of a branch has its own: with the same seed, the answer would repeat the random numbers of the thinking.
+        """
+        return None if self.seed is None else (self.seed + index + leg * 2**40 + 2**63) % 2**64 - 2**63
 
 
 @dataclass(slots=True)
@@ -43,9 +47,12 @@ class Wave:
         share: the tokens that each branch may reserve, at most `cap`.
         separators: texts that end a step.
         until: a function of the branch's text. The step ends as soon as it returns true.
+        budget: for thinking; None where there is none, or the model does not think.
+        place: where each branch begins in its thinking.
         on_delta: is called with each delta; None if the caller reads no stream.
         arrived: the queue of candidates in order of completion, with None for a branch that generated nothing.
         live: ids of the branches that the engine runs.
+        is_ending: whether the branches are being ended, so that no further leg may begin.
 
     """
 
@@ -58,6 +65,9 @@ class Wave:
     on_delta: Callable[[Delta], None] | None
     until: Callable[[str], bool] | None
     temperature: float | None
+    budget: ThinkingBudget | None = None
+    place: Place = BEHIND
     span: Span = NO_SPAN
     arrived: asyncio.Queue[Candidate | None] = field(default_factory=asyncio.Queue)
     live: set[str] = field(default_factory=set)
+    is_ending: bool = False

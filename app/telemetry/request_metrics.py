@@ -31,7 +31,7 @@ OUTCOMES = ("completed", "cancelled", "refused", "failed", "engine_dead")
 TOKENS = ("prefilled", "cached", "decoded", "verified")
 FLOP_PHASES = ("prefill", "decode", "verify")
 SAVED = ("cache", "early_stopping")
-BRANCHES = ("drawn", "cancelled")
+BRANCHES = ("drawn", "cancelled", "thinking_cut")
 BUDGETS = ("tokens", "flops", "seconds")
 TIMED_PHASES = ("route", "render", "adapter", "queue", "search", "first_token", "total")
 
@@ -65,7 +65,9 @@ class _RequestFamilies:
             "flops_best_of_16", "FLOPs that a fixed best-of-16 would have spent on the same prompts (estimated)."
         )
         self.branches = counter(
-            "branches", "Branches that were drawn, and branches that were cancelled before their end.", "state"
+            "branches",
+            "Branches that were drawn, that were cancelled before their end, and whose thinking a budget has cut.",
+            "state",
         )
         self.exhausted = counter("budget_exhausted", "Requests that a budget ended.", "budget")
         self.seconds = histogram("request_seconds", "Duration of requests by phase.", SECONDS, "phase")

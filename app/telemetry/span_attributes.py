@@ -79,6 +79,7 @@ def of_candidate(candidate: Candidate) -> Attributes:
     return {
         "gen_ai.usage.output_tokens": len(candidate.token_ids),
         "ponder.finish_reason": candidate.finish_reason,
+        "ponder.thinking.is_cut": candidate.is_thinking_cut,
         "ponder.tokens.cached": candidate.cost.cached_tokens,
         "ponder.flops.total": candidate.cost.flops,
     }

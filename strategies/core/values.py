@@ -45,7 +45,7 @@ class TokenLogprob:
         logprob: natural logarithm of the token's probability; 0 for an inserted token.
         top: the most probable tokens in its place, each with its log-probability.
         top_ids: the ids of these tokens.
-        is_inserted: the calculator wrote it, not the model.
+        is_inserted: the calculator or the server wrote it, not the model.
 
     """
 
@@ -167,6 +167,8 @@ class Candidate:
         logprobs: one entry for each token; empty unless the draw asked for them.
         step_start: number of tokens before the last step, which is what a verifier of steps scores; 0 to score the whole.
         last_step: the text of the last step.
+        num_inserted: number of its tokens that the server wrote: the end of a thinking that its budget has cut.
+        is_thinking_cut: whether the budget for thinking has ended its thinking.
         cost: of drawing it. Two candidates that differ only in it are equal.
 
     """
@@ -179,6 +181,8 @@ class Candidate:
     logprobs: tuple[TokenLogprob, ...] = ()
     step_start: int = 0
     last_step: str = ""
+    num_inserted: int = 0
+    is_thinking_cut: bool = False
     cost: Cost = field(default=Cost(), compare=False)
 
     @property

@@ -219,5 +219,7 @@ class Tree:
             logprobs=path.logprobs + step.logprobs,
             step_start=len(path.token_ids),
             last_step=step.text,
+            num_inserted=path.num_inserted + step.num_inserted,
+            is_thinking_cut=path.is_thinking_cut or step.is_thinking_cut,
         )
         return Node(joined, parent, parent.depth + 1)

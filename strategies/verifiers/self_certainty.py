@@ -27,7 +27,8 @@ class SelfCertainty(Verifier):
         """Return one score in [0, 1] each; 0 for a candidate without tokens."""
         return [1 - math.exp(-self._certainty(candidate.logprobs[candidate.step_start :])) for candidate in candidates]
 
-    def _certainty(self, entries: Sequence[TokenLogprob]) -> float:
+    def _certainty(self, tokens: Sequence[TokenLogprob]) -> float:
+        entries = [entry for entry in tokens if not entry.is_inserted]
         if not entries:
             return 0.0
         return max(sum(self._divergence([logprob for _, logprob in entry.top]) for entry in entries) / len(entries), 0.0)

@@ -90,7 +90,7 @@ async def test_usage_counts_every_token_of_every_branch(serve) -> None:
     assert usage["completion_tokens"] == ponder["tokens"]["decoded"] == 10
     visible = len(reply["choices"][0]["message"]["content"].split())
     assert usage["completion_tokens_details"]["reasoning_tokens"] == 10 - visible
-    assert ponder["branches"] == {"drawn": 4, "cancelled": 0}
+    assert ponder["branches"] == {"drawn": 4, "cancelled": 0, "thinking_cut": 0}
     assert len(ponder["candidates"]) == 4
 
 

@@ -75,12 +75,17 @@ def _chat_body(body: CountTokensRequest) -> dict[str, Any]:
 
 
 def _options(body: MessagesRequest) -> PonderOptions | None:
-    """Return the `ponder` object, with the budget for thinking: what a search may generate besides one whole answer."""
-    thinking, options = body.thinking, body.ponder
-    if thinking is None or thinking.budget_tokens is None or (options is not None and options.budget is not None):
-        return options
-    budget = BudgetBody(tokens=min(thinking.budget_tokens + body.max_tokens, INT64))
-    return (options or PonderOptions()).model_copy(update={"budget": budget})
+    """Return the `ponder` object, with the budget for thinking: of each answer, and of what a search generates besides one answer.
+
+    A `ponder.budget` of the caller takes the place of the second.
+    """
+    thinking, options = body.thinking, body.ponder or PonderOptions()
+    if thinking is None or (tokens := thinking.budget_tokens) is None:
+        return body.ponder
+    budget = options.budget or BudgetBody(tokens=min(tokens + body.max_tokens, INT64))
+    if budget.thinking_tokens is None:
+        budget = budget.model_copy(update={"thinking_tokens": tokens})
+    return options.model_copy(update={"budget": budget})
 
 
 def _is_disabled(body: CountTokensRequest) -> bool:

@@ -1,0 +1,129 @@
+"""Holds the thinking of a branch to its budget, by generating the branch in legs: up to its thinking, its thinking, its answer.
+
+A leg ends at a mark of the thinking, or when the budget is used up. Then the server writes the end of the thinking itself, and the next
+leg continues behind it. So legs meet only at the marks: stop strings, penalties and grammars of the answer see one piece of text.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from strategies.core.thinking import Thinking
+
+Decode = Callable[[Sequence[int]], str]
+"""A function from token ids to their text, special tokens included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an answer is in its thinking.
+
+    Attributes:
+        mark: the text that ends this part of the answer: the start of the thinking before it, its end within it; None behind it.
+        left: the most tokens that the answer may still think; None outside of its thinking.
+
+    """
+
+    mark: str | None = None
+    left: int | None = None
+
+
+BEHIND = Place()
+"""Behind the thinking, where nothing is watched any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """What one call of the engine generated for a branch, and how it ended; see `Output`."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str | None
+    stop_reason: int | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingBudget:
+    """The budget for the thinking of each answer to one prompt.
+
+    Attributes:
+        tokens: the most that an answer may think. The marks do not count.
+        thinking: how the model marks its thinking.
+        decode: of the engine.
+        encode: of the engine.
+        end_tokens: ids of tokens that end a turn of the conversation.
+        stop: the caller's stop strings.
+
+    """
+
+    tokens: int
+    thinking: Thinking
+    decode: Decode
+    encode: Callable[[str], tuple[int, ...]]
+    end_tokens: frozenset[int] = frozenset()
+    stop: tuple[str, ...] = ()
+
+    def place(self, token_ids: tuple[int, ...]) -> Place:
+        """Return where an answer is that goes on behind these tokens, all of which follow the prompt: steps of it, or further turns."""
+        text = self.decode(token_ids) if token_ids else ""
+        if token_ids and text.rstrip().endswith(self.thinking.start):  # the answer, or the template, has just opened it
+            return self._inside(0)
+        if not self.end_tokens.isdisjoint(token_ids):  # a new turn has begun
+            return Place(self.thinking.start)
+        thought, answer = self.thinking.split(text)
+        if answer is None:
+            return self._inside(self._num_thought(token_ids))
+        if self.thinking.is_open or thought or text.lstrip().startswith(self.thinking.start):
+            return BEHIND
+        begun = text.strip()
+        if not begun:
+            return Place(self.thinking.start)
+        return self._inside(0) if self.thinking.start.startswith(begun) else BEHIND
+
+    def _inside(self, num_thought: int) -> Place:
+        return Place(self.thinking.end, max(self.tokens - num_thought, 0))
+
+    def _num_thought(self, token_ids: tuple[int, ...]) -> int:
+        """Return how many of the tokens are thinking, which has not ended: those behind its start, if the answer has that."""
+        if not self.decode(token_ids).lstrip().startswith(self.thinking.start):
+            return len(token_ids)
+        first, last = 1, len(token_ids)
+        while first < last:  # the shortest beginning that has the whole start, by bisection
+            middle = (first + last) // 2
+            first, last = (first, middle) if self.thinking.start in self.decode(token_ids[:middle]) else (middle + 1, last)
+        return len(token_ids) - first
+
+    def after(self, place: Place, leg: Leg, token_ids: tuple[int, ...]) -> Place | None:
+        """Return where an answer is behind a leg that began at `place`, None where the answer has ended.
+
+        `token_ids` are all tokens that follow the prompt, those of the leg included.
+        """
+        if leg.stop_reason is not None and leg.stop_reason == place.mark and place.mark not in self.stop:
+            if place.left is not None:
+                return BEHIND
+            return self._inside(0) if leg.text.strip() == place.mark else BEHIND  # within an answer the start means nothing
+        if leg.finish_reason != "length" or place.left is None or len(leg.token_ids) < place.left:
+            return None
+        # The end of the thinking may have begun in an earlier step, or be a special token, which the text leaves out.
+        seen = self.decode(token_ids[-len(leg.token_ids) - len(self.thinking.end) :])
+        return BEHIND if self.thinking.end in seen else replace(place, left=0)
+
+    def closing(self, token_ids: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the tokens that end the thinking behind these ones. Where these end with a part of the mark, it is completed."""
+        end, end_ids = self.thinking.end, self.thinking.end_ids
+        if len(end_ids) == 1:
+            return end_ids
+        text = self.decode(token_ids[-len(end) :])
+        written = next((size for size in range(len(end) - 1, 0, -1) if text.endswith(end[:size])), 0)
+        return self.encode(end[written:]) if written else end_ids
+
+    @property
+    def stops_at_end(self) -> str | None:
+        """The caller's stop string that the end of the thinking has in it, which ends the whole answer; None mostly."""
+        return next((stop for stop in self.stop if stop in self.thinking.end), None)
+
+    def behind_mark(self, leg: Leg) -> str:
+        """Return the text of the leg's tokens behind the mark that ended it: the last token may hold more than the mark's end."""
+        if not isinstance(leg.stop_reason, str):
+            return ""
+        _, mark, behind = self.decode(leg.token_ids).rpartition(leg.stop_reason)
+        return behind if mark else ""

@@ -1,0 +1,114 @@
+"""Where an answer is in its thinking, from the tokens that follow its prompt: the arithmetic of legs."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.serving.legs import BEHIND, Leg, Place, ThinkingBudget
+from strategies.core.thinking import Thinking
+
+START, END = "<think>", "</think>"
+END_OF_TURN = 0x10FFFF
+PIECES = st.lists(st.sampled_from(["<", "a", " ", "th", "</", "ink>", "\n", "think", ">", "é"]), max_size=12)
+
+
+def decode(token_ids: Sequence[int]) -> str:
+    """A tokenizer whose tokens are characters, so that a mark has many."""
+    return "".join(chr(token) for token in token_ids if token != END_OF_TURN)
+
+
+def encode(text: str) -> tuple[int, ...]:
+    return tuple(ord(char) for char in text)
+
+
+def budget(tokens: int = 10, *, is_open: bool = True, stop: tuple[str, ...] = ()) -> ThinkingBudget:
+    thinking = Thinking(START, END, encode(END), is_open=is_open)
+    return ThinkingBudget(tokens, thinking, decode, encode, frozenset({END_OF_TURN}), stop)
+
+
+@pytest.mark.parametrize(
+    ("is_open", "text", "place"),
+    [
+        (True, "", Place(END, 10)),
+        (True, "four", Place(END, 6)),
+        (True, "a long thought", Place(END, 0)),
+        (True, "four</think>", BEHIND),
+        (True, "\n<think>four", Place(END, 6)),
+        (False, "", Place(START)),
+        (False, "\n", Place(START)),
+        (False, "<thi", Place(END, 10)),
+        (False, "<think>", Place(END, 10)),
+        (False, "<think>four", Place(END, 6)),
+        (False, "<think>four</think>4", BEHIND),
+        (False, "<think></think>4", BEHIND),
+        (False, "The tag <think> begins", BEHIND),
+    ],
+)
+def test_steps_of_one_answer_share_its_budget(is_open: bool, text: str, place: Place) -> None:
+    """What an answer has thought in earlier steps is gone; behind its thinking, nothing is watched."""
+    assert budget(is_open=is_open).place(encode(text)) == place
+
+
+def test_a_further_turn_has_a_budget_of_its_own() -> None:
+    """The template opens the thinking again, or the model may."""
+    turn = (*encode("thought</think>42"), END_OF_TURN, *encode("\nuser: Are you sure?"), END_OF_TURN)
+    assert budget().place((*turn, *encode("\nassistant: <think>\n"))) == Place(END, 10)
+    assert budget().place((*turn, *encode("\nassistant:"))) == Place(START)
+
+
+@given(PIECES, st.booleans(), st.integers(0, 40))
+def test_what_is_left_is_never_more_than_the_budget(pieces: list[str], is_open: bool, tokens: int) -> None:
+    """And the tokens that are thought are exactly those that are missing."""
+    text = "".join(pieces)
+    place = budget(tokens, is_open=is_open).place(encode(text))
+    if place.left is None:
+        assert place in (BEHIND, Place(START))
+        return
+    thought, answer = Thinking(START, END, is_open=True).split(text)
+    assert answer is None
+    assert 0 <= place.left <= tokens
+    if is_open and not text.rstrip().endswith(START):
+        assert place.left == max(tokens - len(thought), 0)
+
+
+@given(PIECES, st.integers(1, 12))
+def test_the_end_that_is_written_ends_the_thinking_once(pieces: list[str], tokens: int) -> None:
+    """Also behind the first part of the mark, which is completed and not written twice."""
+    text = "".join(pieces)
+    thinking = Thinking(START, END)
+    if not thinking.is_inside(text):
+        return
+    whole = text + decode(budget(tokens).closing(encode(text)))
+    assert whole.endswith(END)
+    assert thinking.split(whole)[1] == ""
+    assert len(whole) - len(text) == len(END) - max(size for size in range(len(END)) if text.endswith(END[:size]))
+
+
+def test_a_mark_of_one_token_is_written_whole() -> None:
+    """Parsers look for the token, and `</thi` and `nk>` are not this token."""
+    one = ThinkingBudget(3, Thinking(START, END, (7,)), decode, encode)
+    assert one.closing(encode("a</thi")) == (7,)
+
+
+def test_what_follows_a_leg() -> None:
+    """A mark that is reached, a budget that is used up, an end of its own."""
+    inside, begun = Place(END, 3), encode("a</think>")
+    assert budget().after(inside, Leg("a</think>", begun, "stop", END), begun) == BEHIND
+    assert budget().after(Place(START), Leg(START, encode(START), "stop", START), encode(START)) == Place(END, 10)
+    said = encode("Say <think>")
+    assert budget().after(Place(START), Leg("Say <think>", said, "stop", START), said) == BEHIND
+    assert budget().after(inside, Leg("abc", encode("abc"), "length"), encode("abc")) == Place(END, 0)
+    assert budget().after(inside, Leg("nk>", encode("nk>"), "length"), encode("a</think>")) == BEHIND
+    assert budget().after(inside, Leg("ab", encode("ab"), "length"), encode("ab")) is None
+    assert budget().after(inside, Leg("a", encode("a"), "stop", END_OF_TURN), encode("a")) is None
+    assert budget().after(inside, Leg("a", encode("a"), "abort"), encode("a")) is None
+    assert budget().after(BEHIND, Leg("abc", encode("abc"), "length"), encode("abc")) is None
+    assert budget(stop=(END,)).after(inside, Leg("a", encode("a"), "stop", END), encode("a")) is None
+
+
+def test_text_behind_a_mark_in_its_last_token_is_kept() -> None:
+    """A stop string cuts the text within a token; the token stays in the prefix of the answer."""
+    assert budget().behind_mark(Leg("a</think>", encode("a</think>\n\n"), "stop", END)) == "\n\n"
+    assert budget().behind_mark(Leg("abc", encode("abc"), "length")) == ""
