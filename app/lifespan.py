@@ -53,8 +53,11 @@ async def running(
     equivalence = Equivalence()
     try:
         await engine.start()
-        if engine.card.architecture.is_estimate:
-            logger.warning("FLOPs are estimated: the architecture of %s is not among those that are counted", engine.card.name)
+        if engine.card.has_estimated_flops:
+            logger.warning(
+                "FLOPs are estimated: the architecture of %s, or of what drafts for it, is not among those that are counted",
+                engine.card.name,
+            )
         async with _tracing(settings, engine.card.name) as tracer, _reward_models(settings) as reward_models:
             service = _service(settings, engine, equivalence, reward_models, tracer, registries=registries)
             async with (

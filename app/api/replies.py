@@ -107,14 +107,14 @@ def _ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
             for scored in result.candidates
         ],
         "branches": {state: meter.branches[state] for state in ("drawn", "cancelled", "thinking_cut")},
-        "tokens": {kind: meter.tokens[kind] for kind in ("prefilled", "cached", "decoded", "verified")},
+        "tokens": {kind: meter.tokens[kind] for kind in ("prefilled", "cached", "decoded", "verified", "drafted")},
         "flops": {
             **{phase: meter.flops[phase] for phase in ("prefill", "decode", "verify")},
             "total": meter.total_flops,
             "saved_by_cache": meter.saved["cache"],
             "saved_by_early_stopping": meter.saved["early_stopping"],
             "best_of_16": meter.best_of,
-            "is_estimate": session.engine.card.architecture.is_estimate,
+            "is_estimate": session.engine.card.has_estimated_flops,
         },
         "seconds": {phase: round(seconds, 6) for phase, seconds in meter.seconds.items()},
         "trace_id": session.request.id,

@@ -16,7 +16,7 @@ appendix B: 4 L H Q T FLOPs of attention for each token, forward. vLLM's `v1/met
 rectangle of attention, about twice the causal count, and leaves LoRA out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -225,13 +225,16 @@ class Architecture:
         again = rows_again * self.head_per_row + (layers + attention if recomputes else 0)
         return 2 * forward + attention + weights + again
 
-    def affordable_tokens(self, prompt_tokens: int, flops: int) -> int:
-        """Return the most tokens that a branch with nothing cached can generate for at most `flops`; 0 when it cannot afford one."""
+    def affordable_tokens(self, prompt_tokens: int, flops: int, extra: Callable[[int], int] = lambda _tokens: 0) -> int:
+        """Return the most tokens that a branch with nothing cached can generate for at most `flops`; 0 when it cannot afford one.
+
+        `extra` returns what so many generated tokens cost beside `branch_cost`.
+        """
         # The cost is not linear in the tokens, because attention grows with the context: a binary search finds the last that fits.
         low, high = 0, max(flops // self.layers_per_token, 0) + 1
         while low < high:
             middle = (low + high + 1) // 2
-            if sum(self.branch_cost(prompt_tokens, 0, middle)) <= flops:
+            if sum(self.branch_cost(prompt_tokens, 0, middle)) + extra(middle) <= flops:
                 low = middle
             else:
                 high = middle - 1

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from adapters.ports import AdapterHost, EngineAdapter
 from adapters.version import AdapterVersion
 from app.engine.architecture import Architecture
+from app.engine.speculation import NO_DRAFTS, Drafts, Speculation
 from strategies.core.thinking import Thinking
 from strategies.core.values import TokenLogprob
 
@@ -27,6 +28,7 @@ class ModelCard:
         modalities: what the model reads besides text: `image`, `audio`, `video`.
         peak_flops: FLOPs a second of a large matrix product in the model's number format, measured when the engine started; None
             where that was not possible.
+        speculation: how tokens are drafted; None without speculative decoding.
 
     """
 
@@ -40,6 +42,13 @@ class ModelCard:
     end_tokens: frozenset[int] = frozenset()
     modalities: frozenset[str] = frozenset()
     peak_flops: float | None = None
+    speculation: Speculation | None = None
+
+    @property
+    def has_estimated_flops(self) -> bool:
+        """Whether the FLOPs of the model, or of what drafts for it, are estimated."""
+        draft = self.speculation.draft if self.speculation else None
+        return self.architecture.is_estimate or (draft is not None and draft.is_estimate)
 
     def architecture_with(self, version: AdapterVersion | None) -> Architecture:
         """Return the architecture of the model with this adapter version, or alone where it is None."""
@@ -142,6 +151,7 @@ class Output:
         logprobs: of the new tokens, where the branch asks for them.
         option_logprobs: log-probabilities of the branch's `options`, by token id.
         prompt_logprobs: of the branch's prefix, where the branch asks for them.
+        drafts: for the whole branch, on its last output. The engine tells none for a branch that was ended early.
 
     """
 
@@ -154,6 +164,7 @@ class Output:
     logprobs: tuple[TokenLogprob, ...] = ()
     option_logprobs: Mapping[int, float] = field(default_factory=dict)
     prompt_logprobs: PromptLogprobs = ()
+    drafts: Drafts = NO_DRAFTS
 
 
 class ReplyParser(Protocol):

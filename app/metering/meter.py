@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from app.engine.architecture import Architecture
+from app.engine.speculation import NO_DRAFTS, Drafts, Speculation
 from app.metering.budget import Budget
 from strategies.core.values import StopReason
 
@@ -38,6 +39,7 @@ class Reservation:
         flops: the most that it can cost; 0 where FLOPs have no limit.
         architecture: of what computes it: the base model, alone or with an adapter.
         limit: the budget that made `tokens` smaller than what was asked for; None where it is not smaller.
+        speculation: how tokens are drafted; None without speculative decoding.
 
     """
 
@@ -46,6 +48,14 @@ class Reservation:
     flops: int
     architecture: Architecture
     limit: StopReason | None = None
+    speculation: Speculation | None = None
+
+    def cost(self, cached: int, generated: int, drafts: Drafts) -> tuple[int, int]:
+        """Return the FLOPs of (prefill, decode) of the branch, drafted tokens among those of decode."""
+        prefill, decode = self.architecture.branch_cost(self.prefix_tokens, cached, generated)
+        if self.speculation is not None:
+            decode += self.speculation.extra_cost(self.architecture, self.prefix_tokens, cached, generated, drafts)
+        return prefill, decode
 
 
 class Meter:
@@ -54,10 +64,12 @@ class Meter:
     Args:
         architecture: of the base model; a reservation may name another, such as the base model with an adapter.
         budget: what may be spent.
+        speculation: how tokens are drafted; None without speculative decoding.
 
     Attributes:
         started: when the meter was made, on the clock of `time.monotonic`, in seconds.
-        tokens: by kind: `prefilled`, `cached`, `decoded`; `verified` counts those of verifiers again.
+        tokens: by kind: `prefilled`, `cached`, `decoded`; `verified` counts those of verifiers again;
+            `drafted` those of speculative decoding, accepted or not.
         flops: FLOPs spent, by phase: `prefill`, `decode`, `verify`.
         saved: FLOPs that were not spent: by the prefix `cache`, and by `early_stopping` (estimated, once the request is answered).
         best_of: FLOPs that a fixed best-of-16 would have cost (estimated, once the request is answered).
@@ -70,8 +82,9 @@ class Meter:
 
     """
 
-    def __init__(self, architecture: Architecture, budget: Budget) -> None:
+    def __init__(self, architecture: Architecture, budget: Budget, speculation: Speculation | None = None) -> None:
         self._architecture = architecture
+        self._speculation = speculation
         self.budget = budget
         self.started = time.monotonic()
         self.tokens: Counter[str] = Counter()
@@ -145,8 +158,12 @@ class Meter:
         affordable, limit = wanted, None
         if tokens is not None and tokens < affordable:
             affordable, limit = tokens, StopReason.TOKENS
-        if flops is not None and (by_flops := model.affordable_tokens(prefix_tokens, flops)) < affordable:
-            affordable, limit = by_flops, StopReason.FLOPS
+        if flops is not None:
+            by_flops = model.affordable_tokens(
+                prefix_tokens, flops, lambda tokens: self._most_drafts(prefix_tokens, tokens, model)
+            )
+            if by_flops < affordable:
+                affordable, limit = by_flops, StopReason.FLOPS
         return max(affordable, 0), limit
 
     def _try_reserve(self, prefix_tokens: int, wanted: int, model: Architecture) -> Reservation | None:
@@ -159,14 +176,26 @@ class Meter:
         return self._hold(prefix_tokens, affordable, model, limit) if affordable > 0 else None
 
     def _hold(self, prefix_tokens: int, tokens: int, model: Architecture, limit: StopReason | None = None) -> Reservation:
-        flops = sum(model.branch_cost(prefix_tokens, 0, tokens)) if self.budget.flops is not None else 0
+        flops = 0
+        if self.budget.flops is not None:
+            flops = sum(model.branch_cost(prefix_tokens, 0, tokens)) + self._most_drafts(prefix_tokens, tokens, model)
         self._reserved_tokens += tokens
         self._reserved_flops += flops
         self._num_open += 1
-        return Reservation(prefix_tokens, tokens, flops, model, limit)
+        return Reservation(prefix_tokens, tokens, flops, model, limit, self._speculation)
+
+    def _most_drafts(self, prefix_tokens: int, tokens: int, model: Architecture) -> int:
+        return self._speculation.most(model, prefix_tokens, tokens) if self._speculation else 0
 
     async def settle(
-        self, reservation: Reservation, *, cached: int, generated: int, ran: bool, purpose: Purpose = Purpose.GENERATE
+        self,
+        reservation: Reservation,
+        *,
+        cached: int,
+        generated: int,
+        ran: bool,
+        purpose: Purpose = Purpose.GENERATE,
+        drafts: Drafts = NO_DRAFTS,
     ) -> None:
         """End a reservation: give it back and book what the branch really used.
 
@@ -176,23 +205,26 @@ class Meter:
             generated: tokens that were generated.
             ran: whether the engine ran the branch; if not, nothing is booked.
             purpose: what the branch was for.
+            drafts: of the branch.
 
         """
         self._release(reservation)
         if ran:
-            self._book(reservation, cached, generated, purpose)
+            self._book(reservation, cached, generated, purpose, drafts)
         if self.budget.tokens is not None or self.budget.flops is not None:
             async with self._freed:
                 self._freed.notify_all()
 
-    def carry_on(self, reservation: Reservation, *, cached: int, generated: int, inserted: int) -> Reservation:
+    def carry_on(
+        self, reservation: Reservation, *, cached: int, generated: int, inserted: int, drafts: Drafts = NO_DRAFTS
+    ) -> Reservation:
         """Book the part of a branch that has ended, and return a reservation for the rest. It is for the same answer, so nothing waits.
 
         The rest continues what was generated and `inserted` tokens that the server writes. A budget of FLOPs may leave it no token.
         """
         self._release(reservation)
         if generated:
-            self._book(reservation, cached, generated, Purpose.GENERATE)
+            self._book(reservation, cached, generated, Purpose.GENERATE, drafts)
         prefix_tokens = reservation.prefix_tokens + generated + inserted
         rest = max(reservation.tokens - generated - inserted, 0)
         affordable, limit = self._affordable(prefix_tokens, rest, reservation.architecture)
@@ -203,12 +235,13 @@ class Meter:
         self._reserved_flops -= reservation.flops
         self._num_open -= 1
 
-    def _book(self, reservation: Reservation, cached: int, generated: int, purpose: Purpose) -> None:
+    def _book(self, reservation: Reservation, cached: int, generated: int, purpose: Purpose, drafts: Drafts) -> None:
         prefix_tokens, model = reservation.prefix_tokens, reservation.architecture
-        prefill, decode = model.branch_cost(prefix_tokens, cached, generated)
+        prefill, decode = reservation.cost(cached, generated, drafts)
         self.tokens["prefilled"] += prefix_tokens - cached
         self.tokens["cached"] += cached
         self.tokens["decoded"] += generated
+        self.tokens["drafted"] += drafts.drafted
         self.saved["cache"] += model.saved(prefix_tokens, cached)
         if purpose is Purpose.VERIFY:
             self.tokens["verified"] += prefix_tokens - cached + generated

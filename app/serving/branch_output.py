@@ -4,6 +4,7 @@ import itertools
 from dataclasses import replace
 
 from app.engine.base import Output
+from app.engine.speculation import NO_DRAFTS
 from app.metering.meter import Reservation
 from app.serving.legs import Leg
 from app.serving.wave import Wave
@@ -23,6 +24,7 @@ class BranchOutput:
         cached_tokens: the number of the prefix's tokens that the engine found in its cache, in the current leg.
         num_generated: the number of tokens that the current leg has generated so far.
         finish_reason: the finish reason that the engine gave, None while the branch runs.
+        drafts: of the current leg, once it has ended.
         started: whether the engine has returned any output of the branch.
         is_thinking_cut: whether the server has ended its thinking.
 
@@ -35,6 +37,7 @@ class BranchOutput:
         self.num_legs = self.num_before = 0
         self.cached_tokens = self.num_generated = 0
         self.finish_reason: str | None = None
+        self.drafts = NO_DRAFTS
         self.started = self.is_thinking_cut = False
         self._outputs: list[Output] = []
         self._held: Output | None = None
@@ -53,9 +56,7 @@ class BranchOutput:
     def flops(self) -> int:
         """The FLOPs of all legs so far."""
         held = self.reservation
-        return self._flops_before + sum(
-            held.architecture.branch_cost(held.prefix_tokens, self.cached_tokens, self.num_generated)
-        )
+        return self._flops_before + sum(held.cost(self.cached_tokens, self.num_generated, self.drafts))
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -76,7 +77,7 @@ class BranchOutput:
         self._outputs.append(output)
         self.cached_tokens = max(self.cached_tokens, output.cached_tokens)
         self.num_generated += len(output.token_ids)
-        self.finish_reason = output.finish_reason
+        self.finish_reason, self.drafts = output.finish_reason, output.drafts
         if self.finish_reason is None or self.wave.budget is None:
             self._pass_on(output)
         else:
@@ -116,7 +117,7 @@ class BranchOutput:
         self._num_in_legs = len(self._outputs)
         self.reservation = reservation
         self.cached_tokens = self.num_generated = 0
-        self.finish_reason = None
+        self.drafts, self.finish_reason = NO_DRAFTS, None
 
     def end(self, finish_reason: str | None = None, stop_reason: str | None = None) -> None:
         """End the branch, with these reasons instead of the last leg's where there are any."""

@@ -46,7 +46,9 @@ class BranchRunner:
                 self.meter.branches["thinking_cut"] += 1
             # The first token comes with the end of the prefill: without one, the engine did no work worth booking.
             generated = output.num_generated
-            await self.meter.settle(output.reservation, cached=output.cached_tokens, generated=generated, ran=generated > 0)
+            await self.meter.settle(
+                output.reservation, cached=output.cached_tokens, generated=generated, ran=generated > 0, drafts=output.drafts
+            )
         if not output.started:
             return None
         output.end()
@@ -109,7 +111,11 @@ class BranchRunner:
             return None
         behind_mark = budget.behind_mark(output.leg)
         rest = self.meter.carry_on(
-            output.reservation, cached=output.cached_tokens, generated=output.num_generated, inserted=len(closing)
+            output.reservation,
+            cached=output.cached_tokens,
+            generated=output.num_generated,
+            inserted=len(closing),
+            drafts=output.drafts,
         )
         inserted = [TokenLogprob(self.engine.decode([token]), token, 0.0, is_inserted=True) for token in closing]
         output.begin_leg(rest, behind_mark, tuple(inserted) if rest.tokens else ())

@@ -97,4 +97,5 @@ class Service:
 
     def _meter(self, request: InferenceRequest) -> Meter:
         """Return a meter with the tighter of the caller's and the operator's budget."""
-        return Meter(self.engine.card.architecture, request.budget.capped(self.planning.limits.budget))
+        card = self.engine.card
+        return Meter(card.architecture, request.budget.capped(self.planning.limits.budget), card.speculation)

@@ -89,7 +89,7 @@ class Metrics:
         )  # fmt: skip
         gauge(
             "flops_is_estimate", "1 where FLOPs are estimated, since the model's architecture is not among those that are counted.",
-            lambda: card.architecture.is_estimate,
+            lambda: card.has_estimated_flops,
         )  # fmt: skip
         if (peak := card.peak_flops) is not None:
             gauge(

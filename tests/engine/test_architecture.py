@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.engine.architecture import Architecture
-from app.engine.speculation import Speculation, prediction_head
+from app.engine.speculation import Drafts, Speculation, prediction_head
 
 SMOLLM = {
     "num_hidden_layers": 30, "hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3,
@@ -171,11 +171,15 @@ def test_a_prefill_projects_latent_vectors_of_the_cache_up_again() -> None:
 @given(TOKENS, st.integers(min_value=0, max_value=50), st.integers(min_value=0, max_value=50))
 def test_drafted_tokens_are_computed(prompt: int, accepted: int, rejected: int) -> None:
     """The target computes what it rejects, the draft what it drafts; a lookup drafts for nothing."""
-    lookup, head = Speculation(MODEL, None), Speculation(MODEL, prediction_head(SMOLLM))
-    drafted, generated = accepted + rejected, accepted + 20
+    lookup, head = Speculation(None, 3), Speculation(prediction_head(SMOLLM), 3)
+    drafts, generated = Drafts(accepted + rejected, accepted), accepted + 20
     wasted = rejected * MODEL.decode(1, prompt + generated // 2)
-    assert lookup.extra(prompt, generated, drafted, accepted) == wasted
-    assert (head.extra(prompt, generated, drafted, accepted) > wasted) == (drafted > 0)
+    assert lookup.extra_cost(MODEL, prompt, 0, generated, drafts) == wasted
+    reading = head.extra_cost(MODEL, prompt, 0, generated, Drafts())
+    assert reading == head.draft.prefill(prompt) > head.extra_cost(MODEL, prompt, prompt, generated, Drafts())
+    assert (head.extra_cost(MODEL, prompt, 0, generated, drafts) > wasted + reading) == (drafts.drafted > 0)
+    for way in (lookup, head):
+        assert way.extra_cost(MODEL, prompt, 0, 20, Drafts(19 * 3)) <= way.most(MODEL, prompt, 20)
 
 
 def test_a_prediction_head_has_one_layer_a_projection_and_the_lm_head() -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from app.admission import Admission
 from app.engine.scripted import SMALL, ScriptedEngine
+from app.engine.speculation import Drafts, Speculation
 from app.errors import EngineDead
 from app.metering.budget import Budget
 from app.metering.meter import FAIR_SHARE_FLOOR, Meter
@@ -23,11 +26,19 @@ pytestmark = pytest.mark.anyio
 
 @asynccontextmanager
 async def metered_model(
-    reply="one two three four", budget=None, *, speed=0.0, slots=64, has_deltas=True, max_tokens=512, seed=None
+    reply="one two three four",
+    budget=None,
+    *,
+    speed=0.0,
+    slots=64,
+    has_deltas=True,
+    max_tokens=512,
+    seed=None,
+    new_engine=ScriptedEngine,
 ):
     """Yield a metered model over a scripted engine: (model, meter, engine, prefix). Afterwards nothing may be left running."""
-    engine = ScriptedEngine(reply if callable(reply) else lambda _prompt, _serial: reply, seconds_per_token=speed)
-    meter = Meter(SMALL, budget or Budget())
+    engine = new_engine(reply if callable(reply) else lambda _prompt, _serial: reply, seconds_per_token=speed)
+    meter = Meter(SMALL, budget or Budget(), engine.card.speculation)
     admission = Admission(num_slots=slots, max_branches=1000, max_branches_per_key=1000)
     prompt = await engine.render_chat({"messages": [{"role": "user", "content": "Hi there"}], "max_tokens": max_tokens})
     with admission.admit(Caller("key"), 8) as admitted:
@@ -43,6 +54,22 @@ async def draw(model, prefix, n, **fields):
     """Draw n candidates and return them in the order in which they complete."""
     async with model.sample(Draw(prefix, n, **fields)) as samples:
         return [candidate async for candidate in samples]
+
+
+class Drafting(ScriptedEngine):
+    """Drafts two tokens in each step but the first. Of each pair the model accepts `accepted`, whatever it generates."""
+
+    def __init__(self, *arguments, accepted=0, **options) -> None:
+        super().__init__(*arguments, **options)
+        self.card = replace(self.card, speculation=Speculation(None, 2))
+        self.accepted = accepted
+
+    async def generate(self, branch):
+        count = 0
+        async for output in super().generate(branch):
+            count += len(output.token_ids)
+            steps = max(count - 1, 0)
+            yield replace(output, drafts=Drafts(2 * steps, self.accepted * steps)) if output.finish_reason else output
 
 
 async def test_every_token_is_counted() -> None:
@@ -86,6 +113,30 @@ async def test_a_flops_budget_is_never_exceeded(flops: int, n: int) -> None:
     async with metered_model(budget=Budget(flops=flops)) as (model, meter, _, prefix):
         await draw(model, prefix, n)
     assert meter.total_flops <= flops
+
+
+@pytest.mark.parametrize("has_deltas", [False, True])
+@pytest.mark.parametrize("accepted", [0, 1])
+async def test_drafted_tokens_are_counted(accepted: int, has_deltas: bool) -> None:
+    """The rejected ones are charged to decoding, and to the candidate."""
+    async with metered_model(has_deltas=has_deltas, new_engine=partial(Drafting, accepted=accepted)) as drawing:
+        model, meter, engine, prefix = drawing
+        [candidate] = await draw(model, prefix, 1)
+    assert meter.tokens["drafted"] == 2 * 3
+    prefill, decode = SMALL.branch_cost(len(prefix), 0, 4)
+    extra = engine.card.speculation.extra_cost(SMALL, len(prefix), 0, 4, Drafts(6, 3 * accepted))
+    assert extra > 0
+    assert meter.flops == {"prefill": prefill, "decode": decode + extra}
+    assert candidate.cost.flops == meter.total_flops
+
+
+@pytest.mark.parametrize("kiloflops", [10, 50, 200, 1000])
+async def test_a_flops_budget_holds_with_rejected_drafts(kiloflops: int) -> None:
+    """Each branch reserves what it would cost if all of its drafts were rejected."""
+    budget = Budget(flops=1000 * kiloflops)
+    async with metered_model(budget=budget, new_engine=Drafting) as (model, meter, _, prefix):
+        await draw(model, prefix, 5)
+    assert meter.total_flops <= budget.flops
 
 
 async def test_a_short_budget_is_shared_fairly() -> None:

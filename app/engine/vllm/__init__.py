@@ -7,4 +7,5 @@ options.py    what an operator can set        arguments.py  how that becomes vLL
 rendering.py  from a request to a prompt      sampling.py   the sampling parameters of one branch
 outputs.py    from vLLM's outputs to ours     replies.py    vLLM's parsers of tool calls and reasoning
 lora.py       LoRA adapters in the engine     errors.py     from vLLM's errors to ours
+drafting.py   how tokens are drafted
 """

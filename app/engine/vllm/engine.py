@@ -20,6 +20,7 @@ from app.engine.architecture import Architecture
 from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
 from app.engine.hardware import cpu_shares
 from app.engine.vllm.arguments import engine_arguments
+from app.engine.vllm.drafting import speculation_of, with_drafts_counted
 from app.engine.vllm.errors import adapter_errors, impossible_form, request_errors, start_errors
 from app.engine.vllm.lora import LoraSlots, lora_request
 from app.engine.vllm.options import EngineOptions
@@ -61,7 +62,7 @@ class VllmEngine:
 
     async def _start(self) -> None:
         options = self._options
-        config = await asyncio.to_thread(self._arguments.create_engine_config)
+        config = with_drafts_counted(await asyncio.to_thread(self._arguments.create_engine_config))
         llm = self._llm = AsyncLLM.from_vllm_config(config)
         peak_flops = await self._extend_worker(llm)
         self._rendering = Rendering(options, self._running)
@@ -78,6 +79,7 @@ class VllmEngine:
             max_adapter_rank=options.max_adapter_rank,
             end_tokens=self._rendering.end_tokens,
             peak_flops=peak_flops,
+            speculation=speculation_of(config),
         )
         await self._generate_token("warm-up")  # the first pass takes seconds, which no client should have to wait
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.engine.base import Branch, Output, PromptLogprobs, RankedToken
+from app.engine.speculation import NO_DRAFTS, Drafts
 from strategies.core.values import TokenLogprob
 
 
@@ -25,6 +26,7 @@ def output_of(result: Any, branch: Branch) -> Output:
             {token: entry.logprob for token, entry in output.logprobs[0].items()} if branch.options and output.logprobs else {}
         ),
         prompt_logprobs=() if branch.num_prompt_logprobs is None else _prompt_logprobs(result.prompt_logprobs or ()),
+        drafts=_drafts(output.spec_decode_metrics),
     )
 
 
@@ -37,6 +39,13 @@ def with_separator(output: Output, branch: Branch) -> Output:
     if stop not in branch.separators or branch.prompt.sampling.include_stop_str_in_output:
         return output
     return replace(output, text=f"{output.text}{stop}")
+
+
+def _drafts(counted: Any) -> Drafts:
+    """Return what vLLM counted for one branch; `histogram[n]` is the number of steps with `n` accepted tokens."""
+    if counted is None:
+        return NO_DRAFTS
+    return Drafts(counted.num_draft_tokens, sum(accepted * steps for accepted, steps in enumerate(counted.histogram)))
 
 
 def _logprobs(output: Any, token_ids: tuple[int, ...], num_top: int) -> tuple[TokenLogprob, ...]:
