@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Train again what is shipped for the embedded model: data by rule from fixed seeds, two rounds of LoRA.
+# Train again what is shipped for the embedded model: data by rule from fixed seeds, rounds of LoRA.
 # Each step goes on where it was stopped and is not done again; WORK=folder keeps what lies between.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # other questions, another folder: what was made of the old ones is not gone on from
-made_by=$(cat scripts/train_shipped.sh benchmarks/suite/{expressions,families,questions,steps,wording,worked_*}.py | sha256sum)
+made_by=$(cat scripts/train_shipped.sh benchmarks/suite/{checked_*,checks,expressions,families,questions,slips,steps,thoughts,wording,worked_*}.py | sha256sum)
 work=${WORK:-.shipped/${made_by:0:8}}
 shipped=adapters/shipped/smollm2-135m
 python=.venv/bin/python
@@ -53,8 +53,25 @@ cat "$work"/more-*.jsonl > "$work/more.jsonl"
 .venv/bin/ponder train lora --start "$work/first" --data "$work/more.jsonl" --out "$work/reasoning" "${lora[@]}" \
   --learning-rate 1e-3 --every 20
 
-rm -rf "$shipped/reasoning"
-mkdir -p "$shipped/reasoning"
-for file in adapter_config.json adapter_model.safetensors run_card.json README.md; do
-  cp "$work/reasoning/$file" "$shipped/reasoning/"
+# An adapter that thinks goes on from it: what it solves is checked before it is answered.
+thoughts() { # file, questions per setting, bins, families
+  data thoughts "$work/thoughts-$1.jsonl" --per-setting "$2" --bins $3 --families "${@:4}"
+}
+
+thoughts easy 40 "1 2" chain_sum products basic_arithmetic simple_equations gcd leg_counting time_intervals letter_counting \
+  number_sorting
+thoughts hard 30 3 chain_sum basic_arithmetic simple_equations gcd time_intervals letter_counting
+thoughts words 20 "1 2 3" calendar_arithmetic spell_backward
+thoughts stories 150 "1 2 3" gsm_symbolic
+cat "$work"/thoughts-{easy,hard,words,stories}.jsonl > "$work/thoughts.jsonl"
+data thoughts "$work/thinking-validation.jsonl" --split validation --per-setting 1 --bins 2 --plain 0
+.venv/bin/ponder train lora --start "$work/reasoning" --chat-template benchmarks/suite/thinking.jinja --data "$work/thoughts.jsonl" \
+  --validation "$work/thinking-validation.jsonl" --out "$work/thinking" --max-steps 110 --batch 4 --context 320 \
+  --learning-rate 1e-3 --every 20
+
+for name in reasoning thinking; do
+  rm -rf "${shipped:?}/$name"
+  mkdir -p "$shipped/$name"
+  cp "$work/$name"/{adapter_config.json,adapter_model.safetensors,run_card.json,README.md} "$shipped/$name/"
 done
+cp "$work/thinking/chat_template.jinja" "$shipped/thinking/"

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model, prepare_model_for_kbit_training
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
@@ -12,16 +13,32 @@ from adapters.training.errors import MachineRefused, RecipeRefused
 from adapters.training.recipe import Recipe
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """Return the tokenizer; raises `RecipeRefused` when there is no folder, or no chat template in it."""
+def load_tokenizer(folder: Path, chat_template: Path | None = None) -> Any:
+    """Return the tokenizer, with the template in `chat_template` if it is given.
+
+    Raises `RecipeRefused` when there is no folder, or no chat template in it, or none in the file.
+    """
     if not folder.is_dir():
         raise RecipeRefused(f"there is no model folder {folder}")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if chat_template is not None:
+        tokenizer.chat_template = _checked_template(tokenizer, chat_template)
     if tokenizer.chat_template is None:
         raise RecipeRefused(f"{folder} has no chat template: it is no model to chat with")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _checked_template(tokenizer: Any, file: Path) -> str:
+    try:
+        template = file.read_text(encoding="utf-8")
+        tokenizer.apply_chat_template([{"role": "user", "content": "?"}], chat_template=template, tokenize=False)
+    except OSError as error:
+        raise RecipeRefused(f"{file} cannot be read: {error.strerror}") from error
+    except (TemplateError, UnicodeDecodeError) as error:
+        raise RecipeRefused(f"{file} is no chat template: {error}") from error
+    return template
 
 
 def load_model(folder: Path, recipe: Recipe, dtype: str, start: Path | None = None) -> Any:

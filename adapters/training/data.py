@@ -9,8 +9,9 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -32,11 +33,20 @@ class Message(BaseModel):
 
 
 class Chat(BaseModel):
-    """A conversation whose last message is the assistant's."""
+    """A conversation whose last message is the assistant's.
+
+    Attributes:
+        chat_template_kwargs: as in a request.
+        unlearned: passages of the last message that are not learned, such as a mistake that it mends later. Each stands for its
+            first occurrence.
+
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     messages: tuple[Message, ...] = Field(min_length=2)
+    chat_template_kwargs: dict[str, Any] = {}
+    unlearned: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
 
 class DatasetQuestion(BaseModel):
@@ -123,16 +133,36 @@ def encode(tokenizer: Any, chats: Sequence[Chat], context: int) -> Encoded:
     rows, kept = [], []
     for chat in chats:
         messages = [message.model_dump() for message in chat.messages]
-        before = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
-        whole = tokenizer.apply_chat_template(messages, return_dict=False)
-        if whole[: len(before)] != before:
+        render = partial(tokenizer.apply_chat_template, tokenize=False, **chat.chat_template_kwargs)
+        before = render(messages[:-1], add_generation_prompt=True)
+        whole = render(messages)
+        if not whole.startswith(before):
             raise DataRefused("the chat template writes a question differently when an answer follows: it cannot be trained on")
-        if len(whole) <= context:
-            rows.append({"input_ids": whole, "labels": [IGNORED] * len(before) + whole[len(before) :]})
+        # Each by itself, as a model reads a prompt and writes an answer: together, tokens may reach across the border.
+        prompt = tokenizer(before, add_special_tokens=False).input_ids
+        answer, labels = _learned(tokenizer, whole[len(before) :], chat.unlearned)
+        if len(prompt) + len(answer) <= context:
+            rows.append({"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + labels})
             kept.append({"messages": messages})
     if not rows:
         raise DataRefused(f"all {len(chats)} examples are longer than the context of {context} tokens")
     return Encoded(rows, kept, len(chats) - len(rows))
+
+
+def _learned(tokenizer: Any, answer: str, unlearned: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Return the tokens and the labels of an answer, of which some passages are not learned."""
+    if not unlearned:
+        tokens = tokenizer(answer, add_special_tokens=False).input_ids
+        return tokens, tokens
+    encoded = tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)
+    spans = [(answer.find(passage), len(passage)) for passage in unlearned]
+    if any(start < 0 for start, _ in spans):
+        raise DataRefused("a passage of `unlearned` is not in the last message as the chat template writes it")
+    labels = [
+        IGNORED if any(first < start + length and last > start for start, length in spans) else token
+        for token, (first, last) in zip(encoded.input_ids, encoded.offset_mapping, strict=True)
+    ]
+    return encoded.input_ids, labels
 
 
 def digest(value: Any) -> str:

@@ -103,6 +103,7 @@ class Job(BaseModel):
     Attributes:
         model: folder of the base, as transformers saves it.
         start: folder of an adapter of the same shape to train further, instead of a new one.
+        chat_template: file with the template of the chats, instead of the base's; it is saved with the result.
         dtype: number format of the computation; the weights that are trained are float32.
         data: file of the chats to learn.
         validation: file of chats that are evaluated but not learned.
@@ -115,6 +116,7 @@ class Job(BaseModel):
 
     model: Path
     start: Path | None = None
+    chat_template: Path | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     data: Path
     validation: Path | None = None

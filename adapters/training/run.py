@@ -12,6 +12,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTConfig
 
+from adapters.disk import write_whole
 from adapters.training.base import load_model, load_tokenizer, num_parameters, num_trainable
 from adapters.training.card import RunCard
 from adapters.training.checks import WORK_FOLDER, check_space, check_start, open_run_folder
@@ -22,6 +23,9 @@ from adapters.training.ports import USER_DATA, Provenance, RunCost, TrainingEnvi
 from adapters.training.recipe import Job
 from adapters.training.trainers import NUM_CHECKPOINTS, FineTuner, ProgressCallback, newest_checkpoint
 from adapters.weights import digest_of
+
+TEMPLATE_FILE = "chat_template.jinja"
+"""Name of the chat template beside a model or an adapter, as transformers has it."""
 
 SCORES = {
     "eval_loss": "validation loss",
@@ -81,10 +85,11 @@ def fine_tune(job: Job, environment: TrainingEnvironment, command: str, provenan
             all errors come before anything is computed.
 
     """
-    tokenizer = load_tokenizer(job.model)
+    tokenizer = load_tokenizer(job.model, job.chat_template)
     recipe = job.recipe
     data = read_data(job, tokenizer)
-    header = describe_run(job, command, data.description, provenance)
+    template = {"chat template": digest(tokenizer.chat_template)} if job.chat_template else {}
+    header = describe_run(job, command, data.description | template, provenance)
     if card := open_run_folder(job.out, header.fingerprint):
         return card
     report_left_out(data.num_too_long, job, environment)
@@ -139,6 +144,8 @@ def finish(
         machine=environment.machine,
     )
     save(trainer.model, tokenizer, job.out, base=job.model.name)
+    if job.chat_template is not None:
+        write_whole(job.out / TEMPLATE_FILE, tokenizer.chat_template)
     card.write(job.out)  # last, since a folder with a card is a finished run
     shutil.rmtree(job.out / WORK_FOLDER, ignore_errors=True)
     return card

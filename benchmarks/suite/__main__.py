@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from benchmarks import servers
 from benchmarks.quality.answering import Work, answer_all
 from benchmarks.quality.records import Log
 from benchmarks.quality.tasks import NotInstalled
-from benchmarks.suite import pooled, questions
+from benchmarks.suite import pooled, questions, thoughts
 from benchmarks.suite.families import BINS, FAMILIES, TRAINING
 from benchmarks.suite.questions import Example
 from benchmarks.suite.report import report
@@ -41,8 +42,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="what", required=True)
     data = commands.add_parser("data", help="chats with worked solutions, one JSON object a line")
     prompts = commands.add_parser("prompts", help="questions with their answers, for a teacher whose answers are checked")
-    for command, splits in ((data, ["train", "validation"]), (prompts, ["train", "validation", "test"])):
-        command.add_argument("--split", choices=splits, default="train")
+    thinking = commands.add_parser("thoughts", help="chats whose answers begin with thinking: a worked solution and its check")
+    thinking.add_argument("--mended", type=float, default=0.35, help="share of the solutions with a slip that the check mends")
+    thinking.add_argument("--plain", type=float, default=0.1, help="share of the answers without thinking")
+    for command, splits in (
+        (data, ["train", "validation"]),
+        (prompts, ["train", "validation", "test"]),
+        (thinking, ["thoughts", "validation"]),
+    ):
+        command.add_argument("--split", choices=splits, default=splits[0])
         command.add_argument(
             "--per-setting", type=int, default=1000, help="questions of each family and bin; fewer if there are no more"
         )
@@ -89,18 +97,20 @@ def _write(arguments: argparse.Namespace) -> None:
         sys.exit(f"{', '.join(unknown)}: choose from {', '.join(allowed)}")
     found = questions.mixed(names, arguments.bins, arguments.split, arguments.per_setting, arguments.skip)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    lines = _lines(found, is_worked=arguments.what == "data")
-    arguments.out.write_text("".join(lines), encoding="utf-8")
-    print(f"{len(found)} examples of {len(names)} families in {arguments.out}")
+    if arguments.what == "thoughts":
+        chats = list(thoughts.lines(found, mended=arguments.mended, plain=arguments.plain))
+    else:
+        chats = list(_chats(found, is_worked=arguments.what == "data"))
+    arguments.out.write_text("".join(f"{json.dumps(chat, ensure_ascii=False)}\n" for chat in chats), encoding="utf-8")
+    print(f"{len(chats)} examples of {len(names)} families in {arguments.out}")
 
 
-def _lines(found: Iterable[Example], *, is_worked: bool) -> Iterable[str]:
+def _chats(found: Iterable[Example], *, is_worked: bool) -> Iterable[dict[str, Any]]:
     for one in found:
         messages = [{"role": "user", "content": one.prompt}]
         messages += [{"role": "assistant", "content": one.worked}] if is_worked else []
         kind = FAMILIES[one.family].kind.served_as
-        line = {"messages": messages, "answer": one.answer, "kind": kind, "task": one.family, "bin": one.bin}
-        yield json.dumps(line, ensure_ascii=False) + "\n"
+        yield {"messages": messages, "answer": one.answer, "kind": kind, "task": one.family, "bin": one.bin}
 
 
 def _run(arguments: argparse.Namespace) -> None:

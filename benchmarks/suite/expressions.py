@@ -66,23 +66,25 @@ def shown(tree: Tree, rank: int = 0) -> str:
 def operations(tree: Tree) -> Iterator[tuple[Tree, Fraction, str, Fraction]]:
     """Yield the expression before each operation, and that operation, in the order of evaluation."""
     while isinstance(tree, Pair):
-        pair = _next(tree)
-        if not (isinstance(pair.left, Fraction) and isinstance(pair.right, Fraction)):
-            raise TypeError("the next operation must be one of numbers")
-        yield tree, pair.left, pair.sign, pair.right
-        tree = _reduced(tree)
+        a, sign, b = first(tree)
+        yield tree, a, sign, b
+        tree = reduced(tree, _result(a, sign, b, is_negated=False))
 
 
-def _next(tree: Pair) -> Pair:
+def first(tree: Pair) -> tuple[Fraction, str, Fraction]:
+    """Return the operation of two numbers that comes first."""
     for side in (tree.left, tree.right):
         if isinstance(side, Pair):
-            return _next(side)
-    return tree
+            return first(side)
+    if not (isinstance(tree.left, Fraction) and isinstance(tree.right, Fraction)):
+        raise TypeError("the next operation must be one of numbers")
+    return tree.left, tree.sign, tree.right
 
 
-def _reduced(tree: Pair) -> Tree:
+def reduced(tree: Pair, made: Fraction) -> Tree:
+    """Return the tree with `made` in place of the operation that comes first."""
     if isinstance(tree.left, Pair):
-        return Pair(_reduced(tree.left), tree.sign, tree.right, tree.is_negated)
+        return Pair(reduced(tree.left, made), tree.sign, tree.right, tree.is_negated)
     if isinstance(tree.right, Pair):
-        return Pair(tree.left, tree.sign, _reduced(tree.right), tree.is_negated)
-    return _result(tree.left, tree.sign, tree.right, tree.is_negated)
+        return Pair(tree.left, tree.sign, reduced(tree.right, made), tree.is_negated)
+    return -made if tree.is_negated else made

@@ -1,10 +1,10 @@
-"""The questions of the splits `train`, `validation` and `test`. Each split has its own seeds, and no split shares a text."""
+"""The questions of the splits. Each split has its own seeds, and none shares a text with `validation` and `test`."""
 
 import hashlib
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 
@@ -18,7 +18,7 @@ INSTRUCTION = "Work it out in short steps, then give the final answer alone on t
 HELD_BACK = {"test": 50, "validation": 100}
 """The most questions of each setting in a split. Later splits leave these questions out."""
 
-SPLITS = ("test", "validation", "train")
+SPLITS = ("test", "validation", "train", "thoughts")
 """Each split leaves out what the splits before it hold back."""
 
 MAX_TOKENS = 384
@@ -46,6 +46,7 @@ class Example:
     Attributes:
         prompt: the one message of the user.
         worked: a solution that ends with the marked answer; "" for families that are held out.
+        entry: what the question was made from.
 
     """
 
@@ -54,6 +55,7 @@ class Example:
     prompt: str
     answer: str
     worked: str
+    entry: Entry = field(repr=False, compare=False)
 
 
 def examples(name: str, number: int, split: str, count: int) -> list[Example]:
@@ -71,7 +73,8 @@ def examples(name: str, number: int, split: str, count: int) -> list[Example]:
         if prompt not in known:
             known.add(prompt)
             misses = 0
-            found.append(Example(name, number, prompt, family.gold(entry), family.worked(entry) if family.worked else ""))
+            worked = family.worked(entry) if family.worked else ""
+            found.append(Example(name, number, prompt, family.gold(entry), worked, entry))
     return found
 
 
@@ -88,7 +91,7 @@ def _entries(family: Family, number: int, split: str) -> Iterator[Entry]:
 @cache
 def _left_out(name: str, split: str) -> frozenset[str]:
     """Return the prompts of the splits before this one, in all bins."""
-    earlier = SPLITS[: SPLITS.index(split)]
+    earlier = [before for before in SPLITS[: SPLITS.index(split)] if before in HELD_BACK]
     every = (one for before in earlier for number in BINS for one in examples(name, number, before, HELD_BACK[before]))
     return frozenset(one.prompt for one in every)
 

@@ -42,7 +42,7 @@ def folded(parts: list[int]) -> list[str]:
     sides = [_sum(parts)]
     while len(parts) > 1:
         total = sum(parts)
-        parts = [total] if _places(total) == parts else [parts[0] + parts[1], *parts[2:]]
+        parts = [total] if places(total) == parts else [parts[0] + parts[1], *parts[2:]]
         sides.append(_sum(parts))
     return sides
 
@@ -59,7 +59,7 @@ def multiply(a: int, b: int) -> list[str]:
     if a < 0 or b < 0:
         return [*multiply(abs(a), abs(b)), f"{a}*{b}={a * b}"]
     if _num_digits(y) == 1:
-        return ["=".join([f"{x}*{y}", *folded([part * y for part in _places(x)])])]
+        return ["=".join([f"{x}*{y}", *folded([part * y for part in places(x)])])]
     return [*_columns(a, b), f"{a}*{b}={a * b}"]
 
 
@@ -81,7 +81,7 @@ def _num_digits(number: int) -> int:
     return sum(digit != "0" for digit in str(number))
 
 
-def _places(number: int) -> list[int]:
+def places(number: int) -> list[int]:
     """Return the values of the digits: 478 as 400, 70, 8."""
     text = str(number)
     return [int(digit) * 10 ** (len(text) - 1 - place) for place, digit in enumerate(text) if digit != "0"]
@@ -90,7 +90,7 @@ def _places(number: int) -> list[int]:
 def divide(a: int, b: int) -> list[str]:
     """Return lines of which the last one ends with the quotient, digit by digit. It must be an integer of positive integers."""
     lines, rest = [], a
-    parts = _places(a // b)
+    parts = places(a // b)
     for part in parts[:-1]:
         product = f"{b}*{part}={b * part}"
         lines.append(f"{product}, {add(rest, -b * part)}")

@@ -127,7 +127,7 @@ def _job(options: Any, data: Path, method: Method) -> Job:
     """Make a job of the options of any training command."""
     chosen = options.model_dump(include=set(Recipe.model_fields))
     recipe = Recipe(method=method, **{"packing": False, **chosen})  # the commands without the option do not pack
-    rest = options.model_dump(include={"start", "validation"})
+    rest = options.model_dump(include={"start", "chat_template", "validation"})
     return Job(model=base_folder(options.model), dtype=dtype(), data=data, out=options.out, recipe=recipe, **rest)
 
 

@@ -34,6 +34,9 @@ class LoraOptions(Packing, ValidatedSchedule, LoraShape):
     out: Path = Field(description="folder of the result, and of the checkpoints while it runs")
     model: str = Field(DEFAULT_MODEL, description="base model: the embedded one, or a folder")
     start: Path | None = Field(None, description="adapter to train further, of the same rank and targets")
+    chat_template: Path | None = Field(
+        None, description="chat template instead of the base's; it is saved beside the adapter as `chat_template.jinja`"
+    )
 
 
 class QloraOptions(LoraOptions):

@@ -1,16 +1,18 @@
 """Bad data are refused with file, line and reason. Examples that are too long are counted, never cut."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.training.base import load_tokenizer
-from adapters.training.data import Chat, encode, read_chats, read_questions
-from adapters.training.errors import DataRefused
+from adapters.training.data import IGNORED, Chat, encode, read_chats, read_questions
+from adapters.training.errors import DataRefused, RecipeRefused
 from tests.adapters.training.conftest import CHATS, write_lines
 
+THINKING = Path(__file__).parents[3] / "benchmarks" / "suite" / "thinking.jinja"
 GOOD = json.dumps(CHATS[0])
 
 
@@ -100,3 +102,49 @@ def test_the_data_s_own_answer_is_not_part_of_a_question(tmp_path):
     [question] = read_questions(path)
     assert [message.role for message in question.messages] == ["user"]
     assert question.answer == "2"
+
+
+def _chat(answer, **more):
+    return Chat(messages=[{"role": "user", "content": "1?"}, {"role": "assistant", "content": answer}], **more)
+
+
+def _learned(tokenizer, row):
+    return tokenizer.decode([label for label in row["labels"] if label != IGNORED])
+
+
+def test_a_passage_that_is_not_learned_stays_in_the_context(tiny):
+    tokenizer = load_tokenizer(tiny)
+    [row] = encode(tokenizer, [_chat("1+1=3\nno, 1+1=2", unlearned=["1+1=3"])], 512).rows
+    assert _learned(tokenizer, row).strip() == "no, 1+1=2<|im_end|>"
+    assert "1+1=3\nno" in tokenizer.decode(row["input_ids"])
+
+
+def test_a_passage_that_is_not_there_is_refused(tiny):
+    with pytest.raises(DataRefused, match="`unlearned` is not in the last message"):
+        encode(load_tokenizer(tiny), [_chat("1+1=2", unlearned=["1+1=3"])], 512)
+
+
+@pytest.mark.parametrize(
+    ("answer", "variables", "prompt", "learned"),
+    [
+        ("<think>\n1+1=2\n</think>\n\n2", {}, "<think>\n", "1+1=2\n</think>\n\n2<|im_end|>\n"),
+        ("1+1=2\n2", {"enable_thinking": False}, "<think>\n\n</think>\n\n", "1+1=2\n2<|im_end|>\n"),
+    ],
+)
+def test_what_a_template_opens_is_not_learned(tiny, answer, variables, prompt, learned):
+    tokenizer = load_tokenizer(tiny, THINKING)
+    [row] = encode(tokenizer, [_chat(answer, chat_template_kwargs=variables)], 512).rows
+    assert _learned(tokenizer, row) == learned
+    before = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label == IGNORED]
+    assert tokenizer.decode(before).endswith(f"<|im_start|>assistant\n{prompt}")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"{{ 1", "is no chat template"), (b"\xff", "is no chat template"), (None, "cannot be read")]
+)
+def test_a_file_that_is_no_template_is_refused(tiny, tmp_path, content, reason):
+    file = tmp_path / "chat_template.jinja"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(RecipeRefused, match=reason):
+        load_tokenizer(tiny, file)

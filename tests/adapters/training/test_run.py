@@ -48,6 +48,16 @@ def test_a_run_learns_and_leaves_an_adapter_with_a_card(job, watcher):
     assert "a test" in (out / "README.md").read_text()
 
 
+def test_its_chat_template_is_left_beside_the_adapter(job, watcher, tmp_path):
+    file = tmp_path / "mine.jinja"
+    template = "{% for one in messages %}{{ one.role }}: {{ one.content }}\n{% endfor %}"
+    file.write_text(template + "{% if add_generation_prompt %}assistant: {% endif %}")
+    asked = job(max_steps=1).model_copy(update={"chat_template": file})
+    card = fine_tune(asked, watcher.environment, "a test")
+    assert (asked.out / "chat_template.jinja").read_text() == file.read_text()
+    assert "chat template" in card.data
+
+
 def test_a_finished_run_is_not_done_again(job, watcher):
     first = fine_tune(job(max_steps=2), watcher.environment, "a test")
     again = fine_tune(job(max_steps=2), watcher.environment, "a test")
