@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.chat_template import CHAT_TEMPLATE_FILE, read_chat_template
 from adapters.config import CONFIG_FILE, AdapterConfig, read_config
 from adapters.errors import AdapterRefused
 from adapters.verifier_prompt import PONDER_CONFIG_FILE, PonderConfig, VerifierPrompt, read_ponder_config
@@ -13,14 +14,18 @@ _WITH_PONDER_CONFIG = b"\xff" * 8
 """Start of a hash that covers a `ponder.json`. No config has this length, so that no two contents with and without one
 hash alike."""
 
+_WITH_CHAT_TEMPLATE = b"\xff" * 7 + b"\xfe"
+"""The same for a `chat_template.jinja`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What the files of a version say. `ponder_config` is None where there is no `ponder.json`."""
+    """What the files of a version say. `ponder_config` and `chat_template` are None where there is no such file."""
 
     config: AdapterConfig
     weights: Weights
     ponder_config: PonderConfig | None
+    chat_template: str | None = None
 
     @property
     def verifier_prompt(self) -> VerifierPrompt | None:
@@ -32,6 +37,8 @@ class Content:
         (folder / CONFIG_FILE).write_bytes(self.config.normalised())
         if self.ponder_config is not None:
             (folder / PONDER_CONFIG_FILE).write_bytes(self.ponder_config.canonical())
+        if self.chat_template is not None:
+            (folder / CHAT_TEMPLATE_FILE).write_bytes(self.chat_template.encode())
 
 
 def read_content(folder: Path, base: BaseModel, max_rank: int) -> Content:
@@ -46,16 +53,19 @@ def read_content(folder: Path, base: BaseModel, max_rank: int) -> Content:
             parameter=f"{CONFIG_FILE}:r",
         )
     ponder_config = read_ponder_config(folder / PONDER_CONFIG_FILE)
-    return Content(config, read_weights(folder / WEIGHTS_FILE, config, base), ponder_config)
+    chat_template = read_chat_template(folder / CHAT_TEMPLATE_FILE)
+    return Content(config, read_weights(folder / WEIGHTS_FILE, config, base), ponder_config, chat_template)
 
 
-def digest(folder: Path, *, has_ponder_config: bool) -> str:
-    """Return the SHA-256 of a version: over `ponder.json` where it should have one, the config, and the weights.
+def digest(folder: Path, *, has_ponder_config: bool, has_chat_template: bool) -> str:
+    """Return the SHA-256 of a version: over its chat template and `ponder.json` where it should have them, the config, and the weights.
 
-    The length of each JSON file is hashed before it, so that bytes cannot move from one file to another without
+    The length of each small file is hashed before it, so that bytes cannot move from one file to another without
     changing the hash.
     """
     found = hashlib.sha256()
+    if has_chat_template:
+        found.update(_WITH_CHAT_TEMPLATE + _with_length(folder / CHAT_TEMPLATE_FILE))
     if has_ponder_config:
         found.update(_WITH_PONDER_CONFIG + _with_length(folder / PONDER_CONFIG_FILE))
     found.update(_with_length(folder / CONFIG_FILE))

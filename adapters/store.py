@@ -1,6 +1,7 @@
 """Adapter versions on disk: immutable, named by the hash of their content, and there as a whole or not at all.
 
-    <root>/<name>/<sha256>/          adapter_config.json, adapter_model.safetensors, manifest.json, and maybe ponder.json
+    <root>/<name>/<sha256>/          adapter_config.json, adapter_model.safetensors, manifest.json, maybe ponder.json
+                                     and chat_template.jinja
     <root>/<name>/current            the hash of the version that the name stands for
     <root>/.incoming/<random>/       files that are being written or deleted
 
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from adapters.chat_template import CHAT_TEMPLATE_FILE
 from adapters.config import CONFIG_FILE
 from adapters.content import digest, read_content
 from adapters.disk import clear, flush, staging
@@ -76,7 +78,9 @@ class AdapterStore:
 
     def is_intact(self, version: AdapterVersion) -> bool:
         """Return whether the files of the version are there, by their sizes alone: this is called every second."""
-        small = (CONFIG_FILE,) if version.verifier_prompt is None else (CONFIG_FILE, PONDER_CONFIG_FILE)
+        small = [CONFIG_FILE]
+        small += [PONDER_CONFIG_FILE] if version.verifier_prompt is not None else []
+        small += [CHAT_TEMPLATE_FILE] if version.chat_template is not None else []
         try:
             weights = (self.path(version) / WEIGHTS_FILE).stat()
             return weights.st_size == version.size and all((self.path(version) / file).stat().st_size > 0 for file in small)
@@ -94,7 +98,8 @@ class AdapterStore:
         if not self.is_intact(version):
             return GONE
         # Requests are served by the manifest, which is not covered by the hash: it must say what the file says.
-        return None if content.verifier_prompt == version.verifier_prompt else CHANGED
+        said = (content.verifier_prompt, content.chat_template)
+        return None if said == (version.verifier_prompt, version.chat_template) else CHANGED
 
     def check(self, version: AdapterVersion) -> str | None:
         """Return what `misfit` does, after all files are read and hashed.
@@ -102,7 +107,9 @@ class AdapterStore:
         Before the engine loads a version, its content must have the hash that names it.
         """
         try:
-            if digest(self.path(version), has_ponder_config=version.verifier_prompt is not None) != version.version:
+            has_ponder_config, has_chat_template = version.verifier_prompt is not None, version.chat_template is not None
+            found = digest(self.path(version), has_ponder_config=has_ponder_config, has_chat_template=has_chat_template)
+            if found != version.version:
                 return CHANGED
         except OSError:
             return GONE
@@ -152,7 +159,11 @@ class AdapterStore:
         content.write(folder)
         version = AdapterVersion(
             name=name,
-            version=digest(folder, has_ponder_config=content.ponder_config is not None),
+            version=digest(
+                folder,
+                has_ponder_config=content.ponder_config is not None,
+                has_chat_template=content.chat_template is not None,
+            ),
             rank=content.config.r,
             alpha=content.config.lora_alpha,
             use_rslora=content.config.use_rslora,
@@ -165,9 +176,13 @@ class AdapterStore:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             source=source,
             verifier_prompt=content.verifier_prompt,
+            chat_template=content.chat_template,
         )
         (folder / MANIFEST_FILE).write_text(version.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        flush(*(folder / file for file in (CONFIG_FILE, WEIGHTS_FILE, PONDER_CONFIG_FILE, MANIFEST_FILE)), folder)
+        flush(
+            *(folder / file for file in (CONFIG_FILE, WEIGHTS_FILE, PONDER_CONFIG_FILE, CHAT_TEMPLATE_FILE, MANIFEST_FILE)),
+            folder,
+        )
         return version
 
     def set_current(self, name: str, version: AdapterVersion | None) -> None:

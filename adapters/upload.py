@@ -1,4 +1,4 @@
-"""Copies an adapter's files from an upload, an archive or a folder. At most three files are written, with fixed names.
+"""Copies an adapter's files from an upload, an archive or a folder. At most four files are written, with fixed names.
 
 Each public function returns a `WriteFiles` for `AdapterStore.put`, which calls it in a thread. Archives are read entry
 by entry. Names are only compared, never used as paths, and sizes are counted while copying, since the sizes that an
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from adapters.chat_template import CHAT_TEMPLATE_FILE, MAX_CHAT_TEMPLATE_BYTES
 from adapters.config import CONFIG_FILE, MAX_CONFIG_BYTES
 from adapters.errors import AdapterRefused
 from adapters.verifier_prompt import MAX_PONDER_CONFIG_BYTES, PONDER_CONFIG_FILE
@@ -116,21 +117,22 @@ def from_folder(import_root: Path, path: str, max_bytes: int) -> WriteFiles:
 def from_operator_folder(folder: Path, max_bytes: int) -> WriteFiles:
     """Copy the files of a folder that the operator names, which may lie anywhere.
 
-    Its files are checked like those of a client.
+    Its files are checked like those of a client. It alone may have a chat template: see `adapters.chat_template`.
     """
 
     def write_files(into: Path) -> None:
         place = folder.resolve()  # the operator may use links
-        _copy_folder(place.parent, place, into, max_bytes)
+        _copy_folder(place.parent, place, into, max_bytes, has_template=True)
 
     return write_files
 
 
-def _copy_folder(root: Path, folder: Path, into: Path, max_bytes: int) -> None:
+def _copy_folder(root: Path, folder: Path, into: Path, max_bytes: int, *, has_template: bool = False) -> None:
     """Open each part of the path without following links, and copy the files.
 
-    So nobody can replace a part of the path between the check and the copy.
+    So nobody can replace a part of the path between the check and the copy. A chat template is copied if `has_template`.
     """
+    optional = {PONDER_CONFIG_FILE, CHAT_TEMPLATE_FILE} if has_template else {PONDER_CONFIG_FILE}
     descriptors = [os.open(root, os.O_RDONLY | os.O_DIRECTORY)]
     try:
         for part in folder.relative_to(root).parts:
@@ -139,7 +141,7 @@ def _copy_folder(root: Path, folder: Path, into: Path, max_bytes: int) -> None:
         names = set(os.listdir(descriptors[-1]))  # noqa: PTH208 - a descriptor, not a path
         if WEIGHTS_FILE not in names and (pickles := sorted(name for name in names if name.endswith(_PICKLES))):
             raise AdapterRefused(_is_pickle(pickles[0]), parameter="path")
-        for name in (CONFIG_FILE, WEIGHTS_FILE, *names & {PONDER_CONFIG_FILE}):
+        for name in (CONFIG_FILE, WEIGHTS_FILE, *sorted(names & optional)):
             if name not in names:
                 raise AdapterRefused(f"There is no {name} in the folder.", parameter="path")
             # Non-blocking: to open a named pipe would block the thread for ever.
@@ -147,7 +149,10 @@ def _copy_folder(root: Path, folder: Path, into: Path, max_bytes: int) -> None:
             with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise _refused_path(f"its {name} is not a regular file")
-                _copy_known(name, file, into, max_bytes, "path")
+                if name == CHAT_TEMPLATE_FILE:
+                    _copy(file, into / name, MAX_CHAT_TEMPLATE_BYTES, "path")
+                else:
+                    _copy_known(name, file, into, max_bytes, "path")
     except (OSError, ValueError) as error:
         raise _refused_path("there is no such folder, it is not readable, or a link is in the way") from error
     finally:

@@ -12,8 +12,8 @@ class AdapterVersion(BaseModel):
 
     Attributes:
         name: of the adapter.
-        version: SHA-256 of the content: the config that is served, the weights, and `ponder.json` where it came with
-            one.
+        version: SHA-256 of the content: the config that is served, the weights, and `ponder.json` and the chat template
+            where it came with them.
         target_modules: those that it has tensors for.
         parameters: how many numbers its tensors have; each costs two FLOPs a token.
         base_model: the model that it was checked against.
@@ -22,6 +22,7 @@ class AdapterVersion(BaseModel):
         created: when it was added, ISO 8601.
         source: where it came from, such as `upload:files`.
         verifier_prompt: how it was trained to be asked for a score; None when it does not say.
+        chat_template: the text of its own chat template; None where conversations are written with the base model's.
 
     """
 
@@ -42,6 +43,7 @@ class AdapterVersion(BaseModel):
     source: str
     # ponder 0.1 wrote it as `inquiry`.
     verifier_prompt: VerifierPrompt | None = Field(None, validation_alias=AliasChoices("verifier_prompt", "inquiry"))
+    chat_template: str | None = None
 
     @property
     def id(self) -> str:

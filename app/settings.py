@@ -91,7 +91,9 @@ class ModelSettings(BaseModel):
         description="what a grammar holds of the calls that a model chooses to make: `auto` the arguments of tools with `strict`, "
         "`function` the form of each call, `parameter` also the arguments of each call",
     )
-    reasoning_parser: str | None = Field(None, description="vLLM's parser for reasoning, for models that mark their reasoning")
+    reasoning_parser: str | None = Field(
+        None, description="vLLM's parser for thinking; by default the one that fits the model, `none` for none"
+    )
 
 
 class EngineSettings(BaseModel):

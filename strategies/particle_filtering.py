@@ -65,6 +65,8 @@ class ParticleFiltering(Stepwise[ParticleFilteringParams]):
             await tree.score(children)
             tree.attach(children)
             particles = [node for node in particles if not node.is_open] + children
+            # A particle that ended inside its thinking has no answer and gets none, so it takes part only where there is no other.
+            particles = [node for node in particles if node.is_open or not node.path.is_thinking] or particles
             if not particles:
                 break
             tree.report_round([node for node in particles if node.is_open], children)

@@ -127,7 +127,7 @@ class _RunningVote:
         """Count one more candidate."""
         self.drawn.append(candidate)
         # in a thread: a long answer may take a while to check, and other requests must not wait for it
-        is_filtered = self._params.filter == "equations" and await asyncio.to_thread(is_refuted, candidate.text)
+        is_filtered = self._params.filter == "equations" and await asyncio.to_thread(is_refuted, self._task.read(candidate))
         await self._votes.add(candidate, is_filtered=is_filtered)
         if self._verifier is not None:
             [self._confidence[candidate.index]] = await self._verifier.score(self._task, [candidate], self._model)
@@ -181,7 +181,7 @@ class _RunningVote:
             chosen = tuple(scored[group.best.index] for group in ranked)
         else:  # no answer can be read from any candidate: the most likely one, and a whole one before one that was cut
             chosen = tuple(
-                sorted(scored.values(), key=lambda s: (s.candidate.is_complete, mean_logprob(s.candidate)), reverse=True)
+                sorted(scored.values(), key=lambda s: (s.candidate.completeness, mean_logprob(s.candidate)), reverse=True)
             )
         stop = StopReason.SETTLED if self.is_settled and len(self.drawn) < self._params.n else ended(self._model)
         return Result(chosen[: self._task.num_choices], tuple(scored.values()), stop)

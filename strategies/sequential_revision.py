@@ -60,7 +60,7 @@ class _Run:
     @property
     def best(self) -> Candidate | None:
         """The newest of the attempts with the highest score, a whole one before one that was cut; None without an attempt."""
-        return max(self.attempts, key=lambda one: (one.is_complete, self.scores.get(one.index, 0.0), one.index), default=None)
+        return max(self.attempts, key=lambda one: (one.completeness, self.scores.get(one.index, 0.0), one.index), default=None)
 
 
 class SequentialRevision(Strategy[SequentialRevisionParams]):
@@ -140,7 +140,7 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
 
     def _conversation(self, task: Task, previous: Sequence[Candidate]) -> tuple[int, ...]:
         """Return the token ids of the prompt, and of each previous attempt with the request to revise it."""
-        request = task.follow_up(self.params.prompt)
+        request = (task.next_turn or task.follow_up)(self.params.prompt)
         prefix = task.prefix
         for attempt in previous:
             prefix = (*prefix, *task.prefix_with(attempt)[len(task.prefix) :], *request)

@@ -229,9 +229,10 @@ def _shown(registry: AdapterRegistry, adapter: RegisteredAdapter) -> dict[str, A
 
 def _version(registry: AdapterRegistry, adapter: RegisteredAdapter, version: AdapterVersion) -> dict[str, Any]:
     loaded = registry.loaded_version(version)
-    described = version.model_dump(mode="json")
+    described = version.model_dump(mode="json", exclude={"chat_template"})
     return {
         **described,
+        "has_chat_template": version.chat_template is not None,
         "inquiry": described["verifier_prompt"],  # deprecated: its name in ponder 0.1
         "id": version.id,
         "object": "adapter.version",

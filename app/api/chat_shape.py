@@ -75,7 +75,7 @@ class ChatShape:
 
     def progress(self, text: str) -> dict[str, Any] | None:
         """Return the line as `reasoning`, which clients show apart from the answer."""
-        return _chunk_choice(0, {"reasoning": text + "\n"}) if self._has_reasoning else None
+        return _chunk_choice(0, _with_former_name({"reasoning": text + "\n"})) if self._has_reasoning else None
 
     def _shown(self, fields: Mapping[str, Any], piece: Candidate | Delta, *, has_answer: bool = False) -> Shown:
         """Return what the caller wants to see."""
@@ -84,7 +84,7 @@ class ChatShape:
         return without_reasoning(fields, piece, has_answer=has_answer)
 
     def _with_calls(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        return with_function_call(fields) if self._has_functions else fields
+        return _with_former_name(with_function_call(fields) if self._has_functions else fields)
 
     def _finish(self, session: Session, reason: str | None, *, has_calls: bool) -> str | None:
         """Return OpenAI's finish reason: of an answer with a call, that it has one, unless the caller named the tool."""
@@ -98,6 +98,11 @@ class ChatShape:
 
     def _logprobs(self, session: Session, entries: Sequence[TokenLogprob]) -> dict[str, Any] | None:
         return chat_logprobs(entries, session.request.num_logprobs, as_ids=self._details.tokens_as_ids)
+
+
+def _with_former_name(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields with the reasoning also as `reasoning_content`: many clients still read only this name."""
+    return {**fields, "reasoning_content": fields["reasoning"]} if fields.get("reasoning") else fields
 
 
 def _chunk_choice(

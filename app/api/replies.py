@@ -18,6 +18,7 @@ from app.serving.planning import PlannedRequest
 from app.serving.preview import Preview
 from app.serving.session import Session
 from strategies.core.results import TraceNode
+from strategies.core.values import Candidate
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 """Names of fields that may stand in a header: the client chose them."""
@@ -36,22 +37,32 @@ def envelope(shape: Shape, session: Session, *, is_chunk: bool) -> dict[str, Any
 def usage(session: Session, outcome: Outcome) -> dict[str, Any]:
     """Return OpenAI's `usage`.
 
-    It counts every generated token of every branch. Those that are not in a visible answer are `reasoning_tokens`. The prompt
-    counts once, however many branches continued it.
+    It counts every generated token of every branch. Those that are not in a shown answer are `reasoning_tokens`: the thinking before
+    these answers (`thinking_tokens`), and all other branches (`other_branch_tokens`). The prompt counts once, however many branches
+    continued it.
     """
     chosen = [scored.candidate for result in outcome.results for scored in result.chosen]
-    # An echoed prompt's log-probabilities are in the choice, but the model did not generate these tokens.
-    given = sum(max(one.num_inserted, sum(entry.is_inserted for entry in one.logprobs)) for one in chosen)
-    visible = sum(len(candidate.token_ids) for candidate in chosen) - given
+    shown = sum(_num_generated(candidate, len(candidate.token_ids)) for candidate in chosen)
+    thinking = sum(_num_generated(candidate, candidate.num_thinking) for candidate in chosen)
     prompt = sum(len(one.token_ids) for one in session.rendered.prompts)
     generated = session.meter.generated_tokens
+    others = max(generated - shown, 0)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": generated,
         "total_tokens": prompt + generated,
         "prompt_tokens_details": {"cached_tokens": min(session.meter.prompt_cached or 0, prompt)},
-        "completion_tokens_details": {"reasoning_tokens": max(generated - visible, 0)},
+        "completion_tokens_details": {
+            "reasoning_tokens": others + thinking,
+            "thinking_tokens": thinking,
+            "other_branch_tokens": others,
+        },
     }
+
+
+def _num_generated(candidate: Candidate, num: int) -> int:
+    """Return how many of the first tokens of an answer the model generated itself. The server writes some, as the end of thinking."""
+    return num - max(min(candidate.num_inserted, num), sum(entry.is_inserted for entry in candidate.logprobs[:num]))
 
 
 def _plan(planned: PlannedRequest) -> dict[str, Any]:
@@ -100,6 +111,7 @@ def _ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
                 "answer": scored.answer,
                 "score": scored.score,
                 "tokens": len(scored.candidate.token_ids),
+                "thinking_tokens": scored.candidate.num_thinking,
                 "finish_reason": scored.candidate.finish_reason,
                 "thinking_cut": scored.candidate.is_thinking_cut,
             }
@@ -107,7 +119,7 @@ def _ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
             for scored in result.candidates
         ],
         "branches": {state: meter.branches[state] for state in ("drawn", "cancelled", "thinking_cut")},
-        "tokens": {kind: meter.tokens[kind] for kind in ("prefilled", "cached", "decoded", "verified", "drafted")},
+        "tokens": {kind: meter.tokens[kind] for kind in ("prefilled", "cached", "decoded", "verified", "drafted", "thinking")},
         "flops": {
             **{phase: meter.flops[phase] for phase in ("prefill", "decode", "verify")},
             "total": meter.total_flops,

@@ -20,7 +20,7 @@ class ChatRequest(Sampling):
 
     table: ClassVar[Table] = fields.CHAT
     not_for_engine: ClassVar[frozenset[str]] = Sampling.not_for_engine | {
-        "reasoning_effort", "include_reasoning", "return_prompt_text", "functions", "function_call"
+        "include_reasoning", "return_prompt_text", "functions", "function_call"
     }  # fmt: skip
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]

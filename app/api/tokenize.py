@@ -97,7 +97,8 @@ async def tokenize(request: Request, body: TokenizeRequest, _who: Who) -> Tokeni
         raise InvalidRequest(f"The prompt has more than {limit} characters.", parameter=parameter)
     engine = service.engine
     check_modalities(engine.card, frozenset().union(*(message.modalities for message in body.messages or ())))
-    tokens = await engine.tokenize(body.for_engine())
+    adapter = None if body.model is None else service.names.resolve(body.model)[0]
+    tokens = await engine.tokenize(body.for_engine(), template=service.names.template_of(adapter))
     texts = await engine.token_texts(tokens) if body.return_token_strs else None
     return TokenizeReply(count=len(tokens), max_model_len=engine.card.max_model_len, tokens=list(tokens), token_strs=texts)
 

@@ -65,6 +65,7 @@ class Prompt:
             leaves of the context.
         sampling: the engine's own sampling parameters. Other code must not read them.
         request: the engine's own form of the request, for its reply parser. Other code must not read it.
+        dialect: the engine's own: the chat template and the parsers that hold for it. Other code must not read it.
         text: the prompt as text, where the engine has it.
         stop: the caller's stop strings.
         is_constrained: whether a grammar (a JSON schema, for example) holds: from the first generated token on, or from behind the
@@ -81,6 +82,7 @@ class Prompt:
     stop: tuple[str, ...] = ()
     is_constrained: bool = False
     thinking: Thinking | None = None
+    dialect: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,15 +222,27 @@ class Engine(AdapterHost, Protocol):
         """Return the text of these tokens, special tokens included. Raises `InvalidRequest` for an id that no token has."""
         ...
 
-    def follow_up(self, text: str) -> tuple[int, ...]:
-        """Return the token ids that end the assistant's turn, say `text` as the user, and open the assistant's next turn."""
+    def follow_up(self, prompt: Prompt, text: str, *, thinks: bool = False) -> tuple[int, ...]:
+        """Return the token ids that end the assistant's turn, say `text` as the user, and open the assistant's next turn.
+
+        Args:
+            prompt: that the conversation began with.
+            text: of the user.
+            thinks: whether the model is to think in its next turn as it does behind the prompt, or to answer at once.
+
+        """
         ...
 
-    async def render_chat(self, body: Mapping[str, Any]) -> Prompt:
+    async def render_chat(self, body: Mapping[str, Any], *, template: str | None = None) -> Prompt:
         """Apply the chat template and tokenise.
 
-        `body` holds the fields of OpenAI's chat completions, which the API has validated. Raises `InvalidRequest`, for example for a
-        prompt that leaves no room for an answer.
+        Args:
+            body: the fields of OpenAI's chat completions, which the API has validated.
+            template: of an adapter that has a chat template of its own; None for the model's.
+
+        Raises:
+            InvalidRequest: for example for a prompt that leaves no room for an answer.
+
         """
         ...
 
@@ -236,10 +250,10 @@ class Engine(AdapterHost, Protocol):
         """Tokenise the one `prompt` of a completion request, text or token ids. Raises `InvalidRequest`."""
         ...
 
-    async def tokenize(self, body: Mapping[str, Any]) -> tuple[int, ...]:
+    async def tokenize(self, body: Mapping[str, Any], *, template: str | None = None) -> tuple[int, ...]:
         """Return the token ids of a text (`prompt`) or of a conversation (`messages`), however long. Raises `InvalidRequest`.
 
-        `body` holds the fields of vLLM's `/tokenize`, which the API has validated.
+        `body` holds the fields of vLLM's `/tokenize`, which the API has validated. `template` is that of `render_chat`.
         """
         ...
 

@@ -60,7 +60,7 @@ class ScriptedEngine:
         adapter_slots: adapters that it holds at the same time.
         thinking: the texts before and behind the thinking of a model that thinks, such as `<think>` and `</think>`. A conversation then
             ends with the first one, so that the script begins with thinking; unless the request has `enable_thinking: false` among
-            its `chat_template_kwargs`, or no reasoning effort.
+            its `chat_template_kwargs`, or no reasoning effort. An adapter with a chat template that has `<think>` thinks likewise.
 
     Attributes:
         card: describes the model, as of every engine.
@@ -161,16 +161,19 @@ class ScriptedEngine:
         except IndexError as error:
             raise InvalidRequest("There is no such token id.", parameter="prompt") from error
 
-    def follow_up(self, text: str) -> tuple[int, ...]:
+    def follow_up(self, prompt: Prompt, text: str, *, thinks: bool = False) -> tuple[int, ...]:
         """Return the ids of the lines that `render_chat` would write for another turn of the user."""
-        return self._tokenizer.encode(f"\nuser: {text}\nassistant:")
+        opening = f" {prompt.thinking.start}" if thinks and prompt.thinking is not None else ""
+        return self._tokenizer.encode(f"\nuser: {text}\nassistant:{opening}")
 
-    async def render_chat(self, body: Mapping[str, Any]) -> Prompt:
+    async def render_chat(self, body: Mapping[str, Any], *, template: str | None = None) -> Prompt:
         """Render a conversation as one line for each message."""
-        text = _conversation(body)
-        if self._thinking is None or not text.endswith("assistant:") or not _thinks(body):
+        text, thinking = _conversation(body), self._thinking
+        if template is not None:
+            thinking = ("<think>", "</think>") if "<think>" in template else None
+        if thinking is None or not text.endswith("assistant:") or not _thinks(body):
             return self._prompt(text, body, "messages")
-        start, end = self._thinking
+        start, end = thinking
         prompt = self._prompt(f"{text} {start}", body, "messages")
         return replace(prompt, thinking=Thinking(start, end, self.encode(f" {end}")))
 
@@ -190,8 +193,10 @@ class ScriptedEngine:
         constrained = (body.get("response_format") or {}).get("type") in ("json_object", "json_schema")
         return Prompt(token_ids, min(wanted, left), body, body, text, stop=tuple(_stops(body)), is_constrained=constrained)
 
-    async def tokenize(self, body: Mapping[str, Any]) -> tuple[int, ...]:
+    async def tokenize(self, body: Mapping[str, Any], *, template: str | None = None) -> tuple[int, ...]:
         """Return the ids of the words of a text or of a conversation."""
+        if template is not None and "messages" in body:
+            return (await self.render_chat(body, template=template)).token_ids
         return self._tokenizer.encode(_conversation(body) if "messages" in body else body["prompt"])
 
     async def detokenize(self, token_ids: Sequence[int]) -> str:

@@ -68,8 +68,8 @@ class Meter:
 
     Attributes:
         started: when the meter was made, on the clock of `time.monotonic`, in seconds.
-        tokens: by kind: `prefilled`, `cached`, `decoded`; `verified` counts those of verifiers again;
-            `drafted` those of speculative decoding, accepted or not.
+        tokens: by kind: `prefilled`, `cached`, `decoded`; `verified` counts those of verifiers again, `thinking` the decoded ones
+            that are thinking, of all branches; `drafted` those of speculative decoding, accepted or not.
         flops: FLOPs spent, by phase: `prefill`, `decode`, `verify`.
         saved: FLOPs that were not spent: by the prefix `cache`, and by `early_stopping` (estimated, once the request is answered).
         best_of: FLOPs that a fixed best-of-16 would have cost (estimated, once the request is answered).

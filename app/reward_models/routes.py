@@ -47,7 +47,7 @@ def request_body(options: RewardModelOptions, task: Task, candidates: Sequence[C
     """Return the body of one request that scores all candidates."""
     body: dict[str, object] = {}
     if options.route == "score":
-        body |= {"text_1": task.question, "text_2": [candidate.text for candidate in candidates]}
+        body |= {"text_1": task.question, "text_2": [task.judged(candidate) for candidate in candidates]}
     else:
         body["input"] = [_text(options.template, task, candidate) for candidate in candidates]
     for name in ("model", "use_activation", "add_special_tokens"):
@@ -58,7 +58,8 @@ def request_body(options: RewardModelOptions, task: Task, candidates: Sequence[C
 
 def _text(template: str, task: Task, candidate: Candidate) -> str:
     """Fill the template in one pass, so that placeholders in a question or an answer stay as they are."""
-    parts = {"question": task.question, "answer": candidate.text, "step": candidate.last_step or candidate.text}
+    answer = task.judged(candidate)
+    parts = {"question": task.question, "answer": answer, "step": candidate.last_step or answer}
     return PLACEHOLDER.sub(lambda match: parts[match[1]], template)
 
 

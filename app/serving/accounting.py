@@ -72,7 +72,7 @@ class Account:
         self._observe_quality(outcome)
         # A request with several prompts gets feedback on its first answer only.
         chosen = outcome.results[0].chosen[0]
-        self.observers.feedback.remember(self.trace, self.request, self.planned.kind, chosen)
+        self.observers.feedback.remember(self.trace, self.request, self.planned.kind, chosen, tasks[0].read(chosen.candidate))
 
     def _observe_throughput(self, outcome: Outcome, width: int) -> None:
         candidates = [scored.candidate for result in outcome.results for scored in result.candidates]

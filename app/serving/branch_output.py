@@ -7,6 +7,7 @@ from app.engine.base import Output
 from app.engine.speculation import NO_DRAFTS
 from app.metering.meter import Reservation
 from app.serving.legs import Leg
+from app.serving.thinking_tokens import Decode, num_thinking
 from app.serving.wave import Wave
 from strategies.core.values import Candidate, Cost, Delta, TokenLogprob
 
@@ -27,6 +28,7 @@ class BranchOutput:
         drafts: of the current leg, once it has ended.
         started: whether the engine has returned any output of the branch.
         is_thinking_cut: whether the server has ended its thinking.
+        num_inserted: the number of tokens that the server wrote for it.
 
     """
 
@@ -42,7 +44,7 @@ class BranchOutput:
         self._outputs: list[Output] = []
         self._held: Output | None = None
         self._num_in_legs = 0  # outputs before the current leg
-        self._num_inserted = 0
+        self.num_inserted = self._num_thinking = 0
         self._flops_before = 0
         self._step_ended = False
         self._text = ""
@@ -108,7 +110,7 @@ class BranchOutput:
             logprobs = inserted if self.wave.num_logprobs is not None else ()
             self._outputs.append(Output(text, token_ids, 0, 0, logprobs=logprobs))
             self._pass_on(self._outputs[-1])
-            self._num_inserted += len(inserted)
+            self.num_inserted += len(inserted)
             self.is_thinking_cut = True
         if self.wave.until is not None:
             self._text = "".join(output.text for output in self._outputs)
@@ -139,6 +141,13 @@ class BranchOutput:
         self._step_ended = self.wave.until(self._text)
         return self._step_ended
 
+    def count_thinking(self, decode: Decode) -> int:
+        """Return how many of all tokens so far are thinking, which is kept for `candidate`. `decode` returns the text of tokens."""
+        if self.wave.thinking is not None and self._outputs:
+            text = "".join(output.text for output in self._outputs)
+            self._num_thinking = num_thinking(self.wave.thinking, text, self.token_ids, decode)
+        return self._num_thinking
+
     def candidate(self, granted_tokens: int, cost: Cost) -> Candidate:
         """Return the candidate; at least one output was added. `granted_tokens` is what the branch could have at most."""
         # Without a stream the engine returns one output for each leg, so there is mostly nothing to join.
@@ -151,7 +160,8 @@ class BranchOutput:
             logprobs = tuple(itertools.chain.from_iterable(output.logprobs for output in self._outputs))
         return Candidate(
             self.index, text, token_ids, self._finish_reason(granted_tokens), self._outputs[-1].stop_reason, logprobs,
-            num_inserted=self._num_inserted, is_thinking_cut=self.is_thinking_cut, cost=cost,
+            num_inserted=self.num_inserted, is_thinking_cut=self.is_thinking_cut, num_thinking=self._num_thinking,
+            is_thinking=self.wave.thinking is not None and self.wave.thinking.is_inside(text), cost=cost,
         )  # fmt: skip
 
     def _finish_reason(self, granted_tokens: int) -> str:

@@ -49,6 +49,7 @@ class BranchRunner:
             await self.meter.settle(
                 output.reservation, cached=output.cached_tokens, generated=generated, ran=generated > 0, drafts=output.drafts
             )
+            self.meter.tokens["thinking"] += max(output.count_thinking(self.engine.decode) - output.num_inserted, 0)
         if not output.started:
             return None
         output.end()

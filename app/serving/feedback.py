@@ -37,14 +37,16 @@ class Feedback:
         self._metrics = metrics
         self._lock = asyncio.Lock()
 
-    def remember(self, trace: SearchTrace, request: InferenceRequest, kind: AnswerKind, chosen: ScoredCandidate) -> None:
-        """Store the question and its answer in the trace until the caller gives feedback.
+    def remember(
+        self, trace: SearchTrace, request: InferenceRequest, kind: AnswerKind, chosen: ScoredCandidate, text: str
+    ) -> None:
+        """Store the question and its answer in the trace until the caller gives feedback. `text` is what was read of the answer.
 
         Nothing is stored without a feedback file, for a text completion, or for an answer that cannot be read.
         """
         if self._path is None or not request.is_chat:
             return
-        answer = chosen.answer if chosen.answer is not None else read_answer(kind, chosen.candidate.text)
+        answer = chosen.answer if chosen.answer is not None else read_answer(kind, text)
         messages = _plain_messages(request.bodies[0]["messages"])
         if answer is not None and messages is not None:
             trace.num_chars += sum(len(message["content"]) for message in messages)

@@ -24,6 +24,7 @@ from app.serving.legs import BEHIND, ThinkingBudget
 from app.serving.wave import BranchDefaults, Wave
 from app.telemetry.branch_spans import in_spans
 from app.telemetry.spans import NO_SPAN, Span
+from strategies.core.thinking import Thinking
 from strategies.core.values import Candidate, Draw, StopReason, VerifierPrompt
 
 HALT_GRACE_S = 1.0
@@ -142,7 +143,15 @@ class MeteredModel:
             temperature=draw.temperature,
             budget=self._budget,
             place=BEHIND if self._budget is None else self._budget.place(prefix[len(prompt.token_ids) :]),
+            thinking=self._thinking_behind(prefix),
         )
+
+    def _thinking_behind(self, prefix: tuple[int, ...]) -> Thinking | None:
+        """Return how branches that continue this prefix mark their thinking."""
+        prompt = self._defaults.prompt
+        if prompt.thinking is None or len(prefix) == len(prompt.token_ids):
+            return prompt.thinking
+        return prompt.thinking.behind(self._engine.decode(prefix[len(prompt.token_ids) :]))
 
     async def _arrivals(self, wave: Wave, tasks: list[asyncio.Task[Candidate | None]]) -> AsyncIterator[Candidate]:
         """Yield candidates as they complete. At the deadline, end the branches that still run and yield what they have generated."""

@@ -52,6 +52,15 @@ class ModelNames:
             )
         return adapter
 
+    def template_of(self, ref: AdapterRef | None) -> str | None:
+        """Return the chat template of an adapter, None where conversations are written with the model's."""
+        if ref is None or self.adapters is None:
+            return None
+        try:
+            return self.adapters.find(ref).chat_template
+        except UnknownAdapter:  # it was just removed: who leases it is told
+            return None
+
     def find_adapter(self, name: str) -> AdapterRef:
         """Return a reference to an adapter that is served at this moment, or raise `UnknownAdapter`."""
         ref = AdapterRef.parse(name)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from app.engine.base import Engine, ModelCard, Prompt
@@ -31,14 +32,23 @@ class RenderedRequest:
 
 
 async def render(
-    engine: Engine, request: InferenceRequest, planned: PlannedRequest, meter: Meter, span: Span
+    engine: Engine,
+    request: InferenceRequest,
+    planned: PlannedRequest,
+    meter: Meter,
+    span: Span,
+    *,
+    template: str | None = None,
 ) -> RenderedRequest:
-    """Render the request, or raise `InvalidRequest` where the engine or the strategy cannot honour it."""
+    """Render the request, or raise `InvalidRequest` where the engine or the strategy cannot honour it.
+
+    `template` is the chat template of the adapter that answers, None for the model's.
+    """
     check_modalities(engine.card, request.modalities)
     with meter.timed("render"):
         temperature = planned.strategy.temperature if planned.plan.temperature is None else planned.plan.temperature
         defaults = {} if temperature is None else {"temperature": temperature}
-        render_one = engine.render_chat if request.is_chat else engine.render_completion
+        render_one = partial(engine.render_chat, template=template) if request.is_chat else engine.render_completion
         prompts = tuple([await render_one({**defaults, **body}) for body in request.bodies])
         if request.shows_prompt:
             prompts = tuple(_with_text(engine, *pair) for pair in zip(prompts, request.bodies, strict=True))
@@ -65,8 +75,12 @@ def _with_text(engine: Engine, prompt: Prompt, body: Mapping[str, Any]) -> Promp
 
 def _task(engine: Engine, request: InferenceRequest, prompt: Prompt, kind: AnswerKind) -> Task:
     def read_message(candidate: Candidate) -> str:
+        if candidate.is_thinking:
+            return ""
         message = engine.parser(prompt).parse(candidate.text, candidate.token_ids, is_cut=not candidate.is_complete)
-        return calls_as_json(message) or request.prefill + (message.get("content") or "")
+        # What the caller wrote before the thinking ended is thinking too.
+        prefill = request.prefill if prompt.thinking is None else ""
+        return calls_as_json(message) or prefill + (message.get("content") or "")
 
     return Task(
         question=request.question,
@@ -82,5 +96,6 @@ def _task(engine: Engine, request: InferenceRequest, prompt: Prompt, kind: Answe
         is_continuable=not any(body.get(field) for body in request.bodies for field in SEAM_FIELDS),
         read=read_message if request.is_chat else lambda candidate: candidate.text,
         encode=engine.encode,
-        follow_up=engine.follow_up,
+        follow_up=partial(engine.follow_up, prompt),
+        next_turn=partial(engine.follow_up, prompt, thinks=True),
     )

@@ -67,10 +67,14 @@ class Service:
         model, meter, observers = self.engine.card.name, self._meter(request), self.observers
         with request_span(observers.tracer, request, model, meter) as span:
             planned = self._plan(request, meter, span)
-            rendered = await render(self.engine, request, planned, meter, span)
+            template = self.names.template_of(request.adapter)
+            rendered = await render(self.engine, request, planned, meter, span, template=template)
             with observers.metrics.refusals(), self.admission.admit(caller, planned.width) as admitted:
                 verifiers = planned.strategy.params.adapters
                 async with lease_adapters(self.names, request.adapter, verifiers, meter) as leases:
+                    leased = None if leases.generator is None else leases.generator.version.chat_template
+                    if leased != template:  # the adapter was replaced while the request waited
+                        rendered = await render(self.engine, request, planned, meter, span, template=leased)
                     with open_account(
                         observers, request, planned, model=model, caller=caller, meter=meter, span=span
                     ) as account:
@@ -80,7 +84,8 @@ class Service:
         """Return what `open` would run and what it is expected to take. Nothing is generated, admitted or leased."""
         meter = self._meter(request)
         planned = self._plan(request, meter, NO_SPAN)
-        rendered = await render(self.engine, request, planned, meter, NO_SPAN)
+        template = self.names.template_of(request.adapter)
+        rendered = await render(self.engine, request, planned, meter, NO_SPAN, template=template)
         prediction = predict(planned, rendered, self.observers.throughput, self.engine.card.architecture)
         return Preview(str(request.adapter or self.engine.card.name), planned, rendered.num_tokens, prediction, meter.budget)
 

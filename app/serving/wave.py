@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from app.engine.base import Prompt
 from app.serving.legs import BEHIND, Place, ThinkingBudget
 from app.telemetry.spans import NO_SPAN, Span
+from strategies.core.thinking import Thinking
 from strategies.core.values import Candidate, Delta
 
 
@@ -46,6 +47,7 @@ class Wave:
         cap: the most tokens until the end of the step, at most `limit`.
         share: the tokens that each branch may reserve, at most `cap`.
         separators: texts that end a step.
+        thinking: how branches mark their thinking behind this prefix; None where they do not think.
         until: a function of the branch's text. The step ends as soon as it returns true.
         budget: for thinking; None where there is none, or the model does not think.
         place: where each branch begins in its thinking.
@@ -67,6 +69,7 @@ class Wave:
     temperature: float | None
     budget: ThinkingBudget | None = None
     place: Place = BEHIND
+    thinking: Thinking | None = None
     span: Span = NO_SPAN
     arrived: asyncio.Queue[Candidate | None] = field(default_factory=asyncio.Queue)
     live: set[str] = field(default_factory=set)

@@ -28,7 +28,7 @@ DEPTH = (1, 2, 4, 6, 8, 12, 16, 24, 32)
 
 # Values of labels.
 OUTCOMES = ("completed", "cancelled", "refused", "failed", "engine_dead")
-TOKENS = ("prefilled", "cached", "decoded", "verified", "drafted")
+TOKENS = ("prefilled", "cached", "decoded", "verified", "drafted", "thinking")
 FLOP_PHASES = ("prefill", "decode", "verify")
 SAVED = ("cache", "early_stopping")
 BRANCHES = ("drawn", "cancelled", "thinking_cut")
@@ -55,7 +55,9 @@ class _RequestFamilies:
             return registry.histogram(name, text, bounds, ["strategy", "model", *labels])
 
         self.requests = counter("requests", "Requests by outcome.", "outcome")
-        self.tokens = counter("tokens", "Tokens by kind: prefilled, cached, decoded, verified, drafted.", "kind")
+        self.tokens = counter(
+            "tokens", "Tokens by kind: prefilled, cached, decoded, drafted, and again those verified and thinking.", "kind"
+        )
         self.flops = counter("flops", "FLOPs by phase: prefill, decode, verify.", "kind")
         self.saved = counter(
             "flops_saved", "FLOPs that were not spent: found in the prefix cache, or left of a plan that stopped early (estimated).",

@@ -35,7 +35,7 @@ class ChainVote:
         """
         if self.ranked:
             return self.ranked[0].best
-        best = max(self.chains, key=lambda one: (one.is_sound, one.answer.is_complete, mean_logprob(one.answer)), default=None)
+        best = max(self.chains, key=lambda one: (one.is_sound, one.answer.completeness, mean_logprob(one.answer)), default=None)
         return None if best is None else best.answer
 
     def line(self) -> str:

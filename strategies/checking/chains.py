@@ -90,6 +90,7 @@ class Chain:
             text=self.kept.text + new.text,
             token_ids=self.kept.token_ids + new.token_ids,
             logprobs=self.kept.logprobs + new.logprobs,
+            num_thinking=self.kept.num_thinking + new.num_thinking,
         )
         end = self._first_false_line(latest)
         self.is_true = end is None
@@ -160,6 +161,7 @@ class Chain:
             latest,
             text=text + self.inserted,
             token_ids=(*latest.token_ids[:num], *ids),
+            num_thinking=num + len(ids) if latest.is_thinking or num < latest.num_thinking else latest.num_thinking,
             logprobs=(*latest.logprobs[:num], *entries),
         )
 

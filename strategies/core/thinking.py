@@ -1,6 +1,6 @@
 """The thinking part of a reply: how a model marks it, and where it ends."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,10 @@ class Thinking:
             return "", text
         thought, has_end, answer = text.partition(self.end)
         return thought, answer if has_end else None
+
+    def behind(self, text: str) -> "Thinking":
+        """Return the same of a prompt that goes on with this text: part of a reply, or a reply and another turn."""
+        return replace(self, is_open=self.is_inside(text) or text.rstrip().endswith(self.start))
 
     def is_inside(self, text: str) -> bool:
         """Return whether a text that was generated behind the prompt has not ended its thinking."""

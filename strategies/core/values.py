@@ -169,6 +169,8 @@ class Candidate:
         last_step: the text of the last step.
         num_inserted: number of its tokens that the server wrote: the end of a thinking that its budget has cut.
         is_thinking_cut: whether the budget for thinking has ended its thinking.
+        num_thinking: how many of its first tokens are thinking, marks included.
+        is_thinking: it ended inside its thinking, so it has no answer.
         cost: of drawing it. Two candidates that differ only in it are equal.
 
     """
@@ -183,12 +185,19 @@ class Candidate:
     last_step: str = ""
     num_inserted: int = 0
     is_thinking_cut: bool = False
+    num_thinking: int = 0
+    is_thinking: bool = False
     cost: Cost = field(default=Cost(), compare=False)
 
     @property
     def is_complete(self) -> bool:
-        """Whether the model ended it. One that was cut has no trustworthy final answer."""
-        return self.finish_reason == "stop"
+        """Whether the model ended it, behind its thinking. One that was cut has no trustworthy final answer."""
+        return self.finish_reason == "stop" and not self.is_thinking
+
+    @property
+    def completeness(self) -> int:
+        """A key to sort by: 2 for a complete one, 1 for one that was cut in its answer, 0 for one that has no answer."""
+        return 2 if self.is_complete else int(not self.is_thinking)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,9 +217,12 @@ class Task:
         is_continuable: an answer may be continued from its middle: the caller asks for nothing (penalties, stop strings, a least length)
             that would begin anew there.
         thinking: how the model marks its thinking in replies; None where it does not think.
-        read: returns the text of a candidate that is compared and scored: its content, or its tool calls as canonical JSON.
+        read: returns the text of a candidate that is compared and scored: its content, or its tool calls as canonical JSON; empty where
+            it has only thinking.
         encode: returns the token ids of a text that continues what was generated.
-        follow_up: returns the token ids that end the assistant's turn, put a text as the user's, and open the assistant's next turn.
+        follow_up: returns the token ids that end the assistant's turn, put a text as the user's, and open the assistant's next turn, in
+            which it replies without thinking.
+        next_turn: returns the same for a turn in which it thinks, if it thinks at all; None where it never does.
 
     """
 
@@ -228,11 +240,20 @@ class Task:
     read: Callable[[Candidate], str] = lambda candidate: candidate.text
     encode: Callable[[str], tuple[int, ...]] = lambda _text: ()
     follow_up: Callable[[str], tuple[int, ...]] = lambda _text: ()
+    next_turn: Callable[[str], tuple[int, ...]] | None = None
 
     def prefix_with(self, candidate: Candidate) -> tuple[int, ...]:
-        """Return the token ids of the prompt and the candidate, without an end token, so that they can be continued."""
+        """Return the token ids of the prompt and the candidate, without an end token, so that something can be asked about them.
+
+        Thinking that has not ended is ended.
+        """
         token_ids = candidate.token_ids
-        return (*self.prefix, *(token_ids[:-1] if token_ids and token_ids[-1] in self.end_tokens else token_ids))
+        end = self.thinking.end_ids if self.thinking is not None and candidate.is_thinking else ()
+        return (*self.prefix, *(token_ids[:-1] if token_ids and token_ids[-1] in self.end_tokens else token_ids), *end)
+
+    def judged(self, candidate: Candidate) -> str:
+        """Return what a verifier of steps reads of a candidate: its answer, or its thinking while there is no answer yet."""
+        return candidate.text if candidate.is_thinking else self.read(candidate)
 
 
 @dataclass(frozen=True, slots=True)

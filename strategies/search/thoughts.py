@@ -104,7 +104,7 @@ async def vote(task: Task, model: Model, nodes: Sequence[Node], prompt: str, num
     async def shares_of(shift: int) -> list[float]:
         ordered = [*nodes[shift:], *nodes[:shift]]
         listed = "\n\n".join(
-            f"Choice {name}:\n{node.path.text.strip()}" for name, node in zip(CHOICE_NAMES, ordered, strict=False)
+            f"Choice {name}:\n{task.judged(node.path).strip()}" for name, node in zip(CHOICE_NAMES, ordered, strict=False)
         )
         question = task.follow_up(prompt.replace("{choices}", listed))
         logprobs = await model.score_options((*task.prefix, *question), names)

@@ -211,15 +211,18 @@ class Tree:
         return [self._child(node, one) for one in drawn]
 
     def _child(self, parent: Node, step: Candidate) -> Node:
-        path = parent.path
+        path, thinking = parent.path, self.task.thinking
+        text = path.text + step.text
         joined = replace(
             step,
-            text=path.text + step.text,
+            text=text,
             token_ids=path.token_ids + step.token_ids,
             logprobs=path.logprobs + step.logprobs,
             step_start=len(path.token_ids),
             last_step=step.text,
             num_inserted=path.num_inserted + step.num_inserted,
             is_thinking_cut=path.is_thinking_cut or step.is_thinking_cut,
+            num_thinking=path.num_thinking + step.num_thinking,
+            is_thinking=thinking is not None and thinking.is_inside(text),
         )
         return Node(joined, parent, parent.depth + 1)

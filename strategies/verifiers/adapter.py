@@ -61,5 +61,6 @@ def _prompt(task: Task, candidate: Candidate, template: str) -> tuple[int, ...]:
     """Return the token ids of the verifier prompt. Candidates are inserted as text: placeholders in them are not replaced."""
     if "{answer}" not in template:
         return (*task.prefix_with(candidate), *task.encode(template))
-    values = {"question": task.question, "answer": candidate.text, "step": candidate.last_step or candidate.text}
+    answer = task.judged(candidate)
+    values = {"question": task.question, "answer": answer, "step": candidate.last_step or answer}
     return task.encode(_PLACEHOLDER.sub(lambda match: values[match[1]], template))

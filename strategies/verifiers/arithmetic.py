@@ -74,12 +74,12 @@ class ArithmeticVerifier(Verifier):
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
         """Return one score in [0, 1] each: 1.0 or 0.0 for a complete answer, below 1 for others, 0.0 after a step that is not allowed."""
-        texts = [(task.read(candidate)[-NUM_CHARS_READ:], candidate.finish_reason) for candidate in candidates]
+        texts = [(task.judged(one)[-NUM_CHARS_READ:], "step" if one.is_thinking else one.finish_reason) for one in candidates]
         return await asyncio.to_thread(lambda: [self._score(text, finish_reason) for text, finish_reason in texts])
 
     def state(self, task: Task, candidate: Candidate) -> str:
         """Return the numbers that are left, once there are fewer: 4 + 8 and 8 + 4 lead to the same state."""
-        pool = self._left(normalised(task.read(candidate)[-NUM_CHARS_READ:]))
+        pool = self._left(normalised(task.judged(candidate)[-NUM_CHARS_READ:]))
         if pool is None or pool == self._numbers:
             return candidate.text.strip()
         return f"left: {' '.join(sorted(map(str, pool.elements())))}"

@@ -50,11 +50,13 @@ class Equations(Verifier):
 
     async def score(self, task: Task, candidates: Sequence[Candidate], model: Model) -> list[float]:  # noqa: ARG002
         """Return one score in [0, 1] each: at most `REFUTED` with a false equation, at least 1 - `REFUTED` without."""
-        return await asyncio.to_thread(lambda: [_score(candidate) for candidate in candidates])
+        texts = [task.judged(candidate) for candidate in candidates]
+        return await asyncio.to_thread(
+            lambda: [_score(candidate, text) for candidate, text in zip(candidates, texts, strict=True)]
+        )
 
 
-def _score(candidate: Candidate) -> float:
-    text = candidate.text
+def _score(candidate: Candidate, text: str) -> float:
     if candidate.finish_reason != "stop" and not text[-1:].isspace():
         text = text.rpartition("\n")[0]  # it was cut, perhaps in the middle of a number
     return REFUTED * mean_probability(candidate) + (0.0 if is_refuted(text) else 1 - REFUTED)

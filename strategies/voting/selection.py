@@ -38,7 +38,7 @@ async def choose(
     scored = tuple(ScoredCandidate(one, votes.answers[one.index], scores.get(one.index)) for one in ordered)
     if select == "vote" and votes.groups:
         return _by_vote(scored, scores, votes)[: task.num_choices], scored
-    return _by_score(scored, preferred, has_votes=bool(votes.groups))[: task.num_choices], scored
+    return _by_score(task, scored, preferred, has_votes=bool(votes.groups))[: task.num_choices], scored
 
 
 def _by_vote(scored: tuple[ScoredCandidate, ...], scores: Mapping[int, float], votes: VoteCount) -> tuple[ScoredCandidate, ...]:
@@ -49,16 +49,17 @@ def _by_vote(scored: tuple[ScoredCandidate, ...], scores: Mapping[int, float], v
 
 
 def _by_score(
-    scored: tuple[ScoredCandidate, ...], preferred: Collection[int], *, has_votes: bool
+    task: Task, scored: tuple[ScoredCandidate, ...], preferred: Collection[int], *, has_votes: bool
 ) -> tuple[ScoredCandidate, ...]:
-    def rank(one: ScoredCandidate) -> tuple[bool, bool, bool, float, int]:
+    def rank(one: ScoredCandidate) -> tuple[int, bool, bool, float, int]:
         index = one.candidate.index
         has_answer = has_votes and one.answer is not None
-        return one.candidate.is_complete, index in preferred, has_answer, one.score or 0.0, -index
+        return one.candidate.completeness, index in preferred, has_answer, one.score or 0.0, -index
 
     distinct: dict[str, ScoredCandidate] = {}
     for one in sorted(scored, key=rank, reverse=True):
-        distinct.setdefault(one.answer if one.answer is not None else one.candidate.text, one)
+        text = task.read(one.candidate) or one.candidate.text
+        distinct.setdefault(one.answer if one.answer is not None else text, one)
     return tuple(distinct.values())
 
 

@@ -5,12 +5,13 @@ import json
 import signal
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from adapters.errors import AdapterRefused
-from adapters.upload import from_operator_folder
+from adapters.upload import from_files, from_folder, from_operator_folder
 
 MAX = 1 << 20
 VERIFIER_PROMPT = {"template": "\nIs this answer correct (Yes or No)?", "yes": " Yes", "no": " No"}
@@ -53,6 +54,44 @@ def test_a_verifier_keeps_its_prompt(store, folder) -> None:
     assert json.loads((one.path(version) / "ponder.json").read_text()) == OLD_PONDER_CONFIG
     assert one.check(version) is None
     assert [stored.versions for stored in store().scan()] == [(version,)]
+
+
+def test_a_chat_template_of_the_operator_is_content(store, folder) -> None:
+    """It is hashed, written and in the manifest; the same weights without it are another version, and a change of it is noticed."""
+    one, place = store(), folder()
+    without, _ = put(one, place)
+    (place / "chat_template.jinja").write_text("{{ messages }}<think>")
+    version, is_new = put(one, place)
+    assert is_new
+    assert (version.chat_template, without.chat_template) == ("{{ messages }}<think>", None)
+    assert version.version != without.version
+    assert one.check(version) is None
+    assert {stored for found in store().scan() for stored in found.versions} == {version, without}
+    (one.path(version) / "chat_template.jinja").write_text("{{ other }}")
+    assert "changed" in one.check(version)
+    (one.path(version) / "chat_template.jinja").unlink()
+    assert not one.is_intact(version)
+
+
+@pytest.mark.parametrize("content", [b"\xff", b" " * 65_537])
+def test_a_chat_template_is_a_small_text(store, folder, content: bytes) -> None:
+    place = folder()
+    (place / "chat_template.jinja").write_bytes(content)
+    with pytest.raises(AdapterRefused):
+        put(store(), place)
+
+
+def test_a_client_brings_no_chat_template(store, folder) -> None:
+    """A template is a program, which may run for ever: of uploads and imports it is left out."""
+    one, place = store(), folder()
+    (place / "chat_template.jinja").write_text("{% for one in range(10 ** 9) %}{% endfor %}")
+    for name, write_files in {
+        "files": from_files([(path.name, BytesIO(path.read_bytes())) for path in place.iterdir()], MAX),
+        "import": from_folder(place.parent, place.name, MAX),
+    }.items():
+        version, _ = one.put(name, write_files, "test")
+        assert version.chat_template is None
+        assert not (one.path(version) / "chat_template.jinja").exists()
 
 
 def test_the_verifier_prompt_is_content(store, folder) -> None:

@@ -538,3 +538,30 @@ async def test_streams_name_their_version_too(serve, made) -> None:
         last = [json.loads(line[6:]) for line in response.text.split("\n\n") if line.startswith("data: {")][-1]
     assert response.headers["x-ponder-adapter"] == last["ponder"]["adapter"] == f"a:{version}"
     assert last["model"] == "a"
+
+
+async def test_an_adapter_with_a_chat_template_thinks_while_its_base_does_not(serve, made, tmp_path) -> None:
+    """Conversations are written with its template, also to be counted; the template itself is not shown."""
+    preload = tmp_path / "preload"
+    (made(1) / "chat_template.jinja").write_text("{{ messages }}<think>")
+    shutil.copytree(made(1), preload / "thinker")
+    asked = {"messages": [{"role": "user", "content": "Hi"}]}
+    async with serve(
+        lambda prompt, _: " so </think> 42" if prompt.endswith("<think>") else "41", adapter_preload_dir=preload
+    ) as served:
+        thought = (await served.chat(model="thinker")).json()["choices"][0]["message"]
+        off = (await served.chat(model="thinker", chat_template_kwargs={"enable_thinking": False})).json()["choices"][0][
+            "message"
+        ]
+        plain = (await served.chat()).json()["choices"][0]["message"]
+        counts = [
+            (await served.client.post("/tokenize", json={"model": name, **asked})).json()["count"]
+            for name in ("scripted", "thinker")
+        ]
+        [shown] = (await served.client.get("/v1/adapters/thinker")).json()["versions"]
+    assert thought["reasoning"].endswith(" so ")
+    assert thought["content"] == " 42"
+    assert "reasoning" not in {*off, *plain}
+    assert counts[1] == counts[0] + 1
+    assert shown["has_chat_template"]
+    assert "<think>" not in str(shown)

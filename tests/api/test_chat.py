@@ -32,7 +32,8 @@ async def test_a_direct_answer_has_openais_shape(serve) -> None:
     assert reply["choices"][0]["message"] == {"role": "assistant", "content": "It is 42.", "refusal": None}
     assert reply["choices"][0]["finish_reason"] == "stop"
     assert reply["usage"]["completion_tokens"] == 3
-    assert reply["usage"]["completion_tokens_details"] == {"reasoning_tokens": 0}
+    details = {"reasoning_tokens": 0, "thinking_tokens": 0, "other_branch_tokens": 0}
+    assert reply["usage"]["completion_tokens_details"] == details
     assert reply["ponder"]["strategy"] == "direct"
     assert reply["ponder"]["flops"]["total"] > 0
     assert response.headers["x-ponder-strategy"] == "direct"

@@ -55,7 +55,8 @@ async def _fits(service: Service, asked: Converted, kept: Sequence[int], room: i
         check_modalities(engine.card, request.modalities)
         [body] = request.bodies
         rest = {name: body[name] for name in ("tools", "chat_template_kwargs") if name in body}
-        tokens = await engine.tokenize({"messages": list(compress(body["messages"], is_kept)), **rest})
+        messages = list(compress(body["messages"], is_kept))
+        tokens = await engine.tokenize({"messages": messages, **rest}, template=service.names.template_of(request.adapter))
     return len(tokens) + room <= engine.card.max_model_len
 
 

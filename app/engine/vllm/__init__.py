@@ -5,6 +5,7 @@ Import nothing of it before the environment is prepared (`app.engine.build`): vL
 engine.py     the `Engine` itself: start, generate, halt, metrics
 options.py    what an operator can set        arguments.py  how that becomes vLLM's own arguments
 rendering.py  from a request to a prompt      sampling.py   the sampling parameters of one branch
+dialect.py    a chat template, its parsers    thinking*.py  how a model marks its thinking, where it ends
 outputs.py    from vLLM's outputs to ours     replies.py    vLLM's parsers of tool calls and reasoning
 lora.py       LoRA adapters in the engine     errors.py     from vLLM's errors to ours
 drafting.py   how tokens are drafted

@@ -6,6 +6,7 @@ from vllm import AsyncEngineArgs
 from vllm.config import StructuredOutputsConfig
 
 from app.engine.architecture import LINEAR_MODULES
+from app.engine.vllm import thinking_end
 from app.engine.vllm.engine_args import parse_engine_args
 from app.engine.vllm.options import EngineOptions
 from app.engine.worker.extension import CpuWorker, GpuWorker
@@ -37,7 +38,12 @@ def _own_arguments(options: EngineOptions) -> dict[str, Any]:
         trust_remote_code=False,
         # With "auto", the first grammar chooses one back end for all requests; later ones are checked by another than compiles them.
         # Without free whitespace: small models write newlines between the tokens of JSON until their answer is cut.
-        structured_outputs_config=StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
+        structured_outputs_config=StructuredOutputsConfig(
+            backend="xgrammar",
+            disable_any_whitespace=True,
+            reasoning_parser=thinking_end.NAME,
+            reasoning_parser_plugin=thinking_end.__name__,
+        ),
         # Left out rather than given as None, so that vLLM's own defaults hold.
         **_given(block_size=options.block_size, gpu_memory_utilization=options.gpu_memory_utilization),
         **_lora_arguments(options),

@@ -124,17 +124,17 @@ class VllmEngine:
             return "the engine is not running"
         return "the engine process died" if self._llm.errored else None
 
-    async def render_chat(self, body: Mapping[str, Any]) -> Prompt:
+    async def render_chat(self, body: Mapping[str, Any], *, template: str | None = None) -> Prompt:
         """Apply the chat template and tokenise; see `Engine`."""
-        return await self._rendering.chat(body)
+        return await self._rendering.chat(body, template)
 
     async def render_completion(self, body: Mapping[str, Any]) -> Prompt:
         """Tokenise one prompt; see `Engine`."""
         return await self._rendering.completion(body)
 
-    async def tokenize(self, body: Mapping[str, Any]) -> tuple[int, ...]:
+    async def tokenize(self, body: Mapping[str, Any], *, template: str | None = None) -> tuple[int, ...]:
         """Return the token ids of a text or of a conversation; see `Engine`."""
-        return await self._rendering.tokenize(body)
+        return await self._rendering.tokenize(body, template)
 
     async def detokenize(self, token_ids: Sequence[int]) -> str:
         """Return the text of these tokens; see `Engine`."""
@@ -152,9 +152,9 @@ class VllmEngine:
         """Return the text of these tokens; see `Engine`."""
         return self._rendering.decode(token_ids)
 
-    def follow_up(self, text: str) -> tuple[int, ...]:
+    def follow_up(self, prompt: Prompt, text: str, *, thinks: bool = False) -> tuple[int, ...]:
         """Return the token ids of the user's next turn; see `Engine`."""
-        return self._rendering.follow_up(text)
+        return self._rendering.follow_up(prompt, text, thinks=thinks)
 
     def parser(self, prompt: Prompt) -> ReplyParser:
         """Return a parser for one reply; see `Engine`."""
@@ -170,6 +170,7 @@ class VllmEngine:
                 branch.id,
                 lora_request=lora_request(branch.adapter) if branch.adapter else None,
                 priority=branch.priority,
+                **(branch.prompt.dialect.grammar_gate(branch) if sampling.structured_outputs is not None else {}),
             )
             async with aclosing(stream):
                 async for result in stream:

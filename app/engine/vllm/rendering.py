@@ -5,6 +5,7 @@ Clients of vLLM thus get what they expect, and nothing of it is written twice.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
@@ -13,23 +14,15 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest, TokenizeCompletionRequest
 from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
 from vllm.inputs import TokensPrompt
-from vllm.parser import Parser, ParserManager
 from vllm.renderers import TokenizeParams
-from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from app.engine.base import Prompt, ReplyParser
-from app.engine.reply_parsers import PlainReply
+from app.engine.vllm.dialect import Dialect
 from app.engine.vllm.errors import form_errors, request_errors
 from app.engine.vllm.options import EngineOptions
-from app.engine.vllm.replies import ParsedReply
 from app.engine.vllm.sampling import checked
-from app.engine.vllm.thinking import thinking_of
 from app.errors import InvalidRequest
-from strategies.core.thinking import Thinking
-
-ANSWER_MARK = "-the-answer-so-far-"
-"""Stands for the assistant's answer in a rendered conversation, to find the place where it ends."""
 
 
 class Rendering:
@@ -46,33 +39,20 @@ class Rendering:
         self._llm = llm
         self._model = llm().model_config
         self._defaults: dict[str, Any] = self._model.get_diff_sampling_param()
-        self._renderer = self._new_renderer(options.tool_strict_level)
-        self._strict_renderer = self._new_renderer("parameter")
-        self._parser_class: type[Parser] | None = ParserManager.get_parser(
-            tool_parser_name=options.tool_call_parser,
-            reasoning_parser_name=options.reasoning_parser,
-            enable_auto_tools=options.tool_call_parser is not None,
-            model_name=self._model.model,
-            tokenizer=llm().renderer.tokenizer,
-        )
+        self._dialect = Dialect(options, llm)
+        self._of_adapters: dict[str, Dialect] = {}
 
-    def _new_renderer(self, tool_strict_level: str) -> OnlineRenderer:
-        """Return a renderer whose grammars hold tool calls so strictly; see `EngineOptions`."""
-        return OnlineRenderer(
-            self._model,
-            self._llm().renderer,
-            request_logger=None,
-            chat_template=self._options.chat_template,
-            chat_template_content_format="auto",
-            enable_auto_tools=self._options.tool_call_parser is not None,
-            reasoning_parser=self._options.reasoning_parser,
-            tool_parser=self._options.tool_call_parser,
-            tool_strict_level=tool_strict_level,
-        )
+    def _dialect_of(self, template: str | None) -> Dialect:
+        """Return the model's dialect, or that of an adapter with this chat template. Only the operator's adapters have any."""
+        if template is None:
+            return self._dialect
+        if template not in self._of_adapters:
+            self._of_adapters[template] = Dialect(self._options, self._llm, template)
+        return self._of_adapters[template]
 
     def warm_up(self) -> None:
         """Compile the chat template and load the tokenizer, which takes seconds."""
-        self._renderer.warmup()
+        self._dialect.renderer.warmup()
 
     @property
     def end_tokens(self) -> frozenset[int]:
@@ -81,41 +61,44 @@ class Rendering:
         listed = ends if isinstance(ends, list) else [ends]
         return frozenset(token for token in (*listed, self._llm().renderer.tokenizer.eos_token_id) if token is not None)
 
-    async def chat(self, body: Mapping[str, Any]) -> Prompt:
+    async def chat(self, body: Mapping[str, Any], template: str | None) -> Prompt:
         """Apply the chat template and tokenise, as vLLM's own server does. Raises `InvalidRequest`."""
+        dialect = self._dialect_of(template)
         with request_errors():
             request = ChatCompletionRequest.model_validate({**body, "n": 1, "stream": False})
-            renderer = self._strict_renderer if _is_call_forced(request) else self._renderer
+            renderer = dialect.strict_renderer if _is_call_forced(request) else dialect.renderer
             rendered = await renderer.render_chat(request)
             if isinstance(rendered, ErrorResponse):
                 raise InvalidRequest(rendered.error.message, parameter=rendered.error.param)
             [engine_input] = rendered[1]
-            return await self._prompt(request, engine_input, request.max_completion_tokens or request.max_tokens)
+            prompt = await self._prompt(request, engine_input, request.max_completion_tokens or request.max_tokens)
+        return replace(prompt, thinking=dialect.thinking(request, prompt.token_ids), dialect=dialect)
 
     async def completion(self, body: Mapping[str, Any]) -> Prompt:
         """Tokenise one prompt, text or token ids, as vLLM's own server does. Raises `InvalidRequest`."""
         with request_errors():
             request = CompletionRequest.model_validate({**body, "n": 1, "stream": False, "echo": False})
-            rendered = await self._renderer.render_completion(request)
+            rendered = await self._dialect.renderer.render_completion(request)
             if isinstance(rendered, ErrorResponse):
                 raise InvalidRequest(rendered.error.message, parameter=rendered.error.param)
             [engine_input] = rendered
             return await self._prompt(request, engine_input, request.max_tokens)
 
-    async def tokenize(self, body: Mapping[str, Any]) -> tuple[int, ...]:
+    async def tokenize(self, body: Mapping[str, Any], template: str | None) -> tuple[int, ...]:
         """Tokenise a text or a conversation, as vLLM's own server does. Raises `InvalidRequest`."""
+        renderer = self._dialect_of(template).renderer
         with request_errors():
             if "messages" not in body:
                 request = TokenizeCompletionRequest.model_validate(body)
-                inputs = await self._renderer.preprocess_completion(
+                inputs = await renderer.preprocess_completion(
                     request, prompt_input=request.prompt, prompt_embeds=None, skip_mm_cache=True
                 )
             else:
                 chat = TokenizeChatRequest.model_validate(body)
-                _, inputs = await self._renderer.preprocess_chat(
+                _, inputs = await renderer.preprocess_chat(
                     chat,
                     chat.messages,
-                    default_template=None,
+                    default_template=renderer.chat_template,
                     default_template_content_format="auto",
                     default_template_kwargs=None,
                     tool_dicts=[tool.model_dump() for tool in chat.tools] if chat.tools else None,
@@ -158,21 +141,9 @@ class Rendering:
         text = engine_input.get("prompt") or ""
         is_constrained = sampling.structured_outputs is not None
         stop = tuple(sampling.stop or ())
-        thinking = self._thinking(request, token_ids) if _is_chat(request) else None
-        return Prompt(token_ids, limit, sampling, request, text, stop=stop, is_constrained=is_constrained, thinking=thinking)
-
-    def _thinking(self, request: ChatCompletionRequest, token_ids: tuple[int, ...]) -> Thinking | None:
-        """Return how the model marks its thinking in a reply to this request, None where it does not think."""
-        if not self._options.reasoning_parser:
-            return None
-        variables = self._renderer.effective_chat_template_kwargs(request)
-        parser = self._new_parser(request, variables).reasoning_parser
-        return thinking_of(parser, variables, self._llm().renderer.tokenizer, token_ids, _prefill(request))
-
-    def _new_parser(self, request: ChatCompletionRequest, variables: Mapping[str, Any]) -> Parser:
-        assert self._parser_class is not None
-        tokenizer = self._llm().renderer.tokenizer
-        return self._parser_class(tokenizer, request.tools, model_config=self._model, chat_template_kwargs=variables)
+        return Prompt(
+            token_ids, limit, sampling, request, text, stop=stop, is_constrained=is_constrained, dialect=self._dialect
+        )
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a text, without the special tokens that begin a prompt."""
@@ -185,57 +156,20 @@ class Rendering:
             raise InvalidRequest("There is no such token id.", parameter="prompt")
         return str(tokenizer.decode(list(token_ids)))
 
-    def follow_up(self, text: str) -> tuple[int, ...]:
-        """Return the token ids that end the assistant's turn, say `text` as the user, and open the assistant's next turn.
-
-        A whole conversation is rendered by the model's chat template, and what comes after the assistant's answer is kept. Models
-        without a template, and templates that leave earlier answers out, get plain lines.
-        """
-        tokenizer = self._llm().renderer.tokenizer
-        turns = [
-            {"role": "user", "content": "?"},
-            {"role": "assistant", "content": ANSWER_MARK},
-            {"role": "user", "content": text},
-        ]
-        rendered = ""
-        if (self._options.chat_template or getattr(tokenizer, "chat_template", None)) is not None:
-            rendered = tokenizer.apply_chat_template(
-                turns, chat_template=self._options.chat_template, tokenize=False, add_generation_prompt=True
-            )
-        return self.encode(rendered.partition(ANSWER_MARK)[2] or f"\n\n{text}\n")
+    def follow_up(self, prompt: Prompt, text: str, *, thinks: bool) -> tuple[int, ...]:
+        """Return the token ids of the user's next turn; see `Dialect.follow_up`."""
+        dialect: Dialect = prompt.dialect
+        return self.encode(dialect.follow_up(prompt, text, thinks=thinks))
 
     def parser(self, prompt: Prompt) -> ReplyParser:
-        """Return a parser for one reply to `prompt`.
-
-        Text passes through unchanged where neither tool calls nor reasoning can be in it.
-        """
-        request = prompt.request
-        has_tools = _is_chat(request) and bool(request.tools) and request.tool_choice != "none"
-        has_reasoning = bool(self._options.reasoning_parser) and _is_chat(request)
-        if self._parser_class is None or not (has_tools or has_reasoning):
-            return PlainReply()
-        variables = self._renderer.effective_chat_template_kwargs(request)  # some tell whether the model thinks
-        tags = _tags(self._parser_class) if request.structured_outputs is not None else None
-        return ParsedReply(lambda: self._new_parser(request, variables), prompt, tags)
+        """Return a parser for one reply to `prompt`."""
+        dialect: Dialect = prompt.dialect
+        return dialect.parser(prompt)
 
 
 def _is_call_forced(request: ChatCompletionRequest) -> bool:
     """Whether the reply must be a tool call: of any tool, or of the one that is named."""
     return bool(request.tools) and request.tool_choice not in (None, "none", "auto")
-
-
-def _tags(parser: type[Parser]) -> tuple[str, str] | None:
-    """Return the tags around the JSON of each call, None for models whose calls have another form."""
-    calls = parser.tool_parser_cls
-    if calls is None or calls.structural_tag_model != "hermes":
-        return None
-    return calls.tool_call_start_token, calls.tool_call_end_token
-
-
-def _prefill(request: ChatCompletionRequest) -> str:
-    """Return the beginning of the answer that the caller has written, empty where there is none."""
-    content = request.messages[-1].get("content") if request.continue_final_message else None
-    return content if isinstance(content, str) else ""
 
 
 def _is_chat(request: Any) -> bool:

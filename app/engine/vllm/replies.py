@@ -20,6 +20,7 @@ class ParsedReply:
 
     def __init__(self, new_parser: Callable[[], Any], prompt: Prompt, tags: tuple[str, str] | None = None) -> None:
         self._new_parser, self._request, self._prompt_ids = new_parser, prompt.request, list(prompt.token_ids)
+        self._thinking = prompt.thinking
         self._streaming: Any = None
         self._sent = Sent()
         self._new_escape: Callable[[], Callable[[str], str]] = lambda: EscapedTags(*tags) if tags else str
@@ -37,6 +38,9 @@ class ParsedReply:
             delta = self._read_delta(self._new_parser(), text, token_ids, is_last=True, is_cut=is_cut) or {}
             if is_cut or delta.get("tool_calls"):
                 return as_message(delta)
+        if content and self._thinking is not None and self._thinking.is_inside(text) and not calls:
+            # Some of vLLM's parsers take thinking that was cut for an answer.
+            reasoning, content = self._thinking.split(text)
         message: dict[str, Any] = {"content": content}
         if reasoning:
             message["reasoning"] = reasoning

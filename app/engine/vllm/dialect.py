@@ -1,0 +1,185 @@
+"""How conversations are written and replies are read: one chat template with the parsers that fit it.
+
+The model has one dialect. An adapter with a chat template of its own has another.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.parser import Parser, ParserManager
+from vllm.renderers.online_renderer import OnlineRenderer
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from app.engine.base import Branch, Prompt, ReplyParser
+from app.engine.reply_parsers import PlainReply
+from app.engine.vllm.options import EngineOptions
+from app.engine.vllm.reasoning_parsers import OFF, choose
+from app.engine.vllm.replies import ParsedReply
+from app.engine.vllm.thinking import SWITCHES, thinking_of
+from app.engine.weights.conversions import ModelUnavailable
+from strategies.core.thinking import Thinking
+
+logger = logging.getLogger("ponder")
+
+ANSWER_MARK = "-the-answer-so-far-"
+"""Stands for the assistant's answer in a rendered conversation, to find the place where it ends."""
+
+
+class Dialect:
+    """A chat template and the parsers of its replies.
+
+    Args:
+        options: of the engine.
+        llm: returns vLLM's engine; raises `EngineDead` where there is none.
+        template: text of an adapter's own chat template; None for the model's.
+
+    Attributes:
+        renderer: renders conversations.
+        strict_renderer: the same for requests that force a tool call.
+        reasoning_parser: vLLM's name of the parser of reasoning; None where there is none.
+
+    """
+
+    def __init__(self, options: EngineOptions, llm: Callable[[], AsyncLLM], template: str | None = None) -> None:
+        self._options = options
+        self._llm = llm
+        self._model = llm().model_config
+        self._template = options.chat_template if template is None else template
+        self.reasoning_parser = self._choose(is_own=template is not None)
+        self.renderer = self._new_renderer(options.tool_strict_level)
+        self.strict_renderer = self._new_renderer("parameter")
+        self._parser_class = self.renderer.parser
+        whose = "an adapter's" if template is not None else "the model's"
+        logger.info("thinking in %s replies: %s", whose, self.reasoning_parser or "none")
+
+    def _choose(self, *, is_own: bool) -> str | None:
+        """Return the operator's choice of a parser of reasoning, else the one that fits; the setting is for the model's template."""
+        set_by_operator = None if is_own else self._options.reasoning_parser
+        if set_by_operator is not None:
+            return None if set_by_operator == OFF else set_by_operator
+        template = self._template
+        if template is None:
+            template = getattr(self._llm().renderer.tokenizer, "chat_template", None) or ""
+        if not isinstance(template, str):
+            template = "\n".join(map(str, template.values()))
+        architecture = "" if is_own else next(iter(self._model.hf_config.architectures or ()), "")
+        found = choose(architecture, "" if is_own else self._model.model, template)
+        try:
+            self._parser_of(found)
+        except TypeError as error:
+            logger.warning("thinking is not told from answers: %s", error)
+            return None
+        return found
+
+    def _parser_of(self, reasoning_parser: str | None) -> type[Parser] | None:
+        """Return vLLM's parser of tool calls and reasoning. Raises `TypeError` where the tokenizer does not fit it."""
+        options = self._options
+        return ParserManager.get_parser(
+            tool_parser_name=options.tool_call_parser,
+            reasoning_parser_name=reasoning_parser,
+            enable_auto_tools=options.tool_call_parser is not None,
+            model_name=self._model.model,
+            tokenizer=self._llm().renderer.tokenizer,
+        )
+
+    def _new_renderer(self, tool_strict_level: str) -> OnlineRenderer:
+        """Return a renderer whose grammars hold tool calls so strictly; see `EngineOptions`."""
+        try:
+            return OnlineRenderer(
+                self._model,
+                self._llm().renderer,
+                request_logger=None,
+                chat_template=self._template,
+                chat_template_content_format="auto",
+                enable_auto_tools=self._options.tool_call_parser is not None,
+                reasoning_parser=self.reasoning_parser,
+                tool_parser=self._options.tool_call_parser,
+                tool_strict_level=tool_strict_level,
+            )
+        except TypeError as error:
+            raise ModelUnavailable(str(error)) from error
+
+    def thinking(self, request: ChatCompletionRequest, token_ids: tuple[int, ...]) -> Thinking | None:
+        """Return how the model marks its thinking in a reply to this request, None where it does not think."""
+        if self.reasoning_parser is None:
+            return None
+        variables = self.renderer.effective_chat_template_kwargs(request)
+        parser = self._new_parser(request, variables).reasoning_parser
+        return thinking_of(parser, variables, self._llm().renderer.tokenizer, token_ids, _prefill(request))
+
+    def _new_parser(self, request: ChatCompletionRequest, variables: Mapping[str, Any]) -> Parser:
+        assert self._parser_class is not None
+        tokenizer = self._llm().renderer.tokenizer
+        return self._parser_class(tokenizer, request.tools, model_config=self._model, chat_template_kwargs=variables)
+
+    def parser(self, prompt: Prompt) -> ReplyParser:
+        """Return a parser for one reply to `prompt`.
+
+        Text passes through unchanged where neither tool calls nor reasoning can be in it.
+        """
+        request = prompt.request
+        is_chat = isinstance(request, ChatCompletionRequest)  # a completion has no message whose fields could be parsed
+        has_tools = is_chat and bool(request.tools) and request.tool_choice != "none"
+        if self._parser_class is None or not is_chat or not (has_tools or self.reasoning_parser):
+            return PlainReply()
+        variables = self.renderer.effective_chat_template_kwargs(request)  # some tell whether the model thinks
+        tags = _tags(self._parser_class) if request.structured_outputs is not None else None
+        return ParsedReply(lambda: self._new_parser(request, variables), prompt, tags)
+
+    def grammar_gate(self, branch: Branch) -> dict[str, Any]:
+        """Return vLLM's arguments that say from where on the grammar of a branch holds: from behind the thinking."""
+        prompt = branch.prompt
+        request, thinking = prompt.request, prompt.thinking
+        if thinking is not None:
+            begun = branch.prefix[len(prompt.token_ids) :]
+            is_over = bool(begun) and not thinking.behind(self._llm().renderer.tokenizer.decode(list(begun))).is_open
+            return {"reasoning_ended": is_over, "reasoning_parser_kwargs": {"end": thinking.end}}
+        if self.reasoning_parser is None or not isinstance(request, ChatCompletionRequest):
+            return {"reasoning_ended": True}
+        variables = self.renderer.effective_chat_template_kwargs(request)
+        reader = self._new_parser(request, variables).reasoning_parser
+        if reader is None or reader.reasoning_end_str:  # a parser that tells its marks, of a request that does not think
+            return {"reasoning_ended": True}
+        return {"reasoning_parser_kwargs": {"parser": self.reasoning_parser, "chat_template_kwargs": variables}}
+
+    def follow_up(self, prompt: Prompt, text: str, *, thinks: bool) -> str:
+        """Return the text that ends the assistant's turn, says `text` as the user, and opens the assistant's next turn.
+
+        A whole conversation is rendered by the chat template, and what comes after the assistant's answer is kept. Models without a
+        template, and templates that leave earlier answers out, get plain lines. Where the model is not to think, thinking that its
+        template opens all the same is closed at once.
+        """
+        tokenizer = self._llm().renderer.tokenizer
+        turns = [
+            {"role": "user", "content": "?"},
+            {"role": "assistant", "content": ANSWER_MARK},
+            {"role": "user", "content": text},
+        ]
+        rendered = ""
+        given = getattr(prompt.request, "chat_template_kwargs", None) or {}
+        variables = {name: given[name] for name in SWITCHES if name in given}
+        if self.reasoning_parser is not None and not (thinks and prompt.thinking is not None):
+            variables |= dict.fromkeys(SWITCHES, False)
+        if (self._template or getattr(tokenizer, "chat_template", None)) is not None:
+            rendered = tokenizer.apply_chat_template(
+                turns, chat_template=self._template, tokenize=False, add_generation_prompt=True, **variables
+            )
+        if prompt.thinking is not None and not thinks and rendered.rstrip().endswith(prompt.thinking.start):
+            rendered += f"\n{prompt.thinking.end}\n\n"
+        return rendered.partition(ANSWER_MARK)[2] or f"\n\n{text}\n"
+
+
+def _prefill(request: ChatCompletionRequest) -> str:
+    """Return the beginning of the answer that the caller has written, empty where there is none."""
+    content = request.messages[-1].get("content") if request.continue_final_message else None
+    return content if isinstance(content, str) else ""
+
+
+def _tags(parser: type[Parser]) -> tuple[str, str] | None:
+    """Return the tags around the JSON of each call, None for models whose calls have another form."""
+    calls = parser.tool_parser_cls
+    if calls is None or calls.structural_tag_model != "hermes":
+        return None
+    return calls.tool_call_start_token, calls.tool_call_end_token

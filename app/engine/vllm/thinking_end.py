@@ -1,0 +1,63 @@
+"""Tells vLLM's engine where the thinking of a request ends, since a grammar holds only behind it.
+
+vLLM's engine has one reasoning parser for all requests, and most parsers look for a token of the vocabulary. Here each request says how
+its thinking ends: adapters may think while their base model does not, and a mark may be several tokens. vLLM's engine imports this module
+as a plugin.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from vllm.entrypoints.generate.base.protocol import DeltaMessage
+from vllm.reasoning import ReasoningParser, ReasoningParserManager
+
+NAME = "ponder"
+
+
+@ReasoningParserManager.register_module(NAME)
+class ThinkingEnd(ReasoningParser):
+    """Finds the end of the thinking.
+
+    Args:
+        tokenizer: of the model.
+        end: the text that ends the thinking; empty where only a parser of vLLM can tell.
+        parser: the name of that parser.
+        chat_template_kwargs: its argument.
+
+    """
+
+    def __init__(
+        self, tokenizer: Any, *args: Any, end: str = "", parser: str = "", chat_template_kwargs: Any = None, **kwargs: Any
+    ) -> None:
+        super().__init__(tokenizer, *args, **kwargs)
+        self._end = end
+        self._parser: ReasoningParser | None = None
+        if parser and not end:
+            self._parser = ReasoningParserManager.get_reasoning_parser(parser)(
+                tokenizer, chat_template_kwargs=chat_template_kwargs
+            )
+
+    def is_reasoning_end(self, input_ids: Sequence[int]) -> bool:
+        """Return whether a prompt has ended its thinking. The front end knows it of a request with a text that ends the thinking."""
+        return self._parser is None or self._parser.is_reasoning_end(input_ids)
+
+    def is_reasoning_end_streaming(self, input_ids: Sequence[int], delta_ids: Iterable[int]) -> bool:
+        """Return whether the last tokens, `delta_ids`, have ended the thinking."""
+        if self._parser is not None:
+            return self._parser.is_reasoning_end_streaming(input_ids, delta_ids)
+        num_new = len(list(delta_ids))
+        last = list(input_ids[-(num_new + len(self._end)) :])  # a token has at least one character of the mark
+        before = self.model_tokenizer.decode(last[: len(last) - num_new])
+        return self._end in self.model_tokenizer.decode(last)[max(len(before) - len(self._end) + 1, 0) :]
+
+    def extract_content_ids(self, input_ids: list[int]) -> list[int]:
+        """Is never called in the engine."""
+        raise NotImplementedError
+
+    def extract_reasoning(self, model_output: str, request: Any) -> tuple[str | None, str | None]:
+        """Is never called in the engine."""
+        raise NotImplementedError
+
+    def extract_reasoning_streaming(self, *args: Any) -> DeltaMessage | None:
+        """Is never called in the engine."""
+        raise NotImplementedError

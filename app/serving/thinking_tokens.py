@@ -1,0 +1,29 @@
+"""Counts the tokens of a branch that are thinking."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+
+from strategies.core.thinking import Thinking
+
+Decode = Callable[[Sequence[int]], str]
+
+
+def num_thinking(thinking: Thinking, text: str, token_ids: Sequence[int], decode: Decode) -> int:
+    """Return how many of the first tokens are thinking, marks included.
+
+    Args:
+        thinking: of the prefix that the branch continues.
+        text: that the branch generated.
+        token_ids: of this text.
+        decode: returns the text of tokens.
+
+    """
+    thought, answer = thinking.split(text)
+    if answer is None:
+        return len(token_ids)
+    if not thought and answer == text:
+        return 0
+    if len(thinking.end_ids) == 1 and thinking.end_ids[0] in token_ids:  # a token of its own in most vocabularies
+        return token_ids.index(thinking.end_ids[0]) + 1
+    # The end may share a token with the answer, and be written with other tokens than `end_ids`.
+    return bisect_left(range(len(token_ids)), True, key=lambda num: not thinking.is_inside(decode(token_ids[:num])))
