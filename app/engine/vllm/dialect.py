@@ -114,6 +114,11 @@ class Dialect:
         tokenizer = self._llm().renderer.tokenizer
         return self._parser_class(tokenizer, request.tools, model_config=self._model, chat_template_kwargs=variables)
 
+    def _tells_marks(self, request: ChatCompletionRequest, variables: Mapping[str, Any]) -> bool:
+        """Return whether the parser of reasoning tells the marks of the thinking, so that `thinking` knows all of it."""
+        reader = None if self.reasoning_parser is None else self._new_parser(request, variables).reasoning_parser
+        return reader is not None and bool(reader.reasoning_end_str)
+
     def parser(self, prompt: Prompt) -> ReplyParser:
         """Return a parser for one reply to `prompt`.
 
@@ -125,6 +130,10 @@ class Dialect:
         if self._parser_class is None or not is_chat or not (has_tools or self.reasoning_parser):
             return PlainReply()
         variables = self.renderer.effective_chat_template_kwargs(request)  # some tell whether the model thinks
+        if prompt.thinking is None and self._tells_marks(request, variables):
+            if not has_tools:
+                return PlainReply()
+            variables = {**variables, **dict.fromkeys(SWITCHES, False)}  # the parser would take all of the reply for thinking
         tags = _tags(self._parser_class) if request.structured_outputs is not None else None
         return ParsedReply(lambda: self._new_parser(request, variables), prompt, tags)
 
@@ -139,8 +148,7 @@ class Dialect:
         if self.reasoning_parser is None or not isinstance(request, ChatCompletionRequest):
             return {"reasoning_ended": True}
         variables = self.renderer.effective_chat_template_kwargs(request)
-        reader = self._new_parser(request, variables).reasoning_parser
-        if reader is None or reader.reasoning_end_str:  # a parser that tells its marks, of a request that does not think
+        if self._tells_marks(request, variables):  # and the request does not think
             return {"reasoning_ended": True}
         return {"reasoning_parser_kwargs": {"parser": self.reasoning_parser, "chat_template_kwargs": variables}}
 
