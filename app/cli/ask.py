@@ -46,6 +46,9 @@ BudgetTokens = Annotated[
 BudgetSeconds = Annotated[
     float | None, typer.Option("--budget-seconds", metavar="<number>", help="most seconds that the request may take")
 ]
+BudgetThinking = Annotated[
+    int | None, typer.Option("--budget-thinking", metavar="<integer>", min=0, help="most tokens that each answer may think")
+]
 EffortOption = Annotated[
     Effort | None,
     typer.Option("--effort", help="how much compute the server may spend to be more accurate, when it chooses the strategy"),
@@ -66,6 +69,7 @@ def ask(
     model: Model = None,
     budget_tokens: BudgetTokens = None,
     budget_seconds: BudgetSeconds = None,
+    budget_thinking: BudgetThinking = None,
     effort: EffortOption = None,
     max_tokens: MaxTokens = None,
     seed: Seed = None,
@@ -79,7 +83,7 @@ def ask(
 
     The answer goes to standard output; on a terminal, the search tree is drawn above it as it grows.
     """
-    budget = _without_none(tokens=budget_tokens, seconds=budget_seconds) or None
+    budget = _without_none(tokens=budget_tokens, seconds=budget_seconds, thinking_tokens=budget_thinking) or None
     options = {**_parse_parameters(param or ()), **_without_none(strategy=strategy, budget=budget, effort=effort)}
     messages = [
         {"role": role, "content": content} for role, content in (("system", system), ("user", question)) if content is not None

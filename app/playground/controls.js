@@ -12,6 +12,7 @@ const REQUEST = [
   { name: "budget.tokens", description: "the most tokens of all branches together", schema: { type: "integer", minimum: 1 } },
   { name: "budget.flops", description: "the most FLOPs, for example 1e12", schema: { type: "number", exclusiveMinimum: 0 } },
   { name: "budget.seconds", description: "the most time", schema: { type: "number", exclusiveMinimum: 0 } },
+  { name: "budget.thinking_tokens", description: "the most tokens that each answer thinks", schema: { type: "integer", minimum: 0 } },
 ];
 const TOP_LEVEL = new Set(["max_tokens", "temperature", "seed"]);
 

@@ -67,6 +67,8 @@ class ThinkingBudget:
         text = self.decode(token_ids) if token_ids else ""
         if token_ids and text.rstrip().endswith(self.thinking.start):  # the answer, or the template, has just opened it
             return self._inside(0)
+        if text.rstrip().endswith(self.thinking.end):  # or closed it
+            return BEHIND
         if not self.end_tokens.isdisjoint(token_ids):  # a new turn has begun
             return Place(self.thinking.start)
         thought, answer = self.thinking.split(text)

@@ -227,8 +227,8 @@ async def test_parameters_are_json_or_words(serve, ask) -> None:
     async with serve() as served:
         asked = await ask(
             served, "17 + 25?", "--system", "Be brief.", "--strategy", "best_of_n", "--param", "n=3", "--param", "verifier=likelihood",
-            "--param", 'verifier={"number": 42}', "--budget-tokens", "500", "--budget-seconds", "9", "--max-tokens", "50",
-            "--seed", "7",
+            "--param", 'verifier={"number": 42}', "--budget-tokens", "500", "--budget-seconds", "9", "--budget-thinking", "0",
+            "--max-tokens", "50", "--seed", "7",
         )  # fmt: skip
         by_effort = await ask(served, "17 + 25?", "--effort", "low", "--model", "scripted@auto")
         odd = await ask(served, "Hi", "--strategy", "best_of_n", "--param", "n=NaN", "--param", "x=1e999", "--param", "y=a=b")
@@ -245,7 +245,7 @@ async def test_parameters_are_json_or_words(serve, ask) -> None:
                 "strategy": "best_of_n",
                 "n": 3,
                 "verifier": {"number": 42},
-                "budget": {"tokens": 500, "seconds": 9.0},
+                "budget": {"tokens": 500, "seconds": 9.0, "thinking_tokens": 0},
                 "dry_run": False,
                 "show_nodes": True,
             },

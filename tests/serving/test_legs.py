@@ -56,6 +56,7 @@ def test_a_further_turn_has_a_budget_of_its_own() -> None:
     turn = (*encode("thought</think>42"), END_OF_TURN, *encode("\nuser: Are you sure?"), END_OF_TURN)
     assert budget().place((*turn, *encode("\nassistant: <think>\n"))) == Place(END, 10)
     assert budget().place((*turn, *encode("\nassistant:"))) == Place(START)
+    assert budget().place((*turn, *encode("\nassistant: <think>\n\n</think>\n\n"))) == BEHIND
 
 
 @given(PIECES, st.booleans(), st.integers(0, 40))
