@@ -62,7 +62,8 @@ def usage(session: Session, outcome: Outcome) -> dict[str, Any]:
 
 def _num_generated(candidate: Candidate, num: int) -> int:
     """Return how many of the first tokens of an answer the model generated itself. The server writes some, as the end of thinking."""
-    return num - max(min(candidate.num_inserted, num), sum(entry.is_inserted for entry in candidate.logprobs[:num]))
+    entries = candidate.logprobs[:num]
+    return num - (sum(entry.is_inserted for entry in entries) if entries else min(candidate.num_inserted, num))
 
 
 def _plan(planned: PlannedRequest) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def _ignored_fields(session: Session) -> list[str]:
 def _idle_budget(session: Session) -> list[str]:
     """Return a note that the caller's budget for thinking has no effect, if that is so."""
     is_idle = session.request.budget.thinking_tokens is not None and not any(one.thinking for one in session.rendered.prompts)
-    return ["the budget for thinking has no effect: the model does not think here"] if is_idle else []
+    return ["the budget for thinking has no effect: this model does not think here, or does not mark it"] if is_idle else []
 
 
 def _difficulty(plan: Plan) -> dict[str, float | None] | None:

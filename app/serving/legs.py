@@ -112,7 +112,7 @@ class ThinkingBudget:
     def closing(self, token_ids: tuple[int, ...]) -> tuple[int, ...]:
         """Return the tokens that end the thinking behind these ones. Where these end with a part of the mark, it is completed."""
         end, end_ids = self.thinking.end, self.thinking.end_ids
-        if len(end_ids) == 1:
+        if len(self.encode(end)) == 1:  # parsers look for the token
             return end_ids
         text = self.decode(token_ids[-len(end) :])
         written = next((size for size in range(len(end) - 1, 0, -1) if text.endswith(end[:size])), 0)

@@ -91,6 +91,8 @@ class Chain:
             token_ids=self.kept.token_ids + new.token_ids,
             logprobs=self.kept.logprobs + new.logprobs,
             num_thinking=self.kept.num_thinking + new.num_thinking,
+            num_inserted=self.kept.num_inserted + new.num_inserted,
+            is_thinking_cut=self.kept.is_thinking_cut or new.is_thinking_cut,
         )
         end = self._first_false_line(latest)
         self.is_true = end is None
@@ -162,6 +164,7 @@ class Chain:
             text=text + self.inserted,
             token_ids=(*latest.token_ids[:num], *ids),
             num_thinking=num + len(ids) if latest.is_thinking or num < latest.num_thinking else latest.num_thinking,
+            num_inserted=sum(entry.is_inserted for entry in latest.logprobs[:num]) + len(ids),
             logprobs=(*latest.logprobs[:num], *entries),
         )
 

@@ -10,7 +10,7 @@ class Thinking:
     Attributes:
         start: the text that begins the thinking, such as `<think>`.
         end: the text that ends it, such as `</think>`.
-        end_ids: token ids of `end`, to end the thinking of a prefix by continuing it with them.
+        end_ids: token ids that end the thinking of a prefix which they continue: those of `end`, or of a longer text that has it.
         is_open: whether the prompt already ends inside the thinking, so that the reply begins with it.
 
     """

@@ -167,7 +167,7 @@ class Candidate:
         logprobs: one entry for each token; empty unless the draw asked for them.
         step_start: number of tokens before the last step, which is what a verifier of steps scores; 0 to score the whole.
         last_step: the text of the last step.
-        num_inserted: number of its tokens that the server wrote: the end of a thinking that its budget has cut.
+        num_inserted: number of its tokens that the server wrote, not the model: the end of a thinking, a corrected result.
         is_thinking_cut: whether the budget for thinking has ended its thinking.
         num_thinking: how many of its first tokens are thinking, marks included.
         is_thinking: it ended inside its thinking, so it has no answer.

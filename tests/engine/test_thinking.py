@@ -39,7 +39,7 @@ def test_the_end_of_the_prompt_says_whether_the_reply_begins_with_thinking(
     """Marks that a user writes do not count; a block that the template closes at once is no thinking."""
     tokenizer = Characters()
     token_ids = tokenizer.encode(prompt, add_special_tokens=False)
-    thinking = thinking_of(PARSER, {}, tokenizer, token_ids, prefill)
+    thinking = thinking_of(PARSER, {}, tokenizer, token_ids, prefill=prefill)
     assert (thinking and thinking.is_open) is is_open
     if thinking is not None:
         assert tokenizer.decode(thinking.end_ids) == "</think>"
@@ -56,3 +56,13 @@ def test_a_parser_without_marks_tells_no_thinking() -> None:
     """Neither does a model without a parser."""
     assert thinking_of(SimpleNamespace(reasoning_start_str=None, reasoning_end_str=None), {}, Characters(), [1]) is None
     assert thinking_of(None, {}, Characters(), [1]) is None
+
+
+@pytest.mark.parametrize(
+    ("closing", "written"), [("Time is up.\n</think>\n\n",) * 2, ("Time is up.", "</think>"), ("", "</think>")]
+)
+def test_the_operator_chooses_the_text_that_ends_thinking(closing: str, written: str) -> None:
+    """With the mark in it: without, the thinking would go on."""
+    thinking = thinking_of(PARSER, {}, Characters(), [1, 2], closing=closing)
+    assert thinking is not None
+    assert Characters().decode(list(thinking.end_ids)) == written

@@ -89,7 +89,7 @@ def test_the_end_that_is_written_ends_the_thinking_once(pieces: list[str], token
 
 def test_a_mark_of_one_token_is_written_whole() -> None:
     """Parsers look for the token, and `</thi` and `nk>` are not this token."""
-    one = ThinkingBudget(3, Thinking(START, END, (7,)), decode, encode)
+    one = ThinkingBudget(3, Thinking(START, END, (7,)), decode, lambda _text: (7,))
     assert one.closing(encode("a</thi")) == (7,)
 
 

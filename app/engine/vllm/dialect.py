@@ -107,7 +107,10 @@ class Dialect:
             return None
         variables = self.renderer.effective_chat_template_kwargs(request)
         parser = self._new_parser(request, variables).reasoning_parser
-        return thinking_of(parser, variables, self._llm().renderer.tokenizer, token_ids, _prefill(request))
+        config = self._llm().vllm_config.reasoning_config  # vLLM's option; the text also ends the thinking for its own budget
+        closing = "" if config is None else config.reasoning_end_str
+        tokenizer = self._llm().renderer.tokenizer
+        return thinking_of(parser, variables, tokenizer, token_ids, prefill=_prefill(request), closing=closing)
 
     def _new_parser(self, request: ChatCompletionRequest, variables: Mapping[str, Any]) -> Parser:
         assert self._parser_class is not None

@@ -13,7 +13,13 @@ TAIL = 32
 
 
 def thinking_of(
-    parser: Any, variables: Mapping[str, Any], tokenizer: Any, token_ids: Sequence[int], prefill: str = ""
+    parser: Any,
+    variables: Mapping[str, Any],
+    tokenizer: Any,
+    token_ids: Sequence[int],
+    *,
+    prefill: str = "",
+    closing: str = "",
 ) -> Thinking | None:
     """Return how replies to a prompt mark their thinking; None where they have none, or no marks that the parser tells.
 
@@ -23,12 +29,13 @@ def thinking_of(
         tokenizer: of the model.
         token_ids: of the prompt.
         prefill: the beginning of the answer, if the prompt ends with one.
+        closing: the text with which thinking is ended before its own end. One without the mark is not used.
 
     """
     start, end = getattr(parser, "reasoning_start_str", None), getattr(parser, "reasoning_end_str", None)
     if not start or not end or any(variables.get(name) is False for name in SWITCHES):
         return None
-    end_ids = tuple(tokenizer.encode(end, add_special_tokens=False))
+    end_ids = tuple(tokenizer.encode(closing if end in closing else end, add_special_tokens=False))
     if prefill:
         begun = Thinking(start, end, end_ids, is_open=False)
         return Thinking(start, end, end_ids) if begun.is_inside(prefill) else None
