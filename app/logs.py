@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+import warnings
 
 
 class JsonLines(logging.Formatter):
@@ -36,12 +37,34 @@ class TextLines(logging.Formatter):
         return line if request_id is None else f"{line} [{request_id}]"
 
 
+class OneLine(logging.Filter):
+    """Takes the traceback from records of vLLM, which in one line say as much to an operator."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to show the record: always."""
+        if record.exc_info:
+            record.exc_info, record.exc_text = None, None
+        return True
+
+
 def configure_logging(level: str, form: str) -> None:
-    """Send the logs of ponder and uvicorn from `level` on to standard error, as JSON or as text by `form`."""
+    """Send the logs of ponder and uvicorn from `level` on to standard error, as JSON or as text by `form`.
+
+    From level "debug" on, vLLM writes its own log. Above it, its errors are lines of this one, and its warnings are left out.
+    """
+    for name in ("ponder", "uvicorn"):
+        _send(name, level, form)
+    if level != "debug":
+        vllm = _send("vllm", "error", form)
+        vllm.addFilter(OneLine())
+        warnings.simplefilter("ignore")
+
+
+def _send(name: str, level: str, form: str) -> logging.Handler:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
-    for name in ("ponder", "uvicorn"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.setLevel(level.upper())
-        logger.propagate = False
+    logger = logging.getLogger(name)
+    logger.handlers = [handler]
+    logger.setLevel(level.upper())
+    logger.propagate = False
+    return handler

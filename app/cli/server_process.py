@@ -1,11 +1,13 @@
 """The process of `ponder serve`: engine, application and HTTP server, until a signal or the death of the engine."""
 
 import asyncio
+import errno
 import logging
 import multiprocessing
 import os
 import signal
 import socket
+import sys
 from types import FrameType
 
 import uvicorn
@@ -13,6 +15,7 @@ import uvloop
 from fastapi import FastAPI
 
 from app.engine.build import build_engine
+from app.engine.worker import child_main
 from app.settings import Settings
 from strategies.plugins import load_registries
 
@@ -56,6 +59,7 @@ def run_server(settings: Settings) -> int:
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end_at_once)
+    sys.modules["__main__"].__spec__ = child_main.__spec__  # with this name, Python tells a new process what to import first
     # What may be wrong is found out before the engine starts, which takes minutes.
     registries = load_registries(settings.plugins)
     with _listening(settings.host, settings.port) as listener:
@@ -103,7 +107,8 @@ def _listening(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise PortUnavailable(f"cannot listen on {host}, port {port}: {error.strerror or error}") from error
+        hint = "; --port names another" if error.errno == errno.EADDRINUSE else ""
+        raise PortUnavailable(f"cannot listen on {host}, port {port}: {error.strerror or error}{hint}") from error
     return listener
 
 

@@ -10,6 +10,8 @@ from app.engine.vllm.options import EngineOptions
 from app.engine.weights import int8
 from app.engine.weights.conversions import ModelUnavailable
 from app.engine.weights.default_model import ensure_default_model
+from app.engine.weights.model_folder import check_model
+from app.engine.worker.failures import IS_VLLM_SILENT
 from app.engine.worker.server_watch import SERVER_PID
 from app.settings import DEFAULT_MODEL, Settings
 
@@ -17,6 +19,15 @@ logger = logging.getLogger("ponder")
 
 CPU_BLOCK_SIZE = 32
 """Tokens in a block of the KV cache. vLLM's CPU back end takes 128, with which the short steps of a search are never cached."""
+
+QUIET = {
+    IS_VLLM_SILENT: "0",
+    "PYTHONWARNINGS": "ignore",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "GLOO_LOG_LEVEL": "ERROR",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+"""Variables with which vLLM, torch and transformers keep their warnings to themselves, in all processes."""
 
 
 def build_engine(settings: Settings) -> Engine:
@@ -33,14 +44,11 @@ def build_engine(settings: Settings) -> Engine:
     dtype: str = settings.dtype
     if is_cpu:
         plan = hardware.plan_cpu()
-        environment = plan.environment()
-        if settings.kv_cache_gib is not None:
-            environment["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
-        os.environ.update(environment)
+        os.environ.update(plan.environment())
         dtype = plan.dtype if dtype == "auto" else dtype
         logger.info(plan.describe())
     os.environ[SERVER_PID] = str(os.getpid())
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    _set_log_of_vllm(settings)
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # standard output belongs to the program that uses ponder
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_MAX_STOP_STRINGS", "64")  # `app.api.sampling` has the limit; vLLM's own is 4
@@ -57,6 +65,7 @@ def build_engine(settings: Settings) -> Engine:
             max_model_len=settings.max_model_len,
             max_branches=settings.max_branches,
             block_size=settings.block_size or (CPU_BLOCK_SIZE if is_cpu else None),
+            kv_cache_gib=settings.kv_cache_gib,
             gpu_memory_utilization=settings.gpu_memory_utilization,
             quantization=quantization,
             enforce_eager=is_cpu if settings.enforce_eager is None else settings.enforce_eager,
@@ -74,6 +83,17 @@ def build_engine(settings: Settings) -> Engine:
     )
 
 
+def _set_log_of_vllm(settings: Settings) -> None:
+    """Let vLLM and its libraries write all that they have to say, or, above the level "debug", only what the server does not tell."""
+    if settings.log_level == "debug":
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "DEBUG")
+        return
+    if "VLLM_LOGGING_LEVEL" in os.environ or "VLLM_LOGGING_CONFIG_PATH" in os.environ:
+        return
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+
 def _weights(settings: Settings, dtype: str, *, is_cpu: bool) -> tuple[str, str | None]:
     """Return the model that vLLM is to load, a folder or a name on the hub, and the quantization that it must be told of."""
     model = settings.model
@@ -81,6 +101,7 @@ def _weights(settings: Settings, dtype: str, *, is_cpu: bool) -> tuple[str, str 
         model = str(ensure_default_model(settings.cache_dir.expanduser(), logger.info))
     if model.endswith(".gguf"):
         raise ModelUnavailable(f"{model}: vLLM does not read GGUF files; serve the folder or hub id that it was made from")
+    check_model(model)
     if Path(model).is_dir():
         # transformers asks the hub for files that a folder lacks, which delays the start and fails without a network.
         os.environ.setdefault("HF_HUB_OFFLINE", "1")

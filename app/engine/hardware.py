@@ -9,10 +9,6 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-GIB = 1024**3
-MAX_KV_GIB = 16
-"""The most memory for the KV cache that is chosen here; settings can ask for more."""
-
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 """Flags in /proc/cpuinfo of processors with bfloat16 instructions."""
 
@@ -28,7 +24,6 @@ class CpuPlan:
         dtype: number format of weights and activations. Without bfloat16 instructions float32 is up to 4.6 times faster (measured
             with SmolLM2-135M at 64 branches).
         cpus: all processors that this process may use, in vLLM's notation ("0-2,5").
-        kv_cache_gib: memory for the KV cache.
         preloads: paths of shared libraries for `LD_PRELOAD`.
         reason: why this number format, for the log.
 
@@ -36,7 +31,6 @@ class CpuPlan:
 
     dtype: str
     cpus: str
-    kv_cache_gib: int
     preloads: tuple[str, ...] = ()
     reason: str = ""
 
@@ -44,7 +38,6 @@ class CpuPlan:
         """Return the variables that vLLM's processes must find in their environment when they start."""
         preloads = [*self.preloads, *inherited_preload.split(":")]
         return {
-            "VLLM_CPU_KVCACHE_SPACE": str(self.kv_cache_gib),
             "VLLM_CPU_OMP_THREADS_BIND": self.cpus,
             "LD_PRELOAD": ":".join(preload for preload in preloads if preload),
         }
@@ -52,27 +45,16 @@ class CpuPlan:
     def describe(self) -> str:
         """Return the plan as one line for the log."""
         preloads = ", ".join(Path(preload).name for preload in self.preloads) or "nothing"
-        memory = f"{self.kv_cache_gib} GiB of KV cache"
-        return f"CPU: {self.dtype} ({self.reason}), processors {self.cpus}, {memory}, preloaded: {preloads}"
+        return f"CPU: {self.dtype} ({self.reason}), processors {self.cpus}, preloaded: {preloads}"
 
 
-def plan_cpu(
-    *,
-    cpuinfo: str | None = None,
-    cpus: set[int] | None = None,
-    free_bytes: int | None = None,
-    folders: list[Path] | None = None,
-) -> CpuPlan:
+def plan_cpu(*, cpuinfo: str | None = None, cpus: set[int] | None = None, folders: list[Path] | None = None) -> CpuPlan:
     """Return the plan for this machine. Tests pass arguments in place of what is read from the machine."""
     flags = _flags(cpuinfo)
     found = next((flag for flag in BF16_FLAGS if flag in flags), None)
-    free = _free_bytes() if free_bytes is None else free_bytes
     return CpuPlan(
         dtype="bfloat16" if found else "float32",
         cpus=_ranges(os.sched_getaffinity(0) if cpus is None else cpus),
-        kv_cache_gib=max(
-            1, min(MAX_KV_GIB, free // (4 * GIB))
-        ),  # a quarter: the weights, two processes and other programs need the rest
         preloads=tuple(_preloads(_library_folders() if folders is None else folders)),
         reason=f"the processor has {found}" if found else "the processor computes no bfloat16 itself",
     )
@@ -113,20 +95,6 @@ def _read(path: str) -> str:
         return Path(path).read_text(encoding="ascii", errors="replace")
     except OSError:
         return ""
-
-
-def _free_bytes() -> int:
-    """Return the free memory of the machine, or what its limit leaves this control group, whichever is less."""
-    lines = dict(line.split(":", 1) for line in _read("/proc/meminfo").splitlines() if ":" in line)
-    free = int(lines.get("MemAvailable", "4194304 kB").split()[0]) * 1024
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        allowed, taken = _read(limit).strip(), _read(used).strip()
-        if allowed.isdecimal() and taken.isdecimal():
-            free = min(free, max(int(allowed) - int(taken), 0))
-    return free
 
 
 def _ranges(cpus: set[int]) -> str:

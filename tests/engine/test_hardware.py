@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.engine.hardware import GIB, cpu_shares, plan_cpu
+from app.engine.hardware import cpu_shares, plan_cpu
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from app.engine.hardware import GIB, cpu_shares, plan_cpu
 )
 def test_the_number_format_follows_the_processor(flags: str, dtype: str) -> None:
     """It is bfloat16 only where the processor computes it; elsewhere bfloat16 is several times slower than float32."""
-    plan = plan_cpu(cpuinfo=f"flags\t\t: {flags}\n", cpus={0}, free_bytes=GIB, folders=[])
+    plan = plan_cpu(cpuinfo=f"flags\t\t: {flags}\n", cpus={0}, folders=[])
     assert plan.dtype == dtype
     assert dtype in plan.describe()
 
@@ -26,28 +26,22 @@ def test_the_number_format_follows_the_processor(flags: str, dtype: str) -> None
 @pytest.mark.parametrize(("cpus", "text"), [({0, 1}, "0-1"), ({3}, "3"), ({0, 1, 2, 5, 7, 8}, "0-2,5,7-8")])
 def test_all_processors_of_the_process_are_used(cpus: set[int], text: str) -> None:
     """The default of vLLM leaves one idle."""
-    plan = plan_cpu(cpuinfo="", cpus=cpus, free_bytes=GIB, folders=[])
+    plan = plan_cpu(cpuinfo="", cpus=cpus, folders=[])
     assert plan.environment()["VLLM_CPU_OMP_THREADS_BIND"] == text
-
-
-@pytest.mark.parametrize(("free", "kv"), [(0, 1), (4, 1), (12, 3), (22, 5), (1000, 16)])
-def test_the_cache_takes_a_quarter_of_what_is_free(free: int, kv: int) -> None:
-    """It takes at least one GiB and at most sixteen."""
-    assert plan_cpu(cpuinfo="", cpus={0}, free_bytes=free * GIB, folders=[]).kv_cache_gib == kv
 
 
 def test_libraries_that_speed_vllm_up_are_preloaded_where_present(tmp_path: Path) -> None:
     """They come before libraries that were preloaded already."""
     library = tmp_path / "libiomp5.so"
     library.touch()
-    plan = plan_cpu(cpuinfo="", cpus={0}, free_bytes=GIB, folders=[tmp_path / "missing", tmp_path])
+    plan = plan_cpu(cpuinfo="", cpus={0}, folders=[tmp_path / "missing", tmp_path])
     assert plan.environment("other.so")["LD_PRELOAD"] == f"{library}:other.so"
     assert "libiomp5.so" in plan.describe()
 
 
 def test_this_machine_has_a_plan() -> None:
     """Reading the real files of any machine gives a plan."""
-    assert plan_cpu().kv_cache_gib >= 1
+    assert plan_cpu().cpus
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ import asyncio, json, os, shutil, sys
 from pathlib import Path
 from app.engine import hardware
 
-os.environ.update(hardware.plan_cpu().environment(), VLLM_CPU_KVCACHE_SPACE="1", VLLM_LOGGING_LEVEL="ERROR", HF_HUB_OFFLINE="1")
+os.environ.update(hardware.plan_cpu().environment(), VLLM_LOGGING_LEVEL="ERROR", HF_HUB_OFFLINE="1")
 from adapters.ports import EngineAdapter
 from app.engine.base import Branch
 from app.engine.vllm.engine import VllmEngine
@@ -120,7 +120,8 @@ model, red, blue, place, huge = sys.argv[1:]
 
 async def main():
     engine = VllmEngine(EngineOptions(
-        model=model, name="m", max_model_len=1024, max_branches=4, block_size=32, adapter_slots=2, dtype=hardware.plan_cpu().dtype
+        model=model, name="m", max_model_len=1024, max_branches=4, block_size=32, adapter_slots=2, kv_cache_gib=1,
+        dtype=hardware.plan_cpu().dtype,
     ))
     await engine.start()
     prompt = await engine.render_chat({"model": "m", "temperature": 0, "messages": [{"role": "user", "content": "apple pear " * 60}]})

@@ -67,7 +67,7 @@ def test_a_typo_in_a_file_of_options_is_refused(tmp_path: Path) -> None:
 def built(*words: str, model: str):
     """Return the configuration that vLLM's engine would start with."""
     from app.engine.vllm.arguments import engine_arguments
-    from app.engine.vllm.errors import start_errors
+    from app.engine.vllm.post_mortem import start_errors
 
     with start_errors(model):
         return engine_arguments(EngineOptions(model=model, name="model", engine_args=words)).create_engine_config()

@@ -1,5 +1,6 @@
 """From our options to vLLM's engine arguments."""
 
+import os
 from typing import Any
 
 from vllm import AsyncEngineArgs
@@ -10,6 +11,7 @@ from app.engine.vllm import thinking_end
 from app.engine.vllm.engine_args import parse_engine_args
 from app.engine.vllm.options import EngineOptions
 from app.engine.worker.extension import CpuWorker, GpuWorker
+from app.engine.worker.failures import IS_VLLM_SILENT
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256)
 """The values of `max_lora_rank` that vLLM 0.32 accepts."""
@@ -47,6 +49,7 @@ def _own_arguments(options: EngineOptions) -> dict[str, Any]:
         # Left out rather than given as None, so that vLLM's own defaults hold.
         **_given(block_size=options.block_size, gpu_memory_utilization=options.gpu_memory_utilization),
         **_lora_arguments(options),
+        use_tqdm_on_load=os.environ.get(IS_VLLM_SILENT) != "0",
         worker_extension_cls=_path_of(CpuWorker if options.is_cpu else GpuWorker),
     )
 

@@ -20,11 +20,14 @@ from app.engine.architecture import Architecture
 from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
 from app.engine.hardware import cpu_shares
 from app.engine.vllm.arguments import engine_arguments
+from app.engine.vllm.cpu_memory import reserve_memory
 from app.engine.vllm.drafting import speculation_of, with_drafts_counted
-from app.engine.vllm.errors import adapter_errors, impossible_form, request_errors, start_errors
+from app.engine.vllm.errors import adapter_errors, impossible_form, request_errors
+from app.engine.vllm.hub import ask_hub
 from app.engine.vllm.lora import LoraSlots, lora_request
 from app.engine.vllm.options import EngineOptions
 from app.engine.vllm.outputs import output_of, with_separator
+from app.engine.vllm.post_mortem import PostMortem, start_errors
 from app.engine.vllm.rendering import Rendering
 from app.engine.vllm.sampling import sampling_of
 from app.errors import EngineDead, EngineFailed
@@ -42,7 +45,9 @@ class VllmEngine:
     def __init__(self, options: EngineOptions) -> None:
         """Make an engine that is not started. Raises `ModelUnavailable` for options that vLLM does not take."""
         self._options = options
-        with start_errors(options.model):  # without a way to the hub, vLLM looks for the model already here
+        self._post_mortem = PostMortem()
+        with start_errors(options.model, self._post_mortem):  # without a way to the hub, vLLM looks for the model already here
+            ask_hub(options.model)
             self._arguments = arguments = engine_arguments(options)
         ranks = arguments.tensor_parallel_size * arguments.pipeline_parallel_size * arguments.data_parallel_size
         if options.is_cpu and ranks > 1:
@@ -57,11 +62,13 @@ class VllmEngine:
 
     async def start(self) -> None:
         """Start vLLM's processes and load the model; minutes for a large one. Raises `ModelUnavailable`."""
-        with start_errors(self._options.model):
+        with start_errors(self._options.model, self._post_mortem):
             await self._start()
 
     async def _start(self) -> None:
         options = self._options
+        if options.is_cpu:
+            await asyncio.to_thread(reserve_memory, options, self._arguments)
         config = with_drafts_counted(await asyncio.to_thread(self._arguments.create_engine_config))
         llm = self._llm = AsyncLLM.from_vllm_config(config)
         peak_flops = await self._extend_worker(llm)
@@ -122,7 +129,7 @@ class VllmEngine:
         """Why vLLM's engine process is dead, None while it lives."""
         if self._llm is None:
             return "the engine is not running"
-        return "the engine process died" if self._llm.errored else None
+        return self._post_mortem.of_death() if self._llm.errored else None
 
     async def render_chat(self, body: Mapping[str, Any], *, template: str | None = None) -> Prompt:
         """Apply the chat template and tokenise; see `Engine`."""
@@ -162,7 +169,7 @@ class VllmEngine:
 
     async def generate(self, branch: Branch) -> AsyncIterator[Output]:
         """Run one branch as one request to vLLM. Closing the iterator aborts the request and frees its memory."""
-        with request_errors():
+        with request_errors(self._post_mortem):
             sampling = sampling_of(branch)
             stream = self._running().generate(
                 tokens_input(list(branch.prefix), cache_salt=branch.cache_salt),

@@ -10,13 +10,13 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from adapters.errors import AdapterFailed
 from app.engine.base import Branch
-from app.engine.weights.conversions import ModelUnavailable
+from app.engine.vllm.post_mortem import PostMortem
 from app.errors import EngineDead, InvalidRequest
 from app.faults import describe
 
 
 @contextmanager
-def request_errors() -> Iterator[None]:
+def request_errors(post_mortem: PostMortem | None = None) -> Iterator[None]:
     """Turn vLLM's errors into ours: mistakes of the client into `InvalidRequest`, failures of the engine into `EngineDead`."""
     try:
         yield
@@ -28,7 +28,8 @@ def request_errors() -> Iterator[None]:
     except VLLMClientError as error:
         raise InvalidRequest(str(error), parameter=getattr(error, "parameter", None)) from error
     except EngineDeadError as error:
-        raise EngineDead("The engine died.") from error
+        is_known = post_mortem is not None and post_mortem.ran_out_of_memory
+        raise EngineDead("The engine died: the memory was too small." if is_known else "The engine died.") from error
     except EngineGenerateError as error:
         # vLLM wraps what goes wrong in `generate` in this error; wrong sampling parameters are the client's fault.
         if isinstance(error.__cause__, ValueError | TypeError | VLLMError):
@@ -78,16 +79,3 @@ def adapter_errors() -> Iterator[None]:
         # The message may hold a whole traceback of the worker process; its last line says what was wrong.
         message = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise AdapterFailed(f"The engine refused it: {message[:500]}") from error
-
-
-@contextmanager
-def start_errors(model: str) -> Iterator[None]:
-    """Turn every error of vLLM's start into `ModelUnavailable`, whose one line says what is wrong with the model or its options."""
-    try:
-        yield
-    except ModelUnavailable:
-        raise
-    except ValidationError as error:
-        raise ModelUnavailable(f"{model}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
-    except Exception as error:
-        raise ModelUnavailable(f"{model}: {str(error).strip() or type(error).__name__}") from error

@@ -14,6 +14,7 @@ class EngineOptions:
         max_model_len: the most tokens of a prompt and its answer together.
         max_branches: sequences that the engine runs at the same time.
         block_size: tokens in a block of the KV cache. The prefix cache finds whole blocks only.
+        kv_cache_gib: memory for the KV cache of one rank of the CPU back end; None for a share of what is free.
         gpu_memory_utilization: share of the GPU's memory that vLLM may use, 0 to 1.
         quantization: format of quantised weights, as vLLM names it.
         enforce_eager: do not compile the model.
@@ -36,6 +37,7 @@ class EngineOptions:
     max_model_len: int | None = None
     max_branches: int = 64
     block_size: int | None = None
+    kv_cache_gib: int | None = None
     gpu_memory_utilization: float | None = None
     quantization: str | None = None
     enforce_eager: bool = False

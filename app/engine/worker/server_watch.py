@@ -9,14 +9,20 @@ import select
 import signal
 import threading
 
+from app.engine.worker.failures import report_failures
+
 SERVER_PID = "PONDER_SERVER_PID"
 """The variable with the id of the server's process, which its children inherit. Without it nothing is watched."""
 
 
 def watch_server() -> None:
-    """Begin to watch the server in a thread. Does nothing in the server itself, and in processes of other programs."""
+    """Begin to watch the server in a thread, and to tell it of failures.
+
+    Does nothing in the server itself, and in processes of other programs.
+    """
     server = os.environ.get(SERVER_PID)
     if server is not None and int(server) != os.getpid():
+        report_failures()
         threading.Thread(target=_end_with, args=(int(server),), name="server-watch", daemon=True).start()
 
 

@@ -1,0 +1,47 @@
+"""Refuses what is no model before vLLM is imported, which takes seconds. What vLLM itself refuses is left to it."""
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from app.engine.flops.config import HIDDEN, LAYERS, find, text_config
+from app.engine.weights.conversions import ModelUnavailable
+
+GGUF = b"GGUF"
+"""The first bytes of a GGUF file."""
+
+
+def check_model(model: str) -> None:
+    """Raise `ModelUnavailable` for a path at which nothing is, a file of an unknown format, and a config.json without sizes."""
+    path = Path(model)
+    if not path.exists():
+        if model.startswith(("/", ".", "~")):
+            raise ModelUnavailable(f"{model}: there is no such folder")
+        return  # perhaps a model on the hub
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                is_gguf = file.read(len(GGUF)) == GGUF
+            if not is_gguf:
+                raise ModelUnavailable(
+                    f"{model}: a file of an unknown format: name a folder with safetensors and a config.json"
+                )
+            if not any("gguf" in plugin.value for plugin in entry_points(group="vllm.general_plugins")):
+                raise ModelUnavailable(f"{model}: vLLM reads no GGUF files: convert it to a folder with safetensors")
+        elif (config := path / "config.json").exists() and not _has_sizes(json.loads(config.read_text(encoding="utf-8"))):
+            raise ModelUnavailable(f"{model}: its config.json names no sizes, such as hidden_size and num_hidden_layers")
+    except OSError as error:
+        raise ModelUnavailable(f"{model}: it cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelUnavailable(f"{model}: its config.json is no JSON: {error}") from error
+
+
+def _has_sizes(config: Any) -> bool:
+    """Whether a config has a size of the decoder. One of several parts may leave all of them to the defaults of a part."""
+    if not isinstance(config, dict):
+        return False
+    if any(isinstance(part, Mapping) and "model_type" in part for part in config.values()):
+        return True
+    return find(text_config(config), *LAYERS, *HIDDEN) is not None
