@@ -48,7 +48,7 @@ def build_engine(settings: Settings) -> Engine:
         dtype = plan.dtype if dtype == "auto" else dtype
         logger.info(plan.describe())
     os.environ[SERVER_PID] = str(os.getpid())
-    _set_log_of_vllm(settings)
+    set_log_of_vllm(settings)
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # standard output belongs to the program that uses ponder
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_MAX_STOP_STRINGS", "64")  # `app.api.sampling` has the limit; vLLM's own is 4
@@ -83,12 +83,17 @@ def build_engine(settings: Settings) -> Engine:
     )
 
 
-def _set_log_of_vllm(settings: Settings) -> None:
-    """Let vLLM and its libraries write all that they have to say, or, above the level "debug", only what the server does not tell."""
+def set_log_of_vllm(settings: Settings) -> None:
+    """Let vLLM and its libraries write all that they have to say, or, above the level "debug", only what the server does not tell.
+
+    What the operator set of vLLM's log holds.
+    """
     if settings.log_level == "debug":
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "DEBUG")
         return
     if "VLLM_LOGGING_LEVEL" in os.environ or "VLLM_LOGGING_CONFIG_PATH" in os.environ:
+        return
+    if any(word.startswith(("--logging-config", "--log-config-file")) for word in settings.engine_args):
         return
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
