@@ -13,6 +13,8 @@ from adapters.store import AdapterStore
 from adapters.weights import BaseModel
 from app.admission import Admission
 from app.engine.base import Engine
+from app.images.fetching import ImageFetcher
+from app.images.loading import ImageLimits, ImageLoader
 from app.metering.budget import Budget
 from app.request import Limits
 from app.reward_models.client import RewardModel
@@ -58,8 +60,12 @@ async def running(
                 "FLOPs are estimated: the architecture of %s, or of what drafts for it, is not among those that are counted",
                 engine.card.name,
             )
-        async with _tracing(settings, engine.card.name) as tracer, _reward_models(settings) as reward_models:
-            service = _service(settings, engine, equivalence, reward_models, tracer, registries=registries)
+        async with (
+            _tracing(settings, engine.card.name) as tracer,
+            _reward_models(settings) as reward_models,
+            _images(settings) as images,
+        ):
+            service = _service(settings, engine, equivalence, reward_models, tracer, images=images, registries=registries)
             async with (
                 _watched(engine, on_engine_death),
                 _energy(service.observers.metrics),
@@ -100,6 +106,16 @@ async def _reward_models(settings: Settings) -> AsyncIterator[dict[str, RewardMo
             await client.close()
 
 
+@asynccontextmanager
+async def _images(settings: Settings) -> AsyncIterator[ImageLoader]:
+    """Give what loads the images of conversations."""
+    fetcher = ImageFetcher(settings.allowed_media_domains, settings.image_fetch_seconds)
+    try:
+        yield ImageLoader(ImageLimits(settings.max_image_bytes, settings.max_image_pixels), fetcher)
+    finally:
+        await fetcher.close()
+
+
 def _service(
     settings: Settings,
     engine: Engine,
@@ -107,6 +123,7 @@ def _service(
     reward_models: dict[str, RewardModel],
     tracer: Tracer,
     *,
+    images: ImageLoader,
     registries: Registries,
 ) -> Service:
     slots = engine.card.max_branches
@@ -138,6 +155,7 @@ def _service(
         planning=Planning(planner, context, limits, registries),
         admission=admission,
         observers=observers,
+        images=images,
         adapters=adapters,
     )
 

@@ -16,6 +16,7 @@ from app.api.lenience import Decompression, Lenience
 from app.api.middleware import BodyLimit, LocalHost, RequestId, UnexpectedErrors
 from app.api.responses import routes as responses
 from app.engine.base import Engine
+from app.images.decoding import encoded_bytes
 from app.lifespan import VERSION, running
 from app.routing.planner import AUTO
 from app.settings import Settings
@@ -44,9 +45,18 @@ def create_app(
     """
     registries = load_registries(settings.plugins) if registries is None else registries
 
+    def max_body_bytes(path: str) -> int:
+        """Return the most bytes of a body: one that uploads an adapter is larger, and one with images where the model reads them."""
+        if path == "/v1/adapters":
+            return settings.max_adapter_bytes + settings.max_body_bytes  # the form around the files takes a little more
+        return settings.max_body_bytes + (encoded_bytes(settings.max_image_bytes) if engine.card.max_images else 0)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, engine, on_engine_death, registries) as service, responses.running(settings) as kept:
+        async with (
+            running(settings, engine, on_engine_death, registries) as service,
+            responses.running(settings, max_body_bytes("")) as kept,
+        ):
             app.state.responses = kept
             app.state.service = service
             app.state.created = int(time.time())
@@ -70,18 +80,17 @@ def create_app(
         app.state.playground = playground.packaged()
         app.include_router(playground.router)
     errors.install(app)
-    _add_middleware(app, settings)
+    _add_middleware(app, settings, max_body_bytes)
     strategies = (AUTO, *registries.strategies.names())
     # FastAPI's own way to change the document is to replace the method.
     app.openapi = lambda: openapi.document(app, strategies, has_keys=bool(settings.api_keys))  # type: ignore[method-assign]
     return app
 
 
-def _add_middleware(app: FastAPI, settings: Settings) -> None:
+def _add_middleware(app: FastAPI, settings: Settings, max_body_bytes: Callable[[str], int]) -> None:
     """Add the layers around the routes. The last one added is the first to see a request."""
-    upload = settings.max_adapter_bytes + settings.max_body_bytes  # the form around the files takes a little more
     app.add_middleware(UnexpectedErrors)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger={"/v1/adapters": upload})
+    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
     app.add_middleware(Decompression)
     app.add_middleware(Lenience, root_path=settings.root_path)
     if settings.api_keys:

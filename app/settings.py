@@ -46,6 +46,15 @@ def _split_as_a_shell(words: object) -> object:
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_at_commas)]
 
 
+def _host_names(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names and addresses of hosts in lower case. Raises `ValueError` for one with a scheme, a port, a path or a wildcard."""
+    for host in hosts:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", host) or re.fullmatch(r"[^:]+:\d+", host):
+            message = f"{host!r} is no host: a name or an address alone, such as images.example.org"
+            raise ValueError(message)
+    return tuple(host.lower() for host in hosts)
+
+
 CommandLine = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_as_a_shell)]
 
 
@@ -182,6 +191,24 @@ class LimitSettings(BaseModel):
     )
 
 
+class ImageSettings(BaseModel):
+    """The images that a request may hold, for models that read images."""
+
+    help_group: ClassVar[str] = "Images"
+
+    max_images: int = Field(16, ge=0, le=256, description="most images of one request; 0 refuses images")
+    max_image_bytes: int = Field(
+        10_485_760, ge=1024, description="largest files of all images of one request together, in bytes"
+    )
+    max_image_pixels: int = Field(50_000_000, ge=1024, description="most pixels of all images of one request together")
+    allowed_media_domains: Annotated[Words, AfterValidator(_host_names)] = Field(
+        (),
+        description="hosts from which URLs of images are read, separated by commas; without it, images are taken as data URLs only; "
+        "a host with a private address needs the address in the list too",
+    )
+    image_fetch_seconds: float = Field(10, gt=0, description="seconds that reading an image from its host may take")
+
+
 class ResponseSettings(BaseModel):
     """Where responses of the Responses API are kept, and how many."""
 
@@ -276,6 +303,7 @@ class Settings(
     RoutingSettings,
     AdapterSettings,
     ResponseSettings,
+    ImageSettings,
     LimitSettings,
     ServerSettings,
     EngineSettings,

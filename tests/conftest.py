@@ -67,6 +67,7 @@ def serve(tmp_path: Path) -> Serve:
         max_branches: int = 64,
         adapter_slots: int = 4,
         thinking: tuple[str, str] | None = None,
+        max_images: int = 0,
         **settings: object,
     ) -> AsyncIterator[Served]:
         engine = ScriptedEngine(
@@ -75,6 +76,7 @@ def serve(tmp_path: Path) -> Serve:
             max_branches=max_branches,
             adapter_slots=adapter_slots,
             thinking=thinking,
+            max_images=max_images,
         )
         usual = {"adapter_dir": tmp_path / "adapters", "policy_dir": tmp_path / "policies", "shipped_adapters": False}
         app = create_app(Settings(**{**usual, **settings}), engine)

@@ -31,7 +31,7 @@ class Part(Body):
 
     @classmethod
     def _names(cls) -> frozenset[str]:
-        return frozenset({"type", "text", "refusal", *_MODALITIES})
+        return frozenset({"type", "text", "refusal", "detail", *_MODALITIES})
 
     @model_validator(mode="wrap")
     @classmethod
@@ -45,9 +45,10 @@ class Part(Body):
         if field is None and part.type not in _MODALITIES:
             message = f"there is no part of the type {part.type}; there are {', '.join((*_TEXT_FIELDS, *_MODALITIES))}"
             raise ValueError(message)
-        part._content = (
-            {"type": "text", "text": content[field]} if field else {"type": part.type, part.type: content.get(part.type)}
-        )
+        if field is not None:
+            part._content = {"type": "text", "text": content[field]}
+        elif part.modality == "image":
+            part._content = {"type": "image_url", "image_url": {"url": _image_url(part.type, content)}}
         return part
 
     @property
@@ -61,8 +62,22 @@ class Part(Body):
         return _MODALITIES.get(self.type, TEXT)
 
     def for_engine(self) -> dict[str, Any]:
-        """Return the part as the engine takes it."""
+        """Return the part as the engine takes it, an image with its URL. A part of another medium is empty: no model reads it."""
         return self._content
+
+
+def _image_url(kind: str, part: dict[str, Any]) -> str:
+    """Return the URL of an image, which chat completions wrap in an object and the Responses API does not."""
+    if part.get("file_id") is not None:
+        message = "this server keeps no files: send the image as a data URL in `image_url`"
+        raise ValueError(message)
+    given = part.get("image_url")
+    url = given.get("url") if isinstance(given, dict) else given
+    if not isinstance(url, str) or not url:
+        where = "the text `image_url`" if kind == "input_image" else "`image_url` with the text `url`"
+        message = f"a part of the type {kind} needs {where}"
+        raise ValueError(message)
+    return url
 
 
 def _closed(text: str) -> str:

@@ -15,7 +15,6 @@ from app.api.output_formats import check_size
 from app.api.sampling import TokenId
 from app.api.tools import Tool
 from app.errors import InvalidRequest
-from app.serving.rendering import check_modalities
 from app.serving.service import Service
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (400, 401, 404, 413, 415, 503)})
@@ -96,9 +95,10 @@ async def tokenize(request: Request, body: TokenizeRequest, _who: Who) -> Tokeni
         parameter = "prompt" if body.messages is None else "messages"
         raise InvalidRequest(f"The prompt has more than {limit} characters.", parameter=parameter)
     engine = service.engine
-    check_modalities(engine.card, frozenset().union(*(message.modalities for message in body.messages or ())))
+    modalities = frozenset[str]().union(*(message.modalities for message in body.messages or ()))
     adapter = None if body.model is None else service.names.resolve(body.model)[0]
-    tokens = await engine.tokenize(body.for_engine(), template=service.names.template_of(adapter))
+    fields = await service.read_images(body.for_engine(), modalities)
+    tokens = await engine.tokenize(fields, template=service.names.template_of(adapter))
     texts = await engine.token_texts(tokens) if body.return_token_strs else None
     return TokenizeReply(count=len(tokens), max_model_len=engine.card.max_model_len, tokens=list(tokens), token_strs=texts)
 

@@ -16,7 +16,7 @@ appendix B: 4 L H Q T FLOPs of attention for each token, forward. vLLM's `v1/met
 rectangle of attention, about twice the causal count, and leaves LoRA out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -29,7 +29,7 @@ from app.engine.flops.decoder import FAMILIES, layer_kinds, read_layers
 from app.engine.flops.estimate import estimate_layers
 from app.engine.flops.layers import Layers
 from app.engine.flops.modules import LINEAR_MODULES, Modules, dense_modules, read_modules
-from app.engine.flops.vision import VisionTower, read_vision
+from app.engine.flops.vision import ImageTokens, VisionTower, read_vision
 
 __all__ = ["LINEAR_MODULES", "Architecture"]
 
@@ -46,6 +46,7 @@ class Architecture:
         modules: the linear modules that LoRA can update: name, inputs, outputs. Those that every layer has in the same size.
         lora_parameters: number of parameters of the LoRA adapter that the model runs with; 0 without one.
         vision: what reads images; None where nothing does, or where it is not known.
+        images: the images in what the model reads; none unless a prompt has some.
         is_estimate: whether the FLOPs are estimated, because nobody has counted this architecture yet.
 
     """
@@ -57,6 +58,7 @@ class Architecture:
     modules: Modules = ()
     lora_parameters: int = 0
     vision: VisionTower | None = None
+    images: tuple[ImageTokens, ...] = ()
     is_estimate: bool = False
 
     @classmethod
@@ -157,10 +159,22 @@ class Architecture:
         """Return the same model with an unmerged LoRA adapter. Each of its parameters is one more multiply-add for every token."""
         return replace(self, lora_parameters=parameters)
 
+    def with_images(self, images: tuple[ImageTokens, ...]) -> "Architecture":
+        """Return the same model, whose prefill computes the vision tower for these images."""
+        return replace(self, images=images) if images != self.images else self
+
+    def without_encoded(self, encoded: Container[ImageTokens], cached_tokens: int) -> "Architecture":
+        """Return the same model without the images that the tower has read before and that the prefix cache does not hold."""
+        return self.with_images(tuple(image for image in self.images if image not in encoded or image.end <= cached_tokens))
+
     def prefill(self, num_tokens: int, num_before: int = 0) -> int:
-        """Return the FLOPs of one forward pass over `num_tokens` that follow `num_before` others, without logits."""
+        """Return the FLOPs of one forward pass over `num_tokens` that follow `num_before` others, without logits.
+
+        The vision tower is computed for each image that is not wholly before them.
+        """
         lora = 2 * num_tokens * self.lora_parameters
-        return lora + sum(one.prefill(num_tokens, num_before) for one in self.layers)
+        images = sum(self.image(one.encoded) for one in self.images if num_before < one.end <= num_before + num_tokens)
+        return lora + images + sum(one.prefill(num_tokens, num_before) for one in self.layers)
 
     def decode(self, num_tokens: int, num_before: int) -> int:
         """Return the FLOPs of `num_tokens` forward passes over one token each, the first after `num_before` others, with logits."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from adapters.ports import AdapterHost, EngineAdapter
 from adapters.version import AdapterVersion
 from app.engine.architecture import Architecture
+from app.engine.flops.vision import ImageTokens
 from app.engine.speculation import NO_DRAFTS, Drafts, Speculation
 from strategies.core.thinking import Thinking
 from strategies.core.values import TokenLogprob
@@ -25,7 +26,8 @@ class ModelCard:
         adapter_slots: LoRA adapters that the engine holds at the same time; 0 for none.
         max_adapter_rank: the highest rank that an adapter may have.
         end_tokens: ids of the tokens that end an answer.
-        modalities: what the model reads besides text: `image`, `audio`, `video`.
+        modalities: what the model reads besides text; of `image`, `audio` and `video`, only images are served.
+        max_images: the most images of one prompt.
         peak_flops: FLOPs a second of a large matrix product in the model's number format, measured when the engine started; None
             where that was not possible.
         speculation: how tokens are drafted; None without speculative decoding.
@@ -41,6 +43,7 @@ class ModelCard:
     max_adapter_rank: int = 0
     end_tokens: frozenset[int] = frozenset()
     modalities: frozenset[str] = frozenset()
+    max_images: int = 0
     peak_flops: float | None = None
     speculation: Speculation | None = None
 
@@ -71,6 +74,8 @@ class Prompt:
         is_constrained: whether a grammar (a JSON schema, for example) holds: from the first generated token on, or from behind the
             thinking.
         thinking: how the model marks its thinking in replies; None where it does not think.
+        images: the images in it, from the first to the last.
+        media: the engine's own form of the images. Other code must not read it.
 
     """
 
@@ -83,6 +88,15 @@ class Prompt:
     is_constrained: bool = False
     thinking: Thinking | None = None
     dialect: Any = None
+    images: tuple[ImageTokens, ...] = ()
+    media: Any = None
+
+    def images_in(self, prefix: Sequence[int]) -> tuple[ImageTokens, ...]:
+        """Return the images in a prefix: those of the prompt where the prefix continues it, else none."""
+        if not self.images:
+            return ()
+        end = self.images[-1].end
+        return self.images if tuple(prefix[:end]) == self.token_ids[:end] else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +127,7 @@ class Branch:
         num_logprobs: alternatives for each token whose log-probabilities are returned; 0 for the sampled token's alone, None for no
             log-probabilities.
         cache_salt: branches share cached prefixes only with branches of the same salt.
+        image_salt: the same for what the vision tower has read, which is the same with every adapter.
         is_streamed: whether outputs come as tokens are generated, instead of one output at the end.
         adapter: the LoRA adapter to generate with, None for the base model. It is loaded, and leased until the branch has ended.
         separators: further stop strings, which stay in the text; those of the prompt do not.
@@ -131,6 +146,7 @@ class Branch:
     seed: int | None = None
     num_logprobs: int | None = None
     cache_salt: str | None = None
+    image_salt: str | None = None
     is_streamed: bool = False
     adapter: EngineAdapter | None = None
     separators: tuple[str, ...] = ()
@@ -237,7 +253,8 @@ class Engine(AdapterHost, Protocol):
         """Apply the chat template and tokenise.
 
         Args:
-            body: the fields of OpenAI's chat completions, which the API has validated.
+            body: the fields of OpenAI's chat completions, which the API has validated. Its images are decoded:
+                parts of the form `{"type": "image", "image": PIL.Image}`.
             template: of an adapter that has a chat template of its own; None for the model's.
 
         Raises:

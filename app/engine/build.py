@@ -73,6 +73,7 @@ def build_engine(settings: Settings) -> Engine:
             tool_call_parser=settings.tool_call_parser,
             tool_strict_level=settings.tool_strict_level,
             reasoning_parser=settings.reasoning_parser,
+            max_images=settings.max_images,
             max_tokens=settings.max_tokens,
             default_max_tokens=settings.default_max_tokens,
             adapter_slots=settings.adapter_slots,

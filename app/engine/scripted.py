@@ -12,6 +12,7 @@ cache, adapters, halting, and death. A token is a word with the white space befo
 
 import asyncio
 import itertools
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,9 +21,11 @@ from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
 from app.engine.architecture import Architecture
 from app.engine.base import Branch, ModelCard, Output, Prompt, PromptLogprobs, RankedToken, ReplyParser
+from app.engine.flops.vision import ImageTokens
 from app.engine.reply_parsers import PlainReply, ThinkingReply, ToolReply
 from app.engine.simulated import PrefixCache, WordTokenizer, words_of
 from app.errors import EngineDead, InvalidRequest
+from app.images.loading import IMAGE
 from strategies.core.thinking import Thinking
 from strategies.core.values import TokenLogprob
 
@@ -31,6 +34,8 @@ SMALL = Architecture.dense(
     num_layers=2, hidden_size=64, num_heads=4, num_kv_heads=2, head_dim=16, intermediate_size=128, vocab_size=1000
 )
 MAX_ADAPTER_RANK = 16
+IMAGE_TOKENS = 4
+_IMAGE_WORD = re.compile(r" <\d+x\d+>")
 DEFAULT_MAX_TOKENS = 512
 
 Script = Callable[[str, int], str]
@@ -61,6 +66,7 @@ class ScriptedEngine:
         thinking: the texts before and behind the thinking of a model that thinks, such as `<think>` and `</think>`. A conversation then
             ends with the first one, so that the script begins with thinking; unless the request has `enable_thinking: false` among
             its `chat_template_kwargs`, or no reasoning effort. An adapter with a chat template that has `<think>` thinks likewise.
+        max_images: the most images of a prompt; 0 for a model that reads none. An image becomes `IMAGE_TOKENS` words with its size.
 
     Attributes:
         card: describes the model, as of every engine.
@@ -81,6 +87,7 @@ class ScriptedEngine:
         max_branches: int = 64,
         adapter_slots: int = 4,
         thinking: tuple[str, str] | None = None,
+        max_images: int = 0,
     ) -> None:
         self.card = ModelCard(
             name="scripted",
@@ -90,6 +97,8 @@ class ScriptedEngine:
             description="scripted",
             adapter_slots=adapter_slots,
             max_adapter_rank=MAX_ADAPTER_RANK,
+            modalities=frozenset({IMAGE} if max_images else ()),
+            max_images=max_images,
         )
         self.branches: list[Branch] = []
         self.running: dict[str, Branch] = {}
@@ -191,7 +200,15 @@ class ScriptedEngine:
             raise InvalidRequest(f"The prompt has {len(token_ids)} tokens, too many.", parameter=parameter)
         wanted = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_MAX_TOKENS
         constrained = (body.get("response_format") or {}).get("type") in ("json_object", "json_schema")
-        return Prompt(token_ids, min(wanted, left), body, body, text, stop=tuple(_stops(body)), is_constrained=constrained)
+        images = self._images(token_ids) if self.card.max_images else ()
+        return Prompt(
+            token_ids, min(wanted, left), body, body, text, stop=tuple(_stops(body)), is_constrained=constrained, images=images
+        )
+
+    def _images(self, token_ids: tuple[int, ...]) -> tuple[ImageTokens, ...]:
+        words = [self._tokenizer.decode([token]) for token in token_ids]
+        places = [place for place, word in enumerate(words) if _IMAGE_WORD.fullmatch(word)]
+        return tuple(ImageTokens(place, IMAGE_TOKENS, IMAGE_TOKENS) for place in places[::IMAGE_TOKENS])
 
     async def tokenize(self, body: Mapping[str, Any], *, template: str | None = None) -> tuple[int, ...]:
         """Return the ids of the words of a text or of a conversation."""
@@ -356,8 +373,12 @@ def _thinks(body: Mapping[str, Any]) -> bool:
 
 def _text(content: Any) -> str:
     if isinstance(content, list):
-        return "".join(part["text"] for part in content)
+        return "".join(_image(part[IMAGE]) if part["type"] == IMAGE else part["text"] for part in content)
     return content or ""
+
+
+def _image(image: Any) -> str:
+    return f" <{image.width}x{image.height}>" * IMAGE_TOKENS + "\n"
 
 
 def _stops(request: Mapping[str, Any]) -> list[str]:

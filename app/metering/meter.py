@@ -9,10 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from app.engine.architecture import Architecture
+from app.engine.flops.vision import ImageTokens
 from app.engine.speculation import NO_DRAFTS, Drafts, Speculation
 from app.metering.budget import Budget
 from strategies.core.values import StopReason
@@ -98,6 +99,7 @@ class Meter:
         self._reserved_tokens = 0
         self._reserved_flops = 0
         self._num_open = 0
+        self._encoded: set[ImageTokens] = set()
         self._freed = asyncio.Condition()
 
     @property
@@ -236,8 +238,11 @@ class Meter:
         self._num_open -= 1
 
     def _book(self, reservation: Reservation, cached: int, generated: int, purpose: Purpose, drafts: Drafts) -> None:
-        prefix_tokens, model = reservation.prefix_tokens, reservation.architecture
-        prefill, decode = reservation.cost(cached, generated, drafts)
+        prefix_tokens = reservation.prefix_tokens
+        # The engine keeps what its vision tower has read, and does not tell: later branches of a request find it there.
+        model = reservation.architecture.without_encoded(self._encoded, cached)
+        self._encoded.update(image for image in model.images if image.end > cached)
+        prefill, decode = replace(reservation, architecture=model).cost(cached, generated, drafts)
         self.tokens["prefilled"] += prefix_tokens - cached
         self.tokens["cached"] += cached
         self.tokens["decoded"] += generated

@@ -80,7 +80,7 @@ class BranchRunner:
             id=branch_id, prompt=self.defaults.prompt, prefix=(*wave.prefix, *output.token_ids),
             max_tokens=reservation.tokens if place.left is None else min(place.left, reservation.tokens),
             priority=self.admitted.priority, seed=self.defaults.seed_of(output.index, output.num_legs),
-            num_logprobs=wave.num_logprobs, cache_salt=self.cache_salt,
+            num_logprobs=wave.num_logprobs, cache_salt=self.cache_salt, image_salt=self.defaults.cache_salt,
             is_streamed=wave.on_delta is not None or wave.until is not None, adapter=self.adapter,
             separators=wave.separators + watched, temperature=wave.temperature,
         )  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any
 from adapters.leases import Lease
 from adapters.version import AdapterVersion
 from app.admission import AdmittedRequest
+from app.engine.architecture import Architecture
 from app.engine.base import Branch, Engine, Output, Prompt, PromptLogprobs
 from app.errors import first_error
 from app.metering.meter import Meter, Purpose, Reservation
@@ -191,10 +192,14 @@ class MeteredModel:
         branch_id = self._next_id()
         # `_end` compares the task's name with `wave.live`, to find out whether the engine runs the branch.
         asyncio.current_task().set_name(branch_id)  # type: ignore[union-attr] # runs in a task of `sample`
-        reservation = await self._meter.reserve(len(wave.prefix), wave.share, self._architecture)
+        reservation = await self._meter.reserve(len(wave.prefix), wave.share, self._reading(wave.prefix))
         candidate = None if reservation is None else await self._runner.run(wave, index, reservation, branch_id)
         wave.arrived.put_nowait(candidate)
         return candidate
+
+    def _reading(self, prefix: Sequence[int]) -> Architecture:
+        """Return the architecture of the model in use, with the images that are in a prefix."""
+        return self._architecture.with_images(self._defaults.prompt.images_in(prefix))
 
     def spend(self, tokens: int, flops: int) -> bool:
         """Book a verification that was computed elsewhere; see `strategies.core.ports.Model.spend`."""
@@ -207,7 +212,7 @@ class MeteredModel:
 
     async def _score_options(self, prefix: Sequence[int], options: Sequence[int], span: Span) -> list[float]:
         has_room = len(prefix) < self._engine.card.max_model_len
-        reservation = await self._meter.reserve(len(prefix), 1, self._architecture) if has_room else None
+        reservation = await self._meter.reserve(len(prefix), 1, self._reading(prefix)) if has_room else None
         if reservation is None:
             return [0.0] * len(options)
         output = await self._one_token(tuple(prefix), reservation, Purpose.VERIFY, span, options=tuple(options))
@@ -221,7 +226,7 @@ class MeteredModel:
         """
         prefix = self._defaults.prompt.token_ids
         with self.span.child("score_prompt") as span:
-            reservation = await self._meter.reserve(len(prefix), 1, self._architecture)
+            reservation = await self._meter.reserve(len(prefix), 1, self._reading(prefix))
             if reservation is None:
                 return ()
             try:
@@ -241,7 +246,8 @@ class MeteredModel:
             async with self._admitted.slot():
                 branch = Branch(
                     id=self._next_id(), prompt=self._defaults.prompt, prefix=prefix, max_tokens=1,
-                    priority=self._admitted.priority, cache_salt=self._cache_salt, adapter=self._adapter, **fields,
+                    priority=self._admitted.priority, cache_salt=self._cache_salt, image_salt=self._defaults.cache_salt,
+                    adapter=self._adapter, **fields,
                 )  # fmt: skip
                 async with aclosing(self._engine.generate(branch)) as outputs:  # type: ignore[type-var]
                     async for output in outputs:  # noqa: B007 - the last one is kept

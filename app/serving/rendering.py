@@ -44,7 +44,6 @@ async def render(
 
     `template` is the chat template of the adapter that answers, None for the model's.
     """
-    check_modalities(engine.card, request.modalities)
     with meter.timed("render"):
         temperature = planned.strategy.temperature if planned.plan.temperature is None else planned.plan.temperature
         defaults = {} if temperature is None else {"temperature": temperature}
@@ -62,9 +61,10 @@ async def render(
 
 
 def check_modalities(card: ModelCard, modalities: frozenset[str]) -> None:
-    """Raise `InvalidRequest` for what the model cannot read, before the engine sees it: it would open the URL of an image first."""
+    """Raise `InvalidRequest` for what the model cannot read, before anybody opens the URL of an image."""
     if missing := sorted(modalities - card.modalities):
-        raise InvalidRequest(f"The model {card.name} cannot read {missing[0]}, only text.", parameter="messages")
+        readable = " and ".join(["text", *sorted(card.modalities)])
+        raise InvalidRequest(f"The model {card.name} cannot read {missing[0]}, only {readable}.", parameter="messages")
 
 
 def _with_text(engine: Engine, prompt: Prompt, body: Mapping[str, Any]) -> Prompt:

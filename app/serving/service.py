@@ -4,13 +4,16 @@ Each stage is one module of this package and returns what the next stage needs. 
 before `Service.open` yields, so before the first byte of the answer is sent. This module depends neither on HTTP nor on vLLM.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 from adapters.registry import AdapterRegistry
 from app.admission import Admission
 from app.engine.base import Engine
 from app.errors import InvalidRequest
+from app.images.loading import ImageLoader
 from app.metering.meter import Meter
 from app.request import Caller, InferenceRequest
 from app.serving.accounting import Observers, open_account
@@ -18,7 +21,7 @@ from app.serving.leasing import lease_adapters
 from app.serving.model_names import ModelNames
 from app.serving.planning import PlannedRequest, Planning
 from app.serving.preview import Preview, predict
-from app.serving.rendering import render
+from app.serving.rendering import check_modalities, render
 from app.serving.session import Session
 from app.telemetry.span_attributes import request_span
 from app.telemetry.spans import NO_SPAN, Span
@@ -32,6 +35,7 @@ class Service:
         planning: the planning stage, with the server's policies, limits and strategies.
         admission: limits how many branches run and wait.
         observers: what records requests.
+        images: loads the images of conversations; None for a service that reads none.
         adapters: the registry of adapters, None for a server that holds none.
 
     """
@@ -43,12 +47,14 @@ class Service:
         planning: Planning,
         admission: Admission,
         observers: Observers,
+        images: ImageLoader | None = None,
         adapters: AdapterRegistry | None = None,
     ) -> None:
         self.engine = engine
         self.planning = planning
         self.admission = admission
         self.observers = observers
+        self.images = images
         self.adapters = adapters
         self.names = ModelNames(engine.card.name, adapters, planning.registries.strategies.names())
 
@@ -67,14 +73,14 @@ class Service:
         model, meter, observers = self.engine.card.name, self._meter(request), self.observers
         with request_span(observers.tracer, request, model, meter) as span:
             planned = self._plan(request, meter, span)
-            template = self.names.template_of(request.adapter)
-            rendered = await render(self.engine, request, planned, meter, span, template=template)
+            seen, template = await self._with_images(request, meter), self.names.template_of(request.adapter)
+            rendered = await render(self.engine, seen, planned, meter, span, template=template)
             with observers.metrics.refusals(), self.admission.admit(caller, planned.width) as admitted:
                 verifiers = planned.strategy.params.adapters
                 async with lease_adapters(self.names, request.adapter, verifiers, meter) as leases:
                     leased = None if leases.generator is None else leases.generator.version.chat_template
                     if leased != template:  # the adapter was replaced while the request waited
-                        rendered = await render(self.engine, request, planned, meter, span, template=leased)
+                        rendered = await render(self.engine, seen, planned, meter, span, template=leased)
                     with open_account(
                         observers, request, planned, model=model, caller=caller, meter=meter, span=span
                     ) as account:
@@ -84,10 +90,29 @@ class Service:
         """Return what `open` would run and what it is expected to take. Nothing is generated, admitted or leased."""
         meter = self._meter(request)
         planned = self._plan(request, meter, NO_SPAN)
-        template = self.names.template_of(request.adapter)
-        rendered = await render(self.engine, request, planned, meter, NO_SPAN, template=template)
-        prediction = predict(planned, rendered, self.observers.throughput, self.engine.card.architecture)
+        seen, template = await self._with_images(request, meter), self.names.template_of(request.adapter)
+        rendered = await render(self.engine, seen, planned, meter, NO_SPAN, template=template)
+        architecture = self.engine.card.architecture.with_images(rendered.prompts[0].images)
+        prediction = predict(planned, rendered, self.observers.throughput, architecture)
         return Preview(str(request.adapter or self.engine.card.name), planned, rendered.num_tokens, prediction, meter.budget)
+
+    async def read_images(self, body: Mapping[str, Any], modalities: frozenset[str]) -> Mapping[str, Any]:
+        """Return the body of a chat with its images decoded. Raises `InvalidRequest`, also for what the model cannot read.
+
+        `modalities` says what is in it besides text.
+        """
+        card = self.engine.card
+        check_modalities(card, modalities)
+        if self.images is None or not modalities:
+            return body
+        return await self.images.load(body, card.max_images)
+
+    async def _with_images(self, request: InferenceRequest, meter: Meter) -> InferenceRequest:
+        """Return the request with its images decoded."""
+        if not request.modalities:
+            return request
+        with meter.timed("render"):
+            return replace(request, bodies=tuple([await self.read_images(body, request.modalities) for body in request.bodies]))
 
     def _plan(self, request: InferenceRequest, meter: Meter, span: Span) -> PlannedRequest:
         """Return the plan, or raise `InvalidRequest` also where no waiting would get it admitted."""

@@ -66,7 +66,8 @@ class Session:
         results = tuple(run.result() for run in runs)
         outcome = Outcome(results, _stop_reason(results))
         generator = self.leases.generator
-        architecture = self.engine.card.architecture_with(None if generator is None else generator.version)
+        model = self.engine.card.architecture_with(None if generator is None else generator.version)
+        architecture = model.with_images(self.rendered.prompts[0].images)  # a request with several prompts is of texts alone
         if self.request.generates:  # otherwise there is no answer to learn from
             self.account.close(outcome, self.rendered.tasks, self.admitted.width, architecture)
         return outcome

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +39,21 @@ def messages_request(body: CountTokensRequest, origin: Origin) -> InferenceReque
         message, parameter = (_renamed(text, body) for text in (str(fault), fault.parameter or ""))
         raise type(fault)(message, parameter=parameter or None) from None
     return replace(request, ignored_fields=ignored, notes=tuple(notes))
+
+
+@contextmanager
+def own_names(body: CountTokensRequest) -> Iterator[None]:
+    """Raise an error about a message of the chat, which may be one of several made of a message, with the name that it has in this API."""
+    try:
+        yield
+    except InvalidRequest as error:
+        found = re.fullmatch(r"messages\.(\d+)\..*", error.parameter or "")
+        if found is None or error.parameter is None:
+            raise
+        positions = [position for position, message in enumerate(body.messages) for _ in _messages(message)]
+        number = int(found[1]) - len(list(_system(body)))
+        name = f"messages.{positions[number]}" if number >= 0 else "system"
+        raise type(error)(str(error).replace(error.parameter, name, 1), parameter=name) from error
 
 
 def _renamed(text: str, body: CountTokensRequest) -> str:

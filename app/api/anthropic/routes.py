@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from app.api import replies
 from app.api.access import Who
 from app.api.anthropic import shapes
-from app.api.anthropic.conversion import messages_request
+from app.api.anthropic.conversion import messages_request, own_names
 from app.api.anthropic.schemas import CountTokensRequest, MessagesRequest
 from app.api.anthropic.stream import MessageStream
 from app.api.chat import StrategyHeader, origin_of
@@ -55,22 +55,24 @@ async def create_message(http_request: Request, body: MessagesRequest, who: Who,
     """Answer a conversation, in the shape of Anthropic's Messages API."""
     service: Service = http_request.app.state.service
     request = messages_request(body, origin_of(http_request, header))
-    if body.ponder is not None and body.ponder.dry_run:
-        return replies.json_response(replies.preview(await service.preview(request)))
     keep_alive: float = http_request.app.state.keep_alive
-    if body.stream:
-        return await replies.stream_response(
-            service.open(request, who),
-            lambda session: MessageStream(session, body).events(ReplyEvents(session, keep_alive)),
-        )
-    return await while_connected(http_request.receive, _whole(service, request, who, body, keep_alive))
+    with own_names(body):
+        if body.ponder is not None and body.ponder.dry_run:
+            return replies.json_response(replies.preview(await service.preview(request)))
+        if body.stream:
+            return await replies.stream_response(
+                service.open(request, who),
+                lambda session: MessageStream(session, body).events(ReplyEvents(session, keep_alive)),
+            )
+        return await while_connected(http_request.receive, _whole(service, request, who, body, keep_alive))
 
 
 @router.post("/v1/messages/count_tokens")
 async def count_tokens(http_request: Request, body: CountTokensRequest, _who: Who) -> TokenCount:
     """Count the tokens of the prompt that a conversation makes, with its tools and its system prompt."""
     service: Service = http_request.app.state.service
-    preview = await service.preview(messages_request(body, origin_of(http_request, None)))
+    with own_names(body):
+        preview = await service.preview(messages_request(body, origin_of(http_request, None)))
     return TokenCount(input_tokens=preview.prompt_tokens)
 
 

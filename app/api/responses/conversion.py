@@ -171,9 +171,9 @@ def _messages(body: ResponsesRequest, items: Sequence[Item]) -> tuple[list[Item]
                 continue
             messages.append({"role": "assistant", "tool_calls": [made]})
         elif kind == "function_call_output":
-            messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": _content(item.get("output"))})
+            messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")})
         elif kind == "message":
-            messages.append({**_without(item, _DROPPED), "role": item.get("role"), "content": _content(item.get("content"))})
+            messages.append({**_without(item, _DROPPED), "role": item.get("role"), "content": item.get("content")})
         else:
             if kind != "reasoning":
                 others.append(_kind(item))
@@ -182,18 +182,6 @@ def _messages(body: ResponsesRequest, items: Sequence[Item]) -> tuple[list[Item]
     if not messages:
         raise InvalidRequest("input: a text or an item is needed, such as a message of the user.", parameter="input")
     return messages, positions, list(dict.fromkeys(others))
-
-
-def _content(content: Any) -> Any:
-    if not isinstance(content, list):
-        return content
-    return [_part(part) for part in content]
-
-
-def _part(part: Any) -> Any:
-    if isinstance(part, dict) and part.get("type") == "input_image":
-        return {"type": "image_url", "image_url": {"url": part.get("image_url"), "detail": part.get("detail", "auto")}}
-    return part
 
 
 def _without(data: Mapping[str, Any], names: set[str] | frozenset[str]) -> dict[str, Any]:

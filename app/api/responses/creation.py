@@ -61,7 +61,7 @@ class Creation:
     async def whole(self) -> Response:
         """Return the response at its end."""
         writer = OutputWriter(self.response)
-        with own_names():
+        with own_names(self.asked.positions):
             async with self.service.open(self.asked.request, self.who) as session:
                 await ResponseRun(session, self.asked, writer).whole(self._reply(session))
                 await self._keep()
@@ -69,13 +69,13 @@ class Creation:
 
     async def streamed(self) -> Response:
         """Return the stream of the response. What can be refused is refused before."""
-        with own_names():
+        with own_names(self.asked.positions):
             return await replies.stream_response(self.service.open(self.asked.request, self.who), self._events)
 
     async def in_background(self, *, is_streamed: bool) -> Response:
         """Return the queued response, or the stream of its events. The client may leave."""
         self.kept.jobs.check_room(self.who)
-        with own_names():
+        with own_names(self.asked.positions):
             await self.service.preview(self.asked.request)  # refuses what cannot be served
         job = Job(self.service, self.who, list(self.items), self.asked, self.response)
         reply = replies.json_response(job.snapshot())

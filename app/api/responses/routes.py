@@ -30,13 +30,13 @@ _CONTENT = json_or_stream("The response, or a stream of its events.")
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[KeptResponses]:
-    """Open the store and run jobs, until the end of the block."""
+async def running(settings: Settings, max_body_bytes: int) -> AsyncIterator[KeptResponses]:
+    """Open the store and run jobs, until the end of the block. `max_body_bytes` are the most of a request."""
     path = settings.responses_path and settings.responses_path.expanduser()
     store = ResponseStore(path, Bounds(settings.max_responses, settings.max_response_bytes, settings.max_response_days))
     try:
         async with Jobs(store, settings.max_background_per_key).running() as jobs:
-            yield KeptResponses(store, jobs, 2 * settings.max_body_bytes)
+            yield KeptResponses(store, jobs, 2 * max_body_bytes)
     finally:
         await store.close()
 

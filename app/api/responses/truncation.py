@@ -1,14 +1,14 @@
 """`truncation: "auto"`: leaves out the oldest items of a conversation that is too long for the model's context."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import compress
+from typing import Any
 
 from app.api.requests import Origin
 from app.api.responses.conversion import Converted, converted, own_names
 from app.api.responses.schemas import Item, ResponsesRequest
-from app.serving.rendering import check_modalities
 from app.serving.service import Service
 
 ROOM = 4
@@ -22,7 +22,11 @@ async def fitting(service: Service, body: ResponsesRequest, items: Sequence[Item
     will be refused.
     """
     asked = converted(body, items, origin)
-    if body.truncation == "disabled" or await _fits(service, asked, asked.positions, 1):
+    if body.truncation == "disabled":
+        return asked
+    with own_names(asked.positions):
+        loaded = await service.read_images(asked.request.bodies[0], asked.request.modalities)
+    if await _fits(service, asked, loaded, asked.positions, 1):
         return asked
     most = max(service.engine.card.max_model_len // ROOM, 1)
     room = min(body.max_output_tokens or most, most)
@@ -32,7 +36,7 @@ async def fitting(service: Service, body: ResponsesRequest, items: Sequence[Item
     while first <= last:
         await asyncio.sleep(0)
         middle = (first + last) // 2
-        if await _fits(service, asked, _kept(items, starts[middle]), room):
+        if await _fits(service, asked, loaded, _kept(items, starts[middle]), room):
             last = middle - 1
         else:
             first = middle + 1
@@ -44,19 +48,19 @@ async def fitting(service: Service, body: ResponsesRequest, items: Sequence[Item
     return replace(shorter, request=replace(shorter.request, notes=(*shorter.request.notes, note)))
 
 
-async def _fits(service: Service, asked: Converted, kept: Sequence[int], room: int) -> bool:
-    """Whether the prompt fits with those messages alone that came from the items at the positions `kept`."""
-    engine, request = service.engine, asked.request
+async def _fits(service: Service, asked: Converted, body: Mapping[str, Any], kept: Sequence[int], room: int) -> bool:
+    """Whether the prompt fits with those messages of the body alone that came from the items at the positions `kept`."""
+    engine = service.engine
     wanted = {-1, *kept}
     is_kept = [position in wanted for position in asked.positions]
     if sum(len(message.text) for message in compress(asked.chat.messages, is_kept)) > service.planning.limits.max_prompt_chars:
         return False
     with own_names():
-        check_modalities(engine.card, request.modalities)
-        [body] = request.bodies
         rest = {name: body[name] for name in ("tools", "chat_template_kwargs") if name in body}
         messages = list(compress(body["messages"], is_kept))
-        tokens = await engine.tokenize({"messages": messages, **rest}, template=service.names.template_of(request.adapter))
+        tokens = await engine.tokenize(
+            {"messages": messages, **rest}, template=service.names.template_of(asked.request.adapter)
+        )
     return len(tokens) + room <= engine.card.max_model_len
 
 

@@ -9,6 +9,27 @@ _GATED = frozenset({"pixtral", "qwen2_5_vl", "qwen2_5_vl_vision"})
 """Values of `model_type` of towers whose MLP has a gate."""
 
 
+@dataclass(frozen=True, slots=True)
+class ImageTokens:
+    """Where an image stands in a prompt.
+
+    Attributes:
+        start: position of its first token.
+        length: its tokens, with those that only mark its rows or its end.
+        encoded: how many of them have a vector that the vision tower computes.
+
+    """
+
+    start: int
+    length: int
+    encoded: int
+
+    @property
+    def end(self) -> int:
+        """The position behind its last token."""
+        return self.start + self.length
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionTower:
     """What an image costs before the decoder reads its tokens.
@@ -18,6 +39,8 @@ class VisionTower:
         per_token: FLOPs of the projector for one of the tokens that the decoder reads.
         patches_per_token: how many patches become one token.
         extra_patches: positions that become no token, as a class token.
+        tokens_per_tile: of a tower that reads squares of one size, into which an image is cut; patches attend within their square. None
+            where an image is read in one piece.
 
     """
 
@@ -25,9 +48,14 @@ class VisionTower:
     per_token: int
     patches_per_token: int = 1
     extra_patches: int = 0
+    tokens_per_tile: int | None = None
 
     def image(self, num_tokens: int) -> int:
         """Return the FLOPs of one image that becomes `num_tokens` tokens of the prompt."""
+        num_tiles, rest = divmod(num_tokens, self.tokens_per_tile or num_tokens or 1)
+        return num_tiles * self._tile(self.tokens_per_tile or num_tokens) + (self._tile(rest) if rest else 0)
+
+    def _tile(self, num_tokens: int) -> int:
         patches = num_tokens * self.patches_per_token + self.extra_patches
         return num_tokens * self.per_token + sum(one.encode(patches) for one in self.layers)
 
@@ -48,22 +76,31 @@ def read_vision(config: Config) -> VisionTower | None:
     width, layers = _tower(config, tower)
     if model == "llava":
         has_class = find(config, "vision_feature_select_strategy") != "full"
-        return VisionTower(layers=layers, per_token=2 * hidden * (width + hidden), extra_patches=int(has_class))
+        projector = hidden * (width + hidden)
+        extra = int(has_class)
+        return VisionTower(layers=layers, per_token=2 * projector, extra_patches=extra, tokens_per_tile=_patches(tower))
     if model == "gemma3":
-        patches = (size(tower, "image_size", layer=0) // _side(tower)) ** 2
-        merged = patches // size(config, "mm_tokens_per_image")
-        return VisionTower(layers=layers, per_token=2 * width * hidden, patches_per_token=merged)
+        tokens = size(config, "mm_tokens_per_image")
+        merged = _patches(tower) // tokens
+        return VisionTower(layers=layers, per_token=2 * width * hidden, patches_per_token=merged, tokens_per_tile=tokens)
     if model == "mistral3":
         merged = size(config, "spatial_merge_size") ** 2
         projector = merged * width * width + width * hidden + hidden * hidden
         return VisionTower(layers=layers, per_token=2 * projector, patches_per_token=merged)
     if model in {"idefics3", "smolvlm"}:
         merged = size(config, "scale_factor") ** 2
-        return VisionTower(layers=layers, per_token=2 * merged * width * hidden, patches_per_token=merged)
+        tokens, projector = _patches(tower) // merged, merged * width * hidden
+        return VisionTower(layers=layers, per_token=2 * projector, patches_per_token=merged, tokens_per_tile=tokens)
     if model == "internvl":
         merged = round(1 / find(config, "downsample_ratio")) ** 2
         projector = hidden * (merged * width + hidden)
-        return VisionTower(layers=layers, per_token=2 * projector, patches_per_token=merged, extra_patches=1)
+        return VisionTower(
+            layers=layers,
+            per_token=2 * projector,
+            patches_per_token=merged,
+            extra_patches=1,
+            tokens_per_tile=_patches(tower) // merged,
+        )
     return None
 
 
@@ -87,6 +124,11 @@ def _layers(tower: Config, hidden: int, count: int, window: int | None = None) -
     matrices = 3 if tower.get("model_type") in _GATED else 2
     products = hidden * (4 * hidden + matrices * inner)
     return Layers(per_token=2 * products, per_position=4 * hidden, window=window, count=count)
+
+
+def _patches(tower: Config) -> int:
+    """Return the number of patches of an image of the size that the tower reads."""
+    return (size(tower, "image_size", layer=0) // _side(tower)) ** 2
 
 
 def _side(tower: Config) -> int:

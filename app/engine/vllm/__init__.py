@@ -8,5 +8,5 @@ rendering.py  from a request to a prompt      sampling.py   the sampling paramet
 dialect.py    a chat template, its parsers    thinking*.py  how a model marks its thinking, where it ends
 outputs.py    from vLLM's outputs to ours     replies.py    vLLM's parsers of tool calls and reasoning
 lora.py       LoRA adapters in the engine     errors.py     from vLLM's errors to ours
-drafting.py   how tokens are drafted
+drafting.py   how tokens are drafted          images.py     images in prompts
 """

@@ -49,9 +49,22 @@ def _own_arguments(options: EngineOptions) -> dict[str, Any]:
         # Left out rather than given as None, so that vLLM's own defaults hold.
         **_given(block_size=options.block_size, gpu_memory_utilization=options.gpu_memory_utilization),
         **_lora_arguments(options),
+        **_media_arguments(options),
         use_tqdm_on_load=os.environ.get(IS_VLLM_SILENT) != "0",
         worker_extension_cls=_path_of(CpuWorker if options.is_cpu else GpuWorker),
     )
+
+
+def _media_arguments(options: EngineOptions) -> dict[str, Any]:
+    return {
+        # vLLM gives images another name in some models.
+        "limit_mm_per_prompt": {"image": options.max_images, "vision_chunk": options.max_images, "video": 0, "audio": 0},
+        # Images are read before (`app.images`), so no URL should come here. If one did, vLLM would open it; this host is none (RFC 2606).
+        "allowed_media_domains": ["none.invalid"],
+        # vLLM would keep processed images twice. It also has half of a pair of caches here, whose other half in the engine may drop an
+        # image while a search still needs it.
+        "mm_processor_cache_gb": 0,
+    }
 
 
 def _path_of(kind: type) -> str:

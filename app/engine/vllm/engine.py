@@ -9,7 +9,6 @@ from typing import Any
 
 import prometheus_client
 from prometheus_client.openmetrics import exposition as openmetrics
-from vllm.inputs.engine import tokens_input
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
@@ -24,6 +23,7 @@ from app.engine.vllm.cpu_memory import reserve_memory
 from app.engine.vllm.drafting import speculation_of, with_drafts_counted
 from app.engine.vllm.errors import adapter_errors, impossible_form, request_errors
 from app.engine.vllm.hub import ask_hub
+from app.engine.vllm.images import input_of
 from app.engine.vllm.lora import LoraSlots, lora_request
 from app.engine.vllm.options import EngineOptions
 from app.engine.vllm.outputs import output_of, with_separator
@@ -85,6 +85,8 @@ class VllmEngine:
             adapter_slots=options.adapter_slots,
             max_adapter_rank=options.max_adapter_rank,
             end_tokens=self._rendering.end_tokens,
+            modalities=frozenset({"image"} if (max_images := self._rendering.max_images) else ()),
+            max_images=max_images,
             peak_flops=peak_flops,
             speculation=speculation_of(config),
         )
@@ -172,7 +174,7 @@ class VllmEngine:
         with request_errors(self._post_mortem):
             sampling = sampling_of(branch)
             stream = self._running().generate(
-                tokens_input(list(branch.prefix), cache_salt=branch.cache_salt),
+                input_of(branch),
                 sampling,
                 branch.id,
                 lora_request=lora_request(branch.adapter) if branch.adapter else None,

@@ -27,6 +27,10 @@ OWNED: Mapping[str, str] = MappingProxyType(
         "structured_outputs_config": "ponder compiles grammars with xgrammar",
         "disable_log_stats": "vLLM's metrics are part of /metrics",
         "enable_log_requests": "ponder logs no prompts",
+        "allowed_media_domains": "ponder reads URLs of images itself; give the option to `ponder serve`",
+        "allowed_local_media_path": "ponder reads no files for a request",
+        "enable_mm_embeds": "ponder takes images, and no embeddings",
+        "enable_prompt_embeds": "ponder takes texts and tokens, and no embeddings",
         "runner": "ponder serves models that generate text",
         "headless": "one process of ponder serves one engine",
     }

@@ -1,6 +1,7 @@
 """From vLLM's errors to ours."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,8 +12,11 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from adapters.errors import AdapterFailed
 from app.engine.base import Branch
 from app.engine.vllm.post_mortem import PostMortem
-from app.errors import EngineDead, InvalidRequest
+from app.errors import EngineDead, InvalidRequest, PonderError
 from app.faults import describe
+from app.images.loading import has_images
+
+logger = logging.getLogger("ponder.engine")
 
 
 @contextmanager
@@ -38,6 +42,26 @@ def request_errors(post_mortem: PostMortem | None = None) -> Iterator[None]:
     except (ValueError, TypeError) as error:
         # vLLM's renderer and sampling parameters refuse what a client sent with these.
         raise InvalidRequest(str(error)) from error
+
+
+@contextmanager
+def image_errors(body: Mapping[str, Any]) -> Iterator[None]:
+    """Turn what the model's image processor raises into `InvalidRequest`, where there are images.
+
+    Processors are of many authors. They raise errors of all kinds for sizes that they cannot work with, and vLLM one with a dump of all
+    data around them.
+    """
+    try:
+        yield
+    except (PonderError, VLLMClientError):
+        raise
+    except Exception as error:
+        if not has_images(body):
+            raise
+        cause = error.__cause__ or error
+        logger.warning("an image processor failed with %s", type(cause).__name__)  # the traceback has the prompt
+        message = f"messages: the model cannot work with these images: {str(cause)[:300]}"
+        raise InvalidRequest(message, parameter="messages") from error
 
 
 @contextmanager

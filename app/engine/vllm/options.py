@@ -22,6 +22,7 @@ class EngineOptions:
         tool_call_parser: vLLM's parser of tool calls; without one, tool calls stay in the text.
         tool_strict_level: what a grammar holds of tool calls that are not required: `auto`, `function` or `parameter`, as vLLM names it.
         reasoning_parser: vLLM's parser of reasoning; without one, reasoning stays in the text.
+        max_images: the most images of one prompt; 0 leaves the vision tower out.
         max_tokens: the most tokens that one answer may have.
         default_max_tokens: the same where the caller does not say.
         adapter_slots: LoRA adapters that the engine holds at the same time; 0 switches LoRA off.
@@ -45,6 +46,7 @@ class EngineOptions:
     tool_call_parser: str | None = None
     tool_strict_level: str = "auto"
     reasoning_parser: str | None = None
+    max_images: int = 16
     max_tokens: int = 8192
     default_max_tokens: int = 2048
     adapter_slots: int = 0

@@ -19,7 +19,8 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from app.engine.base import Prompt, ReplyParser
 from app.engine.vllm.dialect import Dialect
-from app.engine.vllm.errors import form_errors, request_errors
+from app.engine.vllm.errors import form_errors, image_errors, request_errors
+from app.engine.vllm.images import check_images, images_of, with_images, without_images
 from app.engine.vllm.options import EngineOptions
 from app.engine.vllm.sampling import checked
 from app.errors import InvalidRequest
@@ -55,6 +56,13 @@ class Rendering:
         self._dialect.renderer.warmup()
 
     @property
+    def max_images(self) -> int:
+        """The most images of one prompt; 0 for a model that reads none."""
+        processor = self._llm().renderer.mm_processor
+        limits = {} if processor is None else processor.info.allowed_mm_limits
+        return max(limits.get("image", 0), limits.get("vision_chunk", 0))
+
+    @property
     def end_tokens(self) -> frozenset[int]:
         """The ids of the tokens that end an answer: those of the generation config and the tokenizer's."""
         ends = self._model.try_get_generation_config().get("eos_token_id")
@@ -65,9 +73,11 @@ class Rendering:
         """Apply the chat template and tokenise, as vLLM's own server does. Raises `InvalidRequest`."""
         dialect = self._dialect_of(template)
         with request_errors():
-            request = ChatCompletionRequest.model_validate({**body, "n": 1, "stream": False})
+            request = ChatCompletionRequest.model_validate({**without_images(body), "n": 1, "stream": False})
             renderer = dialect.strict_renderer if _is_call_forced(request) else dialect.renderer
-            rendered = await renderer.render_chat(request)
+            with image_errors(body), with_images(request, body):
+                # vLLM's own cache of images would leave data out that its engine may have dropped.
+                rendered = await renderer.render_chat(request, skip_mm_cache=True)
             if isinstance(rendered, ErrorResponse):
                 raise InvalidRequest(rendered.error.message, parameter=rendered.error.param)
             [engine_input] = rendered[1]
@@ -94,16 +104,17 @@ class Rendering:
                     request, prompt_input=request.prompt, prompt_embeds=None, skip_mm_cache=True
                 )
             else:
-                chat = TokenizeChatRequest.model_validate(body)
-                _, inputs = await renderer.preprocess_chat(
-                    chat,
-                    chat.messages,
-                    default_template=renderer.chat_template,
-                    default_template_content_format="auto",
-                    default_template_kwargs=None,
-                    tool_dicts=[tool.model_dump() for tool in chat.tools] if chat.tools else None,
-                    skip_mm_cache=True,
-                )
+                chat = TokenizeChatRequest.model_validate(without_images(body))
+                with image_errors(body), with_images(chat, body):
+                    _, inputs = await renderer.preprocess_chat(
+                        chat,
+                        chat.messages,
+                        default_template=renderer.chat_template,
+                        default_template_content_format="auto",
+                        default_template_kwargs=None,
+                        tool_dicts=[tool.model_dump() for tool in chat.tools] if chat.tools else None,
+                        skip_mm_cache=True,
+                    )
             return tuple(token for one in inputs for token in one["prompt_token_ids"])
 
     async def detokenize(self, token_ids: Sequence[int]) -> str:
@@ -130,7 +141,7 @@ class Rendering:
         token_ids = tuple(engine_input["prompt_token_ids"])
         context = int(self._llm().model_config.max_model_len)
         limit = min(limit or self._options.default_max_tokens, self._options.max_tokens)
-        limit = get_max_tokens(context, limit, len(token_ids), self._defaults)
+        limit = get_max_tokens(context, limit, len(token_ids), self._defaults) if len(token_ids) < context else 0
         if limit < 1:
             raise InvalidRequest(
                 f"The prompt has {len(token_ids)} tokens and leaves no room for an answer in a context of {context}.",
@@ -141,8 +152,19 @@ class Rendering:
         text = engine_input.get("prompt") or ""
         is_constrained = sampling.structured_outputs is not None
         stop = tuple(sampling.stop or ())
+        images = images_of(engine_input)
+        check_images(images, self._llm().input_processor.mm_encoder_cache_size)
         return Prompt(
-            token_ids, limit, sampling, request, text, stop=stop, is_constrained=is_constrained, dialect=self._dialect
+            token_ids,
+            limit,
+            sampling,
+            request,
+            text,
+            stop=stop,
+            is_constrained=is_constrained,
+            dialect=self._dialect,
+            images=images,
+            media=engine_input if images else None,
         )
 
     def encode(self, text: str) -> tuple[int, ...]:

@@ -86,6 +86,16 @@ def test_torch_counts_the_same(family: str) -> None:
         assert at_once == pytest.approx(rectangle(ours, NUM_TOKENS), rel=0.01)
 
 
+@pytest.mark.parametrize(("family", "tiles"), [("idefics3", (1, 3)), ("llava", (3,)), ("gemma3", (3,)), ("internvl", (3,))])
+def test_torch_counts_the_same_for_tiles(family: str, tiles: tuple[int, ...]) -> None:
+    """Within 1 %: three squares of an image that is cut, or that is read in several crops."""
+    model = tiny.tiny_vision_model(family)
+    ours = Architecture.from_config(model.config.to_dict())
+    inputs = tiny.tiny_image(family) | {"pixel_values": torch.randn(*tiles, 3, 28, 28)}
+    image, _ = counted(model.get_image_features, **inputs)
+    assert image == pytest.approx(ours.image(3 * tiny.VISION[family].num_tokens), rel=0.01)
+
+
 @pytest.mark.parametrize("family", tiny.VISION)
 def test_torch_counts_the_same_for_images(family: str) -> None:
     """Within 1 %: the tower with its projector, and the decoder of the same model."""
