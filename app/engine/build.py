@@ -105,8 +105,6 @@ def _weights(settings: Settings, dtype: str, *, is_cpu: bool) -> tuple[str, str 
     model = settings.model
     if model == DEFAULT_MODEL:
         model = str(ensure_default_model(settings.cache_dir.expanduser(), logger.info))
-    if model.endswith(".gguf"):
-        raise ModelUnavailable(f"{model}: vLLM does not read GGUF files; serve the folder or hub id that it was made from")
     check_model(model)
     if Path(model).is_dir():
         # transformers asks the hub for files that a folder lacks, which delays the start and fails without a network.

@@ -17,8 +17,8 @@ def check_model(model: str) -> None:
     """Raise `ModelUnavailable` for a path at which nothing is, a file of an unknown format, and a config.json without sizes."""
     path = Path(model)
     if not path.exists():
-        if model.startswith(("/", ".", "~")):
-            raise ModelUnavailable(f"{model}: there is no such folder")
+        if model.startswith(("/", ".", "~")) or path.suffix == ".gguf":
+            raise ModelUnavailable(f"{model}: there is no such {'file' if path.suffix else 'folder'}")
         return  # perhaps a model on the hub
     try:
         if path.is_file():
@@ -29,7 +29,7 @@ def check_model(model: str) -> None:
                     f"{model}: a file of an unknown format: name a folder with safetensors and a config.json"
                 )
             if not any("gguf" in plugin.value for plugin in entry_points(group="vllm.general_plugins")):
-                raise ModelUnavailable(f"{model}: vLLM reads no GGUF files: convert it to a folder with safetensors")
+                raise ModelUnavailable(f"{model}: vLLM reads GGUF files with a plugin, on GPUs: pip install vllm-gguf-plugin")
         elif (config := path / "config.json").exists() and not _has_sizes(json.loads(config.read_text(encoding="utf-8"))):
             raise ModelUnavailable(f"{model}: its config.json names no sizes, such as hidden_size and num_hidden_layers")
     except OSError as error:

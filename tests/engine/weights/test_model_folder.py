@@ -37,10 +37,10 @@ def test_what_is_not_here_may_be_on_the_hub(tmp_path: Path) -> None:
     check_model(str(tmp_path))
 
 
-@pytest.mark.parametrize("model", ["/nowhere/at-all", "./nowhere", "~/nowhere"])
-def test_a_path_without_a_folder(model: str) -> None:
+@pytest.mark.parametrize("model", ["/nowhere/at-all", "./nowhere", "~/nowhere", "models/tiny.gguf"])
+def test_a_path_at_which_nothing_is(model: str) -> None:
     """The hub is not asked for a path."""
-    with pytest.raises(ModelUnavailable, match=f"{model}: there is no such folder"):
+    with pytest.raises(ModelUnavailable, match=f"{model}: there is no such f"):
         check_model(model)
 
 
@@ -60,7 +60,8 @@ def test_a_config_that_describes_no_model(tmp_path: Path, config: Any, expected:
 
 
 @pytest.mark.parametrize(
-    ("content", "expected"), [(b"GGUF\x03\x00", "no GGUF files"), (b"PK\x03\x04", "unknown format"), (b"", "unknown")]
+    ("content", "expected"),
+    [(b"GGUF\x03\x00", "pip install vllm-gguf-plugin"), (b"PK\x03\x04", "unknown format"), (b"", "unknown")],
 )
 def test_files(tmp_path: Path, content: bytes, expected: str) -> None:
     """A plugin of vLLM may read GGUF files; vLLM 0.32 itself reads folders only."""
