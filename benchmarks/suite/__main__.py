@@ -1,6 +1,7 @@
 """Write training data, run the test on a model, or report the answers. A run resumes where the last one stopped."""
 
 import argparse
+import asyncio
 import json
 import sys
 import time
@@ -9,16 +10,19 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from adapters import preload
 from benchmarks import servers
 from benchmarks.quality.answering import Work, answer_all
 from benchmarks.quality.records import Log
 from benchmarks.quality.tasks import NotInstalled
-from benchmarks.suite import pooled, questions, thoughts
+from benchmarks.suite import mending, pooled, questions, thoughts
 from benchmarks.suite.families import BINS, FAMILIES, TRAINING
 from benchmarks.suite.questions import Example
 from benchmarks.suite.report import report
 from benchmarks.suite.runs import VERIFIER, runs
 from benchmarks.suite.serving import claim, serving
+
+SHIPPED = preload.SHIPPED / servers.MODEL
 
 
 def main() -> None:
@@ -29,6 +33,8 @@ def main() -> None:
             _run(arguments)
         elif arguments.what == "pooled":
             pooled.report(arguments.pool, arguments.name)
+        elif arguments.what == "mending":
+            _mending(arguments)
         elif arguments.what == "report":
             report(questions.tasks(), is_saved=not arguments.dry, has_details=arguments.details)
         else:
@@ -64,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     replayed = commands.add_parser("pooled", help="strategies replayed over a pool of `ponder calibrate`")
     replayed.add_argument("pool", type=Path)
     replayed.add_argument("--name", required=True, help="name of the table")
+    checked = commands.add_parser("mending", help="start a server and measure an adapter that thinks")
+    checked.add_argument("--thinking", type=Path, default=SHIPPED / "thinking", help="the adapter, with its chat template")
+    checked.add_argument("--per-setting", type=int, default=2, help="questions of each family and bin")
+    checked.add_argument("--skip", type=int, default=20, help="questions of each setting to skip")
+    checked.add_argument("--out", type=Path, required=True, help="file of the answers")
     shown = commands.add_parser("report", help="tables of all records")
     shown.add_argument("--dry", action="store_true", help="print only, save nothing")
     shown.add_argument("--details", action="store_true", help="print a row for each label, run, family and bin too")
@@ -129,6 +140,15 @@ def _run(arguments: argparse.Namespace) -> None:
     keys = [f"suite-{number}" for number in range(len(chosen))]
     with serving(model, adapters, keys, arguments.label, arguments.kv_gib, *options) as url:
         answer_all(url, [work], model=answering, keys=keys, concurrency=arguments.concurrency, deadline=deadline)
+
+
+def _mending(arguments: argparse.Namespace) -> None:
+    adapters = {"reasoning": SHIPPED / "reasoning", "thinking": arguments.thinking}
+    with serving(servers.MODEL, adapters, [mending.KEY], "mending", 1) as url:
+        template = (arguments.thinking / "chat_template.jinja").read_text(encoding="utf-8")
+        answers = asyncio.run(mending.answer_all(url, arguments.per_setting, arguments.skip, template))
+    mending.save(answers, arguments.out)
+    mending.report(answers, "thinking")
 
 
 def _adapters(given: Sequence[str]) -> dict[str, Path]:

@@ -122,7 +122,8 @@ def gsm_symbolic(entry: Entry, plant: Plant) -> Iterator[Step]:
         found = _STORY.findall(line)
         if len(found) != 1 or line.count("=") != 1:
             raise NoSlip
-        a, sign, b, made = (part if part in "+-*/" else int(part) for part in found[0])
+        left, sign, right, told_result = found[0]
+        a, b, made = int(left), int(right), int(told_result)
         if number == len(told) and plant():
             wrong = plant.off(made)
             line = re.sub(rf"= *{made}\b", f"= {wrong}", line)  # noqa: PLW2901

@@ -43,7 +43,9 @@ def lines(found: Iterable[Example], *, mended: float, plain: float) -> Iterator[
 
 def _thought(one: Example, rng: random.Random, *, is_mended: bool) -> Thought | None:
     solve = SOLVE.get(one.family)
-    for _ in range(_TRIES) if solve else ():
+    for _ in range(_TRIES):
+        if solve is None:
+            break
         try:
             return thought(solve, one.entry, rng, is_mended=is_mended)
         except NoSlip:
