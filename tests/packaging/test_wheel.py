@@ -66,6 +66,8 @@ def test_what_only_this_repository_needs_is_not_in_it(names: list[str]) -> None:
     [
         "py.typed",
         "adapters/shipped/smollm2-135m/reasoning/adapter_model.safetensors",
+        "adapters/shipped/smollm2-135m/thinking/adapter_model.safetensors",
+        "adapters/shipped/smollm2-135m/thinking/chat_template.jinja",
         "app/engine/weights/smollm2_chat_template.jinja",
         "app/playground/index.html",
         "app/playground/vendor/marked/marked.esm.js",

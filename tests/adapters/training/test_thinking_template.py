@@ -47,6 +47,12 @@ def test_thinking_of_the_last_reply_stays(render, thought):
     assert text == render([QUESTION]) + "1+1=2\n</think>\n\n2<|im_end|>\n"
 
 
+def test_thinking_that_a_request_began_is_left_open(render):
+    begun = {"role": "assistant", "content": "<think>\n1+1="}
+    text = render([QUESTION, begun], add_generation_prompt=False, continue_final_message=True)
+    assert text == render([QUESTION]) + "1+1="
+
+
 def test_thinking_before_a_tool_call_stays_until_the_next_question(render, base):
     called = {"role": "assistant", "content": "", "reasoning_content": "I add.", "tool_calls": [CALL]}
     result = {"role": "tool", "content": "2"}
