@@ -3,7 +3,7 @@
 import contextlib
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from huggingface_hub.errors import (
     FileMetadataError,
@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
 
 from app.engine.vllm import hub
 
-ANSWER = httpx.Response(404, request=httpx.Request("HEAD", "https://huggingface.co/owner/name/resolve/main/config.json"))
+ANSWER = httpx2.Response(404, request=httpx2.Request("HEAD", "https://huggingface.co/owner/name/resolve/main/config.json"))
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (httpx.ConnectError("[Errno -2] Name or service not known"), LocalEntryNotFoundError),
-        (httpx.ConnectTimeout("timed out"), LocalEntryNotFoundError),
+        (httpx2.ConnectError("[Errno -2] Name or service not known"), LocalEntryNotFoundError),
+        (httpx2.ConnectTimeout("timed out"), LocalEntryNotFoundError),
         (RepositoryNotFoundError("404", response=ANSWER), RepositoryNotFoundError),
         (GatedRepoError("403", response=ANSWER), GatedRepoError),
         (RemoteEntryNotFoundError("no config.json", response=ANSWER), None),

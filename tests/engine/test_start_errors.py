@@ -5,7 +5,7 @@ import logging
 import time
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import (
@@ -42,7 +42,7 @@ def told(traces: PostMortem, error: Exception) -> str:
     return str(refused.value)
 
 
-ANSWER = httpx.Response(401, request=httpx.Request("GET", "https://huggingface.co/owner/name/resolve/main/config.json"))
+ANSWER = httpx2.Response(401, request=httpx2.Request("GET", "https://huggingface.co/owner/name/resolve/main/config.json"))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-import httpx
+import httpx2  # the client of huggingface_hub
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import FileMetadataError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
@@ -29,5 +29,5 @@ def ask_hub(model: str) -> None:
         raise
     except (HfHubHTTPError, FileMetadataError):
         return  # of the file or its revision; vLLM looks for files of other names too
-    except (httpx.TransportError, OSError) as error:
+    except (httpx2.TransportError, OSError) as error:
         raise LocalEntryNotFoundError(str(error)) from error
