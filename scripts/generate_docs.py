@@ -28,6 +28,7 @@ from benchmarks.report import RESULTS, table
 from strategies.core.verifier import is_chosen_by_name
 from strategies.registry import STRATEGIES, VERIFIERS
 from tests.clients.table import client_table
+from tests.vllm.families import model_table, way_table
 
 ROOT = Path(__file__).parent.parent
 
@@ -199,7 +200,8 @@ def headline() -> str:
 
 def parts() -> dict[str, Callable[[], str]]:
     """Every generated part by its name."""
-    ours = (strategies, verifiers, reward_models, calibration, training, settings, fields, metrics, headline, client_table)
+    tested = (client_table, model_table, way_table)
+    ours = (strategies, verifiers, reward_models, calibration, training, settings, fields, metrics, headline, *tested)
     return {**{part.__name__: part for part in ours}, **parameters(), **results()}
 
 

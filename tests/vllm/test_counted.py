@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_open
-from prometheus_client.parser import text_string_to_metric_families as read
+
+from tests.counted import Counted
 
 pytestmark = [pytest.mark.vllm, pytest.mark.anyio]
 
@@ -28,18 +29,6 @@ MIX: tuple[dict[str, Any], ...] = (
     {"strategy": "direct", "budget": {"seconds": 0.05}},
     {},
 )
-
-
-class Counted:
-    """The sums of a page, by name and one label."""
-
-    def __init__(self, page: str) -> None:
-        self.families = {family.name: family for family in read(page)}
-
-    def sum(self, name: str, **labels: str) -> float:
-        family = self.families[name.removesuffix("_total")]
-        chosen = [one for one in family.samples if one.name == name and labels.items() <= one.labels.items()]
-        return sum(one.value for one in chosen)
 
 
 async def ask(http: httpx.AsyncClient, model: str, ponder: dict[str, Any], question: str, **fields: Any) -> httpx.Response:

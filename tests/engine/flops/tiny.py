@@ -123,12 +123,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def tiny_config(family: str) -> Any:
-    """Return the config of a tiny model."""
+def tiny_config(family: str, **changes: Any) -> Any:
+    """Return the config of a tiny model. `changes` are fields of it."""
     from transformers import AutoConfig
 
     model_type = family.partition("/")[0]
-    return AutoConfig.for_model(model_type, **{**({} if model_type in _OTHER_NAMES else SIZES), **_TOKENS, **FAMILIES[family]})
+    sizes = {} if model_type in _OTHER_NAMES else SIZES
+    return AutoConfig.for_model(model_type, **{**sizes, **_TOKENS, **FAMILIES.get(family, {}), **changes})
 
 
 def tiny_model(family: str) -> Any:

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import torch
 from torch import nn
 
 from app.engine.worker.parameters import ParameterCount
@@ -22,3 +23,13 @@ def test_the_parameters_of_the_decoder_are_counted() -> None:
     for model in (nn.Linear(4, 2), Multimodal()):
         worker.model_runner = SimpleNamespace(get_model=lambda model=model: model)
         assert worker.ponder_count_parameters() == 4 * 2 + 2
+
+
+def test_weights_that_are_packed_for_a_kernel_are_counted() -> None:
+    """VLLM's CPU back end leaves an empty weight in their place."""
+    layer = nn.Linear(4, 2)
+    layer.weight = nn.Parameter(torch.empty(0))
+    layer.input_size, layer.input_size_per_partition, layer.output_size = 8, 4, 2  # of two workers
+    worker = ParameterCount()
+    worker.model_runner = SimpleNamespace(get_model=lambda: nn.Sequential(layer, nn.Linear(2, 2)))
+    assert worker.ponder_count_parameters() == 4 * 2 + 2 + 2 * 2 + 2

@@ -1,0 +1,116 @@
+"""The tiny models that `test_families.py` serves on real vLLM, and the table of the documentation that is made of them."""
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.engine.flops.decoder import FAMILIES
+from tests.engine.flops import tiny
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models that is served here on vLLM's CPU back end.
+
+    Attributes:
+        title: the models by the name that people know.
+        model_type: of the config.
+        changes: to the config of `tests.engine.flops.tiny`, for what the CPU back end does not take.
+        limits: what is known not to work, or to be different, for the table.
+        is_quick: whether it is always served. The others are much like one of these, and are served with `FAMILIES=all`.
+
+    """
+
+    title: str
+    model_type: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    limits: str = ""
+    is_quick: bool = True
+
+
+_DEEPSEEK = {"topk_method": "noaux_tc", "scoring_func": "sigmoid", "kv_lora_rank": 512, "qk_rope_head_dim": 64}
+
+SERVED = (
+    Family("Llama", "llama"),
+    Family("Qwen2", "qwen2", {"use_sliding_window": False}, "without sliding windows", is_quick=False),
+    Family("Qwen3", "qwen3", {"head_dim": 32}, is_quick=False),
+    Family("Qwen3 with experts", "qwen3_moe", {"head_dim": 32}),
+    Family("Mixtral", "mixtral", is_quick=False),
+    Family("DeepSeek-V3", "deepseek_v3", _DEEPSEEK),
+    Family("Gemma 3", "gemma3_text", {"head_dim": 32}),
+    Family("Granite 4", "granitemoehybrid"),
+    Family("Persimmon", "persimmon"),
+)
+
+NOT_SERVED = (
+    Family(
+        "gpt-oss", "gpt_oss", limits="needs `--tool-call-parser openai`; its form of chats has a vocabulary that vLLM downloads"
+    ),
+)
+"""Families that people run and that the tests do not serve. The limits say why."""
+
+
+def write_model(family: Family, folder: Path, tokenizer: Path) -> None:
+    """Write a tiny random model of the family into a folder, with the tokenizer of the embedded model, which is in `tokenizer`."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    size = len(json.loads((tokenizer / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
+    length = "n_positions" if "n_embd" in tiny.FAMILIES.get(family.model_type, {}) else "max_position_embeddings"
+    config = tiny.tiny_config(family.model_type, vocab_size=size, pad_token_id=2, **{length: 512}, **family.changes)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(tokenizer / name, folder)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of running a model that is tested here with a tiny one.
+
+    Attributes:
+        title: for the table.
+        model_type: of the tiny model.
+        options: of vLLM's engine.
+        limits: for the table.
+
+    """
+
+    title: str
+    model_type: str
+    options: tuple[str, ...]
+    limits: str = ""
+
+
+_NGRAMS = '{"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 1, "prompt_lookup_max": 3}'
+
+WAYS = (
+    Way("tensor parallelism", "llama", ("--tensor-parallel-size", "2")),
+    Way("data parallelism", "llama", ("--data-parallel-size", "2")),
+    Way(
+        "speculative decoding with n-grams", "llama", ("--speculative-config", _NGRAMS), "`min_p` and `logit_bias` are refused"
+    ),
+)
+
+
+def model_table() -> str:
+    """A row for each family that is served in the tests, then those whose FLOPs alone are checked, then all others."""
+    rows = ["| models | `model_type` | tested here | known limits |", "|---|---|---|---|"]
+    for family in SERVED:
+        flops = "FLOPs checked" if family.model_type in FAMILIES else "FLOPs estimated"
+        served = "served on CPU" if family.is_quick else "served on CPU with `FAMILIES=all`"
+        rows.append(f"| {family.title} | `{family.model_type}` | {served}, {flops} | {family.limits} |")
+    rows += [f"| {family.title} | `{family.model_type}` | FLOPs checked | {family.limits} |" for family in NOT_SERVED]
+    counted = sorted(FAMILIES - {family.model_type for family in (*SERVED, *NOT_SERVED)})
+    rows.append(f"| further families | {', '.join(f'`{name}`' for name in counted)} | FLOPs checked | |")
+    rows.append("| any other that vLLM serves | | | FLOPs are estimated |")
+    return "\n".join(rows)
+
+
+def way_table() -> str:
+    """A row for each way of running a model that the tests take."""
+    rows = ["| way | options | tested with | known limits |", "|---|---|---|---|"]
+    rows += [f"| {way.title} | `{' '.join(way.options)}` | `{way.model_type}` | {way.limits} |" for way in WAYS]
+    return "\n".join(rows)
