@@ -16,7 +16,8 @@ class ParameterCount:
         model = self.model_runner.get_model()
         decoder = model.get_language_model() if hasattr(model, "get_language_model") else model
         packed = sum(_num_packed(module) for module in decoder.modules())
-        return packed + sum(parameter.numel() for parameter in decoder.parameters())
+        number: int = packed + sum(parameter.numel() for parameter in decoder.parameters())
+        return number
 
 
 def _num_packed(module: Any) -> int:
