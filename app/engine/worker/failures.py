@@ -30,6 +30,10 @@ MAX_BYTES = 1024**2
 _LAST_WORDS = ("failed to start", "fatal error", "WorkerProc failed")
 """Parts of the messages that vLLM logs when the exception ends the process."""
 
+_DEATH = "died unexpectedly"
+_BY_SIGNAL = "exit code: -"
+"""Parts of the message that vLLM logs when a process that it watches ends. Without a signal, that process told why itself."""
+
 
 class FailureFile:
     """The exceptions that failed in vLLM's processes, in the order in which they were raised."""
@@ -69,7 +73,7 @@ def report_failures() -> None:
     logger.addHandler(_FailureHandler(Path(path)))
     if os.environ.get(IS_VLLM_SILENT) == "0":
         lines = logging.StreamHandler()
-        lines.addFilter(lambda record: not record.exc_info)  # the server tells these
+        lines.addFilter(lambda record: not record.exc_info and _DEATH not in record.getMessage())  # the server tells these
         logger.addHandler(lines)
         logger.setLevel(logging.ERROR)
         logger.propagate = False
@@ -83,7 +87,7 @@ class _FailureHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info and record.exc_info[1]
         message = record.getMessage()
-        if error or "died unexpectedly" in message:
+        if error or (_DEATH in message and _BY_SIGNAL in message):
             with suppress(OSError), self._path.open("a", encoding="utf-8") as file:
                 if file.tell() < MAX_BYTES:
                     told = causes(error) if error else [message]

@@ -16,6 +16,7 @@ report_failures()
 logger = logging.getLogger("vllm.v1.engine.core")
 logger.warning("of no interest")
 logger.error("of interest")
+logger.error("Worker proc %s died unexpectedly (exit code: %s), shutting down executor.", "VllmWorker-0", None)
 try:
     try:
         int("x")
@@ -65,6 +66,15 @@ def test_a_process_is_quiet_unless_its_log_is_wanted(run, monkeypatch: pytest.Mo
 def test_other_programs_are_left_alone(run) -> None:
     """A program that uses vLLM without ponder has tracebacks as always."""
     assert "Traceback" in run(**{IS_VLLM_SILENT: "0"})
+
+
+def test_a_process_that_a_signal_ended_is_told(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the process that watches it, since it could not tell it itself."""
+    monkeypatch.setenv(FAILURES, "")
+    monkeypatch.setitem(globals(), "CHILD", CHILD.replace("None)", "-9)").partition("try:")[0])
+    file = FailureFile()
+    run()
+    assert file.read() == [["Worker proc VllmWorker-0 died unexpectedly (exit code: -9), shutting down executor."]]
 
 
 def test_causes_are_in_one_list() -> None:
