@@ -204,6 +204,15 @@ async def test_the_messages_api_has_it_as_budget_tokens(serve) -> None:
     assert blocks[0]["thinking"].split() == THOUGHTS.split()[:4]
 
 
+async def test_the_responses_api_has_it_in_its_ponder_object(serve) -> None:
+    """OpenAI's own fields have no budget for thinking."""
+    async with serve(thinker, thinking=MARKS) as served:
+        body = {"model": "scripted@direct", "input": "17 + 25?", "ponder": {"budget": {"thinking_tokens": 4}}}
+        items = (await served.client.post("/v1/responses", json=body)).json()["output"]
+    assert [item["type"] for item in items] == ["reasoning", "message"]
+    assert items[0]["content"][0]["text"].split() == THOUGHTS.split()[:4]
+
+
 async def test_a_model_that_does_not_think_takes_it_without_effect(serve) -> None:
     """As vLLM's clients expect, who send it to every model. The reply says so."""
     async with serve(["It is 42."]) as served:
