@@ -2,7 +2,10 @@
 
 import pytest
 
+from adapters.preload import SHIPPED
 from app.engine.vllm.reasoning_parsers import RULES, choose
+from app.engine.weights.default_model import CHAT_TEMPLATE
+from app.settings import DEFAULT_MODEL
 
 CHATML = "{% for message in messages %}{{ message.content }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
 QWEN3 = CHATML + "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
@@ -75,3 +78,10 @@ def test_the_grammar_begins_behind_the_text_that_ends_the_thinking(before: str, 
 
     ids, new_ids = [ord(char) for char in before + new], [ord(char) for char in new]
     assert ThinkingEnd(Characters(), end="</think>").is_reasoning_end_streaming(ids, new_ids) is has_ended
+
+
+def test_the_shipped_adapter_thinks() -> None:
+    """Its own chat template says so; that of its base model does not."""
+    template = SHIPPED / DEFAULT_MODEL / "thinking" / "chat_template.jinja"
+    assert choose("", "", template.read_text(encoding="utf-8")) == "qwen3"
+    assert choose("LlamaForCausalLM", DEFAULT_MODEL, CHAT_TEMPLATE.read_text(encoding="utf-8")) is None
