@@ -1,6 +1,7 @@
 """What all tests share: an app over a scripted engine, and clients for it; for tests marked `vllm` only, a server on real vLLM."""
 
 import gc
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -48,6 +49,17 @@ def seconds() -> Callable[[Callable[[], object]], float]:
             gc.enable()
 
     return lambda work: min(once(work) for _ in range(3))
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """Restores loggers that a command has configured in this process: their handlers write to a stream that ends with the test."""
+    loggers = [logging.getLogger(name) for name in ("ponder", "uvicorn", "vllm")]
+    before = [(list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture

@@ -31,14 +31,9 @@ def test_text_lines_end_with_the_request() -> None:
 def test_configuring_sets_level_and_form() -> None:
     """Both ponder's and uvicorn's loggers get the level and the format."""
     loggers = [logging.getLogger(name) for name in ("ponder", "uvicorn")]
-    before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
     configure_logging("warning", "json")
-    try:
-        assert [logger.level for logger in loggers] == [logging.WARNING] * 2
-        assert all(isinstance(logger.handlers[0].formatter, JsonLines) for logger in loggers)
-    finally:
-        for logger, (logger.handlers, level, logger.propagate) in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+    assert [logger.level for logger in loggers] == [logging.WARNING] * 2
+    assert all(isinstance(logger.handlers[0].formatter, JsonLines) for logger in loggers)
 
 
 async def test_no_line_contains_a_prompt_or_an_answer(serve, caplog: pytest.LogCaptureFixture) -> None:
