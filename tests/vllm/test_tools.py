@@ -37,7 +37,12 @@ def rendering():
 
     model = str(ensure_default_model(Settings().cache_dir.expanduser(), print))
     config = EngineArgs(model=model, dtype="float32", max_model_len=2048).create_engine_config()
-    llm = SimpleNamespace(vllm_config=config, model_config=config.model_config, renderer=renderer_from_config(config))
+    llm = SimpleNamespace(
+        vllm_config=config,
+        model_config=config.model_config,
+        renderer=renderer_from_config(config),
+        input_processor=SimpleNamespace(mm_encoder_cache_size=0),
+    )
     return Rendering(EngineOptions(model=model, name=MODEL, tool_call_parser="hermes"), lambda: llm)
 
 
@@ -47,7 +52,7 @@ def render(rendering) -> Render:
 
     async def rendered(messages: list[dict[str, Any]], **fields: Any) -> Prompt:
         body = ChatRequest.model_validate({"model": MODEL, "messages": messages, **fields})
-        return await rendering.chat(body.for_engine())
+        return await rendering.chat(body.for_engine(), None)
 
     return rendered
 
