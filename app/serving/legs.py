@@ -4,13 +4,12 @@ A leg ends at a mark of the thinking, or when the budget is used up. Then the se
 leg continues behind it. So legs meet only at the marks: stop strings, penalties and grammars of the answer see one piece of text.
 """
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from app.serving.thinking_tokens import Decode
 from strategies.core.thinking import Thinking
-
-Decode = Callable[[Sequence[int]], str]
-"""A function from token ids to their text, special tokens included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +87,10 @@ class ThinkingBudget:
         """Return how many of the tokens are thinking, which has not ended: those behind its start, if the answer has that."""
         if not self.decode(token_ids).lstrip().startswith(self.thinking.start):
             return len(token_ids)
-        first, last = 1, len(token_ids)
-        while first < last:  # the shortest beginning that has the whole start, by bisection
-            middle = (first + last) // 2
-            first, last = (first, middle) if self.thinking.start in self.decode(token_ids[:middle]) else (middle + 1, last)
+        # the shortest beginning that has the whole start
+        first = 1 + bisect_left(
+            range(1, len(token_ids)), True, key=lambda num: self.thinking.start in self.decode(token_ids[:num])
+        )
         return len(token_ids) - first
 
     def after(self, place: Place, leg: Leg, token_ids: tuple[int, ...]) -> Place | None:

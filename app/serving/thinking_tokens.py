@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from strategies.core.thinking import Thinking
 
 Decode = Callable[[Sequence[int]], str]
+"""A function from token ids to their text, special tokens included."""
 
 
 def num_thinking(thinking: Thinking, text: str, token_ids: Sequence[int], decode: Decode) -> int:

@@ -1,7 +1,6 @@
 """A tiny vision-language model on real vLLM: what it sees, what that costs, and what it refuses."""
 
 import http.server
-import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.counted import Counted
 from tests.pictures import BLUE, RED, data_url, image_part, picture
 from tests.server import Server
 
@@ -60,11 +60,8 @@ def logprobs(reply: httpx.Response) -> list[float]:
 
 def counted(client: httpx.Client) -> dict[str, float]:
     """Return vLLM's own counters of tokens."""
-    page = client.get("/metrics").text
-    return {
-        name: sum(float(value) for value in re.findall(rf"^vllm:{name}_tokens_total{{.*}} (\S+)$", page, re.MULTILINE))
-        for name in ("prompt", "generation")
-    }
+    page = Counted(client.get("/metrics").text)
+    return {name: page.sum(f"vllm:{name}_tokens_total") for name in ("prompt", "generation")}
 
 
 def test_the_model_sees_the_image(vision: httpx.Client) -> None:

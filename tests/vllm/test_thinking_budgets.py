@@ -1,11 +1,11 @@
 """A budget for thinking on real vLLM, with the shipped adapter that thinks: it holds on CPU, and its tokens are vLLM's own count."""
 
-import re
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.counted import Counted
 from tests.vllm.test_searches import generated
 
 pytestmark = [pytest.mark.vllm, pytest.mark.anyio]
@@ -30,8 +30,7 @@ async def ask(http: httpx.AsyncClient, tokens: int = BUDGET, **fields: Any) -> d
 
 async def prompts(http: httpx.AsyncClient) -> int:
     """Tokens of all prompts, by vLLM's own counter."""
-    page = (await http.get("/metrics")).text
-    return round(sum(map(float, re.findall(r"^vllm:prompt_tokens_total\{[^}]*\} (\S+)", page, re.MULTILINE))))
+    return round(Counted((await http.get("/metrics")).text).sum("vllm:prompt_tokens_total"))
 
 
 @pytest.mark.parametrize(
