@@ -15,6 +15,8 @@ import pytest
 BIN = Path(sys.executable).parent
 MODEL = "smollm2-135m"
 START_TIMEOUT_S = 400  # slow machines convert the model first
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PONDER_")}
+"""What a user's shell has. Libraries that tests import later set variables of their own, a library to load first among them."""
 
 
 class Server:
@@ -28,7 +30,6 @@ class Server:
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PONDER_")}
         self.adapter_dir = log.with_name(f"{log.name}-adapters")
         arguments = ("--adapter-dir", str(self.adapter_dir), *arguments)
         with log.open("wb") as output:
@@ -36,7 +37,7 @@ class Server:
                 [program, "serve", "--port", str(self.port), *arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment | dict(variables or {}),
+                env=ENVIRONMENT | dict(variables or {}),
             )
 
     def wait(self) -> None:

@@ -1,6 +1,5 @@
 """Every example runs as it stands, against real vLLM, and prints what it says."""
 
-import os
 import re
 import subprocess
 import sys
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server import BIN, Server
+from tests.server import BIN, ENVIRONMENT, Server
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -32,8 +31,7 @@ def run(server: Server, folder: Path, *command: str | Path) -> str:
     """What a command prints that is told where the server is; what it keeps is thrown away."""
     variables = {"PONDER_URL": server.url, "PONDER_KV_CACHE_GIB": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     kept = {f"PONDER_{name}_DIR": str(folder / name) for name in ("ADAPTER", "POLICY")}
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PONDER_")}
-    done = subprocess.run(command, cwd=folder, env={**inherited, **variables, **kept}, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env={**ENVIRONMENT, **variables, **kept}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
 

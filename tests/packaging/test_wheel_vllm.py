@@ -1,6 +1,5 @@
 """The wheel serves the embedded model: vLLM's processes find what they need of it by its own names."""
 
-import os
 import socket
 import subprocess
 import time
@@ -8,6 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.server import ENVIRONMENT
 
 pytestmark = pytest.mark.vllm
 
@@ -19,11 +20,10 @@ def test_it_serves_the_embedded_model(installed: Path, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PONDER_")}
     options = ("--port", str(port), "--kv-cache-gib", "1", "--adapter-dir", "adapters", "--policy-dir", "policies")
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen(
-            [installed.with_name("ponder"), "serve", *options], cwd=tmp_path, stdout=log, stderr=log, env=environment
+            [installed.with_name("ponder"), "serve", *options], cwd=tmp_path, stdout=log, stderr=log, env=ENVIRONMENT
         )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as client:

@@ -18,7 +18,7 @@ from app.engine.architecture import Architecture
 from app.engine.weights.default_model import ensure_default_model
 from tests import malformed
 from tests.peft_folder import write
-from tests.server import ended
+from tests.server import ENVIRONMENT, ended
 from tests.swap_traffic import WORDS, swap_under_load
 
 pytestmark = [pytest.mark.vllm, pytest.mark.anyio]
@@ -171,7 +171,7 @@ def test_the_hazards_of_the_engine_itself(tmp_path) -> None:
     model = ensure_default_model(Path("~/.cache/ponder").expanduser(), print)
     run = subprocess.run(
         [sys.executable, script, model, ADAPTERS / "red", ADAPTERS / "blue", tmp_path / "place", huge],
-        capture_output=True, text=True, timeout=400, cwd=Path(__file__).parents[2], env={**_environment(), "PYTHONPATH": "."},
+        capture_output=True, text=True, timeout=400, cwd=Path(__file__).parents[2], env={**ENVIRONMENT, "PYTHONPATH": "."},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
     [said] = [line for line in run.stdout.splitlines() if line.startswith('["')]  # vLLM logs its own end beside it
@@ -179,12 +179,6 @@ def test_the_hazards_of_the_engine_itself(tmp_path) -> None:
     assert (words(first), words(stale), words(salted)) == ({"red"}, {"red"}, {"blue"})
     assert (probed, missing, failure) == ("AdapterFailed", "AdapterFailed", "None")
     assert after == before != ""
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return {name: value for name, value in os.environ.items() if not name.startswith("PONDER_")}
 
 
 async def test_the_scale_of_an_adapter_counts(http, tmp_path) -> None:
@@ -277,7 +271,7 @@ async def test_the_command_line(http, adapter_server) -> None:
     """Push, list, show, activate and remove, for people and as JSON; a refusal ends with the server's words."""
 
     def ponder(*arguments: str) -> subprocess.CompletedProcess:
-        environment = {**_environment(), "PONDER_URL": adapter_server.url}
+        environment = {**ENVIRONMENT, "PONDER_URL": adapter_server.url}
         return subprocess.run(
             [BIN / "ponder", "adapters", *arguments], capture_output=True, text=True, timeout=120, env=environment
         )

@@ -5,7 +5,6 @@ run here is marked in the document with its reason (`<!-- not run: … -->`), an
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import httpx
 import pytest
 
 from tests.documents import DOCUMENTS, Block, run_blocks
+from tests.server import ENVIRONMENT
 from tests.tools import ROOT
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1000)]
@@ -58,10 +58,10 @@ def with_adapter(folder: Path) -> Path:
 def run(command: list[str], block: Block, server, folder: Path) -> str:
     """Run a command in the folder as a reader would; return what it prints."""
     environment = {
-        **os.environ,
+        **ENVIRONMENT,
         "PONDER_URL": server.url,
         "PONDER_ADAPTER_DIR": str(folder / "adapters"),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{Path(sys.executable).parent}:{ENVIRONMENT['PATH']}",
     }
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 0, f"{block.name}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"

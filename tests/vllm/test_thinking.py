@@ -3,7 +3,9 @@
 import json
 from typing import Any
 
+import anthropic
 import httpx
+import openai
 import pytest
 
 from strategies.answers.reading import read_answer
@@ -39,6 +41,33 @@ async def test_the_adapter_thinks_and_its_base_model_does_not(http: httpx.AsyncC
     ):
         [plain] = (await ask(http, **{"max_tokens": 40, **direct, **fields}))["choices"]
         assert "reasoning" not in plain["message"]
+
+
+async def test_every_api_tells_thinking_from_the_answer(http: httpx.AsyncClient, async_client: openai.AsyncOpenAI) -> None:
+    """The same in all of them, whole and as a stream, through the official clients."""
+    ponder = {"strategy": "direct"}
+    message = (await ask(http, temperature=0, ponder=ponder))["choices"][0]["message"]
+    expected = message["reasoning"].strip(), message["content"].strip()
+    asked: dict[str, Any] = {"model": "thinking", "temperature": 0, "extra_body": {"ponder": ponder}}
+    messages = [{"role": "user", "content": QUESTION}]
+
+    async with await async_client.chat.completions.create(**asked, messages=messages, max_tokens=200, stream=True) as stream:
+        deltas = [chunk.choices[0].delta async for chunk in stream if chunk.choices]
+    parts = ["".join(getattr(delta, name, None) or "" for delta in deltas).strip() for name in ("reasoning", "content")]
+    assert tuple(parts) == expected
+
+    reply = await async_client.responses.create(**asked, input=QUESTION, max_output_tokens=200)
+    [thought] = [item for item in reply.output if item.type == "reasoning"]
+    assert (thought.content[0].text.strip(), reply.output_text.strip()) == expected
+
+    asked["extra_body"]["temperature"] = asked.pop("temperature")
+    async with anthropic.AsyncAnthropic(base_url=str(http.base_url), api_key="none") as claude:
+        whole = await claude.messages.create(**asked, messages=messages, max_tokens=200)
+        async with claude.messages.stream(**asked, messages=messages, max_tokens=200) as events:
+            streamed = await events.get_final_message()
+    for one in (whole, streamed):
+        assert [block.type for block in one.content] == ["thinking", "text"]
+        assert (one.content[0].thinking.strip(), one.content[1].text.strip()) == expected
 
 
 async def test_votes_compare_what_follows_the_thinking(http: httpx.AsyncClient) -> None:
