@@ -95,3 +95,27 @@ async def test_other_values_and_images_are_refused(serve) -> None:
         assert (await ask(served, [said(1)], 400, truncation="middle"))["error"]["param"] == "truncation"
         error = (await ask(served, [{"role": "user", "content": [IMAGE]}, said(1)], 400))["error"]
     assert "cannot read image" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "variables"),
+    [
+        ({}, {}),
+        ({"reasoning": {"effort": "none"}}, {"enable_thinking": False, "reasoning_effort": "none"}),
+        ({"reasoning": {"effort": "high"}}, {"enable_thinking": True, "reasoning_effort": "high"}),
+        (
+            {"reasoning": {"effort": "high"}, "chat_template_kwargs": {"enable_thinking": False}},
+            {"enable_thinking": False, "reasoning_effort": "high"},
+        ),
+    ],
+)
+async def test_the_prompt_is_counted_with_its_effort(
+    serve, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], variables: dict[str, Any]
+) -> None:
+    """A template may write another prompt for another effort, and for a model that is not to think."""
+    counted = []
+    async with serve() as served:
+        tokenize = served.engine.tokenize
+        monkeypatch.setattr(served.engine, "tokenize", lambda body, **given: counted.append(body) or tokenize(body, **given))
+        await ask(served, [said(1)], **fields)
+    assert [body["chat_template_kwargs"] for body in counted] == [variables]

@@ -56,12 +56,16 @@ async def _fits(service: Service, asked: Converted, body: Mapping[str, Any], kep
     if sum(len(message.text) for message in compress(asked.chat.messages, is_kept)) > service.planning.limits.max_prompt_chars:
         return False
     with own_names():
-        rest = {name: body[name] for name in ("tools", "chat_template_kwargs") if name in body}
         messages = list(compress(body["messages"], is_kept))
-        tokens = await engine.tokenize(
-            {"messages": messages, **rest}, template=service.names.template_of(asked.request.adapter)
-        )
+        shorter = {"messages": messages, "tools": body.get("tools"), "chat_template_kwargs": _variables(body)}
+        tokens = await engine.tokenize(shorter, template=service.names.template_of(asked.request.adapter))
     return len(tokens) + room <= engine.card.max_model_len
+
+
+def _variables(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of the chat template, as vLLM makes them of a chat: the effort is one, and switches thinking on or off."""
+    effort, given = body.get("reasoning_effort"), body.get("chat_template_kwargs") or {}
+    return given if effort is None else {"enable_thinking": effort != "none", **given, "reasoning_effort": effort}
 
 
 def _latest_start(items: Sequence[Item]) -> int:
