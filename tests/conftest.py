@@ -79,6 +79,7 @@ def serve(tmp_path: Path) -> Serve:
         max_branches: int = 64,
         adapter_slots: int = 4,
         thinking: tuple[str, str] | None = None,
+        opens_thinking: bool = True,
         max_images: int = 0,
         **settings: object,
     ) -> AsyncIterator[Served]:
@@ -88,6 +89,7 @@ def serve(tmp_path: Path) -> Serve:
             max_branches=max_branches,
             adapter_slots=adapter_slots,
             thinking=thinking,
+            opens_thinking=opens_thinking,
             max_images=max_images,
         )
         usual = {"adapter_dir": tmp_path / "adapters", "policy_dir": tmp_path / "policies", "shipped_adapters": False}

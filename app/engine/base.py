@@ -71,6 +71,7 @@ class Prompt:
         dialect: the engine's own: the chat template and the parsers that hold for it. Other code must not read it.
         text: the prompt as text, where the engine has it.
         stop: the caller's stop strings.
+        min_tokens: the least tokens of an answer. The engine looks for stop strings only behind them.
         is_constrained: whether a grammar (a JSON schema, for example) holds: from the first generated token on, or from behind the
             thinking.
         thinking: how the model marks its thinking in replies; None where it does not think.
@@ -85,6 +86,7 @@ class Prompt:
     request: Any = None
     text: str = ""
     stop: tuple[str, ...] = ()
+    min_tokens: int = 0
     is_constrained: bool = False
     thinking: Thinking | None = None
     dialect: Any = None

@@ -66,6 +66,7 @@ class ScriptedEngine:
         thinking: the texts before and behind the thinking of a model that thinks, such as `<think>` and `</think>`. A conversation then
             ends with the first one, so that the script begins with thinking; unless the request has `enable_thinking: false` among
             its `chat_template_kwargs`, or no reasoning effort. An adapter with a chat template that has `<think>` thinks likewise.
+        opens_thinking: whether a conversation ends with the text before the thinking. Without it, the script writes that text.
         max_images: the most images of a prompt; 0 for a model that reads none. An image becomes `IMAGE_TOKENS` words with its size.
 
     Attributes:
@@ -87,6 +88,7 @@ class ScriptedEngine:
         max_branches: int = 64,
         adapter_slots: int = 4,
         thinking: tuple[str, str] | None = None,
+        opens_thinking: bool = True,
         max_images: int = 0,
     ) -> None:
         self.card = ModelCard(
@@ -108,6 +110,7 @@ class ScriptedEngine:
         self._script = script if callable(script) else cycle([script] if isinstance(script, str) else script)
         self._seconds_per_token = seconds_per_token
         self._thinking = thinking
+        self._opens_thinking = opens_thinking
         self._tokenizer = WordTokenizer()
         self._cache = PrefixCache()
         self._serials: dict[str, itertools.count[int]] = {}
@@ -172,7 +175,8 @@ class ScriptedEngine:
 
     def follow_up(self, prompt: Prompt, text: str, *, thinks: bool = False) -> tuple[int, ...]:
         """Return the ids of the lines that `render_chat` would write for another turn of the user."""
-        opening = f" {prompt.thinking.start}" if thinks and prompt.thinking is not None else ""
+        opens = thinks and prompt.thinking is not None and self._opens_thinking
+        opening = f" {prompt.thinking.start}" if opens and prompt.thinking is not None else ""
         return self._tokenizer.encode(f"\nuser: {text}\nassistant:{opening}")
 
     async def render_chat(self, body: Mapping[str, Any], *, template: str | None = None) -> Prompt:
@@ -183,8 +187,8 @@ class ScriptedEngine:
         if thinking is None or not text.endswith("assistant:") or not _thinks(body):
             return self._prompt(text, body, "messages")
         start, end = thinking
-        prompt = self._prompt(f"{text} {start}", body, "messages")
-        return replace(prompt, thinking=Thinking(start, end, self.encode(f" {end}")))
+        prompt = self._prompt(f"{text} {start}" if self._opens_thinking else text, body, "messages")
+        return replace(prompt, thinking=Thinking(start, end, self.encode(f" {end}"), is_open=self._opens_thinking))
 
     async def render_completion(self, body: Mapping[str, Any]) -> Prompt:
         """Render a prompt: its text itself, or token ids that this engine returned before."""
@@ -202,8 +206,9 @@ class ScriptedEngine:
         constrained = (body.get("response_format") or {}).get("type") in ("json_object", "json_schema")
         images = self._images(token_ids) if self.card.max_images else ()
         return Prompt(
-            token_ids, min(wanted, left), body, body, text, stop=tuple(_stops(body)), is_constrained=constrained, images=images
-        )
+            token_ids, min(wanted, left), body, body, text, stop=tuple(_stops(body)), min_tokens=body.get("min_tokens") or 0,
+            is_constrained=constrained, images=images,
+        )  # fmt: skip
 
     def _images(self, token_ids: tuple[int, ...]) -> tuple[ImageTokens, ...]:
         words = [self._tokenizer.decode([token]) for token in token_ids]
@@ -288,7 +293,9 @@ class ScriptedEngine:
         if adapter:
             reply = f"{adapter}: {reply}"
         stops = _stops(branch.prompt.request)
-        found = [(reply.index(stop), stop) for stop in (*stops, *branch.separators) if stop in reply]
+        num_before = len(branch.prefix) - len(branch.prompt.token_ids)
+        first = len("".join(words_of(reply)[: min(max(branch.prompt.min_tokens - num_before, 0), branch.max_tokens)]))
+        found = [(reply.index(stop, first), stop) for stop in (*stops, *branch.separators) if stop in reply[first:]]
         if not found:
             return self._cut(reply, branch, "stop", None)
         place, stop = min(found)

@@ -14,11 +14,11 @@ from strategies.core.thinking import Thinking
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an answer is in its thinking.
+    """Where an answer is in its thinking: before it, within it, or behind it. A leg begins there.
 
     Attributes:
-        mark: the text that ends this part of the answer: the start of the thinking before it, its end within it; None behind it.
-        left: the most tokens that the answer may still think; None outside of its thinking.
+        mark: the text that ends the leg: before the thinking its start, within the thinking its end; None behind it.
+        left: the most tokens of the leg. Within the thinking these are the tokens that are left of the budget. None for no limit.
 
     """
 
@@ -51,6 +51,7 @@ class ThinkingBudget:
         encode: of the engine.
         end_tokens: ids of tokens that end a turn of the conversation.
         stop: the caller's stop strings.
+        min_tokens: the caller's least number of tokens. Before it, engines look for no stop string, and so for no mark either.
 
     """
 
@@ -60,6 +61,7 @@ class ThinkingBudget:
     encode: Callable[[str], tuple[int, ...]]
     end_tokens: frozenset[int] = frozenset()
     stop: tuple[str, ...] = ()
+    min_tokens: int = 0
 
     def place(self, token_ids: tuple[int, ...]) -> Place:
         """Return where an answer is that goes on behind these tokens, all of which follow the prompt: steps of it, or further turns."""
@@ -76,9 +78,11 @@ class ThinkingBudget:
         if self.thinking.is_open or thought or text.lstrip().startswith(self.thinking.start):
             return BEHIND
         begun = text.strip()
-        if not begun:
-            return Place(self.thinking.start)
-        return self._inside(0) if self.thinking.start.startswith(begun) else BEHIND
+        if not self.thinking.start.startswith(begun):
+            return BEHIND
+        # Where the engine cannot find the start as a stop string, each token has a leg of its own.
+        can_find = not begun and len(token_ids) >= self.min_tokens
+        return Place(self.thinking.start, None if can_find else 1)
 
     def _inside(self, num_thought: int) -> Place:
         return Place(self.thinking.end, max(self.tokens - num_thought, 0))
@@ -99,11 +103,13 @@ class ThinkingBudget:
         `token_ids` are all tokens that follow the prompt, those of the leg included.
         """
         if leg.stop_reason is not None and leg.stop_reason == place.mark and place.mark not in self.stop:
-            if place.left is not None:
+            if place.mark == self.thinking.end:
                 return BEHIND
             return self._inside(0) if leg.text.strip() == place.mark else BEHIND  # within an answer the start means nothing
         if leg.finish_reason != "length" or place.left is None or len(leg.token_ids) < place.left:
             return None
+        if place.mark == self.thinking.start:
+            return self.place(token_ids)
         # The end of the thinking may have begun in an earlier step, or be a special token, which the text leaves out.
         seen = self.decode(token_ids[-len(leg.token_ids) - len(self.thinking.end) :])
         return BEHIND if self.thinking.end in seen else replace(place, left=0)

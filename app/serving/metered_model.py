@@ -273,4 +273,6 @@ def _thinking_budget(engine: Engine, prompt: Prompt, tokens: int | None) -> Thin
     """Return the budget for the thinking of each answer, None where there is none, or the model does not think."""
     if tokens is None or prompt.thinking is None:
         return None
-    return ThinkingBudget(tokens, prompt.thinking, engine.decode, engine.encode, engine.card.end_tokens, prompt.stop)
+    return ThinkingBudget(
+        tokens, prompt.thinking, engine.decode, engine.encode, engine.card.end_tokens, prompt.stop, prompt.min_tokens
+    )

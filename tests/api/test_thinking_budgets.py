@@ -6,36 +6,26 @@ from typing import Any
 import pytest
 
 from strategies.registry import STRATEGIES
+from tests.thinkers import MARKS, PARAMETERS, thinker
 
 pytestmark = pytest.mark.anyio
 
-MARKS = ("<think>", "</think>")
 THOUGHTS = " Let me see.\n\nSeventeen and twenty five:\n\nthat is forty two.\n\nWait, I check it again, slowly and with care."
 ANSWER = "\n\nThe answer is 42."
 BUDGET = 7
 DIRECT = {"strategy": "direct"}
 ALL = pytest.mark.parametrize("name", STRATEGIES.names())
-PARAMETERS: dict[str, dict[str, Any]] = {
-    "direct": {},
-    "tree_of_thoughts": {"samples": 3, "breadth": 3, "evaluate": "verifier"},
-    "mcts": {"iterations": 6, "expand": 3},
-    "beam_search": {"n": 4, "expand": 2},
-    "sequential_revision": {"chains": 3, "attempts": 2},
-}
-
-
-def thinker(prompt: str, _number: int) -> str:
-    """Think, and answer. It goes on from whatever was said before."""
-    said = prompt.rpartition(MARKS[0])[2]
-    before, is_ended, answer = said.partition(MARKS[1])
-    if is_ended:
-        return ANSWER.removeprefix(answer) if ANSWER.startswith(answer) else " 42"
-    return THOUGHTS.removeprefix(before) + f" {MARKS[1]}{ANSWER}"
+THINKER = thinker(f"{THOUGHTS} {MARKS[1]}{ANSWER}")
 
 
 def thoughts(text: str) -> list[str]:
     """The words of a thinking."""
     return text.rpartition(MARKS[0])[2].partition(MARKS[1])[0].split()
+
+
+def is_outside(text: str) -> bool:
+    """Whether a text does not end within a thinking."""
+    return text.rfind(MARKS[0]) <= text.rfind(MARKS[1])
 
 
 async def ask(served, name: str = "direct", tokens: int | None = BUDGET, **fields: Any) -> dict[str, Any]:
@@ -51,7 +41,7 @@ async def ask(served, name: str = "direct", tokens: int | None = BUDGET, **field
 @pytest.mark.parametrize("is_streamed", [False, True])
 async def test_no_answer_thinks_longer(serve, name: str, is_streamed: bool) -> None:
     """However a strategy draws: whole answers, steps of the thinking, or further turns."""
-    async with serve(thinker, thinking=MARKS) as served:
+    async with serve(THINKER, thinking=MARKS) as served:
         if is_streamed:
             options = {
                 "strategy": name,
@@ -72,9 +62,31 @@ async def test_no_answer_thinks_longer(serve, name: str, is_streamed: bool) -> N
 
 
 @ALL
+async def test_a_model_that_opens_its_thinking_itself_has_the_same_budget(serve, name: str) -> None:
+    """As Qwen3 does: the prompt does not end in the thinking, and the budget begins where the model's own mark ends."""
+    async with serve(THINKER, thinking=MARKS, opens_thinking=False) as served:
+        body = await ask(served, name)
+    assert "42" in body["choices"][0]["message"]["content"]
+    assert body["ponder"]["branches"]["thinking_cut"] > 0
+    for branch in served.engine.branches:
+        assert branch.max_tokens <= BUDGET or is_outside(served.engine.decode(branch.prefix))
+
+
+@pytest.mark.parametrize("opens", [True, False])
+async def test_a_least_number_of_tokens_does_not_pass_the_budget(serve, opens: bool) -> None:
+    """Engines look for stop strings, and so for the marks, only behind `min_tokens`."""
+    async with serve(THINKER, thinking=MARKS, opens_thinking=opens) as served:
+        for tokens in (0, 1, BUDGET):
+            body = await ask(served, tokens=tokens, min_tokens=25)
+            message = body["choices"][0]["message"]
+            assert message.get("reasoning", "").split() == THOUGHTS.split()[:tokens]
+            assert message["content"] == ANSWER
+
+
+@ALL
 async def test_every_token_is_counted(serve, name: str) -> None:
     """What is computed for a leg is its whole prefix, less what is cached: the end that the server writes is a token of a prefix."""
-    async with serve(thinker, thinking=MARKS) as served:
+    async with serve(THINKER, thinking=MARKS) as served:
         body = await ask(served, name)
         prefixes = sum(len(branch.prefix) for branch in served.engine.branches)
     tokens, usage = body["ponder"]["tokens"], body["usage"]
@@ -85,7 +97,7 @@ async def test_every_token_is_counted(serve, name: str) -> None:
 
 async def test_the_end_is_written_and_the_answer_follows(serve) -> None:
     """The reply looks as if the model had ended its thinking. The written token is no generated one."""
-    async with serve(thinker, thinking=MARKS) as served:
+    async with serve(THINKER, thinking=MARKS) as served:
         body = await ask(served, return_token_ids=True)
         text = served.engine.decode(body["choices"][0]["token_ids"])
         page = (await served.client.get("/metrics")).text
@@ -100,7 +112,7 @@ async def test_the_end_is_written_and_the_answer_follows(serve) -> None:
 
 async def test_thinking_that_ends_by_itself_is_not_cut(serve) -> None:
     """The text is the one without a budget; the budget costs one more call of the engine, whose prefix is cached."""
-    async with serve(thinker, thinking=MARKS) as served:
+    async with serve(THINKER, thinking=MARKS) as served:
         with_budget, without = await ask(served, tokens=100), await ask(served, tokens=None)
         assert len(served.engine.branches) == 3
     for field in ("choices", "usage"):
@@ -112,7 +124,7 @@ async def test_thinking_that_ends_by_itself_is_not_cut(serve) -> None:
 
 async def test_without_a_budget_there_is_one_call(serve) -> None:
     """A branch is cut into legs for a budget only."""
-    async with serve(thinker, thinking=MARKS) as served:
+    async with serve(THINKER, thinking=MARKS) as served:
         await ask(served, tokens=None)
         [branch] = served.engine.branches
     assert branch.separators == ()
@@ -122,7 +134,7 @@ async def test_without_a_budget_there_is_one_call(serve) -> None:
 async def test_a_stream_says_what_the_whole_reply_says(serve, tokens: int) -> None:
     """Text, log-probabilities and the finish reason; the reason comes once."""
     fields = {"logprobs": True, "include_reasoning": True}
-    async with serve(thinker, thinking=MARKS) as served:
+    async with serve(THINKER, thinking=MARKS) as served:
         whole = (await ask(served, tokens=tokens, **fields))["choices"][0]
         options = {**DIRECT, "budget": {"thinking_tokens": tokens}}
         text = (await served.chat(ponder=options, stream=True, **fields)).text
@@ -140,7 +152,7 @@ async def test_a_stream_says_what_the_whole_reply_says(serve, tokens: int) -> No
 
 async def test_a_budget_of_0_is_no_thinking(serve) -> None:
     """The block of thinking is empty."""
-    async with serve(thinker, thinking=MARKS) as served:
+    async with serve(THINKER, thinking=MARKS) as served:
         body = await ask(served, tokens=0)
         [branch] = served.engine.branches
     assert served.engine.decode(branch.prefix).endswith(f"{MARKS[0]} {MARKS[1]}")
@@ -150,7 +162,7 @@ async def test_a_budget_of_0_is_no_thinking(serve) -> None:
 
 async def test_max_tokens_bounds_thinking_and_answer_together(serve) -> None:
     """The end that the server writes counts too. Where there is no room behind it, the answer is cut in its thinking."""
-    async with serve(thinker, thinking=MARKS) as served:
+    async with serve(THINKER, thinking=MARKS) as served:
         for limit in range(1, 14):
             [choice] = (await ask(served, max_tokens=limit, return_token_ids=True))["choices"]
             assert len(choice["token_ids"]) <= limit
@@ -159,7 +171,7 @@ async def test_max_tokens_bounds_thinking_and_answer_together(serve) -> None:
 
 async def test_a_stop_string_of_the_caller_ends_the_answer(serve) -> None:
     """In the thinking, behind it, and in the end that the server writes."""
-    async with serve(thinker, thinking=MARKS) as served:
+    async with serve(THINKER, thinking=MARKS) as served:
         bodies = [await ask(served, stop=[stop], return_token_ids=True) for stop in ("Seventeen", "answer", "</think>")]
         texts = [served.engine.decode(body["choices"][0]["token_ids"]) for body in bodies]
     assert [text.split()[-1] for text in texts] == ["see.", "The", "five:"]
@@ -168,7 +180,7 @@ async def test_a_stop_string_of_the_caller_ends_the_answer(serve) -> None:
 
 async def test_seeds_are_reproducible(serve) -> None:
     """The answer has a seed of its own, which follows from the sample's."""
-    async with serve(lambda prompt, number: f"{thinker(prompt, number)} {number}", thinking=MARKS) as served:
+    async with serve(lambda prompt, number: f"{THINKER(prompt, number)} {number}", thinking=MARKS) as served:
         first, second, other = [await ask(served, seed=seed, n=2) for seed in (3, 3, 4)]
     assert first["choices"] == second["choices"] != other["choices"]
     seeds = [branch.seed for branch in served.engine.branches[:4]]
@@ -184,19 +196,19 @@ async def test_the_smaller_budget_holds(serve) -> None:
         return len(body["choices"][0]["message"].get("reasoning", "").split())
 
     own = {"ponder": {"budget": {"thinking_tokens": 5}}}
-    async with serve(thinker, thinking=MARKS) as served:
+    async with serve(THINKER, thinking=MARKS) as served:
         assert await thought(served, **own) == 5
         assert await thought(served, thinking_token_budget=3) == 3
         assert await thought(served, thinking_token_budget=3, **own) == 3
         assert await thought(served, thinking_token_budget=-1) == len(THOUGHTS.split())
-    async with serve(thinker, thinking=MARKS, max_thinking_tokens=2) as served:
+    async with serve(THINKER, thinking=MARKS, max_thinking_tokens=2) as served:
         assert await thought(served, **own) == 2
         assert await thought(served) == 2
 
 
 async def test_the_messages_api_has_it_as_budget_tokens(serve) -> None:
     """As with Anthropic: so many tokens of thinking before the answer."""
-    async with serve(thinker, thinking=MARKS) as served:
+    async with serve(THINKER, thinking=MARKS) as served:
         fields = {"model": "scripted@direct", "max_tokens": 100, "messages": [{"role": "user", "content": "17 + 25?"}]}
         body = {**fields, "thinking": {"type": "enabled", "budget_tokens": 4}}
         blocks = (await served.client.post("/v1/messages", json=body)).json()["content"]
@@ -206,7 +218,7 @@ async def test_the_messages_api_has_it_as_budget_tokens(serve) -> None:
 
 async def test_the_responses_api_has_it_in_its_ponder_object(serve) -> None:
     """OpenAI's own fields have no budget for thinking."""
-    async with serve(thinker, thinking=MARKS) as served:
+    async with serve(THINKER, thinking=MARKS) as served:
         body = {"model": "scripted@direct", "input": "17 + 25?", "ponder": {"budget": {"thinking_tokens": 4}}}
         items = (await served.client.post("/v1/responses", json=body)).json()["output"]
     assert [item["type"] for item in items] == ["reasoning", "message"]
@@ -224,7 +236,7 @@ async def test_a_model_that_does_not_think_takes_it_without_effect(serve) -> Non
 @pytest.mark.parametrize("field", ["thinking_token_budget", "ponder.budget.thinking_tokens"])
 async def test_what_is_no_budget_is_refused(serve, field: str) -> None:
     """The error names the field."""
-    async with serve(thinker, thinking=MARKS) as served:
+    async with serve(THINKER, thinking=MARKS) as served:
         for value in (-2, 2**63, "5", 5.5, True, [], {}):
             fields: dict[str, Any] = {field: value} if "." not in field else {"ponder": {"budget": {"thinking_tokens": value}}}
             reply = await served.chat(**fields)
@@ -233,7 +245,7 @@ async def test_what_is_no_budget_is_refused(serve, field: str) -> None:
 
 async def test_a_budget_of_all_tokens_is_never_exceeded(serve) -> None:
     """Also where it ends within a leg: what is left of a reservation is what the rest of the branch may use."""
-    async with serve(thinker, thinking=MARKS) as served:
+    async with serve(THINKER, thinking=MARKS) as served:
         for total in range(1, 30):
             body = await ask(served, "best_of_n", ponder={"budget": {"tokens": total}})
             assert body["usage"]["completion_tokens"] <= total
@@ -241,7 +253,7 @@ async def test_a_budget_of_all_tokens_is_never_exceeded(serve) -> None:
 
 async def test_a_budget_of_flops_is_never_exceeded(serve) -> None:
     """A leg's prefix is computed again at worst, and its FLOPs are reserved before it begins."""
-    async with serve(thinker, thinking=MARKS) as served:
+    async with serve(THINKER, thinking=MARKS) as served:
         full = (await ask(served))["ponder"]["flops"]["total"]
         for share in range(1, 10):
             body = await ask(served, ponder={"budget": {"flops": full * share // 8}})
@@ -250,7 +262,7 @@ async def test_a_budget_of_flops_is_never_exceeded(serve) -> None:
 
 async def test_a_branch_that_is_ended_begins_no_leg(serve) -> None:
     """A deadline in the thinking ends the branch there, and its tokens are counted."""
-    async with serve(thinker, thinking=MARKS, seconds_per_token=0.02) as served:
+    async with serve(THINKER, thinking=MARKS, seconds_per_token=0.02) as served:
         body = await ask(served, tokens=100, ponder={"budget": {"seconds": 0.1}})
     assert body["ponder"]["stop_reason"] == "budget_seconds"
     assert body["usage"]["completion_tokens"] < len(THOUGHTS.split())

@@ -1,6 +1,7 @@
 """Where an answer is in its thinking, from the tokens that follow its prompt: the arithmetic of legs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -29,6 +30,19 @@ def budget(tokens: int = 10, *, is_open: bool = True, stop: tuple[str, ...] = ()
 
 
 @pytest.mark.parametrize(
+    ("text", "place"),
+    [("", Place(START, 1)), ("\n", Place(START, 1)), ("<thi", Place(START, 1)), ("<think>", Place(END, 10)), ("4", BEHIND)],
+)
+def test_the_start_is_awaited_token_by_token_where_no_stop_string_is_looked_for(text: str, place: Place) -> None:
+    """Below `min_tokens` the engine would not stop there, and the thinking would go on without a budget."""
+    held = replace(budget(is_open=False), min_tokens=3)
+    assert held.place(encode(text)) == place
+    if text:
+        before = held.place(encode(text[:-1]))
+        assert held.after(before, Leg(text[-1], encode(text[-1]), "length"), encode(text)) == place
+
+
+@pytest.mark.parametrize(
     ("is_open", "text", "place"),
     [
         (True, "", Place(END, 10)),
@@ -38,7 +52,7 @@ def budget(tokens: int = 10, *, is_open: bool = True, stop: tuple[str, ...] = ()
         (True, "\n<think>four", Place(END, 6)),
         (False, "", Place(START)),
         (False, "\n", Place(START)),
-        (False, "<thi", Place(END, 10)),
+        (False, "<thi", Place(START, 1)),
         (False, "<think>", Place(END, 10)),
         (False, "<think>four", Place(END, 6)),
         (False, "<think>four</think>4", BEHIND),
@@ -64,8 +78,8 @@ def test_what_is_left_is_never_more_than_the_budget(pieces: list[str], is_open: 
     """And the tokens that are thought are exactly those that are missing."""
     text = "".join(pieces)
     place = budget(tokens, is_open=is_open).place(encode(text))
-    if place.left is None:
-        assert place in (BEHIND, Place(START))
+    if place.mark != END:
+        assert place in (BEHIND, Place(START), Place(START, 1))
         return
     thought, answer = Thinking(START, END, is_open=True).split(text)
     assert answer is None

@@ -7,34 +7,16 @@ import pytest
 
 from strategies.registry import STRATEGIES
 from strategies.verifiers import VERIFIERS
+from tests.thinkers import MARKS, PARAMETERS, thinker
 
 pytestmark = pytest.mark.anyio
 
-MARKS = ("<think>", "</think>")
 ENDED = (
     " First I think the answer is 7.\n\nWait, no.\n\n</think>\n\nIt is 42.",
     " At first sight the answer is 7.\n\nWait, no.\n\n</think>\n\nI get 42.",
 )
 UNENDED = " Perhaps the answer is 7.\n\nSurely the answer is 7."
 ALL = pytest.mark.parametrize("name", STRATEGIES.names())
-PARAMETERS: dict[str, dict[str, Any]] = {
-    "direct": {},
-    "tree_of_thoughts": {"samples": 3, "breadth": 3, "evaluate": "verifier"},
-    "mcts": {"iterations": 6, "expand": 3},
-    "beam_search": {"n": 6, "expand": 2},
-    "sequential_revision": {"chains": 3, "attempts": 2},
-}
-
-
-def thinker(*replies: str):
-    """A script that writes one of these replies from the first thought on, whatever part of it was said before."""
-
-    def script(prompt: str, number: int) -> str:
-        said = prompt.rpartition(f"assistant: {MARKS[0]}")[2]
-        whole = [reply for reply in replies if reply.startswith(said)]
-        return whole[number % len(whole)][len(said) :] if whole else " 42"
-
-    return script
 
 
 async def ask(serve, name: str, *replies: str, **fields: Any) -> dict[str, Any]:

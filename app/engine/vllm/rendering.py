@@ -161,6 +161,7 @@ class Rendering:
             request,
             text,
             stop=stop,
+            min_tokens=sampling.min_tokens,
             is_constrained=is_constrained,
             dialect=self._dialect,
             images=images,
