@@ -94,7 +94,9 @@ class ModelSettings(BaseModel):
     )
     max_model_len: int | None = Field(None, ge=16, description="longest context in tokens; by default the model's own limit")
     chat_template: Path | None = Field(None, description="file with a Jinja chat template instead of the model's own")
-    tool_call_parser: str | None = Field("hermes", description="vLLM's parser for tool calls")
+    tool_call_parser: str | None = Field(
+        None, description="vLLM's parser for tool calls; by default the one that fits the model"
+    )
     tool_strict_level: Literal["auto", "function", "parameter"] = Field(
         "auto",
         description="what a grammar holds of the calls that a model chooses to make: `auto` the arguments of tools with `strict`, "

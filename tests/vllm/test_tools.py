@@ -11,6 +11,7 @@ import pytest
 from app.api.schemas import ChatRequest
 from app.engine.base import Prompt
 from app.engine.vllm.options import EngineOptions
+from app.engine.weights.conversions import ModelUnavailable
 from app.engine.weights.default_model import ensure_default_model
 from app.settings import Settings
 
@@ -28,8 +29,8 @@ Render = Callable[..., Awaitable[Prompt]]
 
 
 @pytest.fixture(scope="module")
-def rendering():
-    """What renders prompts and reads replies, without an engine."""
+def new_rendering():
+    """`new_rendering(some_option=…)` returns what renders prompts and reads replies, without an engine."""
     from vllm.engine.arg_utils import EngineArgs
     from vllm.renderers.registry import renderer_from_config
 
@@ -43,18 +44,24 @@ def rendering():
         renderer=renderer_from_config(config),
         input_processor=SimpleNamespace(mm_encoder_cache_size=0),
     )
-    return Rendering(EngineOptions(model=model, name=MODEL, tool_call_parser="hermes"), lambda: llm)
+    return lambda **options: Rendering(EngineOptions(model=model, name=MODEL, **options), lambda: llm)
+
+
+@pytest.fixture(scope="module")
+def rendering(new_rendering):
+    """The same with the options of the server."""
+    return new_rendering()
 
 
 @pytest.fixture
 def render(rendering) -> Render:
     """`await render(messages, some_field=…)` renders a body as the server does."""
+    return lambda messages, **fields: rendered(rendering, messages, **fields)
 
-    async def rendered(messages: list[dict[str, Any]], **fields: Any) -> Prompt:
-        body = ChatRequest.model_validate({"model": MODEL, "messages": messages, **fields})
-        return await rendering.chat(body.for_engine(), None)
 
-    return rendered
+async def rendered(rendering, messages: list[dict[str, Any]], **fields: Any) -> Prompt:
+    body = ChatRequest.model_validate({"model": MODEL, "messages": messages, **fields})
+    return await rendering.chat(body.for_engine(), None)
 
 
 def called(*cities: str, **fields: Any) -> dict[str, Any]:
@@ -107,6 +114,36 @@ async def test_a_grammar_holds_a_call_that_must_be_made(render: Render, choice: 
     assert forced.is_constrained
     assert not free.is_constrained
     assert forced.text == free.text
+
+
+XML = "<tool_call>\n<function=weather>\n<parameter=unit>\nc\n</parameter>\n</function>\n</tool_call>"
+TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}{% if tools %}Call as "
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [(XML, XML), ("[TOOL_CALLS]", CALL)],
+    ids=["a form of its own", "a form whose tokens the vocabulary lacks"],
+)
+async def test_the_chat_template_tells_how_calls_are_read(new_rendering, form: str, text: str) -> None:
+    """A parser that does not fit the tokenizer stops no start: the one that fits most models is taken."""
+    rendering = new_rendering(chat_template=TEMPLATE + form + "{% endif %}")
+    [call] = rendering.parser(await rendered(rendering, [ASKED], tools=[WEATHER])).parse(text, (1,))["tool_calls"]
+    assert call["function"]["name"] == "weather"
+    forced = await rendered(rendering, [ASKED], tools=[WEATHER], tool_choice="required")
+    assert ("<function=" in forced.sampling.structured_outputs.structural_tag) == (text == XML)
+
+
+async def test_the_operator_overrides_the_parser(new_rendering) -> None:
+    """Whatever the chat template says. A call that must be made may have another form than one that the model chooses to make."""
+    rendering = new_rendering(tool_call_parser="pythonic")
+    free = rendering.parser(await rendered(rendering, [ASKED], tools=[WEATHER])).parse("[weather(unit='c')]", (1,))
+    prompt = await rendered(rendering, [ASKED], tools=[WEATHER], tool_choice="required")
+    assert prompt.is_constrained
+    forced = rendering.parser(prompt).parse('[{"name": "weather", "parameters": {"unit": "c"}}]', (1,))
+    assert [parsed(reply["tool_calls"][0]["function"]["arguments"]) for reply in (free, forced)] == [{"unit": "c"}] * 2
+    with pytest.raises(ModelUnavailable, match="no_such_parser"):
+        new_rendering(tool_call_parser="no_such_parser")
 
 
 TEXTS = [

@@ -14,8 +14,9 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from app.engine.base import Branch, Prompt, ReplyParser
 from app.engine.reply_parsers import PlainReply
+from app.engine.vllm import reasoning_parsers, tool_parsers
 from app.engine.vllm.options import EngineOptions
-from app.engine.vllm.reasoning_parsers import OFF, choose
+from app.engine.vllm.parser_rules import OFF
 from app.engine.vllm.replies import ParsedReply
 from app.engine.vllm.thinking import SWITCHES, thinking_of
 from app.engine.weights.conversions import ModelUnavailable
@@ -38,6 +39,7 @@ class Dialect:
     Attributes:
         renderer: renders conversations.
         strict_renderer: the same for requests that force a tool call.
+        tool_parser: vLLM's name of the parser of tool calls.
         reasoning_parser: vLLM's name of the parser of reasoning; None where there is none.
 
     """
@@ -47,42 +49,54 @@ class Dialect:
         self._llm = llm
         self._model = llm().model_config
         self._template = options.chat_template if template is None else template
-        self.reasoning_parser = self._choose(is_own=template is not None)
+        self.tool_parser, self.reasoning_parser = self._choose(is_own=template is not None)
         self.renderer = self._new_renderer(options.tool_strict_level)
         self.strict_renderer = self._new_renderer("parameter")
         self._parser_class = self.renderer.parser
         whose = "an adapter's" if template is not None else "the model's"
-        logger.info("thinking in %s replies: %s", whose, self.reasoning_parser or "none")
+        logger.info(
+            "parsers of %s replies: %s for tool calls, %s for thinking",
+            whose,
+            self.tool_parser,
+            self.reasoning_parser or OFF,
+        )
 
-    def _choose(self, *, is_own: bool) -> str | None:
-        """Return the operator's choice of a parser of reasoning, else the one that fits; the setting is for the model's template."""
-        set_by_operator = None if is_own else self._options.reasoning_parser
-        if set_by_operator is not None:
-            return None if set_by_operator == OFF else set_by_operator
+    def _choose(self, *, is_own: bool) -> tuple[str, str | None]:
+        """Return the parsers of tool calls and of reasoning: those that the operator has set, else those that fit.
+
+        Of an adapter with a template of its own, thinking follows from the template alone, and the operator's setting is not for it.
+        """
+        tools, reasoning = self._options.tool_call_parser, None if is_own else self._options.reasoning_parser
         template = self._template
         if template is None:
             template = getattr(self._llm().renderer.tokenizer, "chat_template", None) or ""
         if not isinstance(template, str):
             template = "\n".join(map(str, template.values()))
-        architecture = "" if is_own else next(iter(self._model.hf_config.architectures or ()), "")
-        found = choose(architecture, "" if is_own else self._model.model, template)
-        try:
-            self._parser_of(found)
-        except TypeError as error:
-            logger.warning("thinking is not told from answers: %s", error)
-            return None
-        return found
+        architecture, name = next(iter(self._model.hf_config.architectures or ()), ""), self._model.model
+        if tools is None:
+            tools = tool_parsers.choose(architecture, name, template)
+            if not self._fits(tool_parser=tools):
+                tools = tool_parsers.GENERIC
+        if reasoning is None:
+            reasoning = reasoning_parsers.choose("" if is_own else architecture, "" if is_own else name, template)
+            if not self._fits(reasoning_parser=reasoning):
+                reasoning = None
+        return tools, None if reasoning == OFF else reasoning
 
-    def _parser_of(self, reasoning_parser: str | None) -> type[Parser] | None:
-        """Return vLLM's parser of tool calls and reasoning. Raises `TypeError` where the tokenizer does not fit it."""
-        options = self._options
-        return ParserManager.get_parser(
-            tool_parser_name=options.tool_call_parser,
-            reasoning_parser_name=reasoning_parser,
-            enable_auto_tools=options.tool_call_parser is not None,
-            model_name=self._model.model,
-            tokenizer=self._llm().renderer.tokenizer,
-        )
+    def _fits(self, *, tool_parser: str | None = None, reasoning_parser: str | None = None) -> bool:
+        """Return whether vLLM has what a parser needs: tokens in the vocabulary, or a package. The log says what is missing."""
+        try:
+            ParserManager.get_parser(
+                tool_parser_name=tool_parser,
+                reasoning_parser_name=reasoning_parser,
+                enable_auto_tools=tool_parser is not None,
+                model_name=self._model.model,
+                tokenizer=self._llm().renderer.tokenizer,
+            )
+        except TypeError as error:
+            logger.warning("a parser that vLLM has for this model is not used: %s", error)
+            return False
+        return True
 
     def _new_renderer(self, tool_strict_level: str) -> OnlineRenderer:
         """Return a renderer whose grammars hold tool calls so strictly; see `EngineOptions`."""
@@ -93,9 +107,9 @@ class Dialect:
                 request_logger=None,
                 chat_template=self._template,
                 chat_template_content_format="auto",
-                enable_auto_tools=self._options.tool_call_parser is not None,
+                enable_auto_tools=True,
                 reasoning_parser=self.reasoning_parser,
-                tool_parser=self._options.tool_call_parser,
+                tool_parser=self.tool_parser,
                 tool_strict_level=tool_strict_level,
             )
         except TypeError as error:

@@ -19,9 +19,9 @@ class EngineOptions:
         quantization: format of quantised weights, as vLLM names it.
         enforce_eager: do not compile the model.
         chat_template: text of a Jinja chat template, instead of the model's own.
-        tool_call_parser: vLLM's parser of tool calls; without one, tool calls stay in the text.
+        tool_call_parser: vLLM's parser of tool calls; None for the one that fits the model.
         tool_strict_level: what a grammar holds of tool calls that are not required: `auto`, `function` or `parameter`, as vLLM names it.
-        reasoning_parser: vLLM's parser of reasoning; without one, reasoning stays in the text.
+        reasoning_parser: vLLM's parser of reasoning; None for the one that fits the model, "none" to leave reasoning in the text.
         max_images: the most images of one prompt; 0 leaves the vision tower out.
         max_tokens: the most tokens that one answer may have.
         default_max_tokens: the same where the caller does not say.

@@ -1,38 +1,10 @@
 """Which of vLLM's parsers of reasoning fits a model: by its architecture, its name and its chat template. Imports nothing of vLLM."""
 
-import re
-from dataclasses import dataclass
-
-OFF = "none"
-"""The setting that switches the parser off."""
+from app.engine.vllm.parser_rules import Rule, first_that_holds
 
 GENERIC = "qwen3"
 """Fits any template with `<think>`: it finds the marks as tokens or as text, takes a reply without an end for thinking alone, and reads
 `enable_thinking`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """When a parser is chosen: all that is given must hold.
-
-    Attributes:
-        parser: vLLM's name of it.
-        architecture: what the architecture's name begins with; an expression.
-        name: what the model's name contains, in small letters; an expression.
-        template: a text that the chat template contains.
-
-    """
-
-    parser: str
-    architecture: str = ""
-    name: str = ""
-    template: str = ""
-
-    def holds(self, architecture: str, name: str, template: str) -> bool:
-        """Return whether the parser fits."""
-        fits = re.match(self.architecture, architecture) and re.search(self.name, name.lower())
-        return bool(fits) and self.template in template
-
 
 RULES = (
     Rule("openai_gptoss", "GptOss"),
@@ -44,7 +16,7 @@ RULES = (
     Rule("deepseek_v3", "DeepseekV3", template="thinking"),
     Rule("deepseek_v3", "DeepseekV32"),
     Rule("glm45", "Glm4Moe|Glm4v|GlmMoeDsa|Glm5Next", template="<think>"),
-    Rule("gemma4", "Gemma4", template="<|channel>"),
+    Rule("gemma4", "Gemma4", template=r"<\|channel>"),
     Rule("granite_thinking_parser", "Granite", template="<think>"),
     Rule("granite", "Granite", template="Here is my thought process:"),
     Rule("hunyuan_a13b", "HunYuan", template="<think>"),
@@ -56,7 +28,7 @@ RULES = (
     Rule("muse_glimmer", "MuseGlimmer"),
     Rule("inkling", "Inkling"),
     Rule("ling3", "BailingMoeV3"),
-    Rule("plamo3", "Plamo3", template="<|plamo:begin_think:plamo|>"),
+    Rule("plamo3", "Plamo3", template="plamo:begin_think"),
     Rule("poolside_v1", "Laguna"),
     Rule("seed_oss", template="<seed:think>"),
     Rule("step3p5", "Step3p"),
@@ -67,9 +39,9 @@ RULES = (
     Rule("nemotron_v3", "NemotronH", template="<think>"),
     Rule("olmo3", "Olmo3", template="<think>"),
     Rule("holo2", name="holo2"),
-    Rule("cohere_command4", "Cohere2Moe|Cohere.*Vision", template="<|START_THINKING|>"),
-    Rule("cohere_command3", "Cohere", template="<|START_THINKING|>"),
-    Rule("mistral", "Mi[ns]+istral|Mistral|Pixtral", template="[THINK]"),
+    Rule("cohere_command4", "Cohere2Moe|Cohere.*Vision", template="START_THINKING"),
+    Rule("cohere_command3", "Cohere", template="START_THINKING"),
+    Rule("mistral", "Mi[ns]+istral|Mistral|Pixtral", template=r"\[THINK\]"),
 )
 """Of vLLM 0.32, the first that holds."""
 
@@ -80,10 +52,8 @@ def choose(architecture: str, name: str, template: str) -> str | None:
     Where no rule holds, a template decides whose generation prompt has `<think>`. A template that only takes the thinking out of earlier
     replies does not: some models of a family think and others do not, though they have the same tokens.
     """
-    for rule in RULES:
-        if rule.holds(architecture, name, template):
-            return rule.parser
-    return GENERIC if opens_thinking(template) else None
+    found = first_that_holds(RULES, architecture, name, template)
+    return found or (GENERIC if opens_thinking(template) else None)
 
 
 def opens_thinking(template: str) -> bool:
