@@ -100,7 +100,7 @@ class Sampling(RequestBody):
         return self
 
     @field_validator(
-        "response_format", "structured_outputs", "tools", "functions", "chat_template_kwargs", "documents",
+        "response_format", "structured_outputs", "tools", "functions", "documents",
         mode="before", check_fields=False,
     )  # fmt: skip
     @classmethod

@@ -11,6 +11,7 @@ from app.api.field_table import Table
 from app.api.json_schemas import Totals
 from app.api.messages import Message
 from app.api.sampling import ReasoningEffort, Sampling, TokenId
+from app.api.template_variables import TemplateVariables
 from app.api.tools import Function, FunctionChoice, Tool, ToolChoice, check_parameters, chosen, from_functions, must_follow
 from app.errors import InvalidRequest
 
@@ -34,7 +35,7 @@ class ChatRequest(Sampling):
     function_call: FunctionChoice | None = None
     reasoning_effort: ReasoningEffort | None = None
     include_reasoning: bool = True
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: TemplateVariables | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     documents: Annotated[list[dict[str, str]], Field(max_length=1024)] | None = None

@@ -13,6 +13,7 @@ from app.api.field_table import Table
 from app.api.messages import Message
 from app.api.output_formats import check_size
 from app.api.sampling import TokenId
+from app.api.template_variables import TemplateVariables
 from app.api.tools import Tool
 from app.errors import InvalidRequest
 from app.serving.service import Service
@@ -32,10 +33,10 @@ class TokenizeRequest(RequestBody):
     return_token_strs: bool = False
     add_generation_prompt: bool | None = None
     continue_final_message: bool = False
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: TemplateVariables | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
 
-    _check_size = field_validator("tools", "chat_template_kwargs", mode="before")(check_size)
+    _check_size = field_validator("tools", mode="before")(check_size)
 
     @model_validator(mode="after")
     def _check_form(self) -> Self:

@@ -146,3 +146,25 @@ async def test_half_a_surrogate_pair_has_no_way_in(serve, headers: dict, content
     async with serve() as served:
         reply = await served.client.post("/v1/chat/completions", content=content, headers=headers)
     assert reply.status_code == 400, reply.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens", "/tokenize"]
+)
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"padding": "max_length", "max_length": 10**9},
+        {"chat_template": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"},
+        *({name: True} for name in ("tokenize", "tools", "messages", "conversation", "return_tensors", "tokenizer_kwargs", "self")),
+    ],
+)  # fmt: skip
+async def test_variables_of_a_template_are_no_arguments_of_its_renderer(serve, path: str, variables: dict) -> None:
+    """They are handed on together by vLLM: a prompt was padded until memory ended, and a template of the client was run."""
+    body = {"messages": USER} if path == "/tokenize" else ROUTES.get(path, ROUTES["/v1/messages"])
+    async with serve() as served:
+        reply = await served.client.post(path, json={**body, "chat_template_kwargs": variables})
+        assert reply.status_code == 400, reply.text
+        assert "chat_template_kwargs: `" in reply.json()["error"]["message"]
+        own = {"enable_thinking": False, "documents": [], "reasoning_effort": "low", "bos_token": "x", "depth": {"a": [1]}}
+        assert (await served.client.post(path, json={**body, "chat_template_kwargs": own})).status_code == 200

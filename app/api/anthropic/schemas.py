@@ -13,6 +13,7 @@ from app.api.messages import ToolName
 from app.api.output_formats import check_size
 from app.api.ponder_options import PonderOptions, ProgressForm
 from app.api.sampling import StopString
+from app.api.template_variables import TemplateVariables
 
 
 class Tool(Body):
@@ -104,9 +105,9 @@ class CountTokensRequest(RequestBody):
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: TemplateVariables | None = None
 
-    @field_validator("tools", "output_config", "chat_template_kwargs", mode="before")
+    @field_validator("tools", "output_config", mode="before")
     @classmethod
     def _check_size(cls, value: object) -> object:
         return check_size(value)

@@ -11,6 +11,7 @@ from app.api.field_table import Table
 from app.api.output_formats import check_size
 from app.api.ponder_options import PonderOptions
 from app.api.sampling import ReasoningEffort
+from app.api.template_variables import TemplateVariables
 
 ResponseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 Item = dict[str, Any]
@@ -71,7 +72,7 @@ class ResponsesRequest(RequestBody):
     include_stop_str_in_output: bool | None = None
     include_reasoning: bool | None = None
     structured_outputs: dict[str, Any] | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: TemplateVariables | None = None
     cache_salt: str | None = None
     request_id: str | None = None
     ponder: PonderOptions | None = None
@@ -87,7 +88,7 @@ class ResponsesRequest(RequestBody):
             raise ValueError(message) from None
         return data
 
-    @field_validator("tools", "tool_choice", "text", "structured_outputs", "chat_template_kwargs", mode="before")
+    @field_validator("tools", "tool_choice", "text", "structured_outputs", mode="before")
     @classmethod
     def _check_size(cls, value: object) -> object:
         return check_size(value)
