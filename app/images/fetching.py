@@ -10,6 +10,7 @@ import ipaddress
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
@@ -17,6 +18,12 @@ from app.images.decoding import UnreadableImage
 
 MAX_REDIRECTS = 3
 MAX_PORT = 65_535
+
+_UNICAST = ipaddress.ip_network("2000::/3")
+"""The addresses of version 6 that are given to hosts of the internet."""
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""Addresses of version 6 that lead to those of version 4, which are their last four bytes."""
 
 
 class ImageFetcher:
@@ -32,8 +39,15 @@ class ImageFetcher:
     def __init__(self, hosts: Sequence[str], seconds: float, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._hosts = frozenset(hosts)
         self._seconds = seconds
-        # No proxy and no credentials of this machine's user.
-        self._client = httpx.AsyncClient(trust_env=False, timeout=seconds, transport=transport)
+        # No proxy and no credentials of this machine's user, and nothing that one request leaves for the next: a cookie of one caller
+        # would open what is another's, and a connection is to an address, with the certificate of one of the names there.
+        self._client = httpx.AsyncClient(
+            trust_env=False,
+            timeout=seconds,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            limits=httpx.Limits(max_keepalive_connections=0),
+            transport=transport,
+        )
 
     async def close(self) -> None:
         """Close all connections."""
@@ -49,8 +63,8 @@ class ImageFetcher:
                 return await self._fetch(url, take)
         except TimeoutError:
             raise UnreadableImage(f"the host did not send the image within {self._seconds:g} seconds") from None
-        except httpx.InvalidURL as error:
-            raise UnreadableImage(f"the URL is malformed: {error}") from error
+        except (httpx.InvalidURL, UnicodeError) as error:  # of a name that no host can have, for example
+            raise UnreadableImage(f"the URL is malformed: {str(error)[:200]}") from error
         except httpx.HTTPError as error:
             raise UnreadableImage("the host cannot be reached, or broke off") from error
 
@@ -96,9 +110,15 @@ class ImageFetcher:
 
 
 def _is_public(address: str) -> bool:
+    """Return whether an address is the internet's, and the address of version 4 as well that it may stand for."""
     parsed = ipaddress.ip_address(address)
-    mapped = getattr(parsed, "ipv4_mapped", None) or parsed
-    return mapped.is_global and not mapped.is_multicast
+    if isinstance(parsed, ipaddress.IPv6Address):
+        last = ipaddress.IPv4Address(parsed.packed[-4:]) if parsed in _NAT64 else None
+        if (inner := parsed.ipv4_mapped or parsed.sixtofour or last) is not None:
+            return _is_public(str(inner))
+        if parsed not in _UNICAST:
+            return False
+    return parsed.is_global and not parsed.is_multicast
 
 
 async def _body(response: httpx.Response, take: Callable[[int], None]) -> bytes:

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.anyio
 ADDRESSES = {
     "images.example": ["93.184.216.34"], "inner.example": ["10.0.0.5"], "loop.example": ["127.0.0.1"], "six.example": ["::1"],
     "meta.example": ["169.254.169.254"], "mapped.example": ["::ffff:10.0.0.5"], "both.example": ["192.168.1.1", "93.184.216.34"],
-    "multicast.example": ["224.0.0.1"],
+    "multicast.example": ["224.0.0.1"], "relay.example": ["2002:a00:5::1"], "nat.example": ["64:ff9b::a00:5"],
+    "compatible.example": ["::10.0.0.5"], "site.example": ["fec0::1"], "outer.example": ["64:ff9b::5db8:d822"],
 }  # fmt: skip
 
 
@@ -91,6 +92,7 @@ async def test_an_allowed_host_is_read_at_the_address_that_was_checked() -> None
         "http://[::1]/x.png", "file:///etc/passwd", "ftp://images.example/x.png", "gopher://images.example/", "//images.example/x.png",
         "images.example/x.png", "/etc/passwd", "https://", "", "javascript:alert(1)", "https://user:key@images.example/x.png",
         "https://images.example@other.example/", "https://other.example#images.example", "http://images.example:99999/", "h" * 100_000,
+        "http://xn--0/", "http://xn--a-ecp.ru/", "http://" + "\u00e9" * 60_000 + "/",
         "https://images.example\\@other.example/", "http://images.example\r\nHost: other.example/",
     ],
 )  # fmt: skip
@@ -102,7 +104,10 @@ async def test_other_urls_reach_nobody(url: str) -> None:
     assert not host.requests
 
 
-@pytest.mark.parametrize("name", ["inner", "loop", "six", "meta", "mapped", "multicast", "unknown"])
+@pytest.mark.parametrize(
+    "name",
+    ["inner", "loop", "six", "meta", "mapped", "multicast", "relay", "nat", "compatible", "site", "unknown"],
+)
 async def test_a_private_address_is_not_read_by_a_name_alone(name: str) -> None:
     """A name on the list may lead to this machine's own network, because it changed or was taken over."""
     host = Host()
@@ -118,14 +123,26 @@ async def test_a_private_address_is_read_where_the_list_has_it() -> None:
     assert await host.fetch("http://10.0.0.5/x.png", "10.0.0.5") == b"image"
     assert await host.fetch("http://[::1]:81/x.png", "::1") == b"image"
     assert await host.fetch("http://both.example/x.png", "both.example") == b"image"
-    assert [request.url.host for request in host.requests] == ["10.0.0.5", "10.0.0.5", "::1", "93.184.216.34"]
+    assert await host.fetch("http://outer.example/x.png", "outer.example") == b"image"
+    reached = [request.url.host for request in host.requests]
+    assert reached == ["10.0.0.5", "10.0.0.5", "::1", "93.184.216.34", "64:ff9b::5db8:d822"]
+
+
+async def test_one_caller_leaves_no_cookie_for_the_next() -> None:
+    """A cookie may open what only the first caller may see."""
+    host = Host(lambda _: sent(b"image", **{"set-cookie": "session=secret; Path=/"}))
+    fetcher = ImageFetcher(["images.example"], 5, httpx.MockTransport(host))
+    for _ in range(2):
+        assert await fetcher.fetch("https://images.example/x.png", lambda _: None) == b"image"
+    await fetcher.close()
+    assert all("cookie" not in request.headers for request in host.requests)
 
 
 @pytest.mark.parametrize(
     ("location", "fault"),
     [
         ("https://other.example/", "not read"), ("http://127.0.0.1/", "not read"), ("file:///etc/passwd", "data URL"),
-        ("https://inner.example/", "public"), ("/again", "redirects more"), ("http://[", "not read"),
+        ("https://inner.example/", "public"), ("/again", "redirects more"), ("http://[", "not read"), ("http://xn--0/", "malformed"),
     ],
 )  # fmt: skip
 async def test_a_redirect_is_checked_like_a_url(location: str, fault: str) -> None:
