@@ -2,12 +2,27 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
 import pytest
 
+from app.engine.weights.default_model import ensure_default_model
+from app.settings import Settings
 from tests.server import Server
+from tests.vllm.front_end import without_engine
+
+
+@pytest.fixture(scope="session")
+def llm() -> Any:
+    """`without_engine` of the embedded model, with the options that decide how prompts are rendered and grammars checked."""
+    from app.engine.vllm.arguments import engine_arguments
+    from app.engine.vllm.options import EngineOptions
+
+    model = str(ensure_default_model(Settings().cache_dir.expanduser(), print))
+    options = EngineOptions(model=model, name="smollm2-135m", dtype="float32", max_model_len=2048, enforce_eager=True)
+    return without_engine(engine_arguments(options).create_engine_config())
 
 
 @pytest.fixture(scope="session")

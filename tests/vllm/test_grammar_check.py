@@ -10,19 +10,6 @@ import pytest
 pytestmark = [pytest.mark.vllm, pytest.mark.anyio]
 
 
-@pytest.fixture
-def llm() -> Any:
-    from vllm.config import StructuredOutputsConfig
-
-    model = SimpleNamespace(
-        max_logprobs=20, is_diffusion=False, max_model_len=99, get_vocab_size=lambda: 99, skip_tokenizer_init=False
-    )
-    config = SimpleNamespace(
-        model_config=model, speculative_config=None, structured_outputs_config=StructuredOutputsConfig(backend="xgrammar")
-    )
-    return SimpleNamespace(vllm_config=config, renderer=SimpleNamespace(tokenizer=object()))
-
-
 async def test_all_branches_share_one_check(llm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not made again by the copies for branches, which vLLM sends to its engine as any other parameters."""
     import msgspec

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from app.images.fetching import ImageFetcher
 from app.images.loading import ImageLimits, ImageLoader
 from tests.pictures import BLUE, data_url, image_part, picture
 from tests.vision_model import TILE_TOKENS, make_vision_model
+from tests.vllm.front_end import without_engine
 
 pytestmark = [pytest.mark.vllm, pytest.mark.anyio]
 
@@ -30,19 +30,11 @@ def rendering(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The rendering of the tiny model, over the parts of vLLM that need no engine process."""
     folder = tmp_path_factory.mktemp("vision") / "tiny"
     make_vision_model(ensure_default_model(Path("~/.cache/ponder").expanduser(), print), folder)
-    from vllm.renderers import renderer_from_config
-
     from app.engine.vllm.arguments import engine_arguments
     from app.engine.vllm.rendering import Rendering
 
     options = EngineOptions(model=str(folder), name="tiny", max_model_len=CONTEXT, dtype="float32", enforce_eager=True)
-    config = engine_arguments(options).create_engine_config()
-    llm: Any = SimpleNamespace(
-        renderer=renderer_from_config(config),
-        model_config=config.model_config,
-        vllm_config=config,
-        input_processor=SimpleNamespace(mm_encoder_cache_size=100),
-    )
+    llm = without_engine(engine_arguments(options).create_engine_config())
     return Rendering(options, lambda: llm)
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
 from typing import Any
 
 import openai
@@ -12,8 +11,6 @@ from app.api.schemas import ChatRequest
 from app.engine.base import Prompt
 from app.engine.vllm.options import EngineOptions
 from app.engine.weights.conversions import ModelUnavailable
-from app.engine.weights.default_model import ensure_default_model
-from app.settings import Settings
 
 pytestmark = [pytest.mark.vllm, pytest.mark.anyio, pytest.mark.filterwarnings("ignore:max_tokens is deprecated")]
 
@@ -29,22 +26,11 @@ Render = Callable[..., Awaitable[Prompt]]
 
 
 @pytest.fixture(scope="module")
-def new_rendering():
+def new_rendering(llm):
     """`new_rendering(some_option=…)` returns what renders prompts and reads replies, without an engine."""
-    from vllm.engine.arg_utils import EngineArgs
-    from vllm.renderers.registry import renderer_from_config
-
     from app.engine.vllm.rendering import Rendering
 
-    model = str(ensure_default_model(Settings().cache_dir.expanduser(), print))
-    config = EngineArgs(model=model, dtype="float32", max_model_len=2048).create_engine_config()
-    llm = SimpleNamespace(
-        vllm_config=config,
-        model_config=config.model_config,
-        renderer=renderer_from_config(config),
-        input_processor=SimpleNamespace(mm_encoder_cache_size=0),
-    )
-    return lambda **options: Rendering(EngineOptions(model=model, name=MODEL, **options), lambda: llm)
+    return lambda **options: Rendering(EngineOptions(model=llm.model_config.model, name=MODEL, **options), lambda: llm)
 
 
 @pytest.fixture(scope="module")
