@@ -43,7 +43,7 @@ OF_SERVER: Mapping[str, str] = MappingProxyType(
         "--uvicorn-log-level": "use --log-level",
         "--allowed-origins": "use --cors-origins",
         "--enable-auto-tool-choice": "tools are always offered; use --tool-call-parser",
-        "--lora-modules": "use `ponder adapters add`",
+        "--lora-modules": "use `ponder adapters push`, or --adapter-preload-dir",
     }
 )
 """Options of vLLM's HTTP server with what stands for them here."""
