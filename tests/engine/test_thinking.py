@@ -52,6 +52,14 @@ def test_thinking_is_switched_off_by_the_templates_variables(name: str) -> None:
     assert thinking_of(PARSER, {name: True}, Characters(), [1, 2]) is not None
 
 
+def test_a_template_that_opens_the_thinking_all_the_same_is_believed() -> None:
+    """Those of models that always think do not know the variables."""
+    prompt = Characters().encode("user: 2+2?\nassistant:<think>\n", add_special_tokens=False)
+    thinking = thinking_of(PARSER, {"enable_thinking": False}, Characters(), prompt)
+    assert thinking is not None
+    assert thinking.is_open
+
+
 def test_a_parser_without_marks_tells_no_thinking() -> None:
     """Neither does a model without a parser."""
     assert thinking_of(SimpleNamespace(reasoning_start_str=None, reasoning_end_str=None), {}, Characters(), [1]) is None

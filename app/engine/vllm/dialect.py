@@ -147,6 +147,8 @@ class Dialect:
         if self._parser_class is None or not is_chat or not (has_tools or self.reasoning_parser):
             return PlainReply()
         variables = self.renderer.effective_chat_template_kwargs(request)  # some tell whether the model thinks
+        if prompt.thinking is not None:
+            variables = {**variables, **{name: True for name in SWITCHES if variables.get(name) is False}}
         if prompt.thinking is None and self._tells_marks(request, variables):
             if not has_tools:
                 return PlainReply()

@@ -33,11 +33,14 @@ def thinking_of(
 
     """
     start, end = getattr(parser, "reasoning_start_str", None), getattr(parser, "reasoning_end_str", None)
-    if not start or not end or any(variables.get(name) is False for name in SWITCHES):
+    if not start or not end:
         return None
+    is_off = any(variables.get(name) is False for name in SWITCHES)
     end_ids = tuple(tokenizer.encode(closing if end in closing else end, add_special_tokens=False))
     if prefill:
         begun = Thinking(start, end, end_ids, is_open=False)
-        return Thinking(start, end, end_ids) if begun.is_inside(prefill) else None
+        return Thinking(start, end, end_ids) if begun.is_inside(prefill) and not is_off else None
     tail = tokenizer.decode(list(token_ids[-TAIL:])).rstrip()
-    return None if tail.endswith(end) else Thinking(start, end, end_ids, is_open=tail.endswith(start))
+    if tail.endswith(start):  # also in templates of models that always think, which do not know the switches
+        return Thinking(start, end, end_ids)
+    return None if is_off or tail.endswith(end) else Thinking(start, end, end_ids, is_open=False)
