@@ -44,7 +44,9 @@ SERVED = (
     Family("Persimmon", "persimmon"),
 )
 
-NOT_SERVED = (Family("gpt-oss", "gpt_oss", limits="at the first start, vLLM downloads the vocabulary of its chat format (Harmony)"),)
+NOT_SERVED = (
+    Family("gpt-oss", "gpt_oss", limits="at the first start, vLLM downloads the vocabulary of its chat format (Harmony)"),
+)
 """Families that people run and that the tests do not serve. The limits say why."""
 
 
