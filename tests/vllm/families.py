@@ -1,6 +1,7 @@
 """The tiny models that `test_families.py` serves on real vLLM, and the table of the documentation that is made of them."""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ class Family:
     is_quick: bool = True
 
 
+# gpt-oss has a form of chats of its own, with the tokens of a larger vocabulary.
+_HARMONY = {"vocab_size": 201_088, "pad_token_id": 199_999, "bos_token_id": 199_998, "eos_token_id": 200_002}
 _DEEPSEEK = {"topk_method": "noaux_tc", "scoring_func": "sigmoid", "kv_lora_rank": 512, "qk_rope_head_dim": 64}
 
 SERVED = (
@@ -42,12 +45,15 @@ SERVED = (
     Family("Gemma 3", "gemma3_text", {"head_dim": 32}),
     Family("Granite 4", "granitemoehybrid"),
     Family("Persimmon", "persimmon"),
+    Family("Phi-3", "phi3", {"sliding_window": None}, "without sliding windows", is_quick=False),
+    Family("GPT-2", "gpt2", is_quick=False),
+    Family("gpt-oss", "gpt_oss", _HARMONY),
 )
 
-NOT_SERVED = (
-    Family("gpt-oss", "gpt_oss", limits="at the first start, vLLM downloads the vocabulary of its chat format (Harmony)"),
-)
-"""Families that people run and that the tests do not serve. The limits say why."""
+
+def is_chosen(one: "Family | Way") -> bool:
+    """Return whether this run of the tests serves it."""
+    return one.is_quick or os.environ.get("FAMILIES") == "all"
 
 
 def write_model(family: Family, folder: Path, tokenizer: Path) -> None:
@@ -57,7 +63,7 @@ def write_model(family: Family, folder: Path, tokenizer: Path) -> None:
 
     size = len(json.loads((tokenizer / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
     length = "n_positions" if "n_embd" in tiny.FAMILIES.get(family.model_type, {}) else "max_position_embeddings"
-    config = tiny.tiny_config(family.model_type, vocab_size=size, pad_token_id=2, **{length: 512}, **family.changes)
+    config = tiny.tiny_config(family.model_type, **{"vocab_size": size, "pad_token_id": 2, length: 512, **family.changes})
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
@@ -73,6 +79,7 @@ class Way:
         model_type: of the tiny model.
         options: of vLLM's engine.
         limits: for the table.
+        is_quick: whether it is always served, and not with `FAMILIES=all` only.
 
     """
 
@@ -80,8 +87,14 @@ class Way:
     model_type: str
     options: tuple[str, ...]
     limits: str = ""
+    is_quick: bool = True
 
 
+DRAFT = Family("the draft model", "llama", {"num_hidden_layers": 1})
+DRAFT_FOLDER = "DRAFT"
+"""Stands for the folder of the draft model in options."""
+
+_DRAFTS = f'{{"method": "draft_model", "model": "{DRAFT_FOLDER}", "num_speculative_tokens": 3}}'
 _NGRAMS = '{"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 1, "prompt_lookup_max": 3}'
 
 WAYS = (
@@ -90,6 +103,8 @@ WAYS = (
     Way(
         "speculative decoding with n-grams", "llama", ("--speculative-config", _NGRAMS), "`min_p` and `logit_bias` are refused"
     ),
+    Way("speculative decoding with a draft model", "llama", ("--speculative-config", _DRAFTS), "the same"),
+    Way("KV cache in eight bits", "llama", ("--kv-cache-dtype", "fp8"), is_quick=False),
 )
 
 
@@ -100,8 +115,7 @@ def model_table() -> str:
         flops = "FLOPs checked" if family.model_type in FAMILIES else "FLOPs estimated"
         served = "served on CPU" if family.is_quick else "served on CPU with `FAMILIES=all`"
         rows.append(f"| {family.title} | `{family.model_type}` | {served}, {flops} | {family.limits} |")
-    rows += [f"| {family.title} | `{family.model_type}` | FLOPs checked | {family.limits} |" for family in NOT_SERVED]
-    counted = sorted(FAMILIES - {family.model_type for family in (*SERVED, *NOT_SERVED)})
+    counted = sorted(FAMILIES - {family.model_type for family in SERVED})
     rows.append(f"| further families | {', '.join(f'`{name}`' for name in counted)} | FLOPs checked | |")
     rows.append("| any other that vLLM serves | | | FLOPs are estimated |")
     return "\n".join(rows)
@@ -110,5 +124,7 @@ def model_table() -> str:
 def way_table() -> str:
     """A row for each way of running a model that the tests take."""
     rows = ["| way | options | tested with | known limits |", "|---|---|---|---|"]
-    rows += [f"| {way.title} | `{' '.join(way.options)}` | `{way.model_type}` | {way.limits} |" for way in WAYS]
+    for way in WAYS:
+        tested = f"`{way.model_type}`" if way.is_quick else f"`{way.model_type}`, with `FAMILIES=all`"
+        rows.append(f"| {way.title} | `{' '.join(way.options)}` | {tested} | {way.limits} |")
     return "\n".join(rows)

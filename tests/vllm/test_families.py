@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import pytest
 
 from app.engine.architecture import Architecture
 from app.engine.flops.decoder import FAMILIES
+from app.engine.speculation import Drafts, Speculation
 from app.engine.weights.default_model import ensure_default_model
 from app.settings import Settings
 from tests.tools import ROOT
-from tests.vllm.families import SERVED, WAYS, write_model
+from tests.vllm.families import DRAFT, DRAFT_FOLDER, SERVED, WAYS, is_chosen, write_model
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("ignore")]
 
@@ -27,10 +29,9 @@ PLANS: tuple[dict[str, Any], ...] = (
     {"strategy": "self_consistency", "n": 4, "answer": "math"},
     {"strategy": "beam_search", "n": 4, "verifier": "likelihood", "step_tokens": 8},
 )
-CHOSEN = [family for family in SERVED if family.is_quick or os.environ.get("FAMILIES") == "all"]
-JOBS = [(family.model_type, ()) for family in CHOSEN] + [(way.model_type, way.options) for way in WAYS]
-SPECULATIVE = "speculative decoding with n-grams"
-NAMES = [family.model_type for family in CHOSEN] + [way.title for way in WAYS]
+CHOSEN, CHOSEN_WAYS = [list(filter(is_chosen, every)) for every in (SERVED, WAYS)]
+JOBS = [(family.model_type, ()) for family in CHOSEN] + [(way.model_type, way.options) for way in CHOSEN_WAYS]
+NAMES = [family.model_type for family in CHOSEN] + [way.title for way in CHOSEN_WAYS]
 
 
 def body(ponder: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -47,10 +48,18 @@ class Jobs:
         tokenizer = ensure_default_model(Settings().cache_dir.expanduser(), print)
         for family in CHOSEN:
             write_model(family, folder / family.model_type, tokenizer)
+        write_model(DRAFT, folder / DRAFT_FOLDER, tokenizer)
         greedy, *sampled = PLANS  # a model that repeats itself shows what n-grams draft
         bodies = [body(greedy, temperature=0, logprobs=True), *map(body, sampled)]
-        jobs = [{"model": str(folder / name), "options": options, "bodies": bodies} for name, options in JOBS]
-        jobs[NAMES.index(SPECULATIVE)]["bodies"] = [*bodies, body(greedy, min_p=0.1), body(greedy, logit_bias={"5": 1})]
+        refused = [body(greedy, min_p=0.1), body(greedy, logit_bias={"5": 1})]
+        jobs = [
+            {
+                "model": str(folder / name),
+                "options": [option.replace(DRAFT_FOLDER, str(folder / DRAFT_FOLDER)) for option in options],
+                "bodies": [*bodies, *refused] if "--speculative-config" in options else bodies,
+            }
+            for name, options in JOBS
+        ]
         (folder / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
         with self.log.open("wb") as log:
             command = [sys.executable, "-m", "tests.vllm.serve_models", folder / "jobs.json"]
@@ -104,8 +113,9 @@ def test_a_model_is_served(jobs: Jobs, number: int) -> None:
     architecture = architecture_of(jobs.folder / model_type)
     prefill, decode = architecture.branch_cost(direct["tokens"]["prefilled"] + cached, cached, generated)
     assert direct["flops"]["prefill"] == prefill
-    rejected = direct["flops"]["decode"] - decode
-    assert 0 <= rejected <= drafted * architecture.decode(1, 512)
+    draft = architecture_of(jobs.folder / DRAFT_FOLDER) if DRAFT_FOLDER in " ".join(options) else None
+    cost = partial(Speculation(draft, 3).extra_cost, architecture, direct["tokens"]["prefilled"] + cached, cached, generated)
+    assert direct["flops"]["decode"] - decode in {cost(Drafts(drafted, accepted)) for accepted in range(drafted + 1)}
 
 
 def architecture_of(folder: Path) -> Architecture:
