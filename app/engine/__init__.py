@@ -5,6 +5,7 @@ architecture.py  what a model costs: FLOPs by arithmetic on its sizes
 speculation.py   what drafted tokens cost beside that
 flops/           the arithmetic of every kind of layer, read from a config
 build.py         the engine that the settings ask for
+free_memory.py   what Linux tells of memory      memory.py  what a server will take
 hardware.py      what this machine's processor can do
 scripted.py      an engine without a model, for tests
 vllm/            the engine over vLLM

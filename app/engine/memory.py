@@ -1,17 +1,18 @@
-"""The memory that a server on a processor will take, added up before it starts and held against what is free.
+"""The memory that a server on a processor will take: added up before it starts, and compared with what is free.
 
 On a GPU vLLM measures its own memory, and takes the share that `--gpu-memory-utilization` gives it.
 """
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from app.engine.architecture import Architecture
 from app.engine.flops.config import INNER, MALFORMED, attempt, number, text_config
+from app.engine.free_memory import free_bytes
 from app.engine.weights.conversions import ModelUnavailable
 
 GIB = 1024**3
@@ -20,21 +21,19 @@ MAX_KV_GIB = 16
 """The most memory for the KV cache that is chosen here; settings can ask for more."""
 
 SERVER_BYTES = 750 * 1024**2
-"""Of the server's process: Python, torch, vLLM and the tokenizer, measured."""
+"""What the server's process takes: Python, torch, vLLM and the tokenizer. Measured."""
 
 RANK_BYTES = 1300 * 1024**2
-"""Of the two processes of each rank before they load anything, measured."""
+"""What the two processes of each rank take before they load anything. Measured."""
 
 BATCH_TOKENS = 4096
 """Tokens that vLLM's CPU back end computes at once in a prefill, at most."""
 
-CGROUPS = Path("/sys/fs/cgroup")
-
 ITEM_BYTES = {"float32": 4, "float": 4}
-"""Bytes of a number, where they are not 2."""
+"""Bytes of one number by its format. All other formats have 2."""
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
-"""Formats of numbers in safetensors that are loaded in another."""
+"""Formats of numbers in safetensors files that vLLM converts to its own while it loads them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,54 +178,3 @@ def _work_bytes(config: Mapping[str, Any], item: int, max_branches: int) -> int:
         return 0
     widths = 8 * architecture.hidden_size + 3 * number(text_config(config), *INNER)
     return BATCH_TOKENS * widths * item + 4 * max_branches * architecture.vocab_size * 4  # logits, in four copies of float32
-
-
-def free_bytes(system: Path = Path("/")) -> int:
-    """Return the free memory of the machine, or what the limits of this control group leave, whichever is less."""
-    lines = dict(line.split(":", 1) for line in _read(system / "proc/meminfo").splitlines() if ":" in line)
-    free = int(lines.get("MemAvailable", "4194304 kB").split()[0]) * 1024
-    for folder in _control_groups(system):
-        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
-            allowed, taken = _read(folder / limit).strip(), _read(folder / used).strip()
-            if allowed.isdecimal() and taken.isdecimal():
-                # The kernel drops files that it keeps in memory before it ends a process.
-                files = _counts(folder / "memory.stat")
-                free = min(free, max(int(allowed) - int(taken) + files.get("inactive_file", 0), 0))
-    return free
-
-
-def oom_kills(system: Path = Path("/")) -> int:
-    """Return how many processes of this control group the kernel has ended for lack of memory; of the machine, without a group."""
-    for folder in _control_groups(system):
-        for name in ("memory.events", "memory.oom_control"):
-            if (found := _counts(folder / name).get("oom_kill")) is not None:
-                return found
-    return _counts(system / "proc/vmstat").get("oom_kill", 0)
-
-
-def _control_groups(system: Path) -> Iterator[Path]:
-    """Yield the folders of this process's control group and of those around it, for memory, in version 2 or 1 of the interface.
-
-    In a container, the path that the kernel tells may be one outside of it. The mounted folder itself is then the group.
-    """
-    root = system / CGROUPS.relative_to("/")
-    for line in _read(system / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        mount = root / "memory" if controllers else root
-        own = mount / path.strip("/")
-        yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(mount) and folder.is_dir())
-
-
-def _counts(path: Path) -> dict[str, int]:
-    """Return the numbers of a file of the system with one name and number in each line."""
-    pairs = (line.split() for line in _read(path).splitlines())
-    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""

@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig
 
-from app.engine import memory
+from app.engine import free_memory
 from app.engine.vllm import post_mortem
 from app.engine.vllm.post_mortem import PostMortem, start_errors
 from app.engine.vllm.reasons import MAX_CHARS, reason
@@ -201,7 +201,7 @@ def test_an_engine_that_the_kernel_killed_for_memory_is_named_as_that(
 ) -> None:
     """At the start and while serving. The counter of kills tells it."""
     assert traces.of_death() == "the engine process died"
-    kills = memory.oom_kills()
+    kills = free_memory.oom_kills()
     monkeypatch.setattr(post_mortem, "oom_kills", lambda: kills + 1)
     assert "for lack of memory: lower --kv-cache-gib" in told(traces, RuntimeError("See root cause above."))
     assert "for lack of memory: lower --kv-cache-gib" in traces.of_death()

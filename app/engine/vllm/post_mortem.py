@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.engine.memory import oom_kills
+from app.engine.free_memory import oom_kills
 from app.engine.vllm.reasons import LOWER, reason
 from app.engine.weights.conversions import ModelUnavailable
 from app.engine.worker.failures import FailureFile, causes
 
 DEATH_S = 60
-"""Failures of this many seconds before a death may have to do with it. Others, of an adapter for example, were survived."""
+"""A failure may be the cause of a death up to this many seconds later. The engine survived older ones, of an adapter for example."""
 
 
 class PostMortem:
-    """The traces that failures of one engine leave. Made before its processes are started."""
+    """What the failures of one engine left behind. Make it before the engine's processes are started."""
 
     def __init__(self) -> None:
         """Begin to collect the failures of the processes that are started from now on."""
@@ -26,13 +26,13 @@ class PostMortem:
         return oom_kills() > self._kills
 
     def of_start(self, error: Exception) -> str:
-        """Return why a start failed, of which `error` tells at last."""
+        """Return why a start failed. `error` is what vLLM raised in the end."""
         # The first failure is the cause. An exception that only says that another process failed is none.
         found = next((one for one in self._failures.read() if "root cause" not in one[0]), causes(error))
         return self._memory or reason(found)
 
     def of_death(self) -> str:
-        """Return why an engine died that had started, which it did a moment ago."""
+        """Return why an engine died after its start. Call it soon after the death."""
         found = [one for one in self._failures.read(DEATH_S) if "root cause" not in one[0]]
         told = self._memory or (reason(found[-1]) if found else "")
         return f"the engine process died: {told}" if told else "the engine process died"

@@ -1,4 +1,4 @@
-"""What an operator reads of an exception that ended vLLM's start or one of its processes: one line that says what to change."""
+"""Turns the exception that ended vLLM's start, or one of its processes, into one line that tells the operator what to change."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 MAX_CHARS = 600
-"""The longest reason that is told as the library words it."""
+"""The most characters of a library's own message."""
 
 LOWER = "lower --kv-cache-gib, --adapter-slots or --max-branches, or take a smaller model"
 """What to do where the memory of the machine is too small."""
@@ -97,11 +97,11 @@ REASONS: tuple[tuple[str, str], ...] = (
     ),
     (r"root cause", "a process of the engine ended and did not say why: --log-level debug shows its log"),
 )
-"""Patterns of what libraries say, the first that matches counts, each with what an operator reads instead."""
+"""Patterns of what libraries say, each with what an operator reads instead. The first pattern that matches counts."""
 
 
 def reason(found: Sequence[str]) -> str:
-    """Return the reason that an operator reads for an exception and those of which it came."""
+    """Return what an operator reads. `found` are the exception and its causes, each as "Kind: message"."""
     text = "\n".join(found)
     for pattern, words in REASONS:
         if match := re.search(pattern, text, re.DOTALL):

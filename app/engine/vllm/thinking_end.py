@@ -1,8 +1,8 @@
-"""Tells vLLM's engine where the thinking of a request ends, since a grammar holds only behind it.
+"""Tells vLLM's engine where the thinking of a request ends. A grammar holds only from there on.
 
-vLLM's engine has one reasoning parser for all requests, and most parsers look for a token of the vocabulary. Here each request says how
-its thinking ends: adapters may think while their base model does not, and a mark may be several tokens. vLLM's engine imports this module
-as a plugin.
+vLLM's engine has one reasoning parser for all requests, and most of vLLM's parsers look for a token of the vocabulary. With this parser,
+each request says which text ends its thinking. So an adapter may think while its base model does not, and a mark may be several tokens.
+vLLM's engine imports this module as a plugin.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,9 +20,9 @@ class ThinkingEnd(ReasoningParser):
 
     Args:
         tokenizer: of the model.
-        end: the text that ends the thinking; empty where only a parser of vLLM can tell.
+        end: the text that ends the thinking. Empty where only one of vLLM's own parsers knows the end.
         parser: the name of that parser.
-        chat_template_kwargs: its argument.
+        chat_template_kwargs: an argument of that parser.
 
     """
 
@@ -38,7 +38,7 @@ class ThinkingEnd(ReasoningParser):
             )
 
     def is_reasoning_end(self, input_ids: Sequence[int]) -> bool:
-        """Return whether a prompt has ended its thinking. The front end knows it of a request with a text that ends the thinking."""
+        """Return whether a prompt has ended its thinking. With a text that ends the thinking, the server has found it out before."""
         return self._parser is None or self._parser.is_reasoning_end(input_ids)
 
     def is_reasoning_end_streaming(self, input_ids: Sequence[int], delta_ids: Iterable[int]) -> bool:
@@ -46,7 +46,7 @@ class ThinkingEnd(ReasoningParser):
         if self._parser is not None:
             return self._parser.is_reasoning_end_streaming(input_ids, delta_ids)
         num_new = len(list(delta_ids))
-        last = list(input_ids[-(num_new + len(self._end)) :])  # a token has at least one character of the mark
+        last = list(input_ids[-(num_new + len(self._end)) :])  # each token has at least one character
         before = self.model_tokenizer.decode(last[: len(last) - num_new])
         return self._end in self.model_tokenizer.decode(last)[max(len(before) - len(self._end) + 1, 0) :]
 
