@@ -19,6 +19,7 @@ class BranchOutput:
 
     Attributes:
         index: of the candidate.
+        wave: of the branch.
         reservation: of the current leg.
         num_legs: the number of legs before the current one.
         num_before: the number of tokens before the current leg.
@@ -134,7 +135,7 @@ class BranchOutput:
             self._held = None
 
     def ends_step(self) -> bool:
-        """Return whether the wave's `until` became true with the last output. True is returned only once, so that the halt is sent once."""
+        """Return whether the wave's `until` became true with the last output. It returns true once, so that one halt is sent."""
         if self.wave.until is None or self._step_ended or self.finish_reason is not None:
             return False
         self._text += self._outputs[-1].text
@@ -142,14 +143,14 @@ class BranchOutput:
         return self._step_ended
 
     def count_thinking(self, decode: Decode) -> int:
-        """Return how many of all tokens so far are thinking, which is kept for `candidate`. `decode` returns the text of tokens."""
+        """Count how many of all tokens so far are thinking, keep the number for `candidate`, and return it."""
         if self.wave.thinking is not None and self._outputs:
             text = "".join(output.text for output in self._outputs)
             self._num_thinking = num_thinking(self.wave.thinking, text, self.token_ids, decode)
         return self._num_thinking
 
     def candidate(self, granted_tokens: int, cost: Cost) -> Candidate:
-        """Return the candidate; at least one output was added. `granted_tokens` is what the branch could have at most."""
+        """Return the candidate, after at least one output. `granted_tokens` are the most tokens that the branch could have had."""
         # Without a stream the engine returns one output for each leg, so there is mostly nothing to join.
         if len(self._outputs) == 1:
             [only] = self._outputs

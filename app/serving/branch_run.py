@@ -1,24 +1,37 @@
-"""Runs one branch of a wave in the engine, and books its cost."""
+"""Runs one branch in the engine, and books its cost: a sample of a wave, or one token that is read for its log-probabilities."""
 
 import asyncio
 import time
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 from adapters.ports import EngineAdapter
 from app.admission import AdmittedRequest
-from app.engine.base import Branch, Engine
-from app.metering.meter import Meter, Reservation
+from app.engine.base import Branch, Engine, Output
+from app.metering.meter import Meter, Purpose, Reservation
 from app.serving.branch_output import BranchOutput
 from app.serving.legs import BEHIND, Place, ThinkingBudget
 from app.serving.wave import BranchDefaults, Wave
+from app.telemetry.spans import Span
 from strategies.core.values import Candidate, Cost, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
 class BranchRunner:
-    """Runs the branches of one prompt with one adapter; see `app.serving.metered_model`. `next_id` returns a new id of a branch."""
+    """Runs the branches of one prompt with one adapter, for `app.serving.metered_model`.
+
+    Attributes:
+        engine: generates the tokens.
+        meter: books the cost.
+        admitted: hands out slots.
+        defaults: what all branches of the prompt have in common.
+        adapter: the adapter that answers, None for the base model.
+        cache_salt: of the caller and the adapter.
+        next_id: returns a new id for a branch.
+
+    """
 
     engine: Engine
     meter: Meter
@@ -29,7 +42,7 @@ class BranchRunner:
     next_id: Callable[[], str]
 
     async def run(self, wave: Wave, index: int, reservation: Reservation, branch_id: str) -> Candidate | None:
-        """Run one branch that has a reservation, in as many legs as it takes. Returns None where the engine returned no output."""
+        """Run one branch of a wave, in as many legs as it takes. Returns None where the engine returned no output."""
         output = BranchOutput(index, wave, reservation)
         reserved_at = time.monotonic()
         try:
@@ -59,6 +72,28 @@ class BranchRunner:
         started, seconds = reserved_at - self.meter.started, time.monotonic() - reserved_at
         return output.candidate(granted, Cost(output.prefix_cached, output.flops, started, seconds))
 
+    async def run_one_token(
+        self, prefix: tuple[int, ...], reservation: Reservation, purpose: Purpose, span: Span, **fields: Any
+    ) -> Output | None:
+        """Run a branch of one token for its log-probabilities. `fields` are the fields of `Branch` that say which ones are read."""
+        output: Output | None = None
+        try:
+            async with self.admitted.slot():
+                branch = Branch(
+                    id=self.next_id(), prompt=self.defaults.prompt, prefix=prefix, max_tokens=1,
+                    priority=self.admitted.priority, cache_salt=self.cache_salt, image_salt=self.defaults.cache_salt,
+                    adapter=self.adapter, **fields,
+                )  # fmt: skip
+                async with aclosing(self.engine.generate(branch)) as outputs:  # type: ignore[type-var]
+                    async for output in outputs:  # noqa: B007 - the last one is kept
+                        pass
+        finally:
+            cached = output.cached_tokens if output else 0
+            if span.is_recording:
+                span.set({"ponder.tokens.prefix": len(prefix), "ponder.tokens.cached": cached})
+            await self.meter.settle(reservation, cached=cached, generated=1, ran=output is not None, purpose=purpose)
+        return output
+
     async def _run_leg(self, wave: Wave, place: Place, output: BranchOutput, branch_id: str) -> None:
         # `MeteredModel` compares the task's name with `wave.live`, to find out whether the engine runs the branch.
         asyncio.current_task().set_name(branch_id)  # type: ignore[union-attr] # runs in a task of `MeteredModel.sample`
@@ -86,7 +121,7 @@ class BranchRunner:
         )  # fmt: skip
 
     def _first_place(self, output: BranchOutput) -> Place | None:
-        """Return where the first leg begins: behind the end of the thinking where the budget was used up before."""
+        """Return where the first leg begins. Where earlier steps have used up the budget, the end of the thinking is written first."""
         place, budget = output.wave.place, output.wave.budget
         return place if budget is None or place.left != 0 else self._begin_leg(output, budget, place)
 
@@ -99,7 +134,10 @@ class BranchRunner:
         return None if following is None else self._begin_leg(output, budget, following)
 
     def _begin_leg(self, output: BranchOutput, budget: ThinkingBudget, place: Place) -> Place | None:
-        """Begin a leg at this place, behind the end of the thinking where its budget is used up. Returns None without room for a leg."""
+        """Begin a leg at this place. Where the budget is used up, write the end of the thinking first, and begin behind it.
+
+        Returns where the leg begins, None where the branch ends instead: there is no room, or it was told to end.
+        """
         closing = budget.closing(self._behind_prompt(output)) if place.left == 0 else ()
         if closing and (stop := budget.stops_at_end) is not None:
             output.end("stop", stop)

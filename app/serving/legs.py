@@ -1,13 +1,15 @@
-"""Holds the thinking of a branch to its budget, by generating the branch in legs: up to its thinking, its thinking, its answer.
+"""Holds the thinking of a branch to its budget. The branch is generated in legs: until the thinking begins, the thinking, the answer.
 
-A leg ends at a mark of the thinking, or when the budget is used up. Then the server writes the end of the thinking itself, and the next
-leg continues behind it. So legs meet only at the marks: stop strings, penalties and grammars of the answer see one piece of text.
+Each leg is one call of the engine. It ends at a mark of the thinking, or when the budget is used up. Where the budget is used up, the
+server writes the end of the thinking itself, and the next leg continues behind it. So legs meet only at the marks: stop strings,
+penalties and grammars of the answer see one piece of text.
 """
 
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from app.engine.base import Engine, Prompt
 from app.serving.thinking_tokens import Decode
 from strategies.core.thinking import Thinking
 
@@ -32,7 +34,7 @@ BEHIND = Place()
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """What one call of the engine generated for a branch, and how it ended; see `Output`."""
+    """What one call of the engine generated for a branch, and how the call ended; see `Output`."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -64,7 +66,7 @@ class ThinkingBudget:
     min_tokens: int = 0
 
     def place(self, token_ids: tuple[int, ...]) -> Place:
-        """Return where an answer is that goes on behind these tokens, all of which follow the prompt: steps of it, or further turns."""
+        """Return where an answer is that continues these tokens. They are all tokens behind the prompt: earlier steps, or further turns."""
         text = self.decode(token_ids) if token_ids else ""
         if token_ids and text.rstrip().endswith(self.thinking.start):  # the answer, or the template, has just opened it
             return self._inside(0)
@@ -88,10 +90,10 @@ class ThinkingBudget:
         return Place(self.thinking.end, max(self.tokens - num_thought, 0))
 
     def _num_thought(self, token_ids: tuple[int, ...]) -> int:
-        """Return how many of the tokens are thinking, which has not ended: those behind its start, if the answer has that."""
+        """Return how many of the tokens are thinking that has not ended: those behind its start, or all where the prompt has the start."""
         if not self.decode(token_ids).lstrip().startswith(self.thinking.start):
             return len(token_ids)
-        # the shortest beginning that has the whole start
+        # the fewest tokens in which the whole start stands
         first = 1 + bisect_left(
             range(1, len(token_ids)), True, key=lambda num: self.thinking.start in self.decode(token_ids[:num])
         )
@@ -115,9 +117,9 @@ class ThinkingBudget:
         return BEHIND if self.thinking.end in seen else replace(place, left=0)
 
     def closing(self, token_ids: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the tokens that end the thinking behind these ones. Where these end with a part of the mark, it is completed."""
+        """Return the tokens that the server writes behind these ones to end the thinking: the mark, or what is missing of it."""
         end, end_ids = self.thinking.end, self.thinking.end_ids
-        if len(self.encode(end)) == 1:  # parsers look for the token
+        if len(self.encode(end)) == 1:  # parsers look for this token, so it is written whole
             return end_ids
         text = self.decode(token_ids[-len(end) :])
         written = next((size for size in range(len(end) - 1, 0, -1) if text.endswith(end[:size])), 0)
@@ -125,12 +127,21 @@ class ThinkingBudget:
 
     @property
     def stops_at_end(self) -> str | None:
-        """The caller's stop string that the end of the thinking has in it, which ends the whole answer; None mostly."""
+        """The caller's stop string that is part of the end of the thinking. It ends the whole answer. None where there is none."""
         return next((stop for stop in self.stop if stop in self.thinking.end), None)
 
     def behind_mark(self, leg: Leg) -> str:
-        """Return the text of the leg's tokens behind the mark that ended it: the last token may hold more than the mark's end."""
+        """Return the text behind the mark that ended the leg: the last token of a mark may have more text than the mark."""
         if not isinstance(leg.stop_reason, str):
             return ""
         _, mark, behind = self.decode(leg.token_ids).rpartition(leg.stop_reason)
         return behind if mark else ""
+
+
+def thinking_budget(engine: Engine, prompt: Prompt, tokens: int | None) -> ThinkingBudget | None:
+    """Return the budget for the thinking of each answer, None where there is none, or the model does not think."""
+    if tokens is None or prompt.thinking is None:
+        return None
+    return ThinkingBudget(
+        tokens, prompt.thinking, engine.decode, engine.encode, engine.card.end_tokens, prompt.stop, prompt.min_tokens
+    )

@@ -9,19 +9,18 @@ import copy
 import itertools
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from contextlib import asynccontextmanager
 
 from adapters.leases import Lease
 from adapters.version import AdapterVersion
 from app.admission import AdmittedRequest
 from app.engine.architecture import Architecture
-from app.engine.base import Branch, Engine, Output, Prompt, PromptLogprobs
+from app.engine.base import Engine, PromptLogprobs
 from app.errors import first_error
-from app.metering.meter import Meter, Purpose, Reservation
+from app.metering.meter import Meter, Purpose
 from app.serving.branch_run import BranchRunner
 from app.serving.leasing import Leases
-from app.serving.legs import BEHIND, ThinkingBudget
+from app.serving.legs import BEHIND, thinking_budget
 from app.serving.wave import BranchDefaults, Wave
 from app.telemetry.branch_spans import in_spans
 from app.telemetry.spans import NO_SPAN, Span
@@ -61,7 +60,7 @@ class MeteredModel:
         self._defaults = defaults
         self._leases = leases
         self._serials = itertools.count()
-        self._budget = _thinking_budget(engine, defaults.prompt, meter.budget.thinking_tokens)
+        self._budget = thinking_budget(engine, defaults.prompt, meter.budget.thinking_tokens)
         self.span = span
         self._use(leases.generator)
 
@@ -215,7 +214,7 @@ class MeteredModel:
         reservation = await self._meter.reserve(len(prefix), 1, self._reading(prefix)) if has_room else None
         if reservation is None:
             return [0.0] * len(options)
-        output = await self._one_token(tuple(prefix), reservation, Purpose.VERIFY, span, options=tuple(options))
+        output = await self._runner.run_one_token(tuple(prefix), reservation, Purpose.VERIFY, span, options=tuple(options))
         return [output.option_logprobs[option] for option in options] if output else []
 
     async def score_prompt(self, num_top: int) -> PromptLogprobs:
@@ -231,33 +230,13 @@ class MeteredModel:
                 return ()
             try:
                 async with asyncio.timeout_at(self._meter.deadline):
-                    output = await self._one_token(prefix, reservation, Purpose.SCORE_PROMPT, span, num_prompt_logprobs=num_top)
+                    output = await self._runner.run_one_token(
+                        prefix, reservation, Purpose.SCORE_PROMPT, span, num_prompt_logprobs=num_top
+                    )
             except TimeoutError:
                 await self._meter.expire()
                 return ()
         return output.prompt_logprobs if output else ()
-
-    async def _one_token(
-        self, prefix: tuple[int, ...], reservation: Reservation, purpose: Purpose, span: Span, **fields: Any
-    ) -> Output | None:
-        """Run a branch of one token for its log-probabilities, and book its cost. `fields` are those of `Branch` that say which ones."""
-        output: Output | None = None
-        try:
-            async with self._admitted.slot():
-                branch = Branch(
-                    id=self._next_id(), prompt=self._defaults.prompt, prefix=prefix, max_tokens=1,
-                    priority=self._admitted.priority, cache_salt=self._cache_salt, image_salt=self._defaults.cache_salt,
-                    adapter=self._adapter, **fields,
-                )  # fmt: skip
-                async with aclosing(self._engine.generate(branch)) as outputs:  # type: ignore[type-var]
-                    async for output in outputs:  # noqa: B007 - the last one is kept
-                        pass
-        finally:
-            cached = output.cached_tokens if output else 0
-            if span.is_recording:
-                span.set({"ponder.tokens.prefix": len(prefix), "ponder.tokens.cached": cached})
-            await self._meter.settle(reservation, cached=cached, generated=1, ran=output is not None, purpose=purpose)
-        return output
 
     def _next_id(self) -> str:
         return f"{self._defaults.id_prefix}-{next(self._serials)}"
@@ -267,12 +246,3 @@ def _verifier_prompt(version: AdapterVersion) -> VerifierPrompt | None:
     """Return the verifier prompt of an adapter version as the value that strategies read."""
     prompt = version.verifier_prompt
     return None if prompt is None else VerifierPrompt(prompt.template, prompt.yes, prompt.no)
-
-
-def _thinking_budget(engine: Engine, prompt: Prompt, tokens: int | None) -> ThinkingBudget | None:
-    """Return the budget for the thinking of each answer, None where there is none, or the model does not think."""
-    if tokens is None or prompt.thinking is None:
-        return None
-    return ThinkingBudget(
-        tokens, prompt.thinking, engine.decode, engine.encode, engine.card.end_tokens, prompt.stop, prompt.min_tokens
-    )

@@ -13,9 +13,9 @@ def num_thinking(thinking: Thinking, text: str, token_ids: Sequence[int], decode
     """Return how many of the first tokens are thinking, marks included.
 
     Args:
-        thinking: of the prefix that the branch continues.
-        text: that the branch generated.
-        token_ids: of this text.
+        thinking: how the model marks its thinking behind the prefix of the branch.
+        text: what the branch generated.
+        token_ids: the tokens of this text.
         decode: returns the text of tokens.
 
     """
@@ -24,7 +24,7 @@ def num_thinking(thinking: Thinking, text: str, token_ids: Sequence[int], decode
         return len(token_ids)
     if not thought and answer == text:
         return 0
-    if len(thinking.end_ids) == 1 and thinking.end_ids[0] in token_ids:  # a token of its own in most vocabularies
+    if len(thinking.end_ids) == 1 and thinking.end_ids[0] in token_ids:  # most vocabularies have a token for it
         return token_ids.index(thinking.end_ids[0]) + 1
-    # The end may share a token with the answer, and be written with other tokens than `end_ids`.
+    # The model may write the end with other tokens than `end_ids`, and its last token may have text of the answer.
     return bisect_left(range(len(token_ids)), True, key=lambda num: not thinking.is_inside(decode(token_ids[:num])))

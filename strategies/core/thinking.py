@@ -10,8 +10,8 @@ class Thinking:
     Attributes:
         start: the text that begins the thinking, such as `<think>`.
         end: the text that ends it, such as `</think>`.
-        end_ids: token ids that end the thinking of a prefix which they continue: those of `end`, or of a longer text that has it.
-        is_open: whether the prompt already ends inside the thinking, so that the reply begins with it.
+        end_ids: the tokens that a server writes to end the thinking: those of `end`, or of a longer text with `end` in it.
+        is_open: whether the prompt ends inside the thinking, so that the reply begins with thoughts.
 
     """
 
@@ -35,9 +35,9 @@ class Thinking:
         return thought, answer if has_end else None
 
     def behind(self, text: str) -> "Thinking":
-        """Return the same of a prompt that goes on with this text: part of a reply, or a reply and another turn."""
+        """Return how replies mark their thinking when this text follows the prompt: a part of a reply, or a reply and another turn."""
         return replace(self, is_open=self.is_inside(text) or text.rstrip().endswith(self.start))
 
     def is_inside(self, text: str) -> bool:
-        """Return whether a text that was generated behind the prompt has not ended its thinking."""
+        """Return whether a text that was generated behind the prompt ends inside its thinking."""
         return self.split(text)[1] is None

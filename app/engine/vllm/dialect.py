@@ -147,7 +147,9 @@ class Dialect:
         if self._parser_class is None or not is_chat or not (has_tools or self.reasoning_parser):
             return PlainReply()
         variables = self.renderer.effective_chat_template_kwargs(request)  # some tell whether the model thinks
-        if prompt.thinking is not None:
+        if (
+            prompt.thinking is not None
+        ):  # it may be so although the request says no: the template of the model does not know the switch
             variables = {**variables, **{name: True for name in SWITCHES if variables.get(name) is False}}
         if prompt.thinking is None and self._tells_marks(request, variables):
             if not has_tools:
