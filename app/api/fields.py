@@ -204,8 +204,8 @@ MESSAGES: Table = {
         stop_sequences="up to 16 texts that end the answer",
         tools="functions that the caller runs; tools of Anthropic's servers are skipped, and named in `ponder.notes`",
         tool_choice="`auto`, `any`, `tool` or `none`, and `disable_parallel_tool_use`",
-        thinking="shows thinking; `budget_tokens` limits the thinking of each answer, and what a search generates besides one; "
-        "`disabled` is low effort",
+        thinking="`enabled` and `adaptive` show the thinking; `budget_tokens` is the most that each answer thinks, and what a search may "
+        "generate beyond `max_tokens`; `disabled` switches thinking off",
         output_config="`effort`, and a JSON schema as `format`",
     ),
     **among(CHAT, *_MESSAGES_AS_IN_CHAT),
