@@ -98,8 +98,8 @@ async def tokenize(request: Request, body: TokenizeRequest, _who: Who) -> Tokeni
     engine = service.engine
     modalities = frozenset[str]().union(*(message.modalities for message in body.messages or ()))
     adapter = None if body.model is None else service.names.resolve(body.model)[0]
-    fields = await service.read_images(body.for_engine(), modalities)
-    tokens = await engine.tokenize(fields, template=service.names.template_of(adapter))
+    async with service.with_images(body.for_engine(), modalities) as fields:
+        tokens = await engine.tokenize(fields, template=service.names.template_of(adapter))
     texts = await engine.token_texts(tokens) if body.return_token_strs else None
     return TokenizeReply(count=len(tokens), max_model_len=engine.card.max_model_len, tokens=list(tokens), token_strs=texts)
 

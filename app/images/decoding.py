@@ -1,12 +1,22 @@
-"""Decodes data URLs and image files. All of it takes long for a large image, so call it in a thread.
+"""Decodes data URLs and image files.
 
 Only formats are read that other servers of this kind read too. Pillow has decoders of dozens of old formats, each of which is one more
 way to attack a server.
+
+A file of a megabyte can keep Pillow busy for an hour, with thousands of scans of a JPEG, and no thread can be ended. So
+`app.images.processes` runs this file as a program, whose time and memory the kernel limits. It imports nothing of this server.
 """
 
 import base64
 import binascii
+import math
+import pickle
+import resource
+import struct
+import sys
+from contextlib import suppress
 from io import BytesIO
+from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
@@ -19,6 +29,19 @@ MAX_RATIO = 200
 """The most that one side may be longer than the other. Models that keep the ratio refuse longer images."""
 
 _WHITE = (255, 255, 255)
+
+HEAD = struct.Struct("<QQ")
+"""Stands before each image that the program writes: its width and height; or 0 and the length of a message, which says why not."""
+
+START_SECONDS = 3
+"""Seconds of processor time for the program itself, and for the heads of all files."""
+
+SECONDS_PER_MEGAPIXEL = 0.2
+"""Further seconds for an image. An ordinary one takes a tenth."""
+
+START_BYTES = 512 * 1024**2
+BYTES_PER_PIXEL = 24
+"""The memory of the program: for itself and the files, and for the most pixels that a request may have, in several copies."""
 
 
 class UnreadableImage(ValueError):
@@ -67,6 +90,11 @@ def decode(data: bytes, pixels_left: int, max_pixels: int) -> Image.Image:
         UnreadableImage: it is no image, is damaged, or has a size that is refused.
 
     """
+    return _pixels(_opened(data, pixels_left, max_pixels))
+
+
+def _opened(data: bytes, pixels_left: int, max_pixels: int) -> Image.Image:
+    """Return an image whose head alone is read."""
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -74,8 +102,14 @@ def decode(data: bytes, pixels_left: int, max_pixels: int) -> Image.Image:
     except Exception as error:  # Pillow's parsers raise errors of many kinds
         raise UnreadableImage(f"it is no image in one of the formats {', '.join(FORMATS)}") from error
     _check_size(image, pixels_left, max_pixels)
+    return image
+
+
+def _pixels(image: Image.Image) -> Image.Image:
     try:
         return _on_white(ImageOps.exif_transpose(image))
+    except MemoryError:
+        raise
     except Exception as error:  # its decoders as well
         raise UnreadableImage("the image is damaged or incomplete") from error
 
@@ -107,3 +141,36 @@ def _on_white(image: Image.Image) -> Image.Image:
     plain.info.clear()
     plain._exif = None  # Pillow keeps what it has parsed
     return plain
+
+
+def _main(source: BinaryIO, target: BinaryIO) -> None:
+    """Decode the files that are pickled in `source`, with the most pixels of all, into `target`, up to the first that cannot be read."""
+    files, max_pixels = pickle.load(source)  # noqa: S301 - written by the server
+    _limit(resource.RLIMIT_AS, START_BYTES + BYTES_PER_PIXEL * max_pixels)
+    left, seconds = max_pixels, float(START_SECONDS)
+    for file in files:
+        try:
+            _limit(resource.RLIMIT_CPU, math.ceil(seconds))
+            image = _opened(file, left, max_pixels)
+            num_pixels = image.width * image.height
+            left, seconds = left - num_pixels, seconds + SECONDS_PER_MEGAPIXEL * num_pixels / 1e6
+            _limit(resource.RLIMIT_CPU, math.ceil(seconds))
+            image = _pixels(image)
+        except UnreadableImage as error:
+            message = str(error).encode()
+            target.write(HEAD.pack(0, len(message)) + message)
+            return
+        target.write(HEAD.pack(*image.size))
+        target.write(image.tobytes())
+        target.flush()
+
+
+def _limit(kind: int, most: int) -> None:
+    """Limit the bytes or the seconds of processor time of this process, within what it may have."""
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+if __name__ == "__main__":
+    with suppress(MemoryError):
+        _main(sys.stdin.buffer, sys.stdout.buffer)

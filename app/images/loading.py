@@ -1,22 +1,23 @@
 """Replaces the image parts of a conversation by decoded images."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from PIL.Image import Image
 
 from app.errors import InvalidRequest, first_error_only
-from app.images.decoding import UnreadableImage, data_of, decode, is_data_url, too_many_bytes
+from app.images.decoding import UnreadableImage, data_of, is_data_url, too_many_bytes
 from app.images.fetching import ImageFetcher
+from app.images.processes import decode_apart
 
 IMAGE = "image"
 """The type of a part with a decoded image: `{"type": "image", "image": PIL.Image}`. No client can send it."""
 
-MAX_DECODERS = 2
-"""Requests whose images are decoded at the same time; others wait. Pixels take far more memory than the files do."""
+MAX_LOADED = 2
+"""Requests whose images are decoded and rendered at the same time; others wait. Pixels take far more memory than the files do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,14 @@ class ImageLoader:
     def __init__(self, limits: ImageLimits, fetcher: ImageFetcher) -> None:
         self._limits = limits
         self._fetcher = fetcher
-        self._decoders = asyncio.Semaphore(MAX_DECODERS)
+        self._turns = asyncio.Semaphore(MAX_LOADED)
 
-    async def load(self, body: Mapping[str, Any], max_images: int) -> dict[str, Any]:
-        """Return the body of a chat with its images decoded. Raises `InvalidRequest` for one that cannot be read, or one too many."""
+    @asynccontextmanager
+    async def loaded(self, body: Mapping[str, Any], max_images: int) -> AsyncIterator[dict[str, Any]]:
+        """Give the body of a chat with its images decoded, for the block alone: a request waits and runs much longer than it is rendered.
+
+        Raises `InvalidRequest` for an image that cannot be read, and for one too many.
+        """
         places = list(_places(body["messages"]))
         if len(places) > max_images:
             message = f"{places[max_images].field}: this server reads at most {max_images} images in a request (`max_images`)"
@@ -83,14 +88,14 @@ class ImageLoader:
         with first_error_only():
             async with asyncio.TaskGroup() as group:
                 files = [group.create_task(self._file(place, room)) for place in places]
-        async with self._decoders:
-            images = await asyncio.to_thread(self._decoded, places, [file.result() for file in files])
-        messages = list(body["messages"])
-        for place, image in zip(places, images, strict=True):
-            content = list(messages[place.message]["content"])
-            content[place.part] = {"type": IMAGE, IMAGE: image}
-            messages[place.message] = {**messages[place.message], "content": content}
-        return {**body, "messages": messages}
+        async with self._turns:
+            images = await self._decoded(places, [file.result() for file in files])
+            messages = list(body["messages"])
+            for place, image in zip(places, images, strict=True):
+                content = list(messages[place.message]["content"])
+                content[place.part] = {"type": IMAGE, IMAGE: image}
+                messages[place.message] = {**messages[place.message], "content": content}
+            yield {**body, "messages": messages}
 
     async def _file(self, place: _Place, room: _Room) -> bytes:
         with _named(place):
@@ -100,12 +105,13 @@ class ImageLoader:
             room.take(len(data))
             return data
 
-    def _decoded(self, places: Sequence[_Place], files: Sequence[bytes]) -> list[Image]:
+    async def _decoded(self, places: Sequence[_Place], files: Sequence[bytes]) -> list[Image]:
         images: list[Image] = []
-        for place, file in zip(places, files, strict=True):
-            left = self._limits.max_pixels - sum(image.width * image.height for image in images)
+        for place, found in zip(places, await decode_apart(files, self._limits.max_pixels), strict=False):
             with _named(place):
-                images.append(decode(file, left, self._limits.max_pixels))
+                if isinstance(found, UnreadableImage):
+                    raise found
+            images.append(found)
         return images
 
 

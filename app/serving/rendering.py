@@ -74,12 +74,13 @@ def _with_text(engine: Engine, prompt: Prompt, body: Mapping[str, Any]) -> Promp
 
 
 def _task(engine: Engine, request: InferenceRequest, prompt: Prompt, kind: AnswerKind) -> Task:
+    # What the caller wrote before the thinking ended is thinking too. A task must not keep the request: its images are for rendering.
+    prefill = request.prefill if prompt.thinking is None else ""
+
     def read_message(candidate: Candidate) -> str:
         if candidate.is_thinking:
             return ""
         message = engine.parser(prompt).parse(candidate.text, candidate.token_ids, is_cut=not candidate.is_complete)
-        # What the caller wrote before the thinking ended is thinking too.
-        prefill = request.prefill if prompt.thinking is None else ""
         return calls_as_json(message) or prefill + (message.get("content") or "")
 
     return Task(

@@ -5,7 +5,7 @@ before `Service.open` yields, so before the first byte of the answer is sent. Th
 """
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from app.serving.leasing import lease_adapters
 from app.serving.model_names import ModelNames
 from app.serving.planning import PlannedRequest, Planning
 from app.serving.preview import Preview, predict
-from app.serving.rendering import check_modalities, render
+from app.serving.rendering import RenderedRequest, check_modalities, render
 from app.serving.session import Session
 from app.telemetry.span_attributes import request_span
 from app.telemetry.spans import NO_SPAN, Span
@@ -73,14 +73,14 @@ class Service:
         model, meter, observers = self.engine.card.name, self._meter(request), self.observers
         with request_span(observers.tracer, request, model, meter) as span:
             planned = self._plan(request, meter, span)
-            seen, template = await self._with_images(request, meter), self.names.template_of(request.adapter)
-            rendered = await render(self.engine, seen, planned, meter, span, template=template)
+            template = self.names.template_of(request.adapter)
+            rendered = await self._render(request, planned, meter, span, template)
             with observers.metrics.refusals(), self.admission.admit(caller, planned.width) as admitted:
                 verifiers = planned.strategy.params.adapters
                 async with lease_adapters(self.names, request.adapter, verifiers, meter) as leases:
                     leased = None if leases.generator is None else leases.generator.version.chat_template
                     if leased != template:  # the adapter was replaced while the request waited
-                        rendered = await render(self.engine, seen, planned, meter, span, template=leased)
+                        rendered = await self._render(request, planned, meter, span, leased)
                     with open_account(
                         observers, request, planned, model=model, caller=caller, meter=meter, span=span
                     ) as account:
@@ -90,29 +90,36 @@ class Service:
         """Return what `open` would run and what it is expected to take. Nothing is generated, admitted or leased."""
         meter = self._meter(request)
         planned = self._plan(request, meter, NO_SPAN)
-        seen, template = await self._with_images(request, meter), self.names.template_of(request.adapter)
-        rendered = await render(self.engine, seen, planned, meter, NO_SPAN, template=template)
+        rendered = await self._render(request, planned, meter, NO_SPAN, self.names.template_of(request.adapter))
         architecture = self.engine.card.architecture.with_images(rendered.prompts[0].images)
         prediction = predict(planned, rendered, self.observers.throughput, architecture)
         return Preview(str(request.adapter or self.engine.card.name), planned, rendered.num_tokens, prediction, meter.budget)
 
-    async def read_images(self, body: Mapping[str, Any], modalities: frozenset[str]) -> Mapping[str, Any]:
-        """Return the body of a chat with its images decoded. Raises `InvalidRequest`, also for what the model cannot read.
+    @asynccontextmanager
+    async def with_images(self, body: Mapping[str, Any], modalities: frozenset[str]) -> AsyncIterator[Mapping[str, Any]]:
+        """Give the body of a chat with its images decoded, for the block. Raises `InvalidRequest`, also for what the model cannot read.
 
         `modalities` says what is in it besides text.
         """
         card = self.engine.card
         check_modalities(card, modalities)
         if self.images is None or not modalities:
-            return body
-        return await self.images.load(body, card.max_images)
+            yield body
+            return
+        async with self.images.loaded(body, card.max_images) as loaded:
+            yield loaded
 
-    async def _with_images(self, request: InferenceRequest, meter: Meter) -> InferenceRequest:
-        """Return the request with its images decoded."""
-        if not request.modalities:
-            return request
-        with meter.timed("render"):
-            return replace(request, bodies=tuple([await self.read_images(body, request.modalities) for body in request.bodies]))
+    async def _render(
+        self, request: InferenceRequest, planned: PlannedRequest, meter: Meter, span: Span, template: str | None
+    ) -> RenderedRequest:
+        """Render the request. Its images are decoded for it, and dropped."""
+        async with AsyncExitStack() as loaded:
+            if request.modalities:
+                with meter.timed("render"):
+                    [body] = request.bodies  # of a chat
+                    seen = await loaded.enter_async_context(self.with_images(body, request.modalities))
+                request = replace(request, bodies=(seen,))
+            return await render(self.engine, request, planned, meter, span, template=template)
 
     def _plan(self, request: InferenceRequest, meter: Meter, span: Span) -> PlannedRequest:
         """Return the plan, or raise `InvalidRequest` also where no waiting would get it admitted."""

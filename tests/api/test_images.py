@@ -1,10 +1,12 @@
 """Images in all APIs, on an engine that says how large they are; and every image that is refused."""
 
 import base64
+import gc
 import json
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from app.engine.scripted import IMAGE_TOKENS
 from tests.pictures import data_url, huge_png, image_part, picture
@@ -193,6 +195,20 @@ async def test_images_together_are_bounded(serve) -> None:
     async with serve(sees, max_body_bytes=10_000) as served:
         path, body = chat(image_part(data_url(bytes(60_000))))
         assert (await served.client.post(path, json=body)).status_code == 413
+
+
+async def test_pixels_are_dropped_before_the_answer(serve) -> None:
+    """They take a thousand times the memory of a file, and requests may wait for minutes."""
+    held: list[tuple[int, int]] = []
+
+    def look(prompt: str, number: int) -> str:
+        held.extend(one.size for one in gc.get_objects() if isinstance(one, Image.Image) and one.size == (41, 31))
+        return sees(prompt, number)
+
+    async with serve(look, max_images=1) as served:
+        path, body = chat(image_part(data_url(picture(size=(41, 31)))))
+        assert "I see <41x31>" in (await served.client.post(path, json=body)).text
+    assert not held
 
 
 async def test_bad_images_do_not_hold_up_others(serve) -> None:

@@ -45,12 +45,11 @@ def render(rendering: Any) -> Render:
 
     async def rendered(*parts: dict[str, Any], text: str = "What is this?") -> Prompt:
         content = [*parts, {"type": "text", "text": text}]
-        body = await loader.load(
-            {"messages": [{"role": "user", "content": content}], "max_completion_tokens": 8}, rendering.max_images
-        )
-        prompt: Prompt = await rendering.chat(body, None)
-        chat = {"messages": body["messages"], "add_generation_prompt": True}
-        assert await rendering.tokenize(chat, template=None) == prompt.token_ids
+        given = {"messages": [{"role": "user", "content": content}], "max_completion_tokens": 8}
+        async with loader.loaded(given, rendering.max_images) as body:
+            prompt: Prompt = await rendering.chat(body, None)
+            chat = {"messages": body["messages"], "add_generation_prompt": True}
+            assert await rendering.tokenize(chat, template=None) == prompt.token_ids
         return prompt
 
     return rendered

@@ -25,11 +25,24 @@ async def fitting(service: Service, body: ResponsesRequest, items: Sequence[Item
     if body.truncation == "disabled":
         return asked
     with own_names(asked.positions):
-        loaded = await service.read_images(asked.request.bodies[0], asked.request.modalities)
-    if await _fits(service, asked, loaded, asked.positions, 1):
+        async with service.with_images(asked.request.bodies[0], asked.request.modalities) as loaded:
+            start = await _first_start(service, asked, loaded, items, body.max_output_tokens)
+    if start is None:
         return asked
+    kept = _kept(items, start)
+    note = f"truncation: {len(items) - len(kept)} of the oldest input items were left out, so that the prompt fits"
+    shorter = converted(body, [items[position] for position in kept], origin)
+    return replace(shorter, request=replace(shorter.request, notes=(*shorter.request.notes, note)))
+
+
+async def _first_start(
+    service: Service, asked: Converted, loaded: Mapping[str, Any], items: Sequence[Item], max_tokens: int | None
+) -> int | None:
+    """Return the position from which on the items fit; None where all of them fit, or none."""
+    if await _fits(service, asked, loaded, asked.positions, 1):
+        return None
     most = max(service.engine.card.max_model_len // ROOM, 1)
-    room = min(body.max_output_tokens or most, most)
+    room = min(max_tokens or most, most)
     latest = _latest_start(items)
     starts = [position for position in asked.positions if 0 < position <= latest]
     first, last = 0, len(starts) - 1
@@ -40,12 +53,7 @@ async def fitting(service: Service, body: ResponsesRequest, items: Sequence[Item
             last = middle - 1
         else:
             first = middle + 1
-    if first == len(starts):
-        return asked
-    kept = _kept(items, starts[first])
-    note = f"truncation: {len(items) - len(kept)} of the oldest input items were left out, so that the prompt fits"
-    shorter = converted(body, [items[position] for position in kept], origin)
-    return replace(shorter, request=replace(shorter.request, notes=(*shorter.request.notes, note)))
+    return starts[first] if first < len(starts) else None
 
 
 async def _fits(service: Service, asked: Converted, body: Mapping[str, Any], kept: Sequence[int], room: int) -> bool:
