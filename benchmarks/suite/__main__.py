@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     replayed.add_argument("--name", required=True, help="name of the table")
     checked = commands.add_parser("mending", help="start a server and measure an adapter that thinks")
     checked.add_argument("--thinking", type=Path, default=SHIPPED / "thinking", help="the adapter, with its chat template")
-    checked.add_argument("--per-setting", type=int, default=2, help="questions of each family and bin")
+    checked.add_argument("--per-setting", type=int, default=3, help="questions of each family and bin")
     checked.add_argument("--skip", type=int, default=20, help="questions of each setting to skip")
     checked.add_argument("--out", type=Path, required=True, help="file of the answers")
     shown = commands.add_parser("report", help="tables of all records")
