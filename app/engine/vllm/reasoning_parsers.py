@@ -3,8 +3,8 @@
 from app.engine.vllm.parser_rules import Rule, first_that_holds
 
 GENERIC = "qwen3"
-"""Fits any template with `<think>`: it finds the marks as tokens or as text, takes a reply without an end for thinking alone, and reads
-`enable_thinking`."""
+"""Fits any template with `<think>`: it finds the marks as tokens or as text, reads a reply without an end mark as thinking alone, and knows
+the variable `enable_thinking`."""
 
 RULES = (
     Rule("openai_gptoss", "GptOss"),
@@ -49,8 +49,8 @@ RULES = (
 def choose(architecture: str, name: str, template: str) -> str | None:
     """Return vLLM's name of the parser, None for a model that does not think.
 
-    Where no rule holds, a template decides whose generation prompt has `<think>`. A template that only takes the thinking out of earlier
-    replies does not: some models of a family think and others do not, though they have the same tokens.
+    Where no rule holds, the chat template decides: the model thinks if its generation prompt has `<think>`. A template that only takes the
+    thinking out of earlier replies is no sign. Such templates belong to models that do not think, of families in which others do.
     """
     found = first_that_holds(RULES, architecture, name, template)
     return found or (GENERIC if opens_thinking(template) else None)
