@@ -132,7 +132,7 @@ class Dialect:
         return self._parser_class(tokenizer, request.tools, model_config=self._model, chat_template_kwargs=variables)
 
     def _tells_marks(self, request: ChatCompletionRequest, variables: Mapping[str, Any]) -> bool:
-        """Return whether the parser of reasoning tells the marks of the thinking, so that `thinking` knows all of it."""
+        """Return whether the parser of reasoning tells the marks of the thinking. If so, `thinking` finds out whether a reply has any."""
         reader = None if self.reasoning_parser is None else self._new_parser(request, variables).reasoning_parser
         return reader is not None and bool(reader.reasoning_end_str)
 
@@ -146,20 +146,19 @@ class Dialect:
         has_tools = is_chat and bool(request.tools) and request.tool_choice != "none"
         if self._parser_class is None or not is_chat or not (has_tools or self.reasoning_parser):
             return PlainReply()
-        variables = self.renderer.effective_chat_template_kwargs(request)  # some tell whether the model thinks
-        if (
-            prompt.thinking is not None
-        ):  # it may be so although the request says no: the template of the model does not know the switch
-            variables = {**variables, **{name: True for name in SWITCHES if variables.get(name) is False}}
-        if prompt.thinking is None and self._tells_marks(request, variables):
+        variables = dict(self.renderer.effective_chat_template_kwargs(request))
+        # vLLM's parsers read in the variables whether the model thinks. What the rendered prompt tells is right.
+        if prompt.thinking is not None:
+            variables |= {name: True for name in SWITCHES if variables.get(name) is False}
+        elif self._tells_marks(request, variables):
             if not has_tools:
                 return PlainReply()
-            variables = {**variables, **dict.fromkeys(SWITCHES, False)}  # the parser would take all of the reply for thinking
+            variables |= dict.fromkeys(SWITCHES, False)
         tags = _tags(self._parser_class) if request.structured_outputs is not None else None
         return ParsedReply(lambda: self._new_parser(request, variables), prompt, tags)
 
     def grammar_gate(self, branch: Branch) -> dict[str, Any]:
-        """Return vLLM's arguments that say from where on the grammar of a branch holds: from behind the thinking."""
+        """Return vLLM's arguments that say where the grammar of a branch begins: behind the thinking."""
         prompt = branch.prompt
         request, thinking = prompt.request, prompt.thinking
         if thinking is not None:
@@ -177,8 +176,8 @@ class Dialect:
         """Return the text that ends the assistant's turn, says `text` as the user, and opens the assistant's next turn.
 
         A whole conversation is rendered by the chat template, and what comes after the assistant's answer is kept. Models without a
-        template, and templates that leave earlier answers out, get plain lines. Where the model is not to think, thinking that its
-        template opens all the same is closed at once.
+        template, and templates that leave earlier answers out, get plain lines. If the model is not to think and its template opens the
+        thinking all the same, the thinking is closed at once.
         """
         tokenizer = self._llm().renderer.tokenizer
         turns = [
