@@ -35,6 +35,8 @@ class Family:
 _HARMONY = {"vocab_size": 201_088, "pad_token_id": 199_999, "bos_token_id": 199_998, "eos_token_id": 200_002}
 _DEEPSEEK = {"topk_method": "noaux_tc", "scoring_func": "sigmoid", "kv_lora_rank": 512, "qk_rope_head_dim": 64}
 
+GPT_OSS = Family("gpt-oss", "gpt_oss", _HARMONY)
+
 SERVED = (
     Family("Llama", "llama"),
     Family("Qwen2", "qwen2", {"use_sliding_window": False}, "without sliding windows", is_quick=False),
@@ -47,7 +49,7 @@ SERVED = (
     Family("Persimmon", "persimmon"),
     Family("Phi-3", "phi3", {"sliding_window": None}, "without sliding windows", is_quick=False),
     Family("GPT-2", "gpt2", is_quick=False),
-    Family("gpt-oss", "gpt_oss", _HARMONY),
+    GPT_OSS,
 )
 
 
@@ -56,8 +58,11 @@ def is_chosen(one: "Family | Way") -> bool:
     return one.is_quick or os.environ.get("FAMILIES") == "all"
 
 
-def write_model(family: Family, folder: Path, tokenizer: Path) -> None:
-    """Write a tiny random model of the family into a folder, with the tokenizer of the embedded model, which is in `tokenizer`."""
+def write_model(family: Family, folder: Path, tokenizer: Path, *, has_weights: bool = True) -> None:
+    """Write a tiny random model of the family into a folder, with the tokenizer of the embedded model, which is in `tokenizer`.
+
+    Without weights it cannot be served, but vLLM's front end renders prompts for it and reads replies.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -65,7 +70,7 @@ def write_model(family: Family, folder: Path, tokenizer: Path) -> None:
     length = "n_positions" if "n_embd" in tiny.FAMILIES.get(family.model_type, {}) else "max_position_embeddings"
     config = tiny.tiny_config(family.model_type, **{"vocab_size": size, "pad_token_id": 2, length: 512, **family.changes})
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    (AutoModelForCausalLM.from_config(config) if has_weights else config).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(tokenizer / name, folder)
 
