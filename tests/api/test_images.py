@@ -3,6 +3,7 @@
 import base64
 import gc
 import json
+import time
 from typing import Any
 
 import pytest
@@ -202,6 +203,7 @@ async def test_pixels_are_dropped_before_the_answer(serve) -> None:
     held: list[tuple[int, int]] = []
 
     def look(prompt: str, number: int) -> str:
+        time.sleep(0.1)  # the thread that brought them ends its work
         held.extend(one.size for one in gc.get_objects() if isinstance(one, Image.Image) and one.size == (41, 31))
         return sees(prompt, number)
 
