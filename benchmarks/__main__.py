@@ -13,12 +13,14 @@ from benchmarks import (
     sampling,
     scrape,
     searches,
+    starts,
     swaps,
     tracing,
     watching,
 )
 
 ALL = {
+    "starts": starts,
     "direct": direct,
     "sampling": sampling,
     "searches": searches,
