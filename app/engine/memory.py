@@ -130,7 +130,7 @@ def read_config(folder: Path) -> Mapping[str, Any]:
     """Return the config.json of a model's folder; an empty one where there is none that can be read."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}
 

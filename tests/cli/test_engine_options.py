@@ -78,8 +78,14 @@ def test_the_environment_may_name_the_file(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"), [("a: [", "cannot be read"), ("- model", "no table"), ("1: 2", "no table"), ("port: x", "port")]
-)
+    ("text", "fault"),
+    [
+        ("a: [", "cannot be read"), ("- model", "no table"), ("1: 2", "no table"), ("port: x", "port"), ("\x00", "cannot be read"),
+        ("a: &a {b: *a}", "alias"), ("a: &a [1]\nb: [*a, *a]", "alias"), ("a: " + "[" * 5000, "cannot be read"),
+        ("a: " + "1" * 5000, "cannot be read"), ("a: 2020-99-99", "cannot be read"), ("a: !!python/object:os.system x", "cannot be read"),
+        ("a: {b: 2020-01-01}", "a: .*not JSON"), ("max-model-len: 1\nmax_model_len: 2", "twice"),
+    ],
+)  # fmt: skip
 def test_a_wrong_file_is_refused(tmp_path: Path, text: str, fault: str) -> None:
     with pytest.raises(BadOptions, match=fault):
         read(tmp_path, text)

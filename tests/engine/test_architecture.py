@@ -121,8 +121,13 @@ def test_idle_experts_are_not_estimated() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"num_experts": 8}, {"layer_types": ["full_attention"]}, {"head_dim": "64"}, {"num_key_value_heads": []}]
-)
+    "change",
+    [
+        {"num_experts": 8}, {"layer_types": ["full_attention"]}, {"head_dim": "64"}, {"num_key_value_heads": []},
+        *({name: size} for name in ("num_hidden_layers", "hidden_size", "vocab_size") for size in (0, -1, 10**30, "x", True)),
+        {"layer_types": ["full_attention"] * 2000, "num_hidden_layers": None}, {"text_config": "x"}, {"text_config": [1]},
+    ],
+)  # fmt: skip
 def test_a_config_that_makes_no_sense_is_estimated(change: dict) -> None:
     """A start is never refused for its FLOPs."""
     model = Architecture.from_config({**SMOLLM, **change}, parameters=10**8)

@@ -16,6 +16,10 @@ EXPERTS = ("num_local_experts", "n_routed_experts", "num_experts", "moe_num_expe
 EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "top_k_experts")
 EXPERT_INNER = ("moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size", "ffn_hidden_size")
 
+MAX_LAYERS = 1000
+LARGEST = 2**40
+"""The largest number of layers, and the largest of all other sizes. A config with a larger one makes no sense."""
+
 MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError)
 """What reading a config raises that lacks a size or has one of another type."""
 
@@ -24,8 +28,9 @@ _TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 
 def text_config(config: Config) -> Config:
     """Return the part of a multimodal model's config that describes its decoder; the config itself where there is no such part."""
-    inner = next((config[name] for name in _TEXT_PARTS if config.get(name)), None)
-    return config if inner is None else text_config(inner)
+    while inner := next((config[name] for name in _TEXT_PARTS if config.get(name) and isinstance(config[name], Mapping)), None):
+        config = inner
+    return config
 
 
 def find(config: Config, *names: str, layer: int | None = None) -> Any:
@@ -38,14 +43,19 @@ def size(config: Config, *names: str, layer: int | None = None) -> int:
     """Return the first of these sizes that is there.
 
     Raises:
-        ValueError: none of them is a whole number above 0.
+        ValueError: none of them is a whole number above 0 that a model can have.
 
     """
     value = find(config, *names, layer=layer)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        message = f"the model's config has no usable {names[0]!r} ({value!r}): its FLOPs cannot be counted"
+    if not _is_size(value, names):
+        message = f"the model's config has no usable {names[0]!r} ({repr(value)[:50]}): its FLOPs cannot be counted"
         raise ValueError(message)
-    return value
+    found: int = value
+    return found
+
+
+def _is_size(value: Any, names: tuple[str, ...]) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= (MAX_LAYERS if names == LAYERS else LARGEST)
 
 
 def size_or(default: int, config: Config, *names: str, layer: int | None = None) -> int:
@@ -54,9 +64,9 @@ def size_or(default: int, config: Config, *names: str, layer: int | None = None)
 
 
 def number(config: Config, *names: str) -> int:
-    """Return the first of these sizes that is there, 0 where none is, for an estimate."""
+    """Return the first of these sizes that is there, 0 where none is or makes sense, for an estimate."""
     value = find(config, *names)
-    return value if isinstance(value, int) else 0
+    return value if _is_size(value, names) else 0
 
 
 def attempt(read: Callable[[Config], _Read], config: Config, default: _Read) -> _Read:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from app.engine.flops import attention, mlp, recurrent
-from app.engine.flops.config import LAYERS, Config, find, size, size_or
+from app.engine.flops.config import LAYERS, MAX_LAYERS, Config, find, size, size_or
 from app.engine.flops.layers import Layers, group
 
 FAMILIES = frozenset({
@@ -53,7 +53,7 @@ def layer_kinds(config: Config) -> list[str]:
 
     """
     if (types := find(config, "layers_block_type", "layer_types")) is not None:
-        count = size_or(len(types), config, *LAYERS)
+        count = size_or(min(len(types), MAX_LAYERS), config, *LAYERS)
         if count > len(types):
             message = f"the model's config has {len(types)} kinds of layers for {count} layers: its FLOPs cannot be counted"
             raise ValueError(message)

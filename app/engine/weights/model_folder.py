@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from app.engine.flops.config import HIDDEN, LAYERS, find, text_config
+from app.engine.flops.config import HIDDEN, LAYERS, find, number, text_config
 from app.engine.weights.conversions import ModelUnavailable
 
 GGUF = b"GGUF"
@@ -31,17 +31,19 @@ def check_model(model: str) -> None:
             if not any("gguf" in plugin.value for plugin in entry_points(group="vllm.general_plugins")):
                 raise ModelUnavailable(f"{model}: vLLM reads GGUF files with a plugin, on GPUs: pip install vllm-gguf-plugin")
         elif (config := path / "config.json").exists() and not _has_sizes(json.loads(config.read_text(encoding="utf-8"))):
-            raise ModelUnavailable(f"{model}: its config.json names no sizes, such as hidden_size and num_hidden_layers")
+            raise ModelUnavailable(f"{model}: its config.json names no usable sizes, such as hidden_size and num_hidden_layers")
     except OSError as error:
         raise ModelUnavailable(f"{model}: it cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelUnavailable(f"{model}: its config.json is no JSON: {error}") from error
 
 
 def _has_sizes(config: Any) -> bool:
-    """Whether a config has a size of the decoder. One of several parts may leave all of them to the defaults of a part."""
+    """Whether a config has sizes of the decoder that make sense. One of several parts may leave all of them to the defaults of a part."""
     if not isinstance(config, dict):
         return False
     if any(isinstance(part, Mapping) and "model_type" in part for part in config.values()):
         return True
-    return find(text_config(config), *LAYERS, *HIDDEN) is not None
+    text = text_config(config)
+    given = [names for names in (LAYERS, HIDDEN) if find(text, *names) is not None]
+    return bool(given) and all(number(text, *names) for names in given)

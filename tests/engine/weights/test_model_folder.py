@@ -47,10 +47,21 @@ def test_a_path_at_which_nothing_is(model: str) -> None:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({}, "names no sizes"),
-        ({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}, "names no sizes"),
-        ([], "names no sizes"),
+        ({}, "names no usable sizes"),
+        ({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}, "names no usable sizes"),
+        ([], "names no usable sizes"),
+        (7, "names no usable sizes"),
+        *(
+            ({"hidden_size": 64, "num_hidden_layers": size}, "names no usable sizes")
+            for size in (0, -1, 10**30, "2", True, 0.5, [])
+        ),
+        ({"hidden_size": float("nan")}, "names no usable sizes"),
+        ({"text_config": "llama"}, "names no usable sizes"),
+        ({"text_config": [1], "llm_config": 5}, "names no usable sizes"),
         ("{", "its config.json is no JSON"),
+        ('{"a":' * 100_000, "its config.json is no JSON"),
+        ('{"a": ' + "1" * 5000 + "}", "its config.json is no JSON"),
+        ("\x00", "its config.json is no JSON"),
     ],
 )
 def test_a_config_that_describes_no_model(tmp_path: Path, config: Any, expected: str) -> None:
