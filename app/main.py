@@ -90,7 +90,7 @@ def create_app(
 def _add_middleware(app: FastAPI, settings: Settings, max_body_bytes: Callable[[str], int]) -> None:
     """Add the layers around the routes. The last one added is the first to see a request."""
     app.add_middleware(UnexpectedErrors)
-    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=max_body_bytes, max_values=settings.max_body_bytes // 2)
     app.add_middleware(Decompression)
     app.add_middleware(Lenience, root_path=settings.root_path)
     if settings.api_keys:

@@ -5,6 +5,7 @@ The classes are plain ASGI middleware, so that no buffer lies between the server
 
 import ipaddress
 import logging
+import math
 import re
 import time
 import uuid
@@ -18,6 +19,9 @@ from app.api.errors import response_to
 from app.errors import Forbidden, TooLarge
 
 logger = logging.getLogger("ponder.access")
+
+VALUE_MARKS = (b",", b"[", b"{")
+"""What stands before each value of a JSON text but the first."""
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -112,12 +116,15 @@ class BodyLimit:
     Args:
         app: the next ASGI application.
         max_bytes: returns the limit of a path.
+        max_values: the most values that the JSON of a body may have, by its marks. Images make a body larger, and do not make more
+            values of it: to read millions takes seconds, in which the server does nothing else.
 
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: Callable[[str], int]) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: Callable[[str], int], max_values: int) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._max_values = max_values
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -128,27 +135,30 @@ class BodyLimit:
         if declared.isdecimal() and int(declared) > max_bytes:
             await self._refuse(max_bytes, scope, receive, send)
             return
-        received = 0
+        received = values = 0
         has_started = False
+        max_values = self._max_values if "json" in Headers(scope=scope).get("content-type", "").lower() else math.inf
 
         async def receive_counted() -> Message:
-            nonlocal received
+            nonlocal received, values
             message = await receive()
-            received += len(message.get("body", b""))
-            if received > max_bytes:
+            body = message.get("body", b"")
+            received += len(body)
+            values += sum(map(body.count, VALUE_MARKS))
+            if received > max_bytes or values > max_values:
                 raise TooLarge(_too_large(max_bytes))
             return message
 
         async def send_unless_refused(message: Message) -> None:
             nonlocal has_started
-            if received <= max_bytes:
+            if received <= max_bytes and values <= max_values:
                 has_started = True
                 await send(message)
 
         # FastAPI answers an error in reading a body with a 400 of its own. `send_unless_refused` holds that answer back.
         with suppress(TooLarge):
             await self._app(scope, receive_counted, send_unless_refused)
-        if received > max_bytes and not has_started:
+        if (received > max_bytes or values > max_values) and not has_started:
             await self._refuse(max_bytes, scope, receive, send)
 
     async def _refuse(self, max_bytes: int, scope: Scope, receive: Receive, send: Send) -> None:
@@ -158,4 +168,4 @@ class BodyLimit:
 
 
 def _too_large(max_bytes: int) -> str:
-    return f"The body is larger than {max_bytes} bytes."
+    return f"The body is larger than {max_bytes} bytes, or has too many values."

@@ -198,6 +198,18 @@ async def test_images_together_are_bounded(serve) -> None:
         assert (await served.client.post(path, json=body)).status_code == 413
 
 
+async def test_images_make_a_body_larger_and_not_more_values_of_it(serve) -> None:
+    """To read millions of values takes seconds, in which nobody else is answered."""
+    async with serve(sees, max_images=4, max_body_bytes=100_000) as served:
+        path, body = chat(image_part(PICTURE), metadata={"a": "," * 40_000})
+        assert (await served.client.post(path, json=body)).status_code == 200
+        for many in ([[]] * 60_000, [0] * 60_000, dict.fromkeys(map(str, range(60_000)), 0)):
+            path, body = chat(image_part(PICTURE), metadata=many)
+            reply = await served.client.post(path, json=body)
+            assert reply.status_code == 413, reply.text
+            assert "too many values" in reply.json()["error"]["message"]
+
+
 async def test_pixels_are_dropped_before_the_answer(serve) -> None:
     """They take a thousand times the memory of a file, and requests may wait for minutes."""
     held: list[tuple[int, int]] = []
