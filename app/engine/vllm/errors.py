@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from jinja2 import TemplateError
 from pydantic import ValidationError
 from vllm.exceptions import VLLMClientError, VLLMError
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
@@ -39,6 +40,10 @@ def request_errors(post_mortem: PostMortem | None = None) -> Iterator[None]:
         if isinstance(error.__cause__, ValueError | TypeError | VLLMError):
             raise InvalidRequest(str(error.__cause__)) from error
         raise EngineDead("The engine failed to generate.") from error
+    except TimeoutError as error:
+        raise InvalidRequest("messages: the chat template took too long to render them", parameter="messages") from error
+    except TemplateError as error:
+        raise InvalidRequest(f"messages: the chat template cannot be used: {error}", parameter="messages") from error
     except (ValueError, TypeError) as error:
         # vLLM's renderer and sampling parameters refuse what a client sent with these.
         raise InvalidRequest(str(error)) from error
