@@ -112,7 +112,7 @@ def _ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
                 "answer": scored.answer,
                 "score": scored.score,
                 "tokens": len(scored.candidate.token_ids),
-                "thinking_tokens": scored.candidate.num_thinking,
+                "thinking_tokens": _num_generated(scored.candidate, scored.candidate.num_thinking),
                 "finish_reason": scored.candidate.finish_reason,
                 "thinking_cut": scored.candidate.is_thinking_cut,
             }

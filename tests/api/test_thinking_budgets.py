@@ -106,6 +106,7 @@ async def test_the_end_is_written_and_the_answer_follows(serve) -> None:
     assert body["usage"]["completion_tokens"] == len(body["choices"][0]["token_ids"]) - 1
     [candidate] = body["ponder"]["candidates"]
     assert candidate["thinking_cut"]
+    assert candidate["thinking_tokens"] == BUDGET == body["usage"]["completion_tokens_details"]["thinking_tokens"]
     [line] = [one for one in page.splitlines() if 'state="thinking_cut"' in one and 'strategy="direct"' in one]
     assert float(line.split()[-1]) == 1
 
