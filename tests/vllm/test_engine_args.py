@@ -56,6 +56,22 @@ def test_others_are_refused_by_name(words: str, said: str) -> None:
     assert words.split(maxsplit=1)[0] in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--speculative-config", "[" * 5000), ("--seed", "1" * 5000), ("--config", "/etc/passwd"), ("",),
+        ("--compilation-config.mode", "x"), ("--tensor-parallel-size", "0"), ("--tensor-parallel-size", "1" * 30),
+        ("--data-parallel-size", "-1"),
+    ],
+)  # fmt: skip
+def test_what_no_parser_can_read_is_refused_in_one_line(words: tuple[str, ...]) -> None:
+    """And never ends the start with a traceback, or without end."""
+    with pytest.raises(ModelUnavailable) as error:
+        arguments(*words)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) <= 600
+
+
 def test_a_typo_in_a_file_of_options_is_refused(tmp_path: Path) -> None:
     """As one on the command line."""
     (tmp_path / "server.yaml").write_text("tensor-paralel-size: 2", encoding="utf-8")

@@ -10,8 +10,12 @@ from app.engine.architecture import LINEAR_MODULES
 from app.engine.vllm import thinking_end
 from app.engine.vllm.engine_args import parse_engine_args
 from app.engine.vllm.options import EngineOptions
+from app.engine.weights.conversions import ModelUnavailable
 from app.engine.worker.extension import CpuWorker, GpuWorker
 from app.engine.worker.failures import IS_VLLM_SILENT
+
+MAX_RANKS = 65_536
+"""The most ranks of one kind of parallelism; far more than anybody has."""
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256)
 """The values of `max_lora_rank` that vLLM 0.32 accepts."""
@@ -20,6 +24,9 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256)
 def engine_arguments(options: EngineOptions) -> AsyncEngineArgs:
     """Return the arguments for vLLM's engine. Raises `ModelUnavailable` for an option in `engine_args` that cannot be taken."""
     given = parse_engine_args(options.engine_args)
+    for name in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"):
+        if not 1 <= given.get(name, 1) <= MAX_RANKS:
+            raise ModelUnavailable(f"--{name.replace('_', '-')}: {given[name]} is no number of ranks, which is at least 1")
     return AsyncEngineArgs(**{**_own_arguments(options), **given})
 
 

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from vllm import AsyncEngineArgs
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+from app.engine.vllm.reasons import MAX_CHARS
 from app.engine.weights.conversions import ModelUnavailable
 from app.settings import Settings
 
@@ -61,7 +62,10 @@ def parse_engine_args(words: Sequence[str]) -> dict[str, Any]:
     parser = AsyncEngineArgs.add_cli_args(_Parser(prog="ponder serve", add_help=False, allow_abbrev=False))
     for action in parser._actions:
         action.default = argparse.SUPPRESS
-    given = vars(parser.parse_args(list(words)))
+    try:
+        given = vars(parser.parse_args(list(words)))
+    except (ValueError, RecursionError) as error:  # of a value that is nested too deep, for example
+        raise ModelUnavailable(_one_line(str(error))) from error
     for name in given.keys() & OWNED.keys():
         raise ModelUnavailable(f"--{name.replace('_', '-')} is not taken: {OWNED[name]}")
     return given
@@ -73,10 +77,14 @@ class _Parser(FlexibleArgumentParser):
     def error(self, message: str) -> NoReturn:
         _, is_unknown, words = message.partition("unrecognized arguments: ")
         if not is_unknown:
-            raise ModelUnavailable(message)
-        name = next(word.partition("=")[0] for word in words.split())
+            raise ModelUnavailable(_one_line(message))
+        name = next((word.partition("=")[0] for word in words.split()), "''")
         instead = OF_SERVER.get(name, "")
         own = (f"--{field.replace('_', '-')}" for field in Settings.model_fields)
         near = get_close_matches(name, [*own, *self._option_string_actions], 1, cutoff=0.75)
         hint = instead or (f"did you mean {near[0]}?" if near else "neither ponder nor vLLM's engine has it")
         raise ModelUnavailable(f"{name} is not an option: {hint}")
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())[:MAX_CHARS]
