@@ -32,7 +32,7 @@ def test_it_serves_the_embedded_model(installed: Path, tmp_path: Path) -> None:
                 if server.poll() is not None or time.monotonic() > deadline:
                     pytest.fail((tmp_path / "log").read_text(errors="replace")[-4000:])
                 time.sleep(0.5)
-            body = {"model": "reasoning", "messages": [{"role": "user", "content": "What is 17 + 25 + 8?"}], "max_tokens": 64}
+            body = {"model": "reasoning", "messages": [{"role": "user", "content": "Calculate 17 + 25 + 8."}], "max_tokens": 64}
             reply = client.post(
                 "/v1/chat/completions", json={**body, "temperature": 0, "ponder": {"strategy": "direct"}}
             ).json()
