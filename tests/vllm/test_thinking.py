@@ -61,6 +61,7 @@ async def test_every_api_tells_thinking_from_the_answer(http: httpx.AsyncClient,
     assert (thought.content[0].text.strip(), reply.output_text.strip()) == expected
 
     asked["extra_body"]["temperature"] = asked.pop("temperature")
+    asked["thinking"] = {"type": "enabled", "budget_tokens": 1024}
     async with anthropic.AsyncAnthropic(base_url=str(http.base_url), api_key="none") as claude:
         whole = await claude.messages.create(**asked, messages=messages, max_tokens=200)
         async with claude.messages.stream(**asked, messages=messages, max_tokens=200) as events:
