@@ -70,7 +70,9 @@ def _values(schema: dict[str, Any]) -> str:
         start = f"{lowest:g}" if lowest is not None else f"above {above:g}" if above is not None else ""
         end = f"{highest:g}" if highest is not None else f"below {below:g}" if below is not None else ""
         return f"{start} to {end}" if start and end else start or end
-    return {"boolean": "true, false", "string": "text", "null": "null"}.get(schema.get("type", ""), "")
+    return {"boolean": "true, false", "string": "text", "array": "a list of texts", "null": "null"}.get(
+        schema.get("type", ""), ""
+    )
 
 
 def verifiers() -> str:

@@ -25,6 +25,7 @@ from strategies.core.registry import Registry
 from strategies.core.strategy import Strategy
 from strategies.core.verifier import Verifier, VerifierField
 from strategies.direct import Direct
+from strategies.early_exit import EarlyExit
 from strategies.mcts import Mcts
 from strategies.particle_filtering import ParticleFiltering
 from strategies.self_consistency import SelfConsistency
@@ -47,6 +48,7 @@ STRATEGIES: Registry[type[AnyStrategy]] = Registry(
         Mcts,
         ParticleFiltering,
         SequentialRevision,
+        EarlyExit,
     ),
 )
 """Those that come with ponder."""

@@ -88,6 +88,9 @@ function control(schema, usual, options, properties) {
   const kinds = (schema.anyOf ?? [schema]).filter((one) => one.type !== "null");
   const choices = options ?? kinds.flatMap((one) => one.enum ?? (one.const === undefined ? [] : [one.const]));
   const shown = usual === undefined || usual === null ? "the server decides" : written(usual);
+  if (kinds.some((one) => one.type === "array")) {
+    return el("input", { ...properties, "data-kind": "object", placeholder: shown, autocomplete: "off", spellcheck: "false" });
+  }
   if (choices.length && kinds.some((one) => one.type === "object")) {
     return el("input", { ...properties, list: `${properties.id}-list`, "data-kind": "object", placeholder: shown, autocomplete: "off", spellcheck: "false" });
   }
@@ -112,7 +115,7 @@ const READ = {
   json: (input) => JSON.parse(input.value), // true or false, of a select
   choice: (input) => input.value,
   text: (input) => typed(input.value),
-  object: (input) => (input.value.trimStart().startsWith("{") ? parsed(input) : typed(input.value)),
+  object: (input) => (/^\s*[{[]/.test(input.value) ? parsed(input) : typed(input.value)),
 };
 
 const read = (input) => READ[input.dataset.kind](input);

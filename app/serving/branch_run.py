@@ -60,7 +60,12 @@ class BranchRunner:
             # The first token comes with the end of the prefill: without one, the engine did no work worth booking.
             generated = output.num_generated
             await self.meter.settle(
-                output.reservation, cached=output.cached_tokens, generated=generated, ran=generated > 0, drafts=output.drafts
+                output.reservation,
+                cached=output.cached_tokens,
+                generated=generated,
+                ran=generated > 0,
+                purpose=wave.purpose,
+                drafts=output.drafts,
             )
             self.meter.tokens["thinking"] += max(output.count_thinking(self.engine.decode) - output.num_inserted, 0)
         if not output.started:

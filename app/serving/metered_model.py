@@ -138,7 +138,8 @@ class MeteredModel:
             # The caller's own stop strings end the answer, and not only a step.
             separators=tuple(separator for separator in step.separators if separator not in prompt.stop),
             num_logprobs=draw.num_logprobs,
-            on_delta=draw.on_delta if self._defaults.is_streamed else None,
+            on_delta=draw.on_delta if self._defaults.is_streamed or draw.needs_deltas else None,
+            purpose=Purpose.VERIFY if draw.is_check else Purpose.GENERATE,
             until=step.until,
             temperature=draw.temperature,
             budget=self._budget,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from app.engine.base import Prompt
+from app.metering.meter import Purpose
 from app.serving.legs import BEHIND, Place, ThinkingBudget
 from app.telemetry.spans import NO_SPAN, Span
 from strategies.core.thinking import Thinking
@@ -51,7 +52,8 @@ class Wave:
         until: a function of the branch's text. The step ends as soon as it returns true.
         budget: for thinking; None where there is none, or the model does not think.
         place: where each branch begins in its thinking.
-        on_delta: is called with each delta; None if the caller reads no stream.
+        on_delta: is called with each delta; None if nobody reads them.
+        purpose: what the branches are for.
         arrived: the queue of candidates in order of completion, with None for a branch that generated nothing.
         live: ids of the branches that the engine runs.
         is_ending: whether the branches are being ended, so that no further leg may begin.
@@ -69,6 +71,7 @@ class Wave:
     temperature: float | None
     budget: ThinkingBudget | None = None
     place: Place = BEHIND
+    purpose: Purpose = Purpose.GENERATE
     thinking: Thinking | None = None
     span: Span = NO_SPAN
     arrived: asyncio.Queue[Candidate | None] = field(default_factory=asyncio.Queue)

@@ -25,7 +25,7 @@ class StopReason(StrEnum):
     """Why a strategy returned."""
 
     COMPLETED = "completed"  # it drew all that its parameters asked for
-    SETTLED = "settled"  # more samples would probably, or certainly, not change the answer
+    SETTLED = "settled"  # more samples, or more thinking, would probably, or certainly, not change the answer
     DIMINISHING_RETURNS = "diminishing_returns"  # more samples are not expected to be worth their FLOPs at the caller's effort
     VERIFIED = "verified"  # an exact verifier has proven an answer
     TOKENS = "budget_tokens"
@@ -139,7 +139,9 @@ class Draw:
         max_tokens: the most tokens that each continuation may have; by default what the answer may still have after the prefix, not
             counting the prompt's tokens.
         temperature: of this call; None for the request's temperature.
-        on_delta: called with every piece of text as it is generated.
+        on_delta: called with every piece of text as it is generated, if the caller reads a stream.
+        needs_deltas: what is drawn next depends on `on_delta`, so it is called whether or not the caller reads a stream.
+        is_check: it is drawn to check an answer and is part of none, so it is booked as the tokens of verifiers are.
 
     """
 
@@ -151,6 +153,8 @@ class Draw:
     max_tokens: int | None = None
     temperature: float | None = None
     on_delta: Callable[[Delta], None] | None = None
+    needs_deltas: bool = False
+    is_check: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,18 @@
 """What a visitor does: ask, watch, switch, cancel, and read what it cost. In a real browser, over the scripted engine."""
 
+from functools import partial
+
 import httpx
 import pytest
 from playwright.sync_api import Route, expect
 
 from adapters.weights import BaseModel
-from app.engine.scripted import SMALL
+from app.engine.scripted import SMALL, ScriptedEngine
 from tests import peft_folder
 from tests.example_policies import policy
 from tests.playground.conftest import until
 from tests.playground.visitor import ask, finished, steps
+from tests.thinkers import MARKS, thinker
 
 BASE = BaseModel("scripted", SMALL.num_layers, SMALL.linear_modules)
 
@@ -39,8 +42,9 @@ def test_one_button_and_a_tree_grows(site, look) -> None:
 
 
 def test_every_strategy_can_be_asked_from_the_page(site, look) -> None:
-    """With nothing set but its name; votes are leaves below the prompt."""
-    with site(["It is 42."]) as served:
+    """With nothing set but its name; votes are leaves below the prompt. The model thinks, since one strategy needs that."""
+    thinks = partial(ScriptedEngine, thinking=MARKS)
+    with site(thinker(" Seven? No. </think>\n\nIt is 42."), kind=thinks) as served:
         page = look.at(served)
         names = page.locator("#strategy option").all_text_contents()
         for number, name in enumerate(names):
