@@ -94,7 +94,9 @@ class SelfConsistency(Strategy[SelfConsistencyParams]):
         vote = _RunningVote(self, task, model)
         sizes = [self.params.n] if self.params.schedule == "parallel" else wave_sizes(self.params.n)
         for size in sizes:
-            draw = Draw(task.prefix, size, first_index=len(vote.drawn), num_logprobs=vote.num_logprobs)
+            draw = Draw(
+                task.prefix, size, first_index=len(vote.drawn), num_logprobs=vote.num_logprobs, ends_loops=task.ends_loops
+            )
             async with model.sample(draw) as samples:
                 async for candidate in in_order(samples, len(vote.drawn)):
                     await vote.count(candidate)

@@ -117,7 +117,7 @@ class BranchRunner:
             priority=self.admitted.priority, seed=self.defaults.seed_of(output.index, output.num_legs),
             num_logprobs=wave.num_logprobs, cache_salt=self.cache_salt, image_salt=self.defaults.cache_salt,
             is_streamed=wave.on_delta is not None or wave.until is not None, adapter=self.adapter,
-            separators=wave.separators + watched, temperature=wave.temperature,
+            separators=wave.separators + watched, temperature=wave.temperature, repetition=wave.repetition,
         )  # fmt: skip
 
     def _first_place(self, output: BranchOutput) -> Place | None:

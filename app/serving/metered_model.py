@@ -15,7 +15,7 @@ from adapters.leases import Lease
 from adapters.version import AdapterVersion
 from app.admission import AdmittedRequest
 from app.engine.architecture import Architecture
-from app.engine.base import Engine, PromptLogprobs
+from app.engine.base import Engine, PromptLogprobs, Repetition
 from app.errors import first_error
 from app.metering.meter import Meter, Purpose
 from app.serving.branch_run import BranchRunner
@@ -141,6 +141,7 @@ class MeteredModel:
             on_delta=draw.on_delta if self._defaults.is_streamed else None,
             until=step.until,
             temperature=draw.temperature,
+            repetition=Repetition() if draw.ends_loops else None,
             budget=self._budget,
             place=BEHIND if self._budget is None else self._budget.place(prefix[len(prompt.token_ids) :]),
             thinking=self._thinking_behind(prefix),

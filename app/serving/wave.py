@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from app.engine.base import Prompt
+from app.engine.base import Prompt, Repetition
 from app.serving.legs import BEHIND, Place, ThinkingBudget
 from app.telemetry.spans import NO_SPAN, Span
 from strategies.core.thinking import Thinking
@@ -49,6 +49,7 @@ class Wave:
         separators: texts that end a step.
         thinking: how branches mark their thinking behind this prefix; None where they do not think.
         until: a function of the branch's text. The step ends as soon as it returns true.
+        repetition: a loop that ends a branch; None where a branch may repeat itself.
         budget: for thinking; None where there is none, or the model does not think.
         place: where each branch begins in its thinking.
         on_delta: is called with each delta; None if the caller reads no stream.
@@ -67,6 +68,7 @@ class Wave:
     on_delta: Callable[[Delta], None] | None
     until: Callable[[str], bool] | None
     temperature: float | None
+    repetition: Repetition | None = None
     budget: ThinkingBudget | None = None
     place: Place = BEHIND
     thinking: Thinking | None = None

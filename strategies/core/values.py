@@ -140,6 +140,7 @@ class Draw:
             counting the prompt's tokens.
         temperature: of this call; None for the request's temperature.
         on_delta: called with every piece of text as it is generated.
+        ends_loops: whether a continuation that begins to repeat the same tokens is ended (finish reason "repetition").
 
     """
 
@@ -151,6 +152,7 @@ class Draw:
     max_tokens: int | None = None
     temperature: float | None = None
     on_delta: Callable[[Delta], None] | None = None
+    ends_loops: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +163,8 @@ class Candidate:
         index: its number in the order in which candidates were asked for, from 0; never the order of completion.
         text: that was generated.
         token_ids: of the text.
-        finish_reason: "stop" (end of sequence or the caller's stop string), "step" (the end of a `Step`), "length" (of the answer), or
-            "abort" (ended by the caller, budget, deadline).
+        finish_reason: "stop" (end of sequence or the caller's stop string), "step" (the end of a `Step`), "length" (of the answer),
+            "repetition" (it began to repeat the same tokens), or "abort" (ended by the caller, budget, deadline).
         stop_reason: the stop string or the token id that ended it, if one did.
         logprobs: one entry for each token; empty unless the draw asked for them.
         step_start: number of tokens before the last step, which is what a verifier of steps scores; 0 to score the whole.
@@ -241,6 +243,11 @@ class Task:
     encode: Callable[[str], tuple[int, ...]] = lambda _text: ()
     follow_up: Callable[[str], tuple[int, ...]] = lambda _text: ()
     next_turn: Callable[[str], tuple[int, ...]] | None = None
+
+    @property
+    def ends_loops(self) -> bool:
+        """Whether an answer that repeats the same tokens is ended. A prompt may ask for repeated text, and JSON may hold long lists."""
+        return not self.is_constrained and self.kind in (AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.TEXT)
 
     def prefix_with(self, candidate: Candidate) -> tuple[int, ...]:
         """Return the token ids of the prompt and the candidate, without an end token, so that something can be asked about them.
