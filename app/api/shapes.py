@@ -104,4 +104,4 @@ class Shape(Protocol):
 
 def finish_reason(reason: str | None) -> str | None:
     """Return OpenAI's finish reason. It has none for an answer that a budget, a deadline or a search ended, or that loops: "length"."""
-    return "length" if reason in ("abort", "step", "repetition") else reason
+    return "length" if reason in ("abort", "cut", "step", "repetition") else reason

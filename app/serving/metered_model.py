@@ -140,6 +140,7 @@ class MeteredModel:
             num_logprobs=draw.num_logprobs,
             on_delta=draw.on_delta if self._defaults.is_streamed else None,
             until=step.until,
+            watch=step.watch,
             temperature=draw.temperature,
             repetition=Repetition() if draw.ends_loops else None,
             budget=self._budget,

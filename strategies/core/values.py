@@ -3,7 +3,7 @@
 This package knows nothing of HTTP, vLLM or metering: the ports (`strategies.core.ports`) say what a strategy needs from outside.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -107,6 +107,10 @@ class Cost:
     seconds: float = 0.0
 
 
+Watch = Callable[[Sequence[TokenLogprob]], bool]
+"""Watches one branch: it is called with the log-probabilities of new tokens, with each token once, and returns whether to end it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """Where a piece of an answer ends, at the first of these.
@@ -116,12 +120,15 @@ class Step:
         max_tokens: the most tokens of the piece.
         until: called with the text of the branch whenever it grows. The branch ends soon after it returns True; a few more tokens may
             come. It runs between two tokens, so it must be quick.
+        watch: returns a new `Watch` for each branch, which ends it likewise (finish reason "cut"), also behind the end of a step. The
+            draw must ask for log-probabilities.
 
     """
 
     separators: tuple[str, ...] = ()
     max_tokens: int | None = None
     until: Callable[[str], bool] | None = None
+    watch: Callable[[], Watch] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +171,8 @@ class Candidate:
         text: that was generated.
         token_ids: of the text.
         finish_reason: "stop" (end of sequence or the caller's stop string), "step" (the end of a `Step`), "length" (of the answer),
-            "repetition" (it began to repeat the same tokens), or "abort" (ended by the caller, budget, deadline).
+            "repetition" (it began to repeat the same tokens), "cut" (by `Step.watch`), or "abort" (ended by the caller, budget,
+            deadline).
         stop_reason: the stop string or the token id that ended it, if one did.
         logprobs: one entry for each token; empty unless the draw asked for them.
         step_start: number of tokens before the last step, which is what a verifier of steps scores; 0 to score the whole.

@@ -1,7 +1,7 @@
 """A vote over canonical answers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from strategies.answers.reading import read_answer
@@ -38,6 +38,16 @@ class AnswerGroup:
         self.members.append(candidate)
         # the sum is kept, because a long search ranks the groups after every expansion
         self._total += mean_logprob(candidate)
+
+    def among(self, indices: Collection[int]) -> "AnswerGroup":
+        """Return the group of those members whose indices are given."""
+        if all(member.index in indices for member in self.members):
+            return self
+        group = AnswerGroup(self.answer)
+        for member in self.members:
+            if member.index in indices:
+                group.add(member)
+        return group
 
     @property
     def likelihood(self) -> float:
@@ -104,12 +114,16 @@ class VoteCount:
                 await self._vote(candidate)
 
     def ranked(self, weights: dict[int, float] | None = None) -> list[AnswerGroup]:
-        """Return the groups by the sum of their members' weights (1 each by default), ties by likelihood, then by first vote."""
+        """Return the groups by the sum of their members' weights (1 each by default), ties by likelihood, then by first vote.
+
+        Members without a weight are left out, and groups without members.
+        """
 
         def weight(group: AnswerGroup) -> float:
             return sum(1.0 if weights is None else weights[member.index] for member in group.members)
 
-        return sorted(self.groups, key=lambda group: (weight(group), group.likelihood), reverse=True)
+        groups = self.groups if weights is None else [one for group in self.groups if (one := group.among(weights)).members]
+        return sorted(groups, key=lambda group: (weight(group), group.likelihood), reverse=True)
 
     def counts(self) -> tuple[int, int]:
         """Return the votes of the leader and of the runner-up."""
