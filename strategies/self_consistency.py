@@ -88,7 +88,18 @@ class SelfConsistencyParams(Params):
             "warm-up's answers: 0.1 cuts few, 0.9 most; it has no vote; null cuts none",
         ),
     ] = None
-    warm_up: Annotated[int, Field(ge=1, le=256, description="answers that are drawn before any is cut")] = 4
+    warm_up: Annotated[
+        int, Field(ge=1, le=256, description="answers that are drawn before any is cut, or `consensus` is asked for")
+    ] = 4
+    consensus: Annotated[
+        float | None,
+        Field(
+            gt=0.5,
+            le=1,
+            description="also stops once the leader has this share of the weight of all votes (DeepConf has 0.95); null: only by "
+            "`confidence`",
+        ),
+    ] = None
     group_tokens: Annotated[
         int,
         Field(
@@ -214,7 +225,8 @@ class _RunningVote:
         await self._votes.add(candidate, is_filtered=is_filtered)
         await self._weighing.note(self._task, candidate, self._model)
         remaining = self._params.n - len(self.drawn)
-        self.is_settled = is_settled(*self._votes.counts(), remaining, self._params.confidence) and self._has_one_leader()
+        is_certain = is_settled(*self._votes.counts(), remaining, self._params.confidence) and self._has_one_leader()
+        self.is_settled = is_certain or self._has_consensus()
 
     def _ranked(self) -> list[AnswerGroup]:
         return self._votes.ranked(self._weighing.of(self._votes))
@@ -223,6 +235,13 @@ class _RunningVote:
         """Return whether the weighted vote has the same leader as the plain counts."""
         leader = self._ranked()[0].answer
         return any(group.answer == leader and len(group.members) == self._votes.counts()[0] for group in self._votes.groups)
+
+    def _has_consensus(self) -> bool:
+        """Return whether the leader has the share of the weight that ends the vote."""
+        share = self._params.consensus
+        if share is None or len(self.drawn) < self._params.warm_up:
+            return False
+        return self._votes.leading_share(self._weighing.of(self._votes)) >= share
 
     def answer(self, candidate: Candidate) -> str | None:
         """Return the answer that a candidate voted for, None if it had no vote."""

@@ -49,6 +49,10 @@ class AnswerGroup:
                 group.add(member)
         return group
 
+    def weight(self, weights: dict[int, float] | None) -> float:
+        """Return the sum of its members' weights, 1 each by default."""
+        return sum(1.0 if weights is None else weights[member.index] for member in self.members)
+
     @property
     def likelihood(self) -> float:
         """The mean of its members' mean log-probabilities, which breaks ties."""
@@ -118,12 +122,13 @@ class VoteCount:
 
         Members without a weight are left out, and groups without members.
         """
-
-        def weight(group: AnswerGroup) -> float:
-            return sum(1.0 if weights is None else weights[member.index] for member in group.members)
-
         groups = self.groups if weights is None else [one for group in self.groups if (one := group.among(weights)).members]
-        return sorted(groups, key=lambda group: (weight(group), group.likelihood), reverse=True)
+        return sorted(groups, key=lambda group: (group.weight(weights), group.likelihood), reverse=True)
+
+    def leading_share(self, weights: dict[int, float] | None = None) -> float:
+        """Return the leader's share of the weight of all votes, from 0 to 1; 0 where nothing weighs anything."""
+        totals = [group.weight(weights) for group in self.ranked(weights)]
+        return totals[0] / sum(totals) if any(totals) else 0.0
 
     def counts(self) -> tuple[int, int]:
         """Return the votes of the leader and of the runner-up."""

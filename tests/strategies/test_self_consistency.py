@@ -227,6 +227,26 @@ async def test_where_all_others_are_cut_the_warm_up_answers(make, says, task, co
     assert [node.state for event in told for node in event.nodes] == [NodeState.FINAL, *[NodeState.PRUNED] * 3]
 
 
+@pytest.mark.parametrize(
+    ("params", "num_drawn"),
+    [
+        ({}, 8),  # 4 to 4: never settled
+        ({"consensus": 0.75}, 4),  # 3 of 4, the warm-up
+        ({"consensus": 0.75, "warm_up": 1}, 1),
+        ({"consensus": 0.75, "warm_up": 5}, 5),  # 4 of 5
+        ({"consensus": 0.85}, 8),
+        ({"consensus": 0.8, "weights": "lowest_group"}, 6),  # 9 of 12, 9 of 13, 18 of 22
+        ({"consensus": 0.8, "weights": "lowest_group", "keep": 0.5}, 4),  # 9 of 10, of the two that vote
+    ],
+)
+async def test_a_consensus_is_a_share_of_the_weight(make, says, task, context, params: dict, num_drawn: int) -> None:
+    """From the end of the warm-up on; it is settled."""
+    model = make(*(sure(says, i, answer, 9 if answer == "2" else 1) for i, answer in enumerate("11121222")))
+    result = await vote(context, n=8, confidence=1.0, **params)(task(), model, ignore_events)
+    assert len(result.candidates) == num_drawn
+    assert (result.stop_reason is StopReason.SETTLED) == (num_drawn < 8)
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     answers=st.lists(
