@@ -112,9 +112,14 @@ class VoteCount:
         return self.groups[-1]
 
     async def count_filtered(self) -> None:
-        """If no candidate has voted, let those without a vote vote: the whole ones if there are any, else those that were cut."""
+        """If no candidate has voted, let those without a vote vote: the whole ones if there are any, else those that were cut.
+
+        One that a watch has cut (finish reason "cut") never votes: how far it came depends on the engine's speed.
+        """
         if not self.groups:
             for candidate in [one for one in self._filtered if one.is_complete] or self._filtered:
+                if candidate.finish_reason == "cut":
+                    continue
                 await self._vote(candidate)
 
     def ranked(self, weights: dict[int, float] | None = None) -> list[AnswerGroup]:

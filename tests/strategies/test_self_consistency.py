@@ -227,6 +227,14 @@ async def test_where_all_others_are_cut_the_warm_up_answers(make, says, task, co
     assert [node.state for event in told for node in event.nodes] == [NodeState.FINAL, *[NodeState.PRUNED] * 3]
 
 
+async def test_a_cut_answer_never_votes(make, says, task, context) -> None:
+    """Not even where the warm-up has no answer: how far it came depends on the engine's speed."""
+    model = make(sure(says, 0, "no idea", 9), *(sure(says, i, "7 is it", 1) for i in range(1, 4)))
+    result = await vote(context, n=4, cut=0.5, warm_up=1, group_tokens=1)(task(), model, ignore_events)
+    assert [one.answer for one in result.candidates] == [None] * 4
+    assert result.chosen == (result.candidates[0],)
+
+
 @pytest.mark.parametrize(
     ("params", "num_drawn"),
     [
