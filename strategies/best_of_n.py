@@ -54,7 +54,8 @@ class BestOfN(Strategy[BestOfNParams]):
         drawn: list[Candidate] = []
         scores: dict[int, float] = {}
         is_proven = False
-        async with model.sample(Draw(task.prefix, self.params.n, num_logprobs=scorer.num_logprobs)) as samples:
+        draw = Draw(task.prefix, self.params.n, num_logprobs=scorer.num_logprobs, ends_loops=task.ends_loops)
+        async with model.sample(draw) as samples:
             async for candidate in in_order(samples) if verifier.is_exact else samples:
                 drawn.append(candidate)
                 words = opening_words(task.read(candidate))

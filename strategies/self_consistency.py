@@ -10,11 +10,17 @@ posterior is one of counts.
 
 A filter excludes candidates that write false equations from the vote. Excluded candidates settle nothing, so questions on which the model
 miscalculates get more samples.
+
+Confidence may also be that of the least confident groups of tokens (DeepConf, `strategies.voting.confidence`). It weighs a vote as it is.
+`keep` takes the vote from the least confident candidates. `cut` ends candidates while they are written: the first ones,
+the warm-up, run to their ends, and set the threshold for all others. Whether one is cut depends on its own tokens and the warm-up's alone.
+It is decided again once the candidate is there, because the engine may have ended it before it could be halted.
 """
 
 import asyncio
-import math
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -23,17 +29,21 @@ from strategies.core.parameters import EquationCheck, NumAnswers, Params
 from strategies.core.ports import Emit, Model
 from strategies.core.results import Progress, Result
 from strategies.core.strategy import Forecast, Strategy, ended, in_order
-from strategies.core.values import Candidate, Draw, ScoredCandidate, StopReason, Task
-from strategies.core.verifier import Verifier, VerifierChoice
+from strategies.core.values import Candidate, Draw, ScoredCandidate, Step, StopReason, Task, Watch
+from strategies.core.verifier import StrategyContext, VerifierChoice
 from strategies.verifiers.equations import is_refuted
 from strategies.verifiers.likelihood import Likelihood
 from strategies.verifiers.self_certainty import SelfCertainty
+from strategies.voting.confidence import GroupConfidence, Measure, percentile
 from strategies.voting.count import AnswerGroup, VoteCount, mean_logprob
 from strategies.voting.selection import candidate_node
 from strategies.voting.stopping import is_settled, wave_sizes
+from strategies.voting.weighing import Weighing
 
 WEIGHTS = {verifier.name: VerifierChoice(verifier, Params()) for verifier in (Likelihood, SelfCertainty)}
 """The verifiers whose scores may weigh a vote."""
+
+MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
 class SelfConsistencyParams(Params):
@@ -48,10 +58,59 @@ class SelfConsistencyParams(Params):
         float,
         Field(gt=0.5, le=1, description="posterior at which to stop; 1: only when no answer can catch up with the leader"),
     ] = 0.95
-    weights: Annotated[Literal["none", "likelihood", "self_certainty"], Field(description="what a vote weighs (CISC)")] = "none"
+    weights: Annotated[
+        Literal["none", "likelihood", "self_certainty", Measure],
+        Field(
+            description="what a vote weighs: by CISC `likelihood` or `self_certainty`; by DeepConf the confidence of the least "
+            "confident group of tokens (`lowest_group`), of the lowest tenth of the groups (`bottom_groups`), or of the last one (`tail`)"
+        ),
+    ] = "none"
     weight_temperature: Annotated[
-        float, Field(gt=0, le=100, description="CISC's T: the higher, the nearer to a plain vote")
+        float,
+        Field(
+            gt=0, le=100, description="CISC's T, for `likelihood` and `self_certainty`: the higher, the nearer to a plain vote"
+        ),
     ] = 0.2
+    keep: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="share of the answers that vote, the most confident ones, by `weights` or else `lowest_group`",
+        ),
+    ] = 1.0
+    cut: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            lt=1,
+            description="ends an answer once a group of its tokens is less confident than the lowest groups of this share of the "
+            "warm-up's answers: 0.1 cuts few, 0.9 most; it has no vote; null cuts none",
+        ),
+    ] = None
+    warm_up: Annotated[
+        int, Field(ge=1, le=256, description="answers that are drawn before any is cut, or `consensus` is asked for")
+    ] = 4
+    consensus: Annotated[
+        float | None,
+        Field(
+            gt=0.5,
+            le=1,
+            description="also stops once the leader has this share of the weight of all votes (DeepConf has 0.95); null: only by "
+            "`confidence`",
+        ),
+    ] = None
+    group_tokens: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=4096,
+            description="tokens of a group: a window that slides over the answer; DeepConf has 2048, for long ones",
+        ),
+    ] = 32
+    alternatives: Annotated[
+        int, Field(ge=1, le=20, description="most probable tokens that the confidence of a token is the mean of")
+    ] = 20
     filter: Annotated[
         EquationCheck,
         Field(
@@ -81,8 +140,14 @@ class SelfConsistency(Strategy[SelfConsistencyParams]):
 
     def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - the signature of all strategies
         """Return the cost of n answers, as if the vote were never settled earlier."""
-        num_rounds = 1 if self.params.schedule == "parallel" else len(wave_sizes(self.params.n))
-        return Forecast(self.params.n, self.params.n * answer_tokens, num_rounds)
+        return Forecast(self.params.n, self.params.n * answer_tokens, len(self._wave_sizes()))
+
+    def _wave_sizes(self) -> list[int]:
+        """Return how many candidates are drawn together each time. With a cut, the first wave is the warm-up."""
+        n, warm_up = self.params.n, min(self.params.warm_up, self.params.n)
+        if self.params.schedule == "waves":
+            return wave_sizes(n) if self.params.cut is None else wave_sizes(n, warm_up)
+        return [n] if self.params.cut is None or warm_up == n else [warm_up, n - warm_up]
 
     def check(self, task: Task) -> None:
         """Refuse answers that cannot be compared, and more choices than candidates."""
@@ -92,9 +157,15 @@ class SelfConsistency(Strategy[SelfConsistencyParams]):
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
         """Draw by the schedule, count in the order of indices, and stop when the vote is settled."""
         vote = _RunningVote(self, task, model)
-        sizes = [self.params.n] if self.params.schedule == "parallel" else wave_sizes(self.params.n)
-        for size in sizes:
-            draw = Draw(task.prefix, size, first_index=len(vote.drawn), num_logprobs=vote.num_logprobs)
+        for size in self._wave_sizes():
+            draw = Draw(
+                task.prefix,
+                size,
+                first_index=len(vote.drawn),
+                num_logprobs=vote.num_logprobs,
+                step=Step(watch=vote.watch()),
+                ends_loops=task.ends_loops,
+            )
             async with model.sample(draw) as samples:
                 async for candidate in in_order(samples, len(vote.drawn)):
                     await vote.count(candidate)
@@ -107,50 +178,70 @@ class SelfConsistency(Strategy[SelfConsistencyParams]):
         return await vote.result()
 
 
+def _weighing(params: SelfConsistencyParams, context: StrategyContext) -> Weighing:
+    measure: Measure | None = next((one for one in MEASURES if one == params.weights), None)
+    if params.weights == "none" and params.keep < 1:
+        measure = "lowest_group"
+    return Weighing(
+        groups=GroupConfidence(params.alternatives, params.group_tokens),
+        measure=measure,
+        verifier=WEIGHTS[params.weights].build(context) if params.weights in WEIGHTS else None,
+        is_weighted=params.weights != "none",
+        temperature=params.weight_temperature,
+        keep=params.keep,
+    )
+
+
 class _RunningVote:
     """The candidates drawn so far, their votes, and whether the vote is settled."""
 
     def __init__(self, strategy: SelfConsistency, task: Task, model: Model) -> None:
-        self._params = strategy.params
+        params = self._params = strategy.params
         self._task = task
         self._model = model
         self._votes = VoteCount(task, strategy.context.equivalence)
-        weights = strategy.params.weights
-        self._verifier: Verifier | None = None if weights == "none" else WEIGHTS[weights].build(strategy.context)
-        needs = (0, task.num_logprobs, self._verifier.num_logprobs if self._verifier else None)
+        self._weighing = _weighing(params, strategy.context)
+        needs = (0, task.num_logprobs, self._weighing.num_logprobs, params.alternatives if params.cut is not None else 0)
         self.num_logprobs = max(need for need in needs if need is not None)
         self.drawn: list[Candidate] = []
-        self._confidence: dict[int, float] = {}
+        self._watch: Callable[[], Watch] | None = None
         self.is_settled = False
+
+    def watch(self) -> Callable[[], Watch] | None:
+        """Return what cuts the candidates of the next wave; None in the warm-up, and if no answer of the warm-up is whole."""
+        if self._params.cut is not None and self._watch is None:
+            groups = self._weighing.groups
+            lowest = [groups.of(one, "lowest_group") for one in self.drawn if one.is_complete]
+            self._watch = groups.below(percentile(lowest, self._params.cut)) if lowest else None
+        return self._watch
 
     async def count(self, candidate: Candidate) -> None:
         """Count one more candidate."""
+        if self._watch is not None and await asyncio.to_thread(self._watch(), candidate.logprobs):
+            candidate = replace(candidate, finish_reason="cut")
         self.drawn.append(candidate)
         # in a thread: a long answer may take a while to check, and other requests must not wait for it
         is_filtered = self._params.filter == "equations" and await asyncio.to_thread(is_refuted, self._task.read(candidate))
         await self._votes.add(candidate, is_filtered=is_filtered)
-        if self._verifier is not None:
-            [self._confidence[candidate.index]] = await self._verifier.score(self._task, [candidate], self._model)
+        await self._weighing.note(self._task, candidate, self._model)
         remaining = self._params.n - len(self.drawn)
-        self.is_settled = is_settled(*self._votes.counts(), remaining, self._params.confidence) and self._has_one_leader()
-
-    def _weights(self) -> dict[int, float] | None:
-        """Return CISC's weight of each candidate, without the softmax's denominator, which is the same for all."""
-        if self._verifier is None:
-            return None
-        # the highest is subtracted so that `exp` does not overflow at a low temperature
-        highest = max(self._confidence.values(), default=0.0)
-        return {
-            index: math.exp((confidence - highest) / self._params.weight_temperature)
-            for index, confidence in self._confidence.items()
-        }
+        is_certain = is_settled(*self._votes.counts(), remaining, self._params.confidence) and self._has_one_leader()
+        self.is_settled = is_certain or self._has_consensus()
 
     def _ranked(self) -> list[AnswerGroup]:
-        return self._votes.ranked(self._weights())
+        return self._votes.ranked(self._weighing.of(self._votes))
 
     def _has_one_leader(self) -> bool:
         """Return whether the weighted vote has the same leader as the plain counts."""
-        return self._verifier is None or len(self._ranked()[0].members) == self._votes.counts()[0]
+        leader = self._ranked()[0].answer
+        return any(group.answer == leader and len(group.members) == self._votes.counts()[0] for group in self._votes.groups)
+
+    def _has_consensus(self) -> bool:
+        """Return whether the leader has the share of the weight that ends the vote."""
+        share = self._params.consensus
+        if share is None or len(self.drawn) < self._params.warm_up:
+            return False
+        return self._votes.leading_share(self._weighing.of(self._votes)) >= share
 
     def answer(self, candidate: Candidate) -> str | None:
         """Return the answer that a candidate voted for, None if it had no vote."""
@@ -176,7 +267,8 @@ class _RunningVote:
         ranked = self._ranked()
         num_votes = sum(len(group.members) for group in ranked)
         shares = {member.index: len(group.members) / num_votes for group in ranked for member in group.members}
-        scored = {c.index: ScoredCandidate(c, self._votes.answers[c.index], shares.get(c.index)) for c in self.drawn}
+        answers = {member.index: group.answer for group in ranked for member in group.members}
+        scored = {c.index: ScoredCandidate(c, answers.get(c.index), shares.get(c.index)) for c in self.drawn}
         if ranked:
             chosen = tuple(scored[group.best.index] for group in ranked)
         else:  # no answer can be read from any candidate: the most likely one, and a whole one before one that was cut

@@ -107,7 +107,8 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
 
     async def _drafts(self, run: _Run) -> list[Candidate]:
         """Draw the first attempt of every chain, all from the prompt itself."""
-        draw = Draw(run.task.prefix, len(run.chains), num_logprobs=run.scorer.num_logprobs)
+        task = run.task
+        draw = Draw(task.prefix, len(run.chains), num_logprobs=run.scorer.num_logprobs, ends_loops=task.ends_loops)
         async with run.model.sample(draw) as samples:
             drawn = sorted([candidate async for candidate in samples], key=lambda one: one.index)
         for draft in drawn:
@@ -132,6 +133,7 @@ class SequentialRevision(Strategy[SequentialRevisionParams]):
             num_logprobs=run.scorer.num_logprobs,
             # an answer's own limit: by default the previous attempts would count against it
             max_tokens=run.task.max_tokens,
+            ends_loops=run.task.ends_loops,
         )
         async with run.model.sample(draw) as samples:
             drawn = [candidate async for candidate in samples]

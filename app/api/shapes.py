@@ -103,5 +103,5 @@ class Shape(Protocol):
 
 
 def finish_reason(reason: str | None) -> str | None:
-    """Return OpenAI's finish reason. It has none for an answer that a budget, a deadline or a search ended: that is "length"."""
-    return "length" if reason in ("abort", "step") else reason
+    """Return OpenAI's finish reason. It has none for an answer that a budget, a deadline or a search ended, or that loops: "length"."""
+    return "length" if reason in ("abort", "cut", "step", "repetition") else reason

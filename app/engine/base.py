@@ -115,6 +115,25 @@ PromptLogprobs = tuple[tuple[RankedToken, ...], ...]
 """For each token of a prompt: the token itself, then the most probable ones in its place; empty for the first token."""
 
 
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """What counts as a loop: the last tokens are the same pattern, so often in a row. The branch ends there.
+
+    By default a loop has at least 64 tokens, and up to 32 in each round. A shorter round is found as well, since several of them are
+    one pattern. A loop of 64 tokens is no list or table that an answer needs, and the engine looks for few lengths at each token.
+
+    Attributes:
+        max_pattern_size: the most tokens of the pattern; 0 looks for none.
+        min_pattern_size: the fewest.
+        min_count: how often it must stand there.
+
+    """
+
+    max_pattern_size: int = 32
+    min_pattern_size: int = 16
+    min_count: int = 4
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
     """One generation. `n` samples are `n` branches, so that each can be counted and ended by itself.
@@ -137,6 +156,7 @@ class Branch:
         options: token ids. When there are any, one token is generated and the log-probability of each option is returned.
         num_prompt_logprobs: alternatives for each token of the prefix whose log-probabilities are returned with the last output; None for
             no log-probabilities of the prefix. The engine computes the whole prefix for them, whatever is cached.
+        repetition: a loop that ends the branch, unless the request says itself what a loop is; None for the request's own alone.
 
     """
 
@@ -155,6 +175,7 @@ class Branch:
     temperature: float | None = None
     options: tuple[int, ...] = ()
     num_prompt_logprobs: int | None = None
+    repetition: Repetition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +187,7 @@ class Output:
         token_ids: of the new tokens.
         prompt_tokens: length of the branch's prefix.
         cached_tokens: how many tokens of the prefix were found in the prefix cache.
-        finish_reason: `stop`, `length` or `abort` on the last output, None before it.
+        finish_reason: `stop`, `length`, `abort` or `repetition` (the branch has begun to loop) on the last output, None before it.
         stop_reason: the stop string or the id of the token that ended the branch, where there is one.
         logprobs: of the new tokens, where the branch asks for them.
         option_logprobs: log-probabilities of the branch's `options`, by token id.

@@ -6,8 +6,8 @@ It is what `httpx.MockTransport` is to httpx. Authors of plugins use it as `pond
     engine = ScriptedEngine(["42", "41", "42"])                          # these answers in turn
     engine = ScriptedEngine(lambda prompt, number: f"answer {number}")   # whatever a function returns
 
-Only the texts are scripted. Everything else behaves as the port asks: limits, stop strings, deltas, log-probabilities, a prefix
-cache, adapters, halting, and death. A token is a word with the white space before it.
+Only the texts are scripted. Everything else behaves as the port asks: limits, stop strings, loops, deltas, log-probabilities, a
+prefix cache, adapters, halting, and death. A token is a word with the white space before it.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ from typing import Any
 from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
 from app.engine.architecture import Architecture
-from app.engine.base import Branch, ModelCard, Output, Prompt, PromptLogprobs, RankedToken, ReplyParser
+from app.engine.base import Branch, ModelCard, Output, Prompt, PromptLogprobs, RankedToken, Repetition, ReplyParser
 from app.engine.flops.vision import ImageTokens
 from app.engine.reply_parsers import PlainReply, ThinkingReply, ToolReply
-from app.engine.simulated import PrefixCache, WordTokenizer, words_of
+from app.engine.simulated import PrefixCache, WordTokenizer, loop_end, words_of
 from app.errors import EngineDead, InvalidRequest
 from app.images.loading import IMAGE
 from strategies.core.thinking import Thinking
@@ -304,6 +304,9 @@ class ScriptedEngine:
 
     def _cut(self, reply: str, branch: Branch, finish: str, stop: str | None) -> tuple[list[str], str, str | None]:
         words = words_of(reply)
+        end = loop_end(words[: branch.max_tokens], loop) if (loop := _loop(branch)) else None
+        if end is not None and end < branch.max_tokens:  # the length comes first, as in vLLM
+            return words[:end], "repetition", "repetition_detected"
         if len(words) > branch.max_tokens:
             return words[: branch.max_tokens], "length", None
         return words, finish, stop
@@ -387,6 +390,12 @@ def _text(content: Any) -> str:
 
 def _image(image: Any) -> str:
     return f" <{image.width}x{image.height}>" * IMAGE_TOKENS + "\n"
+
+
+def _loop(branch: Branch) -> Repetition | None:
+    """Return what ends the branch as a loop: what the request says comes first."""
+    own = branch.prompt.request.get("repetition_detection")
+    return branch.repetition if own is None else Repetition(**{"max_pattern_size": 0, "min_pattern_size": 0, **own})
 
 
 def _stops(request: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,8 @@ import itertools
 import re
 from collections.abc import Sequence
 
+from app.engine.base import Repetition
+
 WORD = re.compile(r"\s*\S+|\s+$")
 """A token: a word with the white space before it, or the white space at the end of a text."""
 
@@ -14,6 +16,20 @@ BLOCK = 16
 def words_of(text: str) -> list[str]:
     """Split a text into tokens, so that joining them gives the text back."""
     return WORD.findall(text)
+
+
+def loop_end(words: Sequence[str], loop: Repetition) -> int | None:
+    """Return after how many words these have become a loop, None if they do not: the rule of vLLM's `repetition_detection`."""
+
+    def is_loop(end: int, size: int) -> bool:
+        round_ = words[end - size : end]
+        return all(words[end - size * count : end - size * (count - 1)] == round_ for count in range(2, loop.min_count + 1))
+
+    for end in range(1, len(words) + 1):
+        sizes = range(max(loop.min_pattern_size, 1), min(loop.max_pattern_size, end // max(loop.min_count, 1)) + 1)
+        if loop.min_count > 1 and any(is_loop(end, size) for size in sizes):
+            return end
+    return None
 
 
 class WordTokenizer:

@@ -30,6 +30,7 @@ class BranchOutput:
         started: whether the engine has returned any output of the branch.
         is_thinking_cut: whether the server has ended its thinking.
         num_inserted: the number of tokens that the server wrote for it.
+        ended_by: "step" once the wave's `until` has ended the branch, "cut" once its `watch` has; None before.
 
     """
 
@@ -47,7 +48,8 @@ class BranchOutput:
         self._num_in_legs = 0  # outputs before the current leg
         self.num_inserted = self._num_thinking = 0
         self._flops_before = 0
-        self._step_ended = False
+        self.ended_by: str | None = None
+        self._watch = None if wave.watch is None else wave.watch()
         self._text = ""
 
     @property
@@ -134,13 +136,17 @@ class BranchOutput:
             self._pass_on(self._held)
             self._held = None
 
-    def ends_step(self) -> bool:
-        """Return whether the wave's `until` became true with the last output. It returns true once, so that one halt is sent."""
-        if self.wave.until is None or self._step_ended or self.finish_reason is not None:
+    def ends_early(self) -> bool:
+        """Return whether the last output ends the branch by the wave's `until` or `watch`, so that the engine must halt it: only once."""
+        if self.ended_by is not None:
             return False
-        self._text += self._outputs[-1].text
-        self._step_ended = self.wave.until(self._text)
-        return self._step_ended
+        last = self._outputs[-1]
+        if self._watch is not None and self._watch(last.logprobs):
+            self.ended_by = "cut"
+        elif self.wave.until is not None and self.finish_reason is None:
+            self._text += last.text
+            self.ended_by = "step" if self.wave.until(self._text) else None
+        return self.ended_by is not None and self.finish_reason is None
 
     def count_thinking(self, decode: Decode) -> int:
         """Count how many of all tokens so far are thinking, keep the number for `candidate`, and return it."""
@@ -171,5 +177,6 @@ class BranchOutput:
         reason = last.finish_reason or "abort"
         is_separated = reason == "stop" and last.stop_reason in wave.separators
         is_full_step = reason == "length" and granted_tokens == wave.cap < wave.limit
-        is_halted_step = reason == "abort" and self._step_ended
-        return "step" if is_separated or is_full_step or is_halted_step else reason
+        if reason == "abort" and self.ended_by is not None:
+            return self.ended_by
+        return "step" if is_separated or is_full_step else reason

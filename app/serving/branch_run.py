@@ -108,7 +108,7 @@ class BranchRunner:
             async with aclosing(self.engine.generate(branch)) as parts:  # type: ignore[type-var]
                 async for part in parts:
                     output.add(part)
-                    if output.ends_step():
+                    if output.ends_early():
                         await self.engine.halt([branch_id])
         finally:
             wave.live.discard(branch_id)
@@ -121,8 +121,8 @@ class BranchRunner:
             max_tokens=reservation.tokens if place.left is None else min(place.left, reservation.tokens),
             priority=self.admitted.priority, seed=self.defaults.seed_of(output.index, output.num_legs),
             num_logprobs=wave.num_logprobs, cache_salt=self.cache_salt, image_salt=self.defaults.cache_salt,
-            is_streamed=wave.on_delta is not None or wave.until is not None, adapter=self.adapter,
-            separators=wave.separators + watched, temperature=wave.temperature,
+            is_streamed=wave.is_streamed, adapter=self.adapter,
+            separators=wave.separators + watched, temperature=wave.temperature, repetition=wave.repetition,
         )  # fmt: skip
 
     def _first_place(self, output: BranchOutput) -> Place | None:
@@ -147,7 +147,7 @@ class BranchRunner:
         if closing and (stop := budget.stops_at_end) is not None:
             output.end("stop", stop)
             return None
-        if output.wave.is_ending:
+        if output.wave.is_ending or output.ended_by is not None:
             output.end("abort")
             return None
         if output.reservation.tokens - output.num_generated <= len(closing):

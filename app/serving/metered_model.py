@@ -15,7 +15,7 @@ from adapters.leases import Lease
 from adapters.version import AdapterVersion
 from app.admission import AdmittedRequest
 from app.engine.architecture import Architecture
-from app.engine.base import Engine, PromptLogprobs
+from app.engine.base import Engine, PromptLogprobs, Repetition
 from app.errors import first_error
 from app.metering.meter import Meter, Purpose
 from app.serving.branch_run import BranchRunner
@@ -141,7 +141,9 @@ class MeteredModel:
             on_delta=draw.on_delta if self._defaults.is_streamed or draw.needs_deltas else None,
             purpose=Purpose.VERIFY if draw.is_check else Purpose.GENERATE,
             until=step.until,
+            watch=step.watch,
             temperature=draw.temperature,
+            repetition=Repetition() if draw.ends_loops else None,
             budget=self._budget,
             place=BEHIND if self._budget is None else self._budget.place(prefix[len(prompt.token_ids) :]),
             thinking=self._thinking_behind(prefix),

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from app.engine.base import Prompt
+from app.engine.base import Prompt, Repetition
 from app.metering.meter import Purpose
 from app.serving.legs import BEHIND, Place, ThinkingBudget
 from app.telemetry.spans import NO_SPAN, Span
 from strategies.core.thinking import Thinking
-from strategies.core.values import Candidate, Delta
+from strategies.core.values import Candidate, Delta, Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class Wave:
         separators: texts that end a step.
         thinking: how branches mark their thinking behind this prefix; None where they do not think.
         until: a function of the branch's text. The step ends as soon as it returns true.
+        watch: returns a watch for each branch, which ends the branch as soon as it returns true.
+        repetition: a loop that ends a branch; None where a branch may repeat itself.
         budget: for thinking; None where there is none, or the model does not think.
         place: where each branch begins in its thinking.
         on_delta: is called with each delta; None if nobody reads them.
@@ -69,6 +71,8 @@ class Wave:
     on_delta: Callable[[Delta], None] | None
     until: Callable[[str], bool] | None
     temperature: float | None
+    watch: Callable[[], Watch] | None = None
+    repetition: Repetition | None = None
     budget: ThinkingBudget | None = None
     place: Place = BEHIND
     purpose: Purpose = Purpose.GENERATE
@@ -77,3 +81,8 @@ class Wave:
     arrived: asyncio.Queue[Candidate | None] = field(default_factory=asyncio.Queue)
     live: set[str] = field(default_factory=set)
     is_ending: bool = False
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether anybody reads tokens while they are generated."""
+        return self.on_delta is not None or self.until is not None or self.watch is not None

@@ -9,12 +9,17 @@ VERIFIER = "verifier"
 
 _WITH_VERIFIER: dict[str, Any] = {"verifier": {"adapter": VERIFIER}}
 _WITH_EQUATIONS: dict[str, Any] = {"verifier": "equations"}
+_CUT: dict[str, Any] = {"cut": 0.5, "filter": "equations", "weights": "lowest_group"}
 _STEPS: dict[str, Any] = {"separator": "\n", "step_tokens": 48, "depth": 24}
 
 RUNS = [
     Run("direct", "direct", fields={"temperature": 0}, line="direct"),
     *budgets("self_consistency", "n", (4, 8, 16)),
     *budgets("self_consistency", "n", (8, 16), "self_consistency, filter, waves", filter="equations", schedule="waves"),
+    *budgets("self_consistency", "n", (16,), "self_consistency, lowest group", weights="lowest_group"),
+    *budgets("self_consistency", "n", (16,), "self_consistency, kept half", keep=0.5),
+    *budgets("self_consistency", "n", (16,), "self_consistency, cut", cut=0.5),
+    *budgets("self_consistency", "n", (16,), "self_consistency, cut, filter, lowest group", **_CUT),
     *budgets("best_of_n", "n", (4, 8, 16), "majority", verifier="majority"),
     *budgets("best_of_n", "n", (4, 8, 16), "best_of_n, equations, vote", select="vote", **_WITH_EQUATIONS),
     *budgets("beam_search", "n", (4, 8), "beam_search, equations", expand=4, **_STEPS, **_WITH_EQUATIONS),

@@ -269,6 +269,7 @@ class Writer:
             num_logprobs=self._task.num_logprobs or 0,  # to know which tokens lie before a false line
             step=Step() if is_whole or not self._has_checks else Step(until=until),
             temperature=temperature,
+            ends_loops=self._task.ends_loops,
         )
         return self._model.sample(draw)
 

@@ -3,7 +3,7 @@
 This package knows nothing of HTTP, vLLM or metering: the ports (`strategies.core.ports`) say what a strategy needs from outside.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -107,6 +107,10 @@ class Cost:
     seconds: float = 0.0
 
 
+Watch = Callable[[Sequence[TokenLogprob]], bool]
+"""Watches one branch: it is called with the log-probabilities of new tokens, with each token once, and returns whether to end it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """Where a piece of an answer ends, at the first of these.
@@ -116,12 +120,15 @@ class Step:
         max_tokens: the most tokens of the piece.
         until: called with the text of the branch whenever it grows. The branch ends soon after it returns True; a few more tokens may
             come. It runs between two tokens, so it must be quick.
+        watch: returns a new `Watch` for each branch, which ends it likewise (finish reason "cut"), also behind the end of a step. The
+            draw must ask for log-probabilities.
 
     """
 
     separators: tuple[str, ...] = ()
     max_tokens: int | None = None
     until: Callable[[str], bool] | None = None
+    watch: Callable[[], Watch] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +149,7 @@ class Draw:
         on_delta: called with every piece of text as it is generated, if the caller reads a stream.
         needs_deltas: what is drawn next depends on `on_delta`, so it is called whether or not the caller reads a stream.
         is_check: it is drawn to check an answer and is part of none, so it is booked as the tokens of verifiers are.
+        ends_loops: whether a continuation that begins to repeat the same tokens is ended (finish reason "repetition").
 
     """
 
@@ -155,6 +163,7 @@ class Draw:
     on_delta: Callable[[Delta], None] | None = None
     needs_deltas: bool = False
     is_check: bool = False
+    ends_loops: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +174,9 @@ class Candidate:
         index: its number in the order in which candidates were asked for, from 0; never the order of completion.
         text: that was generated.
         token_ids: of the text.
-        finish_reason: "stop" (end of sequence or the caller's stop string), "step" (the end of a `Step`), "length" (of the answer), or
-            "abort" (ended by the caller, budget, deadline).
+        finish_reason: "stop" (end of sequence or the caller's stop string), "step" (the end of a `Step`), "length" (of the answer),
+            "repetition" (it began to repeat the same tokens), "cut" (by `Step.watch`), or "abort" (ended by the caller, budget,
+            deadline).
         stop_reason: the stop string or the token id that ended it, if one did.
         logprobs: one entry for each token; empty unless the draw asked for them.
         step_start: number of tokens before the last step, which is what a verifier of steps scores; 0 to score the whole.
@@ -245,6 +255,11 @@ class Task:
     encode: Callable[[str], tuple[int, ...]] = lambda _text: ()
     follow_up: Callable[[str], tuple[int, ...]] = lambda _text: ()
     next_turn: Callable[[str], tuple[int, ...]] | None = None
+
+    @property
+    def ends_loops(self) -> bool:
+        """Whether an answer that repeats the same tokens is ended. A prompt may ask for repeated text, and JSON may hold long lists."""
+        return not self.is_constrained and self.kind in (AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.TEXT)
 
     def prefix_with(self, candidate: Candidate) -> tuple[int, ...]:
         """Return the token ids of the prompt and the candidate, without an end token, so that something can be asked about them.

@@ -1,7 +1,7 @@
 """A vote over canonical answers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from strategies.answers.reading import read_answer
@@ -38,6 +38,20 @@ class AnswerGroup:
         self.members.append(candidate)
         # the sum is kept, because a long search ranks the groups after every expansion
         self._total += mean_logprob(candidate)
+
+    def among(self, indices: Collection[int]) -> "AnswerGroup":
+        """Return the group of those members whose indices are given."""
+        if all(member.index in indices for member in self.members):
+            return self
+        group = AnswerGroup(self.answer)
+        for member in self.members:
+            if member.index in indices:
+                group.add(member)
+        return group
+
+    def weight(self, weights: dict[int, float] | None) -> float:
+        """Return the sum of its members' weights, 1 each by default."""
+        return sum(1.0 if weights is None else weights[member.index] for member in self.members)
 
     @property
     def likelihood(self) -> float:
@@ -98,18 +112,28 @@ class VoteCount:
         return self.groups[-1]
 
     async def count_filtered(self) -> None:
-        """If no candidate has voted, let those without a vote vote: the whole ones if there are any, else those that were cut."""
+        """If no candidate has voted, let those without a vote vote: the whole ones if there are any, else those that were cut.
+
+        One that a watch has cut (finish reason "cut") never votes: how far it came depends on the engine's speed.
+        """
         if not self.groups:
             for candidate in [one for one in self._filtered if one.is_complete] or self._filtered:
+                if candidate.finish_reason == "cut":
+                    continue
                 await self._vote(candidate)
 
     def ranked(self, weights: dict[int, float] | None = None) -> list[AnswerGroup]:
-        """Return the groups by the sum of their members' weights (1 each by default), ties by likelihood, then by first vote."""
+        """Return the groups by the sum of their members' weights (1 each by default), ties by likelihood, then by first vote.
 
-        def weight(group: AnswerGroup) -> float:
-            return sum(1.0 if weights is None else weights[member.index] for member in group.members)
+        Members without a weight are left out, and groups without members.
+        """
+        groups = self.groups if weights is None else [one for group in self.groups if (one := group.among(weights)).members]
+        return sorted(groups, key=lambda group: (group.weight(weights), group.likelihood), reverse=True)
 
-        return sorted(self.groups, key=lambda group: (weight(group), group.likelihood), reverse=True)
+    def leading_share(self, weights: dict[int, float] | None = None) -> float:
+        """Return the leader's share of the weight of all votes, from 0 to 1; 0 where nothing weighs anything."""
+        totals = [group.weight(weights) for group in self.ranked(weights)]
+        return totals[0] / sum(totals) if any(totals) else 0.0
 
     def counts(self) -> tuple[int, int]:
         """Return the votes of the leader and of the runner-up."""

@@ -71,13 +71,19 @@ def candidate_node(scored: ScoredCandidate, result: Result | None = None) -> Tra
         parent=None,
         text=candidate.text,
         tokens=len(candidate.token_ids),
-        state=NodeState.CHOSEN if result is not None and scored in result.chosen else NodeState.FINAL,
+        state=_state(scored, result),
         score=scored.score,
         value=scored.score,
         answer=scored.answer,
         finish_reason=candidate.finish_reason,
         cost=candidate.cost,
     )
+
+
+def _state(scored: ScoredCandidate, result: Result | None) -> NodeState:
+    if result is not None and scored in result.chosen:
+        return NodeState.CHOSEN
+    return NodeState.PRUNED if scored.candidate.finish_reason == "cut" else NodeState.FINAL
 
 
 def opening_words(text: str, length: int = 60) -> str:

@@ -6,13 +6,13 @@ import random
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from pydantic import TypeAdapter
 
 from strategies.answers.equivalence import Equivalence
-from strategies.core.values import AnswerKind, Candidate, Delta, Draw, Step, StopReason, Task, TokenLogprob
+from strategies.core.values import AnswerKind, Candidate, Delta, Draw, Step, StopReason, Task, TokenLogprob, Watch
 from strategies.core.verifier import StrategyContext
 from strategies.verifiers import AnyVerifier
 
@@ -22,6 +22,16 @@ def candidate(index: int, text: str, *, finish: str = "stop", logprob: float | N
     words = text.split()
     entries = tuple(TokenLogprob(w, i, logprob, ((w, logprob),)) for i, w in enumerate(words)) if logprob is not None else ()
     return Candidate(index, text, tuple(range(len(words))), finish, logprobs=entries)
+
+
+def _watched(one: Candidate, watch: Callable[[], Watch] | None) -> Candidate:
+    """The candidate as far as its watch lets it come."""
+    is_over = (lambda _tokens: False) if watch is None else watch()
+    end = next((end for end, entry in enumerate(one.logprobs, 1) if is_over([entry])), len(one.logprobs))
+    if end == len(one.logprobs):
+        return one  # it ends by itself before it is halted
+    text = " ".join(one.text.split()[:end])
+    return replace(one, text=text, token_ids=one.token_ids[:end], logprobs=one.logprobs[:end], finish_reason="cut")
 
 
 @dataclass
@@ -56,11 +66,15 @@ class FakeModel:
         self.most_at_once = max(self.most_at_once, draw.n)
         self.num_open += 1
         try:
-            yield self._deliver(list(self.candidates[draw.first_index : draw.first_index + draw.n]), draw.on_delta)
+            yield self._deliver(
+                list(self.candidates[draw.first_index : draw.first_index + draw.n]), draw.on_delta, draw.step.watch
+            )
         finally:
             self.num_open -= 1
 
-    async def _deliver(self, drawn: list[Candidate], on_delta: Callable[[Delta], None] | None) -> AsyncIterator[Candidate]:
+    async def _deliver(
+        self, drawn: list[Candidate], on_delta: Callable[[Delta], None] | None, watch: Callable[[], Watch] | None
+    ) -> AsyncIterator[Candidate]:
         if self.hang:
             await asyncio.Event().wait()
         first = [position for position in self.order if position < len(drawn)]
@@ -70,7 +84,7 @@ class FakeModel:
                 return
             await asyncio.sleep(0)
             self.num_delivered += 1
-            one = drawn[position]
+            one = _watched(drawn[position], watch)
             if on_delta is not None:
                 on_delta(Delta(one.index, one.text, one.token_ids, one.logprobs, one.finish_reason))
             yield one

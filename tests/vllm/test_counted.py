@@ -18,6 +18,7 @@ MIX: tuple[dict[str, Any], ...] = (
     {"strategy": "best_of_n", "n": 4, "verifier": "p_true"},
     {"strategy": "self_consistency", "n": 6, "answer": "math"},
     {"strategy": "self_consistency", "n": 6, "schedule": "waves", "answer": "math"},
+    {"strategy": "self_consistency", "n": 6, "cut": 0.9, "warm_up": 2, "group_tokens": 4, "confidence": 1.0, "answer": "math"},
     {"strategy": "backtracking", "n": 2, "answer": "math"},
     {"strategy": "adaptive", "n": 4, "answer": "math"},
     {"strategy": "beam_search", "n": 4, "verifier": "equations", "step_tokens": 12},

@@ -2,10 +2,11 @@
 
 import asyncio
 import copy
+from dataclasses import asdict
 from typing import Any
 
 from vllm import SamplingParams
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from app.engine.base import Branch
@@ -61,6 +62,8 @@ def sampling_of(branch: Branch) -> SamplingParams:
         if branch.temperature == 0:
             # vLLM sets these for a request with temperature 0, but these parameters were made for another temperature.
             sampling.top_p, sampling.top_k, sampling.min_p = 1.0, 0, 0.0
+    if branch.repetition is not None and sampling.repetition_detection is None:
+        sampling.repetition_detection = RepetitionDetectionParams(**asdict(branch.repetition))
     if branch.options:
         # The options are read from the probabilities of one token, for which a grammar would mask them.
         sampling.logprobs, sampling.logprob_token_ids = None, list(branch.options)
