@@ -5,8 +5,8 @@ is cut back to its transition, its thinking is ended, and the answer is drawn fr
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Literal
 
@@ -14,14 +14,15 @@ from pydantic import Field, StringConstraints
 
 from strategies.checking.thoughts import LONGEST_WORD, TRANSITIONS, Thought
 from strategies.checking.trials import INDUCERS, Exit, Mean, Trial, TrialRule, Trials, agree
+from strategies.checking.tried_thought import TriedThought
 from strategies.core.checks import check_choices, check_comparable
 from strategies.core.errors import UnsupportedTask
 from strategies.core.parameters import NumAnswers, Params
 from strategies.core.ports import Emit, Model
-from strategies.core.results import NodeState, Progress, Result, TraceNode
+from strategies.core.results import NodeState, Progress, Result
 from strategies.core.strategy import Forecast, Strategy, ended
 from strategies.core.thinking import Thinking
-from strategies.core.values import Candidate, Delta, Draw, Step, StopReason, Task, TokenLogprob
+from strategies.core.values import Candidate, Delta, Draw, Step, StopReason, Task
 from strategies.core.verifier import StrategyContext
 from strategies.voting.selection import choose, opening_words
 
@@ -115,27 +116,6 @@ class EarlyExit(Strategy[EarlyExitParams]):
         return await run.result()
 
 
-@dataclass(slots=True)
-class _Branch:
-    """One thought with what became of it.
-
-    Attributes:
-        trials: of it.
-        reply: what its branch has written in the end; None if it was not drawn.
-        exit: where it was cut.
-        answer: what was drawn behind the cut thought.
-        final: the answer that came of it.
-
-    """
-
-    thought: Thought
-    trials: Trials
-    reply: asyncio.Future[Candidate | None]
-    exit: Exit | None = None
-    answer: Candidate | None = None
-    final: Candidate | None = None
-
-
 class _Run:
     """All thoughts of one run."""
 
@@ -146,11 +126,11 @@ class _Run:
         self._rule = TrialRule(inducer, params.trial_tokens, params.confidence, self._passes)
         self._branches = [self._branch(number) for number in range(params.n)]
 
-    def _branch(self, number: int) -> _Branch:
+    def _branch(self, number: int) -> TriedThought:
         thought = Thought(self._thinking, TRANSITIONS if self._params.transitions is None else self._params.transitions)
         index, report = partial(self._index, number), partial(self._report, number)
         trials = Trials(self._task, self._model, thought, self._rule, index=index, report=report)
-        return _Branch(thought, trials, asyncio.get_running_loop().create_future())
+        return TriedThought(thought, trials, asyncio.get_running_loop().create_future())
 
     async def _passes(self, trials: Sequence[Trial]) -> bool:
         if self._params.rule == "agreement":
@@ -197,37 +177,19 @@ class _Run:
             async with self._model.sample(draw) as samples:
                 async for answer in samples:
                     branch.answer = answer
-        branch.final = self._joined(branch, await branch.reply)
+        branch.final = branch.joined(await branch.reply, self._thinking)
         if branch.final is not None:
             cut = f" (thinking ended after {branch.exit.transition.num_tokens} tokens)" if branch.exit else ""
             words = opening_words(self._task.read(branch.final))
-            self._emit(Progress(f"Thought {number + 1} of {self._params.n}: {words}{cut}", tuple(self._nodes(number, branch))))
+            self._emit(Progress(f"Thought {number + 1} of {self._params.n}: {words}{cut}", tuple(branch.nodes(number))))
 
-    async def _shared_exit(self, branch: _Branch) -> Exit | None:
+    async def _shared_exit(self, branch: TriedThought) -> Exit | None:
         """Return the exit of the thought that has the same words, where that ended this one before its own trial was there."""
         reply = await branch.reply
         if reply is None or reply.finish_reason != "step":
             return None
         exits = (one.exit for one in self._branches if one.exit and one.thought.said.startswith(branch.thought.said))
         return next(exits, None)
-
-    def _joined(self, branch: _Branch, reply: Candidate | None) -> Candidate | None:
-        """Return the thought up to its exit with the answer; what its branch wrote where it has no exit, or a better answer."""
-        if reply is None or branch.exit is None or branch.answer is None:
-            return reply if reply is None or reply.finish_reason != "step" else replace(reply, finish_reason="abort")
-        answer, num, end_ids = branch.answer, branch.exit.transition.num_tokens, self._thinking.end_ids
-        texts = (self._thinking.end, *[""] * (len(end_ids) - 1))
-        closing = tuple(TokenLogprob(text, one, 0.0, is_inserted=True) for text, one in zip(texts, end_ids, strict=True))
-        joined = replace(
-            answer,
-            text=branch.thought.text_before(branch.exit.transition) + self._thinking.end + answer.text,
-            token_ids=(*reply.token_ids[:num], *end_ids, *answer.token_ids),
-            logprobs=(*reply.logprobs[:num], *closing, *answer.logprobs),
-            num_inserted=len(end_ids) + answer.num_inserted,
-            num_thinking=num + len(end_ids),
-            is_thinking=False,
-        )
-        return joined if joined.completeness >= reply.completeness else reply
 
     async def result(self) -> Result:
         """Return the answers by votes; the score of a candidate is the confidence at which its thinking was ended."""
@@ -240,7 +202,7 @@ class _Run:
         )
         read = {one.candidate.index: one.answer for one in scored}
         winners = {one.candidate.index for one in chosen}
-        nodes = [node for number, branch in enumerate(self._branches) for node in self._nodes(number, branch)]
+        nodes = [node for number, branch in enumerate(self._branches) for node in branch.nodes(number)]
         nodes = [
             replace(
                 node,
@@ -251,29 +213,3 @@ class _Run:
         ]
         stop = StopReason.SETTLED if any(index in scores for index in winners) else StopReason.COMPLETED
         return Result(chosen, scored, ended(self._model, stop), tuple(nodes))
-
-    def _nodes(self, number: int, branch: _Branch) -> Iterator[TraceNode]:
-        """Yield a node for the thought, and below it one for each trial and one for the answer behind an exit."""
-        reply = branch.reply.result() if branch.reply.done() else None
-        if reply is None:
-            return
-        is_final = branch.final is not None and branch.final.index == number
-        yield _node(reply, None, NodeState.FINAL if is_final else NodeState.PRUNED)
-        for place, trial in enumerate(branch.trials.drawn, 1):
-            has_passed = branch.exit is not None and place == len(branch.trials.drawn) and trial.answer is not None
-            state = NodeState.FINAL if has_passed else NodeState.PRUNED
-            yield replace(_node(trial.candidate, number, state), score=trial.confidence, answer=trial.answer)
-        if branch.answer is not None:
-            yield _node(branch.answer, number, NodeState.PRUNED if is_final else NodeState.FINAL)
-
-
-def _node(candidate: Candidate, parent: int | None, state: NodeState) -> TraceNode:
-    return TraceNode(
-        id=candidate.index,
-        parent=parent,
-        text=candidate.text,
-        tokens=len(candidate.token_ids),
-        state=state,
-        finish_reason=candidate.finish_reason,
-        cost=candidate.cost,
-    )

@@ -7,11 +7,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from strategies.checking.sample_vote import SelfConsistencyParams
 from strategies.core.errors import UnsupportedTask
 from strategies.core.ports import ignore_events
 from strategies.core.results import NodeState, Progress, Result
 from strategies.core.values import AnswerKind, ScoredCandidate, StopReason
-from strategies.self_consistency import SelfConsistency, SelfConsistencyParams
+from strategies.self_consistency import SelfConsistency
 from strategies.voting.stopping import is_settled
 
 pytestmark = pytest.mark.anyio
