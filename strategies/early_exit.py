@@ -105,6 +105,7 @@ class EarlyExit(Strategy[EarlyExitParams]):
             step=Step(until=run.is_cut),
             on_delta=run.feed,
             needs_deltas=True,
+            ends_loops=task.ends_loops,
         )
         async with asyncio.TaskGroup() as group, model.sample(draw) as samples:
             for number in range(self.params.n):
@@ -173,6 +174,7 @@ class _Run:
                 1,
                 first_index=self._index(number, len(branch.trials.drawn)),
                 num_logprobs=self._task.num_logprobs or 0,
+                ends_loops=self._task.ends_loops,
             )
             async with self._model.sample(draw) as samples:
                 async for answer in samples:

@@ -95,6 +95,7 @@ def _task(engine: Engine, request: InferenceRequest, prompt: Prompt, kind: Answe
         is_constrained=prompt.is_constrained,
         thinking=prompt.thinking,
         is_continuable=not any(body.get(field) for body in request.bodies for field in SEAM_FIELDS),
+        has_own_loops=any(body.get("repetition_detection") is not None for body in request.bodies),
         read=read_message if request.is_chat else lambda candidate: candidate.text,
         encode=engine.encode,
         follow_up=partial(engine.follow_up, prompt),

@@ -230,6 +230,7 @@ class Task:
         is_constrained: a grammar holds from the first token on, so an answer cannot be continued from its middle.
         is_continuable: an answer may be continued from its middle: the caller asks for nothing (penalties, stop strings, a least length)
             that would begin anew there.
+        has_own_loops: the caller says itself what a loop is, and the engine alone keeps to it.
         thinking: how the model marks its thinking in replies; None where it does not think.
         read: returns the text of a candidate that is compared and scored: its content, or its tool calls as canonical JSON; empty where
             it has only thinking.
@@ -250,6 +251,7 @@ class Task:
     end_tokens: frozenset[int] = frozenset()
     is_constrained: bool = False
     is_continuable: bool = True
+    has_own_loops: bool = False
     thinking: Thinking | None = None
     read: Callable[[Candidate], str] = lambda candidate: candidate.text
     encode: Callable[[str], tuple[int, ...]] = lambda _text: ()
@@ -259,7 +261,8 @@ class Task:
     @property
     def ends_loops(self) -> bool:
         """Whether an answer that repeats the same tokens is ended. A prompt may ask for repeated text, and JSON may hold long lists."""
-        return not self.is_constrained and self.kind in (AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.TEXT)
+        is_compared = self.kind in (AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.TEXT)
+        return is_compared and not self.is_constrained and not self.has_own_loops
 
     def prefix_with(self, candidate: Candidate) -> tuple[int, ...]:
         """Return the token ids of the prompt and the candidate, without an end token, so that something can be asked about them.

@@ -14,6 +14,7 @@ from strategies.core.results import NodeState, Progress, Result
 from strategies.core.strategy import ended
 from strategies.core.values import Candidate, Draw, Step, StopReason, Task
 from strategies.core.verifier import StrategyContext
+from strategies.search.loops import ends_in_loop
 from strategies.search.node import ROOT, Node
 from strategies.search.scorer import Scorer
 from strategies.voting.selection import choose, opening_words
@@ -204,7 +205,14 @@ class Tree:
     async def _draw(self, node: Node, num: int, first: int, *, is_last: bool) -> list[Node]:
         step = Step() if is_last or node.depth + 1 >= self._depth else self._step
         prefix = (*self.task.prefix, *node.path.token_ids)
-        draw = Draw(prefix, num, first_index=first, num_logprobs=self.scorer.num_logprobs, step=step)
+        draw = Draw(
+            prefix,
+            num,
+            first_index=first,
+            num_logprobs=self.scorer.num_logprobs,
+            step=step,
+            ends_loops=self.task.ends_loops,
+        )
         async with self.model.sample(draw) as samples:
             drawn = [candidate async for candidate in samples]
         drawn.sort(key=lambda candidate: candidate.index)
@@ -212,11 +220,13 @@ class Tree:
 
     def _child(self, parent: Node, step: Candidate) -> Node:
         path, thinking = parent.path, self.task.thinking
-        text = path.text + step.text
+        text, token_ids = path.text + step.text, path.token_ids + step.token_ids
+        has_looped = step.finish_reason == "step" and self.task.ends_loops and ends_in_loop(token_ids)
         joined = replace(
             step,
             text=text,
-            token_ids=path.token_ids + step.token_ids,
+            token_ids=token_ids,
+            finish_reason="repetition" if has_looped else step.finish_reason,
             logprobs=path.logprobs + step.logprobs,
             step_start=len(path.token_ids),
             last_step=step.text,

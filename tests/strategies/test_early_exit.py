@@ -89,6 +89,28 @@ async def test_exits_at_the_first_transition_at_which_the_model_is_sure(serve) -
     assert candidate["finish_reason"] == "stop"
 
 
+@pytest.mark.parametrize("loop", [" Hm." * 400, "\nWait, no, it is not." * 100])
+async def test_a_thought_that_loops_is_ended(serve, loop: str) -> None:
+    """Inside its thinking, with transitions in the loop or without. It has no answer, and the others vote."""
+    think = thinker(UNSURE, SURE)
+
+    def script(prompt: str, number: int) -> str:
+        is_begin = prompt.endswith(MARKS[0])
+        said = prompt.rpartition(MARKS[0])[2]
+        if is_begin and number % 2 == 0:
+            return loop
+        return UNSURE if loop.startswith(said.partition(MARKS[1])[0].rstrip()) and not is_begin else think(prompt, number)
+
+    async with serve(script, thinking=MARKS) as served:
+        body = await ask(served, ponder={"n": 2})
+        own = await ask(served, ponder={"n": 2}, repetition_detection={"max_pattern_size": 0}, max_tokens=300)
+    looped, other = body["ponder"]["candidates"]
+    assert (looped["finish_reason"], looped["answer"], other["answer"]) == ("repetition", None, "42")
+    assert 64 <= looped["tokens"] <= 128
+    assert body["choices"][0]["message"]["content"] == ANSWER
+    assert own["ponder"]["candidates"][0]["finish_reason"] == "length"
+
+
 async def test_below_the_threshold_it_thinks_to_the_end(serve) -> None:
     """And the reply is what the model would have said without trials."""
     async with serve(thinker(UNSURE), thinking=MARKS) as served:
