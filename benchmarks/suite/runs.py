@@ -10,6 +10,7 @@ VERIFIER = "verifier"
 _WITH_VERIFIER: dict[str, Any] = {"verifier": {"adapter": VERIFIER}}
 _WITH_EQUATIONS: dict[str, Any] = {"verifier": "equations"}
 _CUT: dict[str, Any] = {"cut": 0.5, "filter": "equations", "weights": "lowest_group"}
+_REJECT: dict[str, Any] = {"reject": 0.5, "separator": "\n", "wave_tokens": 48}
 _STEPS: dict[str, Any] = {"separator": "\n", "step_tokens": 48, "depth": 24}
 
 RUNS = [
@@ -22,9 +23,11 @@ RUNS = [
     *budgets("self_consistency", "n", (16,), "self_consistency, cut, filter, lowest group", **_CUT),
     *budgets("best_of_n", "n", (4, 8, 16), "majority", verifier="majority"),
     *budgets("best_of_n", "n", (4, 8, 16), "best_of_n, equations, vote", select="vote", **_WITH_EQUATIONS),
+    *budgets("best_of_n", "n", (16, 64), "best_of_n, equations, reject", **_REJECT, **_WITH_EQUATIONS),
     *budgets("beam_search", "n", (4, 8), "beam_search, equations", expand=4, **_STEPS, **_WITH_EQUATIONS),
     *budgets("best_of_n", "n", (4, 8, 16), **_WITH_VERIFIER),
     *budgets("best_of_n", "n", (4, 8, 16), "best_of_n, vote", select="vote", **_WITH_VERIFIER),
+    *budgets("best_of_n", "n", (16, 64), "best_of_n, reject", **_REJECT, **_WITH_VERIFIER),
     *budgets("beam_search", "n", (4, 8), expand=4, **_STEPS, **_WITH_VERIFIER),
 ]
 

@@ -48,6 +48,7 @@ class Verifier(ABC):
         Params: its parameters. If it has any, one of them has the verifier's name: `{"regex": "yes|no"}` chooses `regex`.
         is_exact: it never errs. A complete answer with score 1 is right, and the search ends.
         scores_steps: it can score answers that are not finished.
+        ranks_steps: these scores differ, so that the worst of such answers can be told; False where all of them have the same score.
         num_logprobs: what it needs of `Draw.num_logprobs`; None if it needs no log-probabilities.
 
     """
@@ -57,6 +58,7 @@ class Verifier(ABC):
     Params: ClassVar[type[Params]] = Params
     is_exact: bool = False
     scores_steps: bool = True
+    ranks_steps: bool = True
     num_logprobs: int | None = None
 
     def __init__(self, params: Any, context: StrategyContext) -> None:

@@ -108,7 +108,7 @@ class Tree:
 
     async def score(self, nodes: Sequence[Node], *, is_whole: bool = False) -> None:
         """Score the last step of each node, or the whole path. The score is the node's value too, until a search changes that."""
-        paths = [replace(node.path, step_start=0, last_step=node.path.text) if is_whole else node.path for node in nodes]
+        paths = [replace(node.path, step_start=0, last_step="") if is_whole else node.path for node in nodes]
         for node, score in zip(nodes, await self.scorer.score(paths), strict=True):
             node.score = node.value = score
 

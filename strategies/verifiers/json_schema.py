@@ -48,6 +48,7 @@ class SchemaVerifier(Verifier):
     summary = "Exact: whether the answer is JSON, alone or in its last fence, that is valid by a schema."
     Params = SchemaParams
     is_exact = True
+    ranks_steps = False
 
     def __init__(self, params: SchemaParams, context: StrategyContext) -> None:
         super().__init__(params, context)

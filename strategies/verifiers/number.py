@@ -29,6 +29,7 @@ class NumberVerifier(Verifier):
     summary = "Exact: whether the answer is that number, within a tolerance."
     Params = NumberParams
     is_exact = True
+    ranks_steps = False
 
     def __init__(self, params: NumberParams, context: StrategyContext) -> None:
         super().__init__(params, context)

@@ -31,6 +31,7 @@ class RegexVerifier(Verifier):
     summary = "Exact: whether a pattern (RE2 syntax) is found in the answer."
     Params = RegexParams
     is_exact = True
+    ranks_steps = False
 
     def __init__(self, params: RegexParams, context: StrategyContext) -> None:
         super().__init__(params, context)

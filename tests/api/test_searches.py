@@ -28,6 +28,8 @@ def events(text: str) -> list[dict[str, Any]]:
     "options",
     [
         SEARCH,
+        {"strategy": "best_of_n", "n": 8, "reject": 0.5, "separator": ";"},
+        {"strategy": "best_of_n", "n": 8, "reject": 0.5, "wave_tokens": 1, "verifier": "p_true", "select": "vote"},
         {**SEARCH, "diverse": True, "verifier": "p_true"},
         {"strategy": "tree_of_thoughts", "separator": ";"},
         {"strategy": "tree_of_thoughts", "separator": ";", "search": "dfs", "evaluate": "vote"},

@@ -464,6 +464,23 @@ async def test_a_request_is_answered_with_the_candidate_that_the_reward_model_pr
     assert unknown.status_code == 400
 
 
+async def test_a_reward_model_rejects_partial_answers(serve) -> None:
+    """It is asked about all that have been begun, and then about the one that goes on."""
+    ask = {"strategy": "best_of_n", "n": 2, "verifier": {"reward_model": "armo"}, "reject": 0.5, "wave_tokens": 2}
+    async with upstream(reply(), reply({"data": [{"index": 0, "probs": [0.1, 0.9]}]})) as server:
+        armo = {"url": server.url, "route": "classify", "template": "{step}|{answer}", "retries": 0, "parameters": 100}
+
+        def script(prompt: str, number: int) -> str:
+            return " 42." if prompt.endswith(" It is") else [" We guess 41.", " It is 42."][number % 2]
+
+        async with serve(script, reward_models={"armo": armo}) as served:
+            body = (await served.chat(ponder=ask)).json()
+    assert [request["input"] for _, request in server.requests] == [
+        [" We guess| We guess", " It is| It is"], [" It is 42.| It is 42."]
+    ]  # fmt: skip
+    assert body["choices"][0]["message"]["content"].strip() == "It is 42."
+
+
 @pytest.mark.vllm
 def test_vllm_understands_the_bodies_and_is_understood() -> None:
     """The classes of vLLM read our requests, and we read what they write. They would ignore a misspelt field silently."""

@@ -137,11 +137,15 @@ async def test_equations_are_checked_in_the_answer(serve) -> None:
     assert "It is 42" in body["choices"][0]["message"]["content"]
 
 
-@pytest.mark.parametrize("name", ["beam_search", "mcts", "tree_of_thoughts", "particle_filtering", "backtracking", "adaptive"])
+@pytest.mark.parametrize(
+    "name", ["beam_search", "mcts", "tree_of_thoughts", "particle_filtering", "backtracking", "adaptive", "best_of_n"]
+)
 @pytest.mark.parametrize("verifier", ["likelihood", "equations"])
 async def test_searches_over_steps_think_step_by_step(serve, name: str, verifier: str) -> None:
     """The steps of a thought are nodes of their own, scored as they are, and the path goes on to an answer behind them."""
     options = {"verifier": verifier} if name not in ("backtracking", "adaptive") else {}
+    if name == "best_of_n":
+        options |= {"reject": 0.5, "wave_tokens": 5}
     body = await ask(serve, name, *ENDED, ponder=options)
     thought, answer = (body["choices"][0]["message"][part] for part in ("reasoning", "content"))
     assert "Wait, no." in thought

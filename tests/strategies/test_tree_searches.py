@@ -15,6 +15,8 @@ from strategies.registry import STRATEGIES
 pytestmark = pytest.mark.anyio
 
 SEARCHES = {
+    "best_of_n reject": {"n": 8, "reject": 0.5},
+    "best_of_n reject vote": {"n": 6, "reject": 0.3, "wave_tokens": 2, "select": "vote"},
     "beam_search": {"n": 4, "expand": 2},
     "beam_search diverse": {"n": 4, "expand": 2, "diverse": True},
     "beam_search product": {"n": 6, "expand": 3, "aggregation": "product"},
