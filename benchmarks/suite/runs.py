@@ -22,6 +22,7 @@ RUNS = [
     *budgets("self_consistency", "n", (16,), "self_consistency, cut, filter, lowest group", **_CUT),
     *budgets("best_of_n", "n", (4, 8, 16), "majority", verifier="majority"),
     *budgets("best_of_n", "n", (4, 8, 16), "best_of_n, tournament", verifier="tournament"),
+    *budgets("self_aggregation", "rounds", (2, 3, 4), n=4),
     *budgets("best_of_n", "n", (4, 8, 16), "best_of_n, equations, vote", select="vote", **_WITH_EQUATIONS),
     *budgets("beam_search", "n", (4, 8), "beam_search, equations", expand=4, **_STEPS, **_WITH_EQUATIONS),
     *budgets("best_of_n", "n", (4, 8, 16), **_WITH_VERIFIER),

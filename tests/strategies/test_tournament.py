@@ -147,7 +147,7 @@ async def test_it_cannot_compare_steps(serve, strategy: str) -> None:
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "ponder.verifier")
 
 
-@pytest.mark.parametrize("strategy", ["sequential_revision"])
+@pytest.mark.parametrize("strategy", ["sequential_revision", "self_aggregation"])
 async def test_it_chooses_wherever_whole_answers_are_chosen(serve, strategy: str) -> None:
     """Also of open questions."""
     async with serve(lambda prompt, number: f" answer {len(prompt)} {number}") as served:
