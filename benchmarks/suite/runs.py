@@ -23,6 +23,7 @@ RUNS = [
     *budgets("best_of_n", "n", (4, 8, 16), "majority", verifier="majority"),
     *budgets("best_of_n", "n", (4, 8, 16), "best_of_n, tournament", verifier="tournament"),
     *budgets("self_aggregation", "rounds", (2, 3, 4), n=4),
+    *budgets("self_aggregation", "rounds", (2, 4), "self_aggregation, all rounds", n=4, confidence=1),
     *budgets("best_of_n", "n", (4, 8, 16), "best_of_n, equations, vote", select="vote", **_WITH_EQUATIONS),
     *budgets("beam_search", "n", (4, 8), "beam_search, equations", expand=4, **_STEPS, **_WITH_EQUATIONS),
     *budgets("best_of_n", "n", (4, 8, 16), **_WITH_VERIFIER),

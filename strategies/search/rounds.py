@@ -171,6 +171,10 @@ class InRounds(Strategy[P]):
     def views(self, run: Run) -> dict[int, View]:
         """Return what the next answers are written with, by position; where nothing is given, none is written."""
 
+    async def is_settled(self, run: Run) -> bool:  # noqa: ARG002 - for strategies that look at the answers
+        """Return whether another round is not worth writing; by default never."""
+        return False
+
     def finalists(self, run: Run) -> list[Candidate]:
         """Return the answers that are scored and come before all others that are whole: by default all."""
         return run.answers
@@ -197,15 +201,19 @@ class InRounds(Strategy[P]):
         """Draw one round after the other, and choose."""
         scorer = Scorer(build_for(self.params.verifier, task, self.context), task, model)
         run = Run(task, model, scorer, self.size, random.Random(task.seed))  # noqa: S311 - sampling, not secrets
+        otherwise = StopReason.COMPLETED
         for number in range(1, self.num_rounds + 1):
             drawn = await (run.go_on(self.views(run)) if run.rounds else run.begin())
             line = f"{self.round_name} {number} of {self.num_rounds}: {len(run.answers)} answers"
             emit(Progress(line, run.nodes(drawn), run.best))
             if not drawn or run.proven is not None or model.stopped is not None:
                 break
-        return await self._result(run)
+            if number < self.num_rounds and await self.is_settled(run):
+                otherwise = StopReason.SETTLED
+                break
+        return await self._result(run, StopReason.VERIFIED if run.proven is not None else ended(model, otherwise))
 
-    async def _result(self, run: Run) -> Result:
+    async def _result(self, run: Run, stop: StopReason) -> Result:
         finalists = self.finalists(run)
         indices = [one.index for one in finalists]
         if not run.scorer.is_exact:
@@ -219,5 +227,4 @@ class InRounds(Strategy[P]):
             replace(node, answer=read[node.id], state=NodeState.CHOSEN if node.id in winners else node.state)
             for node in run.nodes(run.answers)
         )
-        stop = StopReason.VERIFIED if run.proven is not None else ended(run.model)
         return Result(chosen, scored, stop, nodes, tuple(run.scorer.notes))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from strategies.core.ports import Model
-from strategies.core.turns import with_answers
+from strategies.core.turns import Turns
 from strategies.core.values import AnswerKind, Candidate, Task
 from strategies.core.verifier import Verifier
 from strategies.verifiers.yes_no import yes_probabilities
@@ -76,11 +76,11 @@ def _of(group: AnswerGroup, score: float) -> dict[int, float]:
 async def _play(task: Task, model: Model, matches: Sequence[tuple[AnswerGroup, AnswerGroup]]) -> list[float]:
     """Return for each match the probability that the model finds the first answer better, the mean over both orders."""
     pairs = [(first.members[0], second.members[0]) for first, second in matches]
-    question = task.follow_up(QUESTION)
+    turns, question = Turns(task), task.follow_up(QUESTION)
     chances = await yes_probabilities(
         model,
         [order for first, second in pairs for order in ((first, second), (second, first))],
-        lambda order: (*with_answers(task, order), *question),
+        lambda order: (*turns.of(order), *question),
         task.encode("A")[0],
         task.encode("B")[0],
     )

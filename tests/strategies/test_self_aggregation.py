@@ -17,11 +17,14 @@ from tests.thinkers import MARKS
 
 pytestmark = pytest.mark.anyio
 
-RSA: dict[str, Any] = {"strategy": "self_aggregation", "answer": "math", "prompt": "Now aggregate."}
+RSA: dict[str, Any] = {"strategy": "self_aggregation", "answer": "math", "prompt": "Now aggregate.", "confidence": 1}
+"""It writes all populations, also where one agrees."""
 
 
 def aggregation(context, **params: object) -> SelfAggregation:
-    return SelfAggregation(SelfAggregationParams.model_validate({"prompt": "Now aggregate.", **params}), context)
+    return SelfAggregation(
+        SelfAggregationParams.model_validate({"prompt": "Now aggregate.", "confidence": 1, **params}), context
+    )
 
 
 def numbered(prompt: str, number: int) -> str:
@@ -119,6 +122,23 @@ async def test_where_answers_cannot_be_compared_a_verifier_chooses(serve, verifi
     assert body["choices"][0]["message"]["content"] == chosen
 
 
+@pytest.mark.parametrize(("confidence", "num_rounds"), [(0.95, 2), (0.97, 3), (1, 3)])
+async def test_a_population_that_agrees_is_the_last_one(serve, confidence: float, num_rounds: int) -> None:
+    """Four equal answers have the posterior 0.969 that 42 stays the leader; with the first population nothing is settled."""
+    async with serve(lambda prompt, number: " It is 42." if "aggregate" in prompt else f" It is {number}.") as served:
+        body = await ask(served, ponder={"n": 4, "confidence": confidence})
+    assert len(body["ponder"]["candidates"]) == 4 * num_rounds
+    assert body["ponder"]["stop_reason"] == ("settled" if num_rounds < 3 else "completed")
+    assert body["choices"][0]["message"]["content"] == " It is 42."
+
+
+async def test_answers_that_cannot_be_compared_settle_nothing(serve) -> None:
+    """Even the same text four times."""
+    async with serve(lambda _prompt, _number: " yes") as served:
+        body = await ask(served, ponder={"answer": "open", "confidence": 0.6})
+    assert len(body["ponder"]["candidates"]) == 12
+
+
 async def test_a_proof_ends_it(serve) -> None:
     """An exact verifier scores every population as it comes."""
     async with serve(numbered) as served:
@@ -209,7 +229,7 @@ async def test_answers_in_view_are_what_follows_their_thinking(serve, opens: boo
         body = await ask(served, ponder={"n": 2, "in_view": 2, "rounds": 2})
         trace = await nodes(served, body)
         seen = prompts(served)
-    closed = f" {start} {end}" if opens else ""
+    closed = f" {start}{end}" if opens else ""
     opened = f" {start}" if opens else ""
     turn = "\n\nIt is 42."
     view = f"{closed}{turn}\nuser: {AGAIN}\nassistant:{turn}"
@@ -252,6 +272,7 @@ async def test_tool_calls_and_json_are_seen_as_they_were_written(serve) -> None:
         ({"temperature": 0}, "temperature"),
         ({"ponder": {"in_view": 0}}, "ponder.in_view"),
         ({"ponder": {"rounds": 33}}, "ponder.rounds"),
+        ({"ponder": {"confidence": 0.5}}, "ponder.confidence"),
         ({"ponder": {"n": 65}}, "ponder.n"),
         ({"ponder": {"verifier": "majority", "answer": "open"}}, "ponder.verifier"),
         ({"ponder": {"prompt": ""}}, "ponder.prompt"),

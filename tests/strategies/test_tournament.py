@@ -133,7 +133,7 @@ async def test_answers_are_shown_without_their_thinking(serve) -> None:
     async with serve(lambda _prompt, number: f" Perhaps {number}. {end} It is {number}.", thinking=MARKS) as served:
         await ask(served, n=2)
         questions = [served.engine.decode(branch.prefix) for branch in served.engine.branches if branch.options]
-    head = f"user: What is 17 + 25?\nassistant: {start} {end}"
+    head = f"user: What is 17 + 25?\nassistant: {start}{end}"
     assert questions == [
         f"{head} It is {first}.\nuser: {AGAIN}\nassistant: It is {second}.{ASKED}" for first, second in ((0, 1), (1, 0))
     ]
