@@ -211,9 +211,9 @@ class InRounds(Strategy[P]):
             if number < self.num_rounds and await self.is_settled(run):
                 otherwise = StopReason.SETTLED
                 break
-        return await self._result(run, StopReason.VERIFIED if run.proven is not None else ended(model, otherwise))
+        return await self._result(run, otherwise)
 
-    async def _result(self, run: Run, stop: StopReason) -> Result:
+    async def _result(self, run: Run, otherwise: StopReason) -> Result:
         finalists = self.finalists(run)
         indices = [one.index for one in finalists]
         if not run.scorer.is_exact:
@@ -227,4 +227,5 @@ class InRounds(Strategy[P]):
             replace(node, answer=read[node.id], state=NodeState.CHOSEN if node.id in winners else node.state)
             for node in run.nodes(run.answers)
         )
+        stop = StopReason.VERIFIED if run.proven is not None else ended(run.model, otherwise)  # scoring may have spent the rest
         return Result(chosen, scored, stop, nodes, tuple(run.scorer.notes))

@@ -124,7 +124,19 @@ async def test_a_budget_without_room_for_questions_leaves_a_vote(serve) -> None:
     async with serve(lambda _prompt, number: f" It is {[41, 42, 42, 43][number % 4]}.") as served:
         body = await ask(served, budget={"tokens": 13})
     assert body["ponder"]["tokens"]["decoded"] <= 13
+    assert body["ponder"]["stop_reason"] == "budget_tokens"
     assert body["choices"][0]["message"]["content"] == " It is 42."
+
+
+@pytest.mark.parametrize(
+    "strategy", [{"strategy": "sequential_revision", "chains": 4, "attempts": 1}, {"strategy": "self_aggregation", "rounds": 1}]
+)
+async def test_a_budget_that_ends_while_answers_are_compared_is_told(serve, strategy: dict[str, Any]) -> None:
+    """Four answers of three tokens leave one token for questions."""
+    async with serve(lambda _prompt, number: f" It is {number}.") as served:
+        body = await ask(served, **strategy, answer="math", budget={"tokens": 13})
+    assert len(body["ponder"]["candidates"]) == 4
+    assert body["ponder"]["stop_reason"] == "budget_tokens"
 
 
 async def test_answers_are_shown_without_their_thinking(serve) -> None:
