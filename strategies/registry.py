@@ -28,6 +28,7 @@ from strategies.direct import Direct
 from strategies.early_exit import EarlyExit
 from strategies.mcts import Mcts
 from strategies.particle_filtering import ParticleFiltering
+from strategies.self_aggregation import SelfAggregation
 from strategies.self_consistency import SelfConsistency
 from strategies.sequential_revision import SequentialRevision
 from strategies.tree_of_thoughts import TreeOfThoughts
@@ -48,6 +49,7 @@ STRATEGIES: Registry[type[AnyStrategy]] = Registry(
         Mcts,
         ParticleFiltering,
         SequentialRevision,
+        SelfAggregation,
         EarlyExit,
     ),
 )

@@ -12,6 +12,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "mcts": {"iterations": 6, "expand": 3},
     "beam_search": {"n": 6, "expand": 2},
     "sequential_revision": {"chains": 3, "attempts": 2},
+    "self_aggregation": {"n": 3, "rounds": 2},
 }
 """By strategy; the others take `n`."""
 

@@ -159,6 +159,7 @@ def _node(number: int, one: TraceNode) -> dict[str, Any]:
     return {
         "id": one.id,
         "parent": one.parent,
+        "in_view": list(one.in_view),
         "prompt": number,
         "state": one.state.value,
         "text": one.text,

@@ -25,6 +25,7 @@ export function step(node) {
       ["Time", `${seconds(node.seconds)}, begun after ${seconds(node.started)}`],
       ["Ended by", node.finish_reason],
       ["Number", `${node.id}${node.parent === null ? "" : `, after ${node.parent}`}`],
+      ["In view", node.in_view?.length > 1 ? node.in_view.join(", ") : null],
       ["Prompt", node.prompt || null],
     ]),
   ];

@@ -90,6 +90,7 @@ def _task(engine: Engine, request: InferenceRequest, prompt: Prompt, kind: Answe
         num_choices=request.num_choices,
         num_logprobs=request.num_logprobs,
         max_tokens=prompt.max_tokens,
+        context_tokens=engine.card.max_model_len,
         seed=request.seed,
         end_tokens=engine.card.end_tokens,
         is_constrained=prompt.is_constrained,

@@ -23,6 +23,7 @@ class TraceNode:
     Attributes:
         id: the index of its candidate.
         parent: the id of the node that it continues; None if it continues the prompt.
+        in_view: ids of all earlier answers that this answer was written with in view, the parent among them.
         text: of this step alone.
         tokens: number of tokens generated for this step.
         state: what the search has done with it.
@@ -37,6 +38,7 @@ class TraceNode:
 
     id: int
     parent: int | None
+    in_view: tuple[int, ...] = ()
     text: str
     tokens: int
     state: NodeState = NodeState.OPEN

@@ -225,6 +225,7 @@ class Task:
         num_choices: how many answers the caller wants back (OpenAI's `n`), best first.
         num_logprobs: alternatives per token that the caller wants to see; None when it wants no log-probabilities.
         max_tokens: the most that one answer may generate.
+        context_tokens: the most tokens that the prompt and all that follows it may have together; None where that is not known.
         seed: the caller's, for what a strategy draws at random itself; the branches of the model have seeds already.
         end_tokens: ids that end an answer. They are left out where the conversation goes on.
         is_constrained: a grammar holds from the first token on, so an answer cannot be continued from its middle.
@@ -247,6 +248,7 @@ class Task:
     num_choices: int = 1
     num_logprobs: int | None = None
     max_tokens: int = 2048
+    context_tokens: int | None = None
     seed: int | None = None
     end_tokens: frozenset[int] = frozenset()
     is_constrained: bool = False

@@ -22,6 +22,7 @@ from strategies.verifiers.p_true import PTrue
 from strategies.verifiers.regex import RegexVerifier
 from strategies.verifiers.reward_model import RewardModelVerifier
 from strategies.verifiers.self_certainty import SelfCertainty
+from strategies.verifiers.tournament import Tournament
 
 VERIFIERS: Registry[type[Verifier]] = Registry(
     "verifier",
@@ -30,6 +31,7 @@ VERIFIERS: Registry[type[Verifier]] = Registry(
         Likelihood,
         SelfCertainty,
         PTrue,
+        Tournament,
         Equations,
         AdapterVerifier,
         RewardModelVerifier,

@@ -1,25 +1,27 @@
-"""Scores of one token: the model reads a question about each candidate, and the probabilities of two words are compared."""
+"""Scores of one token: the model reads a question about each candidate or pair, and the probabilities of two words are compared."""
 
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from strategies.core.ports import Model
-from strategies.core.values import Candidate
+
+T = TypeVar("T")
 
 MAX_DIFFERENCE = 700.0
 """Larger differences of log-probabilities are cut to this, so that `exp` does not overflow."""
 
 
 async def yes_probabilities(
-    model: Model, candidates: Sequence[Candidate], prompt: Callable[[Candidate], tuple[int, ...]], yes: int, no: int
+    model: Model, asked: Sequence[T], prompt: Callable[[T], tuple[int, ...]], yes: int, no: int
 ) -> list[float]:
-    """Return P(yes) / (P(yes) + P(no)) as the next token after each candidate's prompt, in [0, 1].
+    """Return P(yes) / (P(yes) + P(no)) as the next token after the prompt of each thing that is asked about, in [0, 1].
 
     All prompts are sent together, so that the engine batches them.
     """
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(model.score_options(prompt(candidate), (yes, no))) for candidate in candidates]
+        tasks = [group.create_task(model.score_options(prompt(one), (yes, no))) for one in asked]
     return [_probability(*task.result()) for task in tasks]
 
 

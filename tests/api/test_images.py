@@ -83,7 +83,8 @@ async def test_images_are_counted_and_tokenised(serve) -> None:
 
 
 @pytest.mark.parametrize(
-    "strategy", ["self_consistency", "best_of_n", "beam_search", "mcts", "tree_of_thoughts", "sequential_revision"]
+    "strategy",
+    ["self_consistency", "best_of_n", "beam_search", "mcts", "tree_of_thoughts", "sequential_revision", "self_aggregation"],
 )
 async def test_every_strategy_reads_the_image_in_every_branch(serve, strategy: str) -> None:
     """A search continues the prompt, and the prompt has the image."""

@@ -37,6 +37,7 @@ def events(text: str) -> list[dict[str, Any]]:
         {"strategy": "mcts", "separator": ";", "iterations": 5, "value": "agreement", "selection": "puct"},
         {"strategy": "particle_filtering", "n": 4, "separator": ";"},
         {"strategy": "sequential_revision", "chains": 2, "attempts": 3},
+        {"strategy": "self_aggregation", "n": 3, "rounds": 3, "verifier": "tournament"},
     ],
 )
 async def test_every_search_answers_and_tells_what_it_cost(serve, options: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ SEARCHES: list[dict[str, Any]] = [
     {"strategy": "mcts", "iterations": 4, "workers": 3, "expand": 2, "value": "agreement", "widening": 0.5},
     {"strategy": "particle_filtering", "n": 4},
     {"strategy": "sequential_revision", "chains": 2, "attempts": 3, "verifier": "p_true"},
+    {"strategy": "self_aggregation", "n": 3, "rounds": 3, "verifier": "tournament"},
 ]
 ids = [" ".join(str(value) for value in search.values()) for search in SEARCHES]
 ALL = pytest.mark.parametrize("search", SEARCHES, ids=ids)
@@ -71,7 +72,7 @@ class Run:
 
     async def __call__(self, search: dict[str, Any], budget: Budget):
         parameters = {name: value for name, value in search.items() if name != "strategy"}
-        if search["strategy"] != "sequential_revision":
+        if search["strategy"] not in ("sequential_revision", "self_aggregation"):
             parameters |= {"separator": ";", "step_tokens": 9}
         body = {"messages": [{"role": "user", "content": "What is 17 + 25?"}]}
         request = InferenceRequest(

@@ -31,6 +31,7 @@ SIZED = {
     "mcts": lambda n: {"iterations": 1, "expand": n, "workers": 1},
     "particle_filtering": lambda n: {"n": n},
     "sequential_revision": lambda n: {"chains": n, "attempts": 1},
+    "self_aggregation": lambda n: {"n": n, "rounds": 1},
     "early_exit": lambda n: {"n": n},
 }
 """Parameters with which a strategy draws n candidates of an answer that is one step."""

@@ -82,6 +82,15 @@ async def test_a_revision_sees_the_attempts_before_it(grow, question, context) -
     assert [node.parent for node in result.nodes] == [None, None, 0, 1, 2, 3, 4, 5]
 
 
+async def test_a_revision_sees_fewer_attempts_where_the_context_has_little_room(grow, question, context) -> None:
+    """The latest ones, and always the one that it revises: a context without any room ends the chain."""
+    model = grow(lambda said, _position: f" try {said.count('again') + 1}")
+    task = question(context_tokens=15)  # one for the prompt, two for each attempt, three for each request
+    result = await revision(context, chains=1, attempts=4, prompt="again")(task, model, ignore_events)
+    assert [node.in_view for node in result.nodes] == [(), (0,), (0, 1), (1, 2)]
+    assert [node.parent for node in result.nodes] == [None, 0, 1, 2]
+
+
 async def test_all_attempts_are_candidates(grow, question, context) -> None:
     """A revision may spoil a right answer: the vote is among all of them."""
     answers = {"": " 42", "1": " 41", "2": " 42"}

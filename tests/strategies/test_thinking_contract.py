@@ -110,6 +110,7 @@ async def test_thoughts_stand_in_their_own_field_of_every_api(serve) -> None:
     "verifier",
     [
         "p_true",
+        "tournament",
         "likelihood",
         "self_certainty",
         "equations",

@@ -30,7 +30,10 @@ SEARCHES = {
     "mcts agreement": {"iterations": 6, "expand": 2, "workers": 3, "value": "agreement", "rollouts": 2},
     "particle_filtering": {"n": 4},
     "sequential_revision": {"chains": 2, "attempts": 3},
+    "self_aggregation": {"n": 3, "rounds": 3},
 }
+IN_ROUNDS = ("sequential_revision", "self_aggregation")
+"""Their answers are whole, and their parents are those that they were written with in view."""
 ALL = pytest.mark.parametrize("name", SEARCHES)
 
 
@@ -117,7 +120,7 @@ async def test_cancelled_from_outside_it_ends_its_branches(name: str, hang_after
 async def test_a_grammar_is_never_entered_in_its_middle(name: str, grow, question, context) -> None:
     """Where the form of the answer is constrained from its first token on, a step is a whole answer."""
     result = await run(name, question(is_constrained=True), grow(story), context)
-    assert all(node.parent is None for node in result.nodes) or name == "sequential_revision"
+    assert all(node.parent is None for node in result.nodes) or name in IN_ROUNDS
     assert all(one.candidate.is_complete for one in result.candidates)
 
 
@@ -129,7 +132,7 @@ async def test_it_tells_how_it_goes(name: str, grow, question, context) -> None:
     assert sum(bool(event.text) for event in told) >= 2
     latest = {node.id: node for event in told for node in event.nodes}
     assert set(latest) == {node.id for node in result.nodes}
-    if name != "sequential_revision":
+    if name not in IN_ROUNDS:
         assert tuple(latest[node.id] for node in result.nodes) == result.nodes
 
 

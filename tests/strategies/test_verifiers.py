@@ -129,7 +129,7 @@ def test_every_verifier_can_be_chosen() -> None:
         keys = {next(iter(form["properties"])) for form in schema["$defs"].values() if form["title"] != "ArithmeticRule"}
         assert names == {one.name for one in among if is_chosen_by_name(one)}
         assert keys == {one.name for one in among if not is_chosen_by_name(one)}
-    assert {one.name for one in VERIFIERS if not one.scores_steps} == {"majority"}
+    assert {one.name for one in VERIFIERS if not one.scores_steps} == {"majority", "tournament"}
 
 
 async def test_a_weighted_vote_adds_up_scores(says, task, context) -> None:

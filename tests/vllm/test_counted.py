@@ -26,6 +26,7 @@ MIX: tuple[dict[str, Any], ...] = (
     {"strategy": "mcts", "iterations": 4, "workers": 2, "expand": 2, "value": "agreement", "answer": "math"},
     {"strategy": "particle_filtering", "n": 4, "verifier": "likelihood", "step_tokens": 12},
     {"strategy": "sequential_revision", "chains": 2, "attempts": 2},
+    {"strategy": "self_aggregation", "n": 2, "rounds": 2, "verifier": "tournament"},
     {"strategy": "best_of_n", "n": 4, "verifier": "likelihood", "budget": {"tokens": 60}},
     {"strategy": "direct", "budget": {"seconds": 0.05}},
     {},
