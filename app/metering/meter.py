@@ -18,6 +18,9 @@ from app.engine.speculation import NO_DRAFTS, Drafts, Speculation
 from app.metering.budget import Budget
 from strategies.core.values import StopReason
 
+BRANCHES = ("drawn", "cancelled", "thinking_cut", "thinking_landed", "thinking_extended")
+"""What is counted of branches; see `Meter.branches`."""
+
 FAIR_SHARE_FLOOR = 128
 """A short budget is not divided into shares of fewer tokens: a few whole answers are worth more than many that are cut off."""
 
@@ -75,8 +78,8 @@ class Meter:
         saved: FLOPs that were not spent: by the prefix `cache`, and by `early_stopping` (estimated, once the request is answered).
         best_of: FLOPs that a fixed best-of-16 would have cost (estimated, once the request is answered).
         seconds: wall-clock seconds by phase.
-        branches: how many were `drawn`, how many were `cancelled` before their end, and of how many the `thinking_cut`: ended by the
-            budget for thinking.
+        branches: how many were `drawn`, how many were `cancelled` before their end, and whose thinking the server has
+            `thinking_cut` (ended), `thinking_landed` (announced the end of) or `thinking_extended` (taken the end back, each time).
         prompt_cached: tokens of the prompt that were found in the prefix cache, the fewest of all branches that generated answers;
             None before the first branch has ended.
         stopped: the budget that ran out first, None while there is something left of all.
@@ -218,16 +221,24 @@ class Meter:
                 self._freed.notify_all()
 
     def carry_on(
-        self, reservation: Reservation, *, cached: int, generated: int, inserted: int, drafts: Drafts = NO_DRAFTS
+        self,
+        reservation: Reservation,
+        *,
+        cached: int,
+        generated: int,
+        inserted: int,
+        dropped: int = 0,
+        drafts: Drafts = NO_DRAFTS,
     ) -> Reservation:
         """Book the part of a branch that has ended, and return a reservation for the rest. It is for the same answer, so nothing waits.
 
-        The rest continues what was generated and `inserted` tokens that the server writes. A budget of FLOPs may leave it no token.
+        The rest continues what was generated, but for the last `dropped` tokens, and `inserted` tokens that the server writes. A budget
+        of FLOPs may leave it no token.
         """
         self._release(reservation)
         if generated:
             self._book(reservation, cached, generated, Purpose.GENERATE, drafts)
-        prefix_tokens = reservation.prefix_tokens + generated + inserted
+        prefix_tokens = reservation.prefix_tokens + generated + inserted - dropped
         rest = max(reservation.tokens - generated - inserted, 0)
         affordable, limit = self._affordable(prefix_tokens, rest, reservation.architecture)
         return self._hold(prefix_tokens, affordable, reservation.architecture, limit or reservation.limit)

@@ -60,7 +60,7 @@ class MeteredModel:
         self._defaults = defaults
         self._leases = leases
         self._serials = itertools.count()
-        self._budget = thinking_budget(engine, defaults.prompt, meter.budget.thinking_tokens)
+        self._budget = thinking_budget(engine, defaults.prompt, meter.budget, has_tools=defaults.has_tools)
         self.span = span
         self._use(leases.generator)
 

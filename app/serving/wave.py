@@ -21,6 +21,7 @@ class BranchDefaults:
         seed: the seed of the sample with index 0; None for random seeds.
         cache_salt: the caller's own; each adapter version adds its own to it.
         is_streamed: whether deltas are passed on.
+        has_tools: whether the model may call tools.
 
     """
 
@@ -29,6 +30,7 @@ class BranchDefaults:
     seed: int | None = None
     cache_salt: str | None = None
     is_streamed: bool = True
+    has_tools: bool = False
 
     def seed_of(self, index: int, leg: int = 0) -> int | None:
         """Return the seed of the sample with this index. It wraps around at 64 bits with a sign, which is what vLLM takes.
