@@ -6,7 +6,7 @@ from dataclasses import replace
 from app.engine.base import Output
 from app.engine.speculation import NO_DRAFTS
 from app.metering.meter import Reservation
-from app.serving.legs import Event, Leg, Place, TakenBack
+from app.serving.places import Event, Leg, Place, TakenBack
 from app.serving.thinking_tokens import Decode, num_thinking
 from app.serving.wave import Wave
 from strategies.core.values import Candidate, Cost, Delta, TokenLogprob

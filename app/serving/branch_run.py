@@ -13,7 +13,8 @@ from app.engine.base import Branch, Engine, Output
 from app.metering.meter import Meter, Purpose, Reservation
 from app.serving.branch_output import BranchOutput
 from app.serving.inserted import inserted
-from app.serving.legs import Place, Room, ThinkingBudget
+from app.serving.legs import ThinkingBudget
+from app.serving.places import Place, Room
 from app.serving.wave import BranchDefaults, Wave
 from app.telemetry.spans import Span
 from strategies.core.values import Candidate, Cost
@@ -179,9 +180,9 @@ class BranchRunner:
         return place
 
     def _room(self, output: BranchOutput) -> Room:
-        """Return what is left for the branch. A step leaves the rest of the answer to later steps, a budget leaves nothing."""
+        """Return what is left for the branch. Later steps have the rest of the answer, unless a budget is used up with this one."""
         wave, left = output.wave, output.reservation.tokens - output.num_generated
-        is_step = output.num_before + output.reservation.tokens == wave.cap < wave.limit
+        is_step = wave.cap < wave.limit and output.reservation.limit is None
         return Room(wave.limit - output.num_before - output.num_generated if is_step else left, left)
 
     def _behind_prompt(self, output: BranchOutput) -> tuple[int, ...]:

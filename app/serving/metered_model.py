@@ -20,7 +20,8 @@ from app.errors import first_error
 from app.metering.meter import Meter, Purpose
 from app.serving.branch_run import BranchRunner
 from app.serving.leasing import Leases
-from app.serving.legs import BEHIND, thinking_budget
+from app.serving.legs import thinking_budget
+from app.serving.places import BEHIND
 from app.serving.wave import BranchDefaults, Wave
 from app.telemetry.branch_spans import in_spans
 from app.telemetry.spans import NO_SPAN, Span

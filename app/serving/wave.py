@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from app.engine.base import Prompt, Repetition
 from app.metering.meter import Purpose
-from app.serving.legs import BEHIND, Place, ThinkingBudget
+from app.serving.legs import ThinkingBudget
+from app.serving.places import BEHIND, Place
 from app.telemetry.spans import NO_SPAN, Span
 from strategies.core.thinking import Thinking
 from strategies.core.values import Candidate, Delta, Watch

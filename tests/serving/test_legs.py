@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.serving.legs import BEHIND, Leg, Place, Room, ThinkingBudget
+from app.serving.legs import ThinkingBudget
+from app.serving.places import BEHIND, Leg, Place, Room
 from strategies.core.thinking import Thinking
 
 START, END = "<think>", "</think>"

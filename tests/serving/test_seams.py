@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.serving.inserted import inserted
-from app.serving.legs import ANSWER_ROOM, ANSWER_SHARE, BEHIND, MAX_EXTENSIONS, Leg, Place, Room, ThinkingBudget
+from app.serving.legs import ANSWER_ROOM, ANSWER_SHARE, MAX_EXTENSIONS, ThinkingBudget
+from app.serving.places import BEHIND, Leg, Place, Room
 from app.serving.seams import CHAR_REST, LandingZone, ends_line, is_in_block, is_whole, paragraph
 from strategies.core.thinking import Thinking
 
