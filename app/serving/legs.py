@@ -123,7 +123,7 @@ class ThinkingBudget:
             return replace(place, left=zone.begin - place.thought)
         is_due = place.thought >= zone.due or seams.ends_line(thought)
         if is_due and not seams.is_in_block(thought):
-            if not seams.is_whole(thought):
+            if not seams.is_whole(thought) or self._begun_end(thought):
                 return replace(place, left=1)
             if len(written) < room.branch:
                 num = place.thought + len(written)
@@ -150,12 +150,11 @@ class ThinkingBudget:
         if leg.stop_reason is not None and leg.stop_reason == place.mark and place.mark not in self.stop:
             if place.mark == self.thinking.end:
                 return self._extended(place, leg, token_ids, room) or BEHIND
-            return (
-                Place(self.thinking.end) if leg.text.strip() == place.mark else BEHIND
-            )  # within an answer the start means nothing
-        if leg.stop_reason is not None and leg.stop_reason in place.breaks and leg.stop_reason not in self.stop:
-            return rest
-        if leg.finish_reason != "length" or place.left is None or len(leg.token_ids) < place.left:
+            # within an answer the start means nothing
+            return Place(self.thinking.end) if leg.text.strip() == place.mark else BEHIND
+        is_broken = leg.stop_reason is not None and leg.stop_reason in place.breaks and leg.stop_reason not in self.stop
+        is_full = leg.finish_reason == "length" and place.left is not None and len(leg.token_ids) >= place.left
+        if not is_broken and not is_full:
             return None
         if place.mark == self.thinking.start:
             return self.place(token_ids)
@@ -192,13 +191,13 @@ class ThinkingBudget:
         taken_back = TakenBack(len(leg.token_ids) - num, len(rest) + len(self.thinking.end))
         rest = rest.rstrip(" ")
         written = self.encode(rest + seams.paragraph(before + rest, HESITATION))
-        longest = self._spare(place.thought + len(leg.token_ids), room)
-        if self.tokens is not None:
-            longest = min(longest, self.tokens)
-        if thought + len(written) >= longest or len(written) >= room.branch:
+        num_thought = thought + len(written)
+        most = self._spare(num_thought, replace(room, answer=room.answer - len(written)))
+        most = most if self.tokens is None else min(most, self.tokens)
+        if num_thought >= most or len(written) >= room.branch:
             return None
         return replace(
-            place, left=None, breaks=(), thought=thought + len(written), num_extended=place.num_extended + 1,
+            place, left=None, breaks=(), thought=num_thought, num_extended=place.num_extended + 1,
             event="extended", written=written, taken_back=taken_back,
         )  # fmt: skip
 
@@ -207,9 +206,13 @@ class ThinkingBudget:
         end, end_ids = self.thinking.end, self.thinking.end_ids
         if len(self.encode(end)) == 1:  # parsers look for this token, so it is written whole
             return end_ids
-        text = self.decode(token_ids[-len(end) :])
-        written = next((size for size in range(len(end) - 1, 0, -1) if text.endswith(end[:size])), 0)
-        return self.encode(end[written:]) if written else end_ids
+        begun = self._begun_end(self.decode(token_ids[-len(end) :]))
+        return self.encode(end[begun:]) if begun else end_ids
+
+    def _begun_end(self, text: str) -> int:
+        """Return how many characters of the end of the thinking a text ends with, but for the whole end."""
+        end = self.thinking.end
+        return next((size for size in range(len(end) - 1, 0, -1) if text.endswith(end[:size])), 0)
 
     @property
     def stops_at_end(self) -> str | None:

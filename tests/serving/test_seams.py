@@ -1,16 +1,23 @@
 """Where the server may write into a thinking, and how a thinking comes to its end there: never within a character or a block."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.engine.base import Output
+from app.engine.scripted import SMALL
+from app.metering.meter import Reservation
+from app.serving.branch_output import BranchOutput
 from app.serving.inserted import inserted
 from app.serving.legs import ANSWER_ROOM, ANSWER_SHARE, MAX_EXTENSIONS, ThinkingBudget
 from app.serving.places import BEHIND, Leg, Place, Room
 from app.serving.seams import CHAR_REST, LandingZone, ends_line, is_in_block, is_whole, paragraph
+from app.serving.wave import Wave
 from strategies.core.thinking import Thinking
+from strategies.core.values import Delta, TokenLogprob
 
 START, END = "<think>", "</think>"
 SENTENCE = "Zeit ist um."
@@ -181,6 +188,50 @@ def test_text_in_the_token_of_a_mark_is_written_again() -> None:
     assert place.taken_back is not None
     assert (place.taken_back.tokens, place.taken_back.chars, place.written) == (2, len(".</think>"), (3,))
     assert place.thought == 2
+
+
+def test_an_end_across_two_legs_is_an_end() -> None:
+    """The engine does not see it. What follows is an answer, into which nothing is written."""
+    held = budget(200, landing=SENTENCE)
+    before, leg = "a " * 75 + "</thi", Leg("nk>\n", encode("nk>\n"), "stop", "\n")
+    place = Place(END, 10, thought=len(before), breaks=("\n",))
+    assert held.after(place, leg, encode(before + leg.text), Room(900, 900)) == BEHIND
+    # and nothing is written into the beginning of an end
+    waiting = held.begin(replace(place, thought=170, left=None, breaks=()), encode("a" * 165 + "</thi"), Room(900, 900))
+    assert (waiting.event, waiting.left) == (None, 1)
+
+
+@pytest.mark.parametrize("max_tokens", range(20, 200, 3))
+def test_an_end_is_taken_back_only_where_there_is_room_to_go_on(max_tokens: int) -> None:
+    """So there is one end, whatever the limit of all tokens."""
+    run = Run(budget(None, least=10_000), "It is 42." * 4, max_tokens).run()
+    assert bytes(run.ids).decode().count(END) <= 1
+    limited = Run(budget(60, least=60), "It is 42." * 4, max_tokens).run()
+    assert bytes(limited.ids).decode().count(END) <= 1
+    assert len(bytes(limited.ids).decode().partition(END)[0]) <= 60
+
+
+def test_a_stream_never_shows_what_is_taken_back() -> None:
+    """Its outputs wait while the end of the thinking might come: a mark may have several tokens."""
+    held = budget(None, least=50)
+    shown: list[Delta] = []
+    wave = Wave((), 900, 900, 900, (), 0, shown.append, None, None, budget=held)
+    output = BranchOutput(0, wave, Reservation(0, 900, 0, SMALL))
+    place = held.begin(held.place(()), (), Room(900, 900))
+    output.withhold(held.longest_end)
+    text = "It is 42." + END
+    for num, char in enumerate(text, 1):
+        # as vLLM does: a text that may be the beginning of a stop string waits
+        is_last = num == len(text)
+        new = text[max(num - len(END), 0) : max(num + 1 - len(END), 0)] if not is_last else END[:0] + text[num - len(END) :]
+        entry = (TokenLogprob(char, ord(char), -1.0),)
+        output.add(Output(new, (ord(char),), 0, 0, *(("stop", END) if is_last else ()), logprobs=entry))
+    following = held.after(place, output.leg, output.token_ids, Room(800, 800))
+    assert following is not None
+    output.begin_leg(Reservation(0, 800, 0, SMALL), following, "", inserted(following.written, decode))
+    assert "".join(delta.text for delta in shown) == "It is 42.\n\nWait"
+    assert decode([one for delta in shown for one in delta.token_ids]) == "It is 42.\n\nWait"
+    assert [entry.token_id for delta in shown for entry in delta.logprobs] == list(output.token_ids)
 
 
 def test_a_tool_call_in_a_thinking_is_left_alone() -> None:
