@@ -17,14 +17,16 @@ ProgressForm = Literal["reasoning", "comments", "none"]
 class BudgetBody(ClosedBody):
     """The most that this request may spend.
 
-    `tokens` limits the generated tokens of all candidates together, `thinking_tokens` those that each candidate thinks. A candidate
-    should think `min_thinking_tokens`; `thinking_landing` tells the model in its thinking that `thinking_tokens` are nearly used up.
+    `tokens` limits the generated tokens of all candidates together, `thinking_tokens` those that each candidate thinks,
+    `total_thinking_tokens` those that all of them think. A candidate should think `min_thinking_tokens`; `thinking_landing` tells the
+    model in its thinking that its tokens for it are nearly used up.
     """
 
     tokens: Annotated[int, Field(ge=1, le=INT64)] | None = None
     flops: Annotated[int, Field(ge=1, le=INT64)] | None = None
     seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
     thinking_tokens: Annotated[int, Field(ge=0, le=INT64)] | None = None
+    total_thinking_tokens: Annotated[int, Field(ge=0, le=INT64)] | None = None
     min_thinking_tokens: Annotated[int, Field(ge=0, le=INT64)] | None = None
     thinking_landing: Annotated[str, Field(max_length=LONGEST_LANDING)] | None = None
 

@@ -144,8 +144,8 @@ def _ignored_fields(session: Session) -> list[str]:
 def _idle_budget(session: Session) -> list[str]:
     """Return a note that the caller's budget for thinking has no effect, if that is so."""
     budget = session.request.budget
-    has_any = budget.thinking_tokens is not None or budget.min_thinking_tokens is not None
-    is_idle = has_any and not any(one.thinking for one in session.rendered.prompts)
+    limits = (budget.thinking_tokens, budget.total_thinking_tokens, budget.min_thinking_tokens)
+    is_idle = limits != (None, None, None) and not any(one.thinking for one in session.rendered.prompts)
     return ["the budget for thinking has no effect: this model does not think here, or does not mark it"] if is_idle else []
 
 

@@ -62,6 +62,20 @@ class Reservation:
         return prefill, decode
 
 
+@dataclass(slots=True)
+class ThinkingShare:
+    """What one branch may think of a budget for the thinking of all branches.
+
+    Attributes:
+        tokens: that it may think; None for no limit.
+        used: that it has thought in the end.
+
+    """
+
+    tokens: int | None = None
+    used: int = 0
+
+
 class Meter:
     """Counts what one request spends, against its budget.
 
@@ -102,6 +116,7 @@ class Meter:
         self._reserved_tokens = 0
         self._reserved_flops = 0
         self._num_open = 0
+        self._thought = self._reserved_thinking = self._num_thinking = 0
         self._encoded: set[ImageTokens] = set()
         self._freed = asyncio.Condition()
 
@@ -124,6 +139,33 @@ class Meter:
         """Return how many of the `wanted` tokens each of `num_branches` may reserve, so that a short budget serves all of them."""
         left, _ = self._left()
         return wanted if left is None else min(wanted, max(left // num_branches, FAIR_SHARE_FLOOR))
+
+    @contextmanager
+    def thinking(self, width: int, most: int) -> Iterator[ThinkingShare]:
+        """Reserve a branch's share of the thinking of all branches, for the block, which says how much of it was used.
+
+        What is left is divided by the branches that may still begin while the others run.
+
+        Args:
+            width: the most branches that run at once.
+            most: that the branch can think; 0 for one that does not think.
+
+        """
+        total = self.budget.total_thinking_tokens
+        if total is None or most == 0:
+            yield ThinkingShare()
+            return
+        left = total - self._thought - self._reserved_thinking
+        tokens = left // max(width - self._num_thinking, 1)
+        share, held = ThinkingShare(tokens), min(tokens, most)
+        self._reserved_thinking += held
+        self._num_thinking += 1
+        try:
+            yield share
+        finally:
+            self._reserved_thinking -= held
+            self._num_thinking -= 1
+            self._thought += min(share.used, held)
 
     async def reserve(self, prefix_tokens: int, wanted: int, architecture: Architecture | None = None) -> Reservation | None:
         """Reserve up to `wanted` generated tokens after a prefix of `prefix_tokens`. Call `settle` when the branch has ended.

@@ -20,6 +20,7 @@ class BranchOutput:
     Attributes:
         index: of the candidate.
         wave: of the branch.
+        budget: for its thinking; that of the wave, or less.
         reservation: of the current leg.
         num_legs: the number of legs before the current one.
         num_before: the number of tokens before the current leg.
@@ -37,6 +38,7 @@ class BranchOutput:
     def __init__(self, index: int, wave: Wave, reservation: Reservation) -> None:
         self.index = index
         self.wave = wave
+        self.budget = wave.budget
         self.reservation = reservation
         self.num_legs = self.num_before = 0
         self.cached_tokens = self.num_generated = 0
@@ -90,7 +92,7 @@ class BranchOutput:
         self.num_generated += len(output.token_ids)
         self.finish_reason, self.drafts = output.finish_reason, output.drafts
         self._held.append(output)
-        is_last = self.finish_reason is not None and self.wave.budget is not None
+        is_last = self.finish_reason is not None and self.budget is not None
         while len(self._held) > is_last and sum(len(one.token_ids) for one in self._held[1:]) >= self._num_withheld:
             self._pass_on(self._held.pop(0))
 

@@ -10,7 +10,7 @@ from typing import Any
 from adapters.ports import EngineAdapter
 from app.admission import AdmittedRequest
 from app.engine.base import Branch, Engine, Output
-from app.metering.meter import Meter, Purpose, Reservation
+from app.metering.meter import Meter, Purpose, Reservation, ThinkingShare
 from app.serving.branch_output import BranchOutput
 from app.serving.inserted import inserted
 from app.serving.legs import ThinkingBudget
@@ -45,7 +45,12 @@ class BranchRunner:
 
     async def run(self, wave: Wave, index: int, reservation: Reservation, branch_id: str) -> Candidate | None:
         """Run one branch of a wave, in as many legs as it takes. Returns None where the engine returned no output."""
-        output = BranchOutput(index, wave, reservation)
+        can_think = wave.budget is not None and wave.place.mark is not None
+        with self.meter.thinking(self.admitted.width, reservation.tokens if can_think else 0) as share:
+            return await self._run(wave, BranchOutput(index, wave, reservation), share, branch_id)
+
+    async def _run(self, wave: Wave, output: BranchOutput, share: ThinkingShare, branch_id: str) -> Candidate | None:
+        output.budget = wave.budget and wave.budget.within(wave.place, share.tokens)
         reserved_at = time.monotonic()
         try:
             async with self.admitted.slot():
@@ -69,7 +74,8 @@ class BranchRunner:
                 purpose=wave.purpose,
                 drafts=output.drafts,
             )
-            self.meter.tokens["thinking"] += max(output.count_thinking(self.engine.decode) - output.num_inserted, 0)
+            share.used = max(output.count_thinking(self.engine.decode) - output.num_inserted, 0)
+            self.meter.tokens["thinking"] += share.used
         if not output.started:
             return None
         output.end()
@@ -105,7 +111,7 @@ class BranchRunner:
         # `MeteredModel` compares the task's name with `wave.live`, to find out whether the engine runs the branch.
         asyncio.current_task().set_name(branch_id)  # type: ignore[union-attr] # runs in a task of `MeteredModel.sample`
         wave.live.add(branch_id)
-        output.withhold(wave.budget.longest_end if wave.budget is not None and wave.budget.can_extend(place) else 0)
+        output.withhold(output.budget.longest_end if output.budget is not None and output.budget.can_extend(place) else 0)
         try:
             branch = self._branch(wave, place, output, branch_id)
             async with aclosing(self.engine.generate(branch)) as parts:  # type: ignore[type-var]
@@ -131,7 +137,7 @@ class BranchRunner:
 
     def _first_place(self, output: BranchOutput) -> Place | None:
         """Return where the first leg begins, None where the branch ends before it. Earlier steps may have used up the budget."""
-        place, budget = output.wave.place, output.wave.budget
+        place, budget = output.wave.place, output.budget
         if budget is None:
             return place
         place = budget.begin(place, self._behind_prompt(output), self._room(output))
@@ -139,7 +145,7 @@ class BranchRunner:
 
     def _place_after(self, place: Place, output: BranchOutput) -> Place | None:
         """Return where the next leg begins, None where the branch has ended."""
-        budget, leg = output.wave.budget, output.leg
+        budget, leg = output.budget, output.leg
         if budget is None or leg.stop_reason in output.wave.separators:
             return None
         token_ids, room = self._behind_prompt(output), self._room(output)

@@ -61,6 +61,13 @@ class ThinkingBudget:
     least: int = 0
     has_tools: bool = False
 
+    def within(self, place: Place, share: int | None) -> "ThinkingBudget":
+        """Return the budget of a branch that begins at a place, and may think no more than its share from there on."""
+        if share is None:
+            return self
+        most = place.thought + share
+        return replace(self, tokens=most if self.tokens is None else min(self.tokens, most))
+
     def place(self, token_ids: tuple[int, ...]) -> Place:
         """Return where an answer is that continues these tokens. They are all tokens behind the prompt: earlier steps, or further turns."""
         text = self.decode(token_ids) if token_ids else ""
@@ -232,7 +239,8 @@ class ThinkingBudget:
 
 def thinking_budget(engine: Engine, prompt: Prompt, budget: Budget, *, has_tools: bool = False) -> ThinkingBudget | None:
     """Return the budget for the thinking of each answer, None where there is none, or the model does not think."""
-    if prompt.thinking is None or (budget.thinking_tokens is None and not budget.min_thinking_tokens):
+    limits = (budget.thinking_tokens, budget.total_thinking_tokens, budget.min_thinking_tokens)
+    if prompt.thinking is None or limits == (None, None, None):
         return None
     sentence = budget.thinking_landing or ""
     landing = engine.decode(engine.encode(sentence)) if sentence and is_sentence(engine, prompt.thinking, sentence) else ""

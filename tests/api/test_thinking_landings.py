@@ -246,6 +246,7 @@ async def test_the_sentence_is_the_callers_or_the_operators(serve) -> None:
     ("field", "values"),
     [
         ("thinking_landing", [5, [], f"Stop.{END}", START, "x" * 401]),
+        ("total_thinking_tokens", [-1, 2**63, "5", 5.5, True]),
         ("min_thinking_tokens", [-1, 2**63, "5", 5.5, True]),
     ],
 )
@@ -281,3 +282,24 @@ async def test_the_other_apis_have_it_in_their_ponder_object(serve) -> None:
         ]
     assert SENTENCE in items[0]["content"][0]["text"]
     assert SENTENCE in blocks[0]["thinking"]
+
+
+@ALL
+@pytest.mark.parametrize("total", [0, 7, 60, 300])
+async def test_all_branches_together_have_a_budget(serve, name: str, total: int) -> None:
+    """Each branch may think a share of what is left. Marks do not count, and at most one is written in each branch."""
+    async with serve(THINKS_LONG, thinking=MARKS) as served:
+        body = await ask(served, name, budget={"total_thinking_tokens": total})
+    branches = body["ponder"]["branches"]
+    assert "42" in body["choices"][0]["message"]["content"]
+    assert body["ponder"]["tokens"]["thinking"] <= total + branches["drawn"]
+    assert branches["thinking_cut"] > 0 or total > len(LINES.split())
+
+
+async def test_branches_share_the_budget_of_all_evenly(serve) -> None:
+    """The smaller one of the two budgets holds."""
+    async with serve(THINKS_LONG, thinking=MARKS) as served:
+        for each, thought in ((None, 20), (8, 8), (50, 20)):
+            budget = {"total_thinking_tokens": 80, **({} if each is None else {"thinking_tokens": each})}
+            body = await ask(served, "self_consistency", budget=budget, ponder={"n": 4})
+            assert {one["thinking_tokens"] for one in body["ponder"]["candidates"]} == {thought}
