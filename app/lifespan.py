@@ -142,6 +142,7 @@ def _service(
             settings.max_request_flops,
             settings.max_request_seconds,
             settings.max_thinking_tokens,
+            thinking_landing=settings.thinking_landing,
         ),
     )
     context = StrategyContext(

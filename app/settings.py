@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 
 from app.option_file import BadOptions, options_in, words_of
 from app.reward_models.options import RewardModelName, RewardModelOptions, plain_url
+from strategies.core.thinking import LONGEST_LANDING
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -177,6 +178,11 @@ class LimitSettings(BaseModel):
     max_request_seconds: float = Field(600, gt=0, description="most seconds that one request may take")
     max_thinking_tokens: int | None = Field(
         None, ge=0, description="most tokens that one answer may think before its thinking is ended"
+    )
+    thinking_landing: str = Field(
+        "Considering the limited time by the user, I have to give the solution based on the thinking directly now.",
+        max_length=LONGEST_LANDING,
+        description="sentence that is written into the thinking near the end of its budget, so that the model ends it; empty for none",
     )
     max_waiting_branches: int = Field(
         256,

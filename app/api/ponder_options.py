@@ -6,7 +6,9 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, field_validator, model_validator
 
 from app.api.body import INT64, ClosedBody, without_nulls
+from app.errors import InvalidRequest
 from app.request import Effort
+from strategies.core.thinking import LONGEST_LANDING
 from strategies.core.values import AnswerKind
 
 ProgressForm = Literal["reasoning", "comments", "none"]
@@ -15,19 +17,32 @@ ProgressForm = Literal["reasoning", "comments", "none"]
 class BudgetBody(ClosedBody):
     """The most that this request may spend.
 
-    `tokens` limits the generated tokens of all candidates together, `thinking_tokens` those that each candidate thinks.
+    `tokens` limits the generated tokens of all candidates together, `thinking_tokens` those that each candidate thinks,
+    `total_thinking_tokens` those that all of them think. A candidate should think `min_thinking_tokens`; `thinking_landing` tells the
+    model in its thinking that its tokens for it are nearly used up.
     """
 
     tokens: Annotated[int, Field(ge=1, le=INT64)] | None = None
     flops: Annotated[int, Field(ge=1, le=INT64)] | None = None
     seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
     thinking_tokens: Annotated[int, Field(ge=0, le=INT64)] | None = None
+    total_thinking_tokens: Annotated[int, Field(ge=0, le=INT64)] | None = None
+    min_thinking_tokens: Annotated[int, Field(ge=0, le=INT64)] | None = None
+    thinking_landing: Annotated[str, Field(max_length=LONGEST_LANDING)] | None = None
 
     @field_validator("flops", mode="before")
     @classmethod
     def _accept_float(cls, value: object) -> object:
         """Accept a float such as 1e12, the usual way to write FLOPs."""
         return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= INT64 else value
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        least, most = self.min_thinking_tokens, self.thinking_tokens
+        if least is not None and most is not None and least > most:
+            message = f"ponder.budget.min_thinking_tokens: it is more than thinking_tokens, {most}."
+            raise InvalidRequest(message, parameter="ponder.budget.min_thinking_tokens")
+        return self
 
 
 class PonderOptions(BaseModel):

@@ -12,6 +12,7 @@ from fastapi import Response
 
 from app.api.shapes import Shape
 from app.api.sse import EventStream
+from app.metering.meter import BRANCHES
 from app.request import Outcome
 from app.routing.policy import Plan
 from app.serving.planning import PlannedRequest
@@ -119,7 +120,7 @@ def _ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
             for result in outcome.results
             for scored in result.candidates
         ],
-        "branches": {state: meter.branches[state] for state in ("drawn", "cancelled", "thinking_cut")},
+        "branches": {state: meter.branches[state] for state in BRANCHES},
         "tokens": {kind: meter.tokens[kind] for kind in ("prefilled", "cached", "decoded", "verified", "drafted", "thinking")},
         "flops": {
             **{phase: meter.flops[phase] for phase in ("prefill", "decode", "verify")},
@@ -142,7 +143,9 @@ def _ignored_fields(session: Session) -> list[str]:
 
 def _idle_budget(session: Session) -> list[str]:
     """Return a note that the caller's budget for thinking has no effect, if that is so."""
-    is_idle = session.request.budget.thinking_tokens is not None and not any(one.thinking for one in session.rendered.prompts)
+    budget = session.request.budget
+    limits = (budget.thinking_tokens, budget.total_thinking_tokens, budget.min_thinking_tokens)
+    is_idle = limits != (None, None, None) and not any(one.thinking for one in session.rendered.prompts)
     return ["the budget for thinking has no effect: this model does not think here, or does not mark it"] if is_idle else []
 
 

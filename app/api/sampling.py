@@ -117,7 +117,7 @@ class Sampling(RequestBody):
         """What the request may spend. Of two budgets for thinking the smaller one holds; -1 is vLLM's for none."""
         thinking = None if self.thinking_token_budget == -1 else self.thinking_token_budget
         own = self.ponder and self.ponder.budget
-        spent = Budget(own.tokens, own.flops, own.seconds, own.thinking_tokens) if own else Budget()
+        spent = Budget(**own.model_dump()) if own else Budget()
         return spent.capped(Budget(thinking_tokens=thinking))
 
     def for_engine(self) -> dict[str, Any]:

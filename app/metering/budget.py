@@ -13,6 +13,9 @@ class Budget:
         flops: of all prefills, decodes and verifications.
         seconds: from the arrival of the request.
         thinking_tokens: that each answer may think before its thinking is ended.
+        total_thinking_tokens: that all branches together may think.
+        min_thinking_tokens: that each answer should think before it may end its thinking.
+        thinking_landing: the sentence that tells the model in its thinking that the budget for it ends soon; empty for none.
 
     """
 
@@ -20,14 +23,20 @@ class Budget:
     flops: int | None = None
     seconds: float | None = None
     thinking_tokens: int | None = None
+    min_thinking_tokens: int | None = None
+    thinking_landing: str | None = None
+    total_thinking_tokens: int | None = None
 
     def capped(self, other: "Budget") -> "Budget":
-        """Return a budget with the smaller limit of both in each field."""
+        """Return a budget with the smaller limit of both in each field. What is no limit is this one's own where it has it."""
         return Budget(
             _smaller(self.tokens, other.tokens),
             _smaller(self.flops, other.flops),
             _smaller(self.seconds, other.seconds),
             _smaller(self.thinking_tokens, other.thinking_tokens),
+            other.min_thinking_tokens if self.min_thinking_tokens is None else self.min_thinking_tokens,
+            other.thinking_landing if self.thinking_landing is None else self.thinking_landing,
+            _smaller(self.total_thinking_tokens, other.total_thinking_tokens),
         )
 
 

@@ -18,6 +18,9 @@ from app.engine.speculation import NO_DRAFTS, Drafts, Speculation
 from app.metering.budget import Budget
 from strategies.core.values import StopReason
 
+BRANCHES = ("drawn", "cancelled", "thinking_cut", "thinking_landed", "thinking_extended")
+"""What is counted of branches; see `Meter.branches`."""
+
 FAIR_SHARE_FLOOR = 128
 """A short budget is not divided into shares of fewer tokens: a few whole answers are worth more than many that are cut off."""
 
@@ -59,6 +62,20 @@ class Reservation:
         return prefill, decode
 
 
+@dataclass(slots=True)
+class ThinkingShare:
+    """What one branch may think of a budget for the thinking of all branches.
+
+    Attributes:
+        tokens: that it may think; None for no limit.
+        used: that it has thought in the end.
+
+    """
+
+    tokens: int | None = None
+    used: int = 0
+
+
 class Meter:
     """Counts what one request spends, against its budget.
 
@@ -75,8 +92,8 @@ class Meter:
         saved: FLOPs that were not spent: by the prefix `cache`, and by `early_stopping` (estimated, once the request is answered).
         best_of: FLOPs that a fixed best-of-16 would have cost (estimated, once the request is answered).
         seconds: wall-clock seconds by phase.
-        branches: how many were `drawn`, how many were `cancelled` before their end, and of how many the `thinking_cut`: ended by the
-            budget for thinking.
+        branches: how many were `drawn`, how many were `cancelled` before their end, and whose thinking the server has
+            `thinking_cut` (ended), `thinking_landed` (announced the end of) or `thinking_extended` (taken the end back, each time).
         prompt_cached: tokens of the prompt that were found in the prefix cache, the fewest of all branches that generated answers;
             None before the first branch has ended.
         stopped: the budget that ran out first, None while there is something left of all.
@@ -99,6 +116,7 @@ class Meter:
         self._reserved_tokens = 0
         self._reserved_flops = 0
         self._num_open = 0
+        self._thought = self._reserved_thinking = self._num_thinking = 0
         self._encoded: set[ImageTokens] = set()
         self._freed = asyncio.Condition()
 
@@ -121,6 +139,33 @@ class Meter:
         """Return how many of the `wanted` tokens each of `num_branches` may reserve, so that a short budget serves all of them."""
         left, _ = self._left()
         return wanted if left is None else min(wanted, max(left // num_branches, FAIR_SHARE_FLOOR))
+
+    @contextmanager
+    def thinking(self, width: int, most: int) -> Iterator[ThinkingShare]:
+        """Reserve a branch's share of the thinking of all branches, for the block, which says how much of it was used.
+
+        What is left is divided by the branches that may still begin while the others run.
+
+        Args:
+            width: the most branches that run at once.
+            most: that the branch can think; 0 for one that does not think.
+
+        """
+        total = self.budget.total_thinking_tokens
+        if total is None or most == 0:
+            yield ThinkingShare()
+            return
+        left = total - self._thought - self._reserved_thinking
+        tokens = left // max(width - self._num_thinking, 1)
+        share, held = ThinkingShare(tokens), min(tokens, most)
+        self._reserved_thinking += held
+        self._num_thinking += 1
+        try:
+            yield share
+        finally:
+            self._reserved_thinking -= held
+            self._num_thinking -= 1
+            self._thought += min(share.used, held)
 
     async def reserve(self, prefix_tokens: int, wanted: int, architecture: Architecture | None = None) -> Reservation | None:
         """Reserve up to `wanted` generated tokens after a prefix of `prefix_tokens`. Call `settle` when the branch has ended.
@@ -218,16 +263,24 @@ class Meter:
                 self._freed.notify_all()
 
     def carry_on(
-        self, reservation: Reservation, *, cached: int, generated: int, inserted: int, drafts: Drafts = NO_DRAFTS
+        self,
+        reservation: Reservation,
+        *,
+        cached: int,
+        generated: int,
+        inserted: int,
+        dropped: int = 0,
+        drafts: Drafts = NO_DRAFTS,
     ) -> Reservation:
         """Book the part of a branch that has ended, and return a reservation for the rest. It is for the same answer, so nothing waits.
 
-        The rest continues what was generated and `inserted` tokens that the server writes. A budget of FLOPs may leave it no token.
+        The rest continues what was generated, but for the last `dropped` tokens, and `inserted` tokens that the server writes. A budget
+        of FLOPs may leave it no token.
         """
         self._release(reservation)
         if generated:
             self._book(reservation, cached, generated, Purpose.GENERATE, drafts)
-        prefix_tokens = reservation.prefix_tokens + generated + inserted
+        prefix_tokens = reservation.prefix_tokens + generated + inserted - dropped
         rest = max(reservation.tokens - generated - inserted, 0)
         affordable, limit = self._affordable(prefix_tokens, rest, reservation.architecture)
         return self._hold(prefix_tokens, affordable, reservation.architecture, limit or reservation.limit)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from app.engine.base import Output
 from app.engine.speculation import NO_DRAFTS
 from app.metering.meter import Reservation
-from app.serving.legs import Leg
+from app.serving.places import Event, Leg, Place, TakenBack
 from app.serving.thinking_tokens import Decode, num_thinking
 from app.serving.wave import Wave
 from strategies.core.values import Candidate, Cost, Delta, TokenLogprob
@@ -20,6 +20,7 @@ class BranchOutput:
     Attributes:
         index: of the candidate.
         wave: of the branch.
+        budget: for its thinking; that of the wave, or less.
         reservation: of the current leg.
         num_legs: the number of legs before the current one.
         num_before: the number of tokens before the current leg.
@@ -28,7 +29,7 @@ class BranchOutput:
         finish_reason: the finish reason that the engine gave, None while the branch runs.
         drafts: of the current leg, once it has ended.
         started: whether the engine has returned any output of the branch.
-        is_thinking_cut: whether the server has ended its thinking.
+        events: what the server has done to its thinking.
         num_inserted: the number of tokens that the server wrote for it.
         ended_by: "step" once the wave's `until` has ended the branch, "cut" once its `watch` has; None before.
 
@@ -37,14 +38,17 @@ class BranchOutput:
     def __init__(self, index: int, wave: Wave, reservation: Reservation) -> None:
         self.index = index
         self.wave = wave
+        self.budget = wave.budget
         self.reservation = reservation
         self.num_legs = self.num_before = 0
         self.cached_tokens = self.num_generated = 0
         self.finish_reason: str | None = None
         self.drafts = NO_DRAFTS
-        self.started = self.is_thinking_cut = False
+        self.started = False
+        self.events: list[Event] = []
         self._outputs: list[Output] = []
-        self._held: Output | None = None
+        self._held: list[Output] = []  # the last outputs, which wait to be passed on
+        self._num_withheld = 0
         self._num_in_legs = 0  # outputs before the current leg
         self.num_inserted = self._num_thinking = 0
         self._flops_before = 0
@@ -76,6 +80,10 @@ class BranchOutput:
         stop_reason = outputs[-1].stop_reason if outputs else None
         return Leg("".join(output.text for output in outputs), token_ids, self.finish_reason, stop_reason)
 
+    def withhold(self, tokens: int) -> None:
+        """Let the outputs of the current leg wait until so many tokens stand behind them: the end of the leg may be taken back."""
+        self._num_withheld = tokens
+
     def add(self, output: Output) -> None:
         """Add the next output, and pass it on as a delta. The last one of a leg waits for `begin_leg` or `end`."""
         self.started = True
@@ -83,29 +91,35 @@ class BranchOutput:
         self.cached_tokens = max(self.cached_tokens, output.cached_tokens)
         self.num_generated += len(output.token_ids)
         self.finish_reason, self.drafts = output.finish_reason, output.drafts
-        if self.finish_reason is None or self.wave.budget is None:
-            self._pass_on(output)
-        else:
-            self._held = output
+        self._held.append(output)
+        is_last = self.finish_reason is not None and self.budget is not None
+        while len(self._held) > is_last and sum(len(one.token_ids) for one in self._held[1:]) >= self._num_withheld:
+            self._pass_on(self._held.pop(0))
 
     def _pass_on(self, output: Output) -> None:
+        if self.wave.until is not None:
+            self._text += output.text
         if self.wave.on_delta is not None:
             delta = Delta(self.index, output.text, output.token_ids, output.logprobs, output.finish_reason, output.stop_reason)
             self.wave.on_delta(delta)
 
-    def begin_leg(self, reservation: Reservation, behind_mark: str, inserted: tuple[TokenLogprob, ...]) -> None:
+    def begin_leg(self, reservation: Reservation, place: Place, behind_mark: str, inserted: tuple[TokenLogprob, ...]) -> None:
         """Begin the next leg of the branch.
 
         Args:
             reservation: of the new leg.
+            place: where it begins.
             behind_mark: text of the last leg's tokens that the engine left out.
             inserted: tokens that the server writes before the new leg.
 
         """
-        if self._held is not None:
-            last = replace(self._held, text=self._held.text + behind_mark, finish_reason=None, stop_reason=None)
-            self._outputs[-1], self._held = last, None
-            self._pass_on(last)
+        if place.taken_back is not None:
+            self._take_back(place.taken_back)
+        if self._held:
+            last = self._held.pop()
+            last = replace(last, text=last.text + behind_mark, finish_reason=None, stop_reason=None)
+            self._outputs[-1] = last
+            self._flush(last)
         if self.num_generated:
             self._flops_before = self.flops
         if inserted:
@@ -114,9 +128,8 @@ class BranchOutput:
             self._outputs.append(Output(text, token_ids, 0, 0, logprobs=logprobs))
             self._pass_on(self._outputs[-1])
             self.num_inserted += len(inserted)
-            self.is_thinking_cut = True
-        if self.wave.until is not None:
-            self._text = "".join(output.text for output in self._outputs)
+            if place.event is not None:
+                self.events.append(place.event)
         self.num_legs += 1
         self.num_before += self.num_generated + len(inserted)
         self._num_in_legs = len(self._outputs)
@@ -124,17 +137,30 @@ class BranchOutput:
         self.cached_tokens = self.num_generated = 0
         self.drafts, self.finish_reason = NO_DRAFTS, None
 
+    def _take_back(self, taken: TakenBack) -> None:
+        """Take the end of the leg back, which is still held. Its tokens were generated, and are counted as such."""
+        token_ids = tuple(itertools.chain.from_iterable(one.token_ids for one in self._held))[: -taken.tokens]
+        text = "".join(one.text for one in self._held)[: -taken.chars]
+        logprobs = tuple(itertools.chain.from_iterable(one.logprobs for one in self._held))[: len(token_ids)]
+        kept = replace(self._held[-1], text=text, token_ids=token_ids, logprobs=logprobs)
+        self._outputs[-len(self._held) :] = [kept]
+        self._held = [kept]
+
+    def _flush(self, *last: Output) -> None:
+        """Pass on what waits, and then these."""
+        held, self._held = self._held, []
+        for output in (*held, *last):
+            self._pass_on(output)
+
     def end(self, finish_reason: str | None = None, stop_reason: str | None = None) -> None:
         """End the branch, with these reasons instead of the last leg's where there are any."""
         if finish_reason is not None and self.started:
             self.finish_reason = finish_reason
-            last = self._held or Output("", (), 0, 0)
+            last = self._held.pop() if (is_held := bool(self._held)) else Output("", (), 0, 0)
             last = replace(last, finish_reason=finish_reason, stop_reason=stop_reason)
-            self._outputs[-1 if self._held else len(self._outputs) :] = [last]
-            self._held = last
-        if self._held is not None:
-            self._pass_on(self._held)
-            self._held = None
+            self._outputs[-1 if is_held else len(self._outputs) :] = [last]
+            self._held.append(last)
+        self._flush()
 
     def ends_early(self) -> bool:
         """Return whether the last output ends the branch by the wave's `until` or `watch`, so that the engine must halt it: only once."""
@@ -144,7 +170,6 @@ class BranchOutput:
         if self._watch is not None and self._watch(last.logprobs):
             self.ended_by = "cut"
         elif self.wave.until is not None and self.finish_reason is None:
-            self._text += last.text
             self.ended_by = "step" if self.wave.until(self._text) else None
         return self.ended_by is not None and self.finish_reason is None
 
@@ -167,7 +192,7 @@ class BranchOutput:
             logprobs = tuple(itertools.chain.from_iterable(output.logprobs for output in self._outputs))
         return Candidate(
             self.index, text, token_ids, self._finish_reason(granted_tokens), self._outputs[-1].stop_reason, logprobs,
-            num_inserted=self.num_inserted, is_thinking_cut=self.is_thinking_cut, num_thinking=self._num_thinking,
+            num_inserted=self.num_inserted, is_thinking_cut="cut" in self.events, num_thinking=self._num_thinking,
             is_thinking=self.wave.thinking is not None and self.wave.thinking.is_inside(text), cost=cost,
         )  # fmt: skip
 

@@ -10,12 +10,14 @@ from typing import Any
 from adapters.ports import EngineAdapter
 from app.admission import AdmittedRequest
 from app.engine.base import Branch, Engine, Output
-from app.metering.meter import Meter, Purpose, Reservation
+from app.metering.meter import Meter, Purpose, Reservation, ThinkingShare
 from app.serving.branch_output import BranchOutput
-from app.serving.legs import BEHIND, Place, ThinkingBudget
+from app.serving.inserted import inserted
+from app.serving.legs import ThinkingBudget
+from app.serving.places import Place, Room
 from app.serving.wave import BranchDefaults, Wave
 from app.telemetry.spans import Span
-from strategies.core.values import Candidate, Cost, TokenLogprob
+from strategies.core.values import Candidate, Cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,12 @@ class BranchRunner:
 
     async def run(self, wave: Wave, index: int, reservation: Reservation, branch_id: str) -> Candidate | None:
         """Run one branch of a wave, in as many legs as it takes. Returns None where the engine returned no output."""
-        output = BranchOutput(index, wave, reservation)
+        can_think = wave.budget is not None and wave.place.mark is not None
+        with self.meter.thinking(self.admitted.width, reservation.tokens if can_think else 0) as share:
+            return await self._run(wave, BranchOutput(index, wave, reservation), share, branch_id)
+
+    async def _run(self, wave: Wave, output: BranchOutput, share: ThinkingShare, branch_id: str) -> Candidate | None:
+        output.budget = wave.budget and wave.budget.within(wave.place, share.tokens)
         reserved_at = time.monotonic()
         try:
             async with self.admitted.slot():
@@ -55,8 +62,8 @@ class BranchRunner:
                         branch_id = self.next_id()
         finally:
             self.meter.branches["drawn"] += output.started
-            if output.started and output.is_thinking_cut:
-                self.meter.branches["thinking_cut"] += 1
+            if output.started:
+                self.meter.branches.update(f"thinking_{event}" for event in output.events)
             # The first token comes with the end of the prefill: without one, the engine did no work worth booking.
             generated = output.num_generated
             await self.meter.settle(
@@ -67,7 +74,8 @@ class BranchRunner:
                 purpose=wave.purpose,
                 drafts=output.drafts,
             )
-            self.meter.tokens["thinking"] += max(output.count_thinking(self.engine.decode) - output.num_inserted, 0)
+            share.used = max(output.count_thinking(self.engine.decode) - output.num_inserted, 0)
+            self.meter.tokens["thinking"] += share.used
         if not output.started:
             return None
         output.end()
@@ -103,6 +111,7 @@ class BranchRunner:
         # `MeteredModel` compares the task's name with `wave.live`, to find out whether the engine runs the branch.
         asyncio.current_task().set_name(branch_id)  # type: ignore[union-attr] # runs in a task of `MeteredModel.sample`
         wave.live.add(branch_id)
+        output.withhold(output.budget.longest_end if output.budget is not None and output.budget.can_extend(place) else 0)
         try:
             branch = self._branch(wave, place, output, branch_id)
             async with aclosing(self.engine.generate(branch)) as parts:  # type: ignore[type-var]
@@ -114,8 +123,9 @@ class BranchRunner:
             wave.live.discard(branch_id)
 
     def _branch(self, wave: Wave, place: Place, output: BranchOutput, branch_id: str) -> Branch:
-        reservation, mark = output.reservation, place.mark
-        watched = () if mark is None or mark in self.defaults.prompt.stop else (mark,)
+        reservation = output.reservation
+        marks = place.breaks if place.mark is None else (place.mark, *place.breaks)
+        watched = tuple(mark for mark in marks if mark not in (*self.defaults.prompt.stop, *wave.separators))
         return Branch(
             id=branch_id, prompt=self.defaults.prompt, prefix=(*wave.prefix, *output.token_ids),
             max_tokens=reservation.tokens if place.left is None else min(place.left, reservation.tokens),
@@ -126,47 +136,60 @@ class BranchRunner:
         )  # fmt: skip
 
     def _first_place(self, output: BranchOutput) -> Place | None:
-        """Return where the first leg begins. Where earlier steps have used up the budget, the end of the thinking is written first."""
-        place, budget = output.wave.place, output.wave.budget
-        return place if budget is None or place.left != 0 else self._begin_leg(output, budget, place)
+        """Return where the first leg begins, None where the branch ends before it. Earlier steps may have used up the budget."""
+        place, budget = output.wave.place, output.budget
+        if budget is None:
+            return place
+        place = budget.begin(place, self._behind_prompt(output), self._room(output))
+        return self._begin_leg(output, budget, place) if place.event is not None else place
 
     def _place_after(self, place: Place, output: BranchOutput) -> Place | None:
         """Return where the next leg begins, None where the branch has ended."""
-        budget = output.wave.budget
-        if budget is None:
+        budget, leg = output.budget, output.leg
+        if budget is None or leg.stop_reason in output.wave.separators:
             return None
-        following = budget.after(place, output.leg, self._behind_prompt(output))
-        return None if following is None else self._begin_leg(output, budget, following)
+        token_ids, room = self._behind_prompt(output), self._room(output)
+        following = budget.after(place, leg, token_ids, room)
+        if following is None:
+            return None
+        if following.taken_back is not None:
+            token_ids = (*token_ids[: -following.taken_back.tokens], *following.written)
+        return self._begin_leg(output, budget, budget.begin(following, token_ids, room))
 
     def _begin_leg(self, output: BranchOutput, budget: ThinkingBudget, place: Place) -> Place | None:
-        """Begin a leg at this place. Where the budget is used up, write the end of the thinking first, and begin behind it.
+        """Begin a leg at this place, behind what the server writes there.
 
         Returns where the leg begins, None where the branch ends instead: there is no room, or it was told to end.
         """
-        closing = budget.closing(self._behind_prompt(output)) if place.left == 0 else ()
-        if closing and (stop := budget.stops_at_end) is not None:
+        if place.event == "cut" and (stop := budget.stops_at_end) is not None:
             output.end("stop", stop)
             return None
         if output.wave.is_ending or output.ended_by is not None:
             output.end("abort")
             return None
-        if output.reservation.tokens - output.num_generated <= len(closing):
+        if output.reservation.tokens - output.num_generated <= len(place.written):
             output.end("length")
             return None
-        behind_mark = budget.behind_mark(output.leg)
+        behind_mark = "" if place.taken_back else budget.behind_mark(output.leg)
         rest = self.meter.carry_on(
             output.reservation,
             cached=output.cached_tokens,
             generated=output.num_generated,
-            inserted=len(closing),
+            inserted=len(place.written),
+            dropped=place.taken_back.tokens if place.taken_back else 0,
             drafts=output.drafts,
         )
-        inserted = [TokenLogprob(self.engine.decode([token]), token, 0.0, is_inserted=True) for token in closing]
-        output.begin_leg(rest, behind_mark, tuple(inserted) if rest.tokens else ())
+        output.begin_leg(rest, place, behind_mark, inserted(place.written, self.engine.decode) if rest.tokens else ())
         if not rest.tokens:
             output.end("length")
             return None
-        return BEHIND if closing else place
+        return place
+
+    def _room(self, output: BranchOutput) -> Room:
+        """Return what is left for the branch. Later steps have the rest of the answer, unless a budget is used up with this one."""
+        wave, left = output.wave, output.reservation.tokens - output.num_generated
+        is_step = wave.cap < wave.limit and output.reservation.limit is None
+        return Room(wave.limit - output.num_before - output.num_generated if is_step else left, left)
 
     def _behind_prompt(self, output: BranchOutput) -> tuple[int, ...]:
         return (*output.wave.prefix[len(self.defaults.prompt.token_ids) :], *output.token_ids)

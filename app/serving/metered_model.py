@@ -20,7 +20,8 @@ from app.errors import first_error
 from app.metering.meter import Meter, Purpose
 from app.serving.branch_run import BranchRunner
 from app.serving.leasing import Leases
-from app.serving.legs import BEHIND, thinking_budget
+from app.serving.legs import thinking_budget
+from app.serving.places import BEHIND
 from app.serving.wave import BranchDefaults, Wave
 from app.telemetry.branch_spans import in_spans
 from app.telemetry.spans import NO_SPAN, Span
@@ -60,7 +61,7 @@ class MeteredModel:
         self._defaults = defaults
         self._leases = leases
         self._serials = itertools.count()
-        self._budget = thinking_budget(engine, defaults.prompt, meter.budget.thinking_tokens)
+        self._budget = thinking_budget(engine, defaults.prompt, meter.budget, has_tools=defaults.has_tools)
         self.span = span
         self._use(leases.generator)
 

@@ -1,6 +1,6 @@
 """The rendering stage: turns the bodies of a request into prompts for the engine and tasks for the strategy."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -9,6 +9,7 @@ from app.engine.base import Engine, ModelCard, Prompt
 from app.errors import InvalidRequest
 from app.metering.meter import Meter
 from app.request import InferenceRequest
+from app.serving.legs import is_sentence
 from app.serving.planning import PlannedRequest, unsupported_as_invalid
 from app.serving.tool_calls import calls_as_json
 from app.telemetry.spans import Span
@@ -52,6 +53,7 @@ async def render(
         if request.shows_prompt:
             prompts = tuple(_with_text(engine, *pair) for pair in zip(prompts, request.bodies, strict=True))
     rendered = RenderedRequest(prompts, tuple(_task(engine, request, prompt, planned.kind) for prompt in prompts))
+    check_landing(engine, request, prompts)
     if span.is_recording:
         span.set({"gen_ai.usage.input_tokens": rendered.num_tokens})
     with unsupported_as_invalid():
@@ -65,6 +67,14 @@ def check_modalities(card: ModelCard, modalities: frozenset[str]) -> None:
     if missing := sorted(modalities - card.modalities):
         readable = " and ".join(["text", *sorted(card.modalities)])
         raise InvalidRequest(f"The model {card.name} cannot read {missing[0]}, only {readable}.", parameter="messages")
+
+
+def check_landing(engine: Engine, request: InferenceRequest, prompts: Iterable[Prompt]) -> None:
+    """Raise `InvalidRequest` where the caller's sentence for the end of a thinking would end it, or the turn, itself."""
+    sentence = request.budget.thinking_landing
+    if sentence and not all(is_sentence(engine, one.thinking, sentence) for one in prompts if one.thinking is not None):
+        message = "ponder.budget.thinking_landing: it must have no marks of thinking and no tokens that end a turn."
+        raise InvalidRequest(message, parameter="ponder.budget.thinking_landing")
 
 
 def _with_text(engine: Engine, prompt: Prompt, body: Mapping[str, Any]) -> Prompt:

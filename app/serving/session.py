@@ -107,6 +107,7 @@ class Session:
             seed=self.request.seed,
             cache_salt=":".join(filter(None, (self.admitted.caller.cache_salt, self.request.cache_salt))) or None,
             is_streamed=self.request.is_watched,
+            has_tools=self.request.has_tools,
         )
         return MeteredModel(self.engine, self.meter, self.admitted, defaults, leases=self.leases, span=span)
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from app.engine.base import Prompt, Repetition
 from app.metering.meter import Purpose
-from app.serving.legs import BEHIND, Place, ThinkingBudget
+from app.serving.legs import ThinkingBudget
+from app.serving.places import BEHIND, Place
 from app.telemetry.spans import NO_SPAN, Span
 from strategies.core.thinking import Thinking
 from strategies.core.values import Candidate, Delta, Watch
@@ -21,6 +22,7 @@ class BranchDefaults:
         seed: the seed of the sample with index 0; None for random seeds.
         cache_salt: the caller's own; each adapter version adds its own to it.
         is_streamed: whether deltas are passed on.
+        has_tools: whether the model may call tools.
 
     """
 
@@ -29,6 +31,7 @@ class BranchDefaults:
     seed: int | None = None
     cache_salt: str | None = None
     is_streamed: bool = True
+    has_tools: bool = False
 
     def seed_of(self, index: int, leg: int = 0) -> int | None:
         """Return the seed of the sample with this index. It wraps around at 64 bits with a sign, which is what vLLM takes.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from app.metering.meter import Meter
+from app.metering.meter import BRANCHES, Meter
 from app.search_traces import SearchTrace
 from app.telemetry.registry import Counter, Histogram, MetricFamily, Registry
 
@@ -31,7 +31,6 @@ OUTCOMES = ("completed", "cancelled", "refused", "failed", "engine_dead")
 TOKENS = ("prefilled", "cached", "decoded", "verified", "drafted", "thinking")
 FLOP_PHASES = ("prefill", "decode", "verify")
 SAVED = ("cache", "early_stopping")
-BRANCHES = ("drawn", "cancelled", "thinking_cut")
 BUDGETS = ("tokens", "flops", "seconds")
 TIMED_PHASES = ("route", "render", "adapter", "queue", "search", "first_token", "total")
 
@@ -68,7 +67,7 @@ class _RequestFamilies:
         )
         self.branches = counter(
             "branches",
-            "Branches that were drawn, that were cancelled before their end, and whose thinking a budget has cut.",
+            "Branches that were drawn, that were cancelled before their end, and whose thinking was cut, landed or extended.",
             "state",
         )
         self.exhausted = counter("budget_exhausted", "Requests that a budget ended.", "budget")

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+LONGEST_LANDING = 400
+"""The most characters of a sentence that tells the model in its thinking to end it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Thinking:

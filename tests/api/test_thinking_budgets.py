@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from strategies.registry import STRATEGIES
-from tests.thinkers import MARKS, PARAMETERS, thinker
+from tests.thinkers import MARKS, PARAMETERS, UNTOUCHED, thinker
 
 pytestmark = pytest.mark.anyio
 
@@ -120,7 +120,7 @@ async def test_thinking_that_ends_by_itself_is_not_cut(serve) -> None:
         for one in (with_budget, without):
             one["usage"].pop("prompt_tokens_details", None)
         assert with_budget[field] == without[field]
-    assert with_budget["ponder"]["branches"] == {"drawn": 1, "cancelled": 0, "thinking_cut": 0}
+    assert with_budget["ponder"]["branches"] == {"drawn": 1, "cancelled": 0, **UNTOUCHED}
 
 
 async def test_without_a_budget_there_is_one_call(serve) -> None:

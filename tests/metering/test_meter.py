@@ -1,7 +1,7 @@
 """The meter of a request, and the model that spends from it: no budget is exceeded, every token is counted, no branch is left."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -246,3 +246,28 @@ async def test_scoring_options_is_charged_as_verification() -> None:
     assert meter.flops["verify"] > 0
     assert meter.flops["prefill"] == meter.flops["decode"] == 0
     assert meter.tokens["verified"] == len(prefix) + 1
+
+
+@given(
+    st.integers(0, 500),
+    st.integers(1, 8),
+    st.lists(st.tuples(st.booleans(), st.integers(1, 200), st.integers(0, 200)), max_size=40),
+)
+def test_shares_of_thinking_are_never_more_than_the_whole(total: int, width: int, moves: list[tuple[bool, int, int]]) -> None:
+    """Whatever begins and ends when, and however much of its share it uses. Branches that begin together have equal shares."""
+    meter, running, thought = Meter(SMALL, Budget(total_thinking_tokens=total)), [], 0
+    for begins, most, use in moves:
+        if begins and len(running) < width:
+            context = meter.thinking(width, most)
+            running.append((context, context.__enter__(), most))
+        elif running:
+            context, share, limit = running.pop(0)
+            share.used = min(use, share.tokens, limit)
+            thought += share.used
+            context.__exit__(None, None, None)
+        assert thought + sum(min(share.tokens, limit) for _, share, limit in running) <= total
+    fresh = Meter(SMALL, Budget(total_thinking_tokens=total))
+    with ExitStack() as stack:
+        shares = [stack.enter_context(fresh.thinking(width, 1000)).tokens for _ in range(width)]
+    assert max(shares) - min(shares) <= 1
+    assert sum(shares) == total
