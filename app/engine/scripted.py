@@ -205,7 +205,7 @@ class ScriptedEngine:
         wanted = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_MAX_TOKENS
         constrained = (body.get("response_format") or {}).get("type") in ("json_object", "json_schema")
         images = self._images(token_ids) if self.card.max_images else ()
-        asked = {name: value for name, value in body.items() if name != "messages"}  # which may hold the pixels of images
+        asked = {name: value for name, value in body.items() if name != "messages" or not images}  # they hold the pixels
         return Prompt(
             token_ids, min(wanted, left), asked, asked, text, stop=tuple(_stops(body)), min_tokens=body.get("min_tokens") or 0,
             is_constrained=constrained, images=images,
