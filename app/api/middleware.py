@@ -130,35 +130,36 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        max_bytes = self._max_bytes(scope["path"])
-        declared = Headers(scope=scope).get("content-length", "")
+        max_bytes, headers = self._max_bytes(scope["path"]), Headers(scope=scope)
+        declared = headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > max_bytes:
             await self._refuse(max_bytes, scope, receive, send)
             return
         received = values = 0
-        has_started = False
-        max_values = self._max_values if "json" in Headers(scope=scope).get("content-type", "").lower() else math.inf
+        is_refused = has_started = False
+        max_values = self._max_values if "json" in headers.get("content-type", "").lower() else math.inf
 
         async def receive_counted() -> Message:
-            nonlocal received, values
+            nonlocal received, values, is_refused
             message = await receive()
             body = message.get("body", b"")
             received += len(body)
             values += sum(map(body.count, VALUE_MARKS))
-            if received > max_bytes or values > max_values:
+            is_refused = received > max_bytes or values > max_values
+            if is_refused:
                 raise TooLarge(_too_large(max_bytes))
             return message
 
         async def send_unless_refused(message: Message) -> None:
             nonlocal has_started
-            if received <= max_bytes and values <= max_values:
+            if not is_refused:
                 has_started = True
                 await send(message)
 
         # FastAPI answers an error in reading a body with a 400 of its own. `send_unless_refused` holds that answer back.
         with suppress(TooLarge):
             await self._app(scope, receive_counted, send_unless_refused)
-        if (received > max_bytes or values > max_values) and not has_started:
+        if is_refused and not has_started:
             await self._refuse(max_bytes, scope, receive, send)
 
     async def _refuse(self, max_bytes: int, scope: Scope, receive: Receive, send: Send) -> None:
