@@ -75,6 +75,7 @@ class EarlyExit(Strategy[EarlyExitParams]):
     name = "early_exit"
     summary = "Ends the thinking of a model as soon as a trial answer shows that it is sure."
     Params = EarlyExitParams
+    temperature = None  # one thought is compared with nothing, and models that think name the temperature that they need
 
     def width(self, num_choices: int) -> int:
         """Return twice n: each thought has one trial at a time."""

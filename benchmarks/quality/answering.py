@@ -193,4 +193,5 @@ def _record(task: Task, run: Run, question: Question, *, seed: int, reply: dict[
         stop_reason=account["stop_reason"],
         task=task.name,
         bin=task.bin,
+        thinking=account["tokens"].get("thinking", 0),
     )

@@ -35,6 +35,7 @@ class Record:
         seconds: with other questions in progress.
         task: its name; "" in old records, when each file had one task.
         bin: of the task.
+        thinking: decoded tokens that are thinking, of all branches.
 
     """
 
@@ -52,6 +53,7 @@ class Record:
     stop_reason: str
     task: str = ""
     bin: int = 0
+    thinking: int = 0
 
 
 def setup(task: Task, run: Run) -> str:

@@ -1,7 +1,7 @@
 """Tables and plots, made of the records alone."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,14 @@ def report(tasks: dict[str, Task], *, is_saved: bool = True) -> None:
             answers = {run: found for run, found in Log.of(model, name).read(tasks[name], RUNS[name]).items() if found}
             if not answers:
                 continue
-            panels[name] = answers
+            panels[name] = {line: [answers[run.name] for run in runs] for line, runs in lines(RUNS[name], answers).items()}
             made = table(model, name, answers)
             print(made.markdown(), "", best_search(name, answers), "", sep="\n", flush=True)
             if is_saved:
                 made.save()
         if panels and is_saved:
-            print(plot(model, panels, RESULTS / f"quality-{model}.png"))
+            title = f"{model}: accuracy against FLOPs per question, all costs charged (bars: 95 % Wilson)"
+            print(plot(title, panels, RESULTS / f"quality-{model}.png"))
 
 
 def table(model: str, task: str, answers: Answers) -> Table:
@@ -120,35 +121,39 @@ def best_search(task: str, answers: Answers) -> str:
     )
 
 
-def plot(model: str, panels: dict[str, Answers], path: Path) -> Path:
-    """Write a figure with one panel for each task and one line for each strategy, and return its path."""
+Panels = Mapping[str, Mapping[str, Sequence[Sequence[Record]]]]
+"""The points of each line, by the panel's and the line's name. A point is the records of one run."""
+
+
+def plot(title: str, panels: Panels, path: Path) -> Path:
+    """Write a figure with the panels side by side, and return its path."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 - comes with an extra
     except ImportError as error:
         raise NotInstalled("matplotlib is not installed: .venv/bin/python -m pip install -e '.[bench]'") from error
     figure = Figure(figsize=(5.2 * len(panels), 5.6), layout="constrained")
-    for axes, (task, answers) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for number, (line, runs) in enumerate(_lines(task, answers).items()):
-            _draw(axes, number, line, [answers[run.name] for run in runs])
-        axes.set(xscale="log", title=task, xlabel="FLOPs per question", ylabel="accuracy", ylim=(-0.03, 1.03))
+    for axes, (name, drawn) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for number, (line, points) in enumerate(drawn.items()):
+            _draw(axes, number, line, sorted(points, key=flops))
+        axes.set(xscale="log", title=name, xlabel="FLOPs per question", ylabel="accuracy", ylim=(-0.03, 1.03))
         axes.grid(visible=True, which="both", alpha=0.2)
         axes.legend(fontsize=7, loc="upper left")
-    figure.suptitle(f"{model}: accuracy against FLOPs per question, all costs charged (bars: 95 % Wilson)")
+    figure.suptitle(title)
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=80)
     return path
 
 
-def _lines(task: str, answers: Answers) -> dict[str, list[Run]]:
+def lines(runs: Iterable[Run], answers: Container[str]) -> dict[str, list[Run]]:
+    """Return the runs that have answers by the line on which they are points."""
     found: dict[str, list[Run]] = {}
-    for run in RUNS[task]:
+    for run in runs:
         if run.name in answers:
             found.setdefault(run.line, []).append(run)
     return found
 
 
-def _draw(axes: Any, number: int, line: str, points: list[list[Record]]) -> None:
-    points.sort(key=flops)
+def _draw(axes: Any, number: int, line: str, points: Sequence[Sequence[Record]]) -> None:
     shares = [accuracy(records) for records in points]
     bounds = [interval(records) for records in points]
     below = [max(0.0, share - low) for share, (low, _) in zip(shares, bounds, strict=True)]

@@ -92,6 +92,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         metavar="NAME=FOLDER",
         help=f"an adapter that answers, and one named {VERIFIER} that scores",
     )
+    run.add_argument("--thinks", action="store_true", help="the model thinks: also the runs that shorten its thinking")
     run.add_argument("--quantization", help="as for `ponder serve`")
     run.add_argument("--only-runs", nargs="+", default=["*"], metavar="GLOB", help='as in runs.py: "self_consistency*"')
     run.add_argument("--only-tasks", nargs="+", default=["*"], metavar="GLOB", help='"chain_sum-*", "*-1"')
@@ -126,7 +127,11 @@ def _chats(found: Iterable[Example], *, is_worked: bool) -> Iterable[dict[str, A
 
 def _run(arguments: argparse.Namespace) -> None:
     adapters = _adapters(arguments.adapter)
-    chosen = [run for run in runs(has_verifier=VERIFIER in adapters) if _is_any(run.name, arguments.only_runs)]
+    chosen = [
+        run
+        for run in runs(has_verifier=VERIFIER in adapters, thinks=arguments.thinks)
+        if _is_any(run.name, arguments.only_runs)
+    ]
     tasks = [task for task in questions.tasks().values() if _is_any(task.name, arguments.only_tasks)]
     if not chosen or not tasks:
         sys.exit("no run or no task has such a name")

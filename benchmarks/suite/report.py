@@ -10,8 +10,9 @@ from benchmarks.quality.records import Log, Record, counted
 from benchmarks.quality.report import accuracy, flops, interval
 from benchmarks.quality.tasks import Task
 from benchmarks.report import Table
+from benchmarks.suite import exits
 from benchmarks.suite.families import BINS, HELD_OUT
-from benchmarks.suite.runs import RUNS
+from benchmarks.suite.runs import RUNS, THINKING
 from benchmarks.suite.serving import FOLDER
 
 Answers = dict[str, dict[str, list[Record]]]
@@ -38,6 +39,8 @@ def report(tasks: dict[str, Task], *, is_saved: bool = True, has_details: bool =
         return
     short = summary(found)
     print(short.markdown())
+    for label, answered in found.items():
+        exits.report(label, answered, is_saved=is_saved)
     if has_details:
         print(details(found).markdown())
     if is_saved:
@@ -49,10 +52,11 @@ def answers(path: Path, tasks: dict[str, Task]) -> Answers:
     by_task: dict[str, list[Record]] = defaultdict(list)
     for record in Log(path).records():
         by_task[record.task].append(record)
-    found: Answers = {run.name: {} for run in RUNS}
+    every = [*THINKING, *RUNS]
+    found: Answers = {run.name: {} for run in every}
     for name, records in by_task.items():
         if name in tasks:
-            for run, these in counted(records, tasks[name], RUNS).items():
+            for run, these in counted(records, tasks[name], every).items():
                 if these:
                     found[run][name] = these
     return {run: by_name for run, by_name in found.items() if by_name}

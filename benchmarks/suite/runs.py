@@ -1,4 +1,4 @@
-"""The runs that are compared on the suite: one greedy answer, and strategies that draw several."""
+"""The runs that are compared on the suite: one greedy answer, strategies that draw several, and those for models that think."""
 
 from typing import Any
 
@@ -34,7 +34,38 @@ RUNS = [
     *budgets("beam_search", "n", (4, 8), expand=4, **_STEPS, **_WITH_VERIFIER),
 ]
 
+WHOLE = Run("whole thinking", "direct", fields={"temperature": 0}, line="whole thinking")
+"""What the runs that shorten the thinking are compared with: the same greedy answer."""
 
-def runs(*, has_verifier: bool) -> list[Run]:
-    """Return the runs that are possible with or without the adapter that scores."""
-    return [run for run in RUNS if has_verifier or run.options.get("verifier") != _WITH_VERIFIER["verifier"]]
+
+def _shortened(strategy: str, line: str, setting: str, **options: Any) -> Run:
+    return Run(f"{line}, {setting}", strategy, options, {"temperature": 0}, line=line)
+
+
+_EVERY_LINE: dict[str, Any] = {"transitions": ["\n"]}
+
+THINKING = [
+    WHOLE,
+    *(_shortened("direct", "budget", str(most), budget={"thinking_tokens": most}) for most in (16, 32, 48, 64, 96, 128)),
+    *(
+        _shortened("direct", "budget, hard end", str(most), budget={"thinking_tokens": most, "thinking_landing": ""})
+        for most in (32, 64, 96)
+    ),
+    *(_shortened("early_exit", "early_exit", str(sure), threshold=sure) for sure in (0.7, 0.9, 0.95, 0.99)),
+    *(
+        _shortened("early_exit", "early_exit, every line", str(sure), threshold=sure, trial_tokens=8, **_EVERY_LINE)
+        for sure in (0.7, 0.9, 0.95, 0.99)
+    ),
+    *(
+        _shortened("early_exit", "agreement", str(window), rule="agreement", window=window, trial_tokens=8, **_EVERY_LINE)
+        for window in (2, 3)
+    ),
+    *(_shortened("direct", "at least", str(least), budget={"min_thinking_tokens": least}) for least in (128, 256)),
+]
+"""Runs of a model that thinks, which shorten or lengthen its thinking."""
+
+
+def runs(*, has_verifier: bool, thinks: bool = False) -> list[Run]:
+    """Return the runs that are possible with or without the adapter that scores, and with a model that thinks or one that does not."""
+    possible = [run for run in RUNS if has_verifier or run.options.get("verifier") != _WITH_VERIFIER["verifier"]]
+    return [*THINKING, *possible[1:]] if thinks else possible
