@@ -140,7 +140,7 @@ class BranchRunner:
         place, budget = output.wave.place, output.budget
         if budget is None:
             return place
-        place = budget.begin(place, self._behind_prompt(output), self._room(output))
+        place = budget.begin(place, self._answer_so_far(output), self._room(output))
         return self._begin_leg(output, budget, place) if place.event is not None else place
 
     def _place_after(self, place: Place, output: BranchOutput) -> Place | None:
@@ -148,7 +148,7 @@ class BranchRunner:
         budget, leg = output.budget, output.leg
         if budget is None or leg.stop_reason in output.wave.separators:
             return None
-        token_ids, room = self._behind_prompt(output), self._room(output)
+        token_ids, room = self._answer_so_far(output), self._room(output)
         following = budget.after(place, leg, token_ids, room)
         if following is None:
             return None
@@ -191,5 +191,5 @@ class BranchRunner:
         is_step = wave.cap < wave.limit and output.reservation.limit is None
         return Room(wave.limit - output.num_before - output.num_generated if is_step else left, left)
 
-    def _behind_prompt(self, output: BranchOutput) -> tuple[int, ...]:
-        return (*output.wave.prefix[len(self.defaults.prompt.token_ids) :], *output.token_ids)
+    def _answer_so_far(self, output: BranchOutput) -> tuple[int, ...]:
+        return (*output.wave.prefix[output.wave.answer_start :], *output.token_ids)

@@ -126,13 +126,14 @@ class MeteredModel:
 
     def _wave(self, draw: Draw) -> Wave:
         prefix, step, prompt = draw.prefix, draw.step, self._defaults.prompt
-        max_tokens = draw.max_tokens
-        if max_tokens is None:
-            max_tokens = prompt.max_tokens - (len(prefix) - len(prompt.token_ids))
+        answer_start = len(prompt.token_ids) if draw.answer_start is None else draw.answer_start
+        begun = prefix[answer_start:]
+        max_tokens = prompt.max_tokens - len(begun) if draw.max_tokens is None else draw.max_tokens
         limit = min(max_tokens, self._engine.card.max_model_len - len(prefix))
         cap = limit if step.max_tokens is None else min(step.max_tokens, limit)
         return Wave(
             prefix=prefix,
+            answer_start=answer_start,
             limit=limit,
             cap=cap,
             share=self._meter.fair_share(cap, draw.n),
@@ -146,16 +147,14 @@ class MeteredModel:
             temperature=draw.temperature,
             repetition=Repetition() if draw.ends_loops else None,
             budget=self._budget,
-            place=BEHIND if self._budget is None else self._budget.place(prefix[len(prompt.token_ids) :]),
-            thinking=self._thinking_behind(prefix),
+            place=BEHIND if self._budget is None else self._budget.place(begun),
+            thinking=self._thinking_behind(begun),
         )
 
-    def _thinking_behind(self, prefix: tuple[int, ...]) -> Thinking | None:
-        """Return how branches that continue this prefix mark their thinking."""
-        prompt = self._defaults.prompt
-        if prompt.thinking is None or len(prefix) == len(prompt.token_ids):
-            return prompt.thinking
-        return prompt.thinking.behind(self._engine.decode(prefix[len(prompt.token_ids) :]))
+    def _thinking_behind(self, begun: tuple[int, ...]) -> Thinking | None:
+        """Return how branches that continue an answer which begins with these tokens mark their thinking."""
+        thinking = self._defaults.prompt.thinking
+        return thinking if thinking is None or not begun else thinking.behind(self._engine.decode(begun))
 
     async def _arrivals(self, wave: Wave, tasks: list[asyncio.Task[Candidate | None]]) -> AsyncIterator[Candidate]:
         """Yield candidates as they complete. At the deadline, end the branches that still run and yield what they have generated."""

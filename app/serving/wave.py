@@ -47,6 +47,7 @@ class Wave:
 
     Attributes:
         prefix: token ids that each branch continues.
+        answer_start: number of them before the answer that is continued.
         limit: the most tokens until the end of the answer.
         cap: the most tokens until the end of the step, at most `limit`.
         share: the tokens that each branch may reserve, at most `cap`.
@@ -66,6 +67,7 @@ class Wave:
     """
 
     prefix: tuple[int, ...]
+    answer_start: int
     limit: int
     cap: int
     share: int

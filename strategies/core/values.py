@@ -143,8 +143,9 @@ class Draw:
         num_logprobs: number of alternatives per token whose log-probabilities are returned; 0: the sampled token's own log-probability
             only; None: no log-probabilities.
         step: where each continuation ends at the latest; by default only where the answer ends.
-        max_tokens: the most tokens that each continuation may have; by default what the answer may still have after the prefix, not
-            counting the prompt's tokens.
+        answer_start: number of token ids of the prefix before the answer that is continued; by default those of the prompt. A further turn
+            of the conversation begins an answer of its own.
+        max_tokens: the most tokens that each continuation may have; by default what the answer may still have after the prefix.
         temperature: of this call; None for the request's temperature.
         on_delta: called with every piece of text as it is generated, if the caller reads a stream.
         needs_deltas: what is drawn next depends on `on_delta`, so it is called whether or not the caller reads a stream.
@@ -158,6 +159,7 @@ class Draw:
     first_index: int = 0
     num_logprobs: int | None = None
     step: Step = Step()
+    answer_start: int | None = None
     max_tokens: int | None = None
     temperature: float | None = None
     on_delta: Callable[[Delta], None] | None = None

@@ -104,8 +104,7 @@ class Run:
             1,
             first_index=index,
             num_logprobs=self.scorer.num_logprobs,
-            # an answer's own limit: by default those in view would count against it
-            max_tokens=self.task.max_tokens,
+            answer_start=len(view.prefix),
             ends_loops=self.task.ends_loops,
         )
         return await self._sample(draw)

@@ -67,7 +67,8 @@ LANDING = {"thinking_tokens": BUDGET, "thinking_landing": SENTENCE}
 
 
 def thought_of(text: str) -> str:
-    return text.rpartition(START)[2].partition(END)[0]
+    _, is_open, said = text.rpartition(START)
+    return said.partition(END)[0] if is_open else ""
 
 
 @ALL

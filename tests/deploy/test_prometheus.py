@@ -10,6 +10,7 @@ import yaml
 from strategies.registry import STRATEGIES
 from tests.conftest import Serve
 from tests.dashboards import metrics, queries
+from tests.thinkers import MARKS, thinker
 from tests.tools import ROOT, tool
 
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -88,9 +89,9 @@ def test_what_is_recorded_is_read_and_what_is_read_is_recorded() -> None:
 @pytest.mark.anyio
 async def test_promtool_finds_no_fault_in_the_page_of_metrics(serve: Serve) -> None:
     """The page is checked after a request by each strategy."""
-    async with serve() as served:
+    async with serve(thinker(f" A thought.{MARKS[1]} 42"), thinking=MARKS) as served:
         for strategy in STRATEGIES.names():
-            reply = await served.chat(ponder={"strategy": strategy}, max_tokens=16)
+            reply = await served.chat(ponder={"strategy": strategy, "answer": "math"}, max_tokens=64)
             assert reply.status_code == 200, reply.text
         page = (await served.client.get("/metrics")).text
     assert promtool("check", "metrics", given=page) == ""

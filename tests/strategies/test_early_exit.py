@@ -70,6 +70,15 @@ async def nodes(served, body: dict[str, Any]) -> list[dict[str, Any]]:
     return (await served.client.get(f"/v1/traces/{body['ponder']['trace_id']}")).json()["nodes"]
 
 
+@pytest.mark.parametrize("given", [{}, {"temperature": 0}, {"temperature": 1.2}])
+async def test_a_thought_has_the_temperature_of_the_request_or_of_the_model(serve, given) -> None:
+    """One thought is compared with no other, so temperature 0 will do as well."""
+    async with serve(thinker(UNSURE, SURE), thinking=MARKS) as served:
+        await ask(served, **given)
+        drawn = [branch.temperature for branch in served.engine.branches if not is_trial(served.engine, branch)]
+    assert set(drawn) == {given.get("temperature")} or set(drawn) == {None}
+
+
 async def test_exits_at_the_first_transition_at_which_the_model_is_sure(serve) -> None:
     """The thought is cut back to it, however far it has gone on, and the answer is drawn from there."""
     async with serve(thinker(UNSURE, SURE), thinking=MARKS) as served:
