@@ -38,8 +38,8 @@ _CLOSING = re.compile(r"<!-- /([\w/ .-]+) -->")
 
 def strategies() -> str:
     """A row for each strategy."""
-    rows = ["| strategy | what it does |", "|---|---|"]
-    rows += [f"| [`{one.name}`](#{one.name}) | {one.summary} |" for one in STRATEGIES]
+    rows = ["| strategy | what it does | against a vote at equal FLOPs |", "|---|---|---|"]
+    rows += [f"| [`{one.name}`](#{one.name}) | {one.summary} | {one.comparison or 'not measured'} |" for one in STRATEGIES]
     return "\n".join(rows)
 
 

@@ -38,6 +38,7 @@ class Adaptive(Strategy[AdaptiveParams]):
 
     name = "adaptive"
     summary = "Answers once, then draws more that vote while they are expected to be worth their FLOPs."
+    comparison = "ahead, with a calibrated policy"
     Params = AdaptiveParams
 
     def width(self, num_choices: int) -> int:

@@ -16,7 +16,7 @@ from pydantic import Field
 from strategies.core.checks import check_choices
 from strategies.core.parameters import NumAnswers
 from strategies.core.results import Result
-from strategies.core.strategy import Forecast
+from strategies.core.strategy import NO_WIN, Forecast
 from strategies.core.values import StopReason, Task
 from strategies.search.node import Node
 from strategies.search.stepwise import StepParams, Stepwise, check_split, default_select
@@ -43,6 +43,7 @@ class BeamSearch(Stepwise[BeamSearchParams]):
 
     name = "beam_search"
     summary = "Grows n answers step by step and keeps those whose steps a verifier likes best."
+    comparison = NO_WIN
     Params = BeamSearchParams
 
     def width(self, num_choices: int) -> int:
@@ -69,10 +70,10 @@ class BeamSearch(Stepwise[BeamSearchParams]):
         subtrees = [[tree.root] for _ in range(num_subtrees)]
         while subtrees and not tree.is_over and tree.num_finals < self.params.n:
             shares = [_spread(survivors, width) for survivors in subtrees]
-            grown = iter(await tree.grow([share for subtree in shares for share in subtree]))
+            parents = [share for subtree in shares for share in subtree]
+            grown = iter(await tree.extend(parents, is_whole=self.params.aggregation == "model"))
             children_of = [[child for _ in subtree for child in next(grown)] for subtree in shares]
             children = [child for subtree in children_of for child in subtree]
-            await tree.score(children, is_whole=self.params.aggregation == "model")
             for child in children:
                 child.value = _aggregated(child, self.params.aggregation)
             tree.attach(children)

@@ -14,7 +14,7 @@ from strategies.core.values import Candidate, Draw, ScoredCandidate, Step, StopR
 from strategies.core.verifier import Verifier, VerifierChoice
 from strategies.search.rejection import Rejection, grow_rejecting
 from strategies.search.scorer import Scorer
-from strategies.search.tree import Tree
+from strategies.search.tree import Steps, Tree
 from strategies.verifiers import LIKELIHOOD, AnyVerifier, build_for, num_calls
 from strategies.voting.selection import candidate_node, choose, opening_words
 
@@ -56,6 +56,7 @@ class BestOfN(Strategy[BestOfNParams]):
 
     name = "best_of_n"
     summary = "Draws n candidates at once and lets a verifier pick the best."
+    comparison = "ahead with `equations` on answers that calculate"
     Params = BestOfNParams
 
     def width(self, num_choices: int) -> int:
@@ -137,7 +138,7 @@ class BestOfN(Strategy[BestOfNParams]):
         """Draw all in waves, reject the worst after each, and choose among the answers that have ended."""
         separators = () if self.params.separator is None else (self.params.separator,)
         step = Step(separators, self.params.wave_tokens)
-        tree = Tree(task, model, emit, scorer, step=step, depth=task.max_tokens)
+        tree = Tree(task, model, emit, scorer, Steps(step, depth=task.max_tokens))
         partial = await grow_rejecting(tree, self.params.n, rejection)
         preferred = {node.id for node in partial}
         return await tree.result(self.context, StopReason.COMPLETED, select=self.params.select, preferred=preferred)

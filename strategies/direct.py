@@ -12,6 +12,7 @@ class Direct(Strategy[Params]):
 
     name = "direct"
     summary = "One sample, streamed token by token; `n` independent ones on request."
+    comparison = "one answer, which a vote must beat"
     temperature = None  # samples are not compared, so the model's own default holds
 
     def width(self, num_choices: int) -> int:

@@ -5,6 +5,8 @@ each step. A node's value is the mean of what was backed up through it, as in rS
 2023, arXiv 2310.04406). `workers` iterations are under way at once; virtual loss keeps them apart. They are backed up in the order in which
 they were selected, whichever is ready first. Selection k thus sees exactly the results of the selections up to k - workers: the tree
 depends on the samples alone, and the engine never waits.
+
+With `selection` `budget` it is BG-MCTS, and ends with answers: see `strategies.search.budget_guided`.
 """
 
 import asyncio
@@ -13,16 +15,14 @@ from collections import deque
 from strategies.core.checks import check_choices, check_comparable
 from strategies.core.errors import UnsupportedTask
 from strategies.core.results import Result
-from strategies.core.strategy import Forecast
+from strategies.core.strategy import NO_WIN, Forecast
 from strategies.core.values import StopReason, Task
-from strategies.search.mcts_run import MctsParams, MctsRun
+from strategies.search.budget_guided import BudgetGuidedRun
+from strategies.search.mcts_run import MAX_NODES, MctsParams, MctsRun
 from strategies.search.node import Node
 from strategies.search.stepwise import Stepwise
 from strategies.search.tree import Tree
 from strategies.verifiers import num_calls
-
-MAX_NODES = 8192
-"""Nodes of one tree. The time of one selection grows with it, and other requests wait meanwhile."""
 
 
 class Mcts(Stepwise[MctsParams]):
@@ -30,6 +30,7 @@ class Mcts(Stepwise[MctsParams]):
 
     name = "mcts"
     summary = "Monte Carlo tree search over steps, several workers at once."
+    comparison = NO_WIN
     Params = MctsParams
 
     @property
@@ -52,6 +53,8 @@ class Mcts(Stepwise[MctsParams]):
     def forecast(self, task: Task, answer_tokens: int) -> Forecast:  # noqa: ARG002 - the signature of all strategies
         """Return the cost of all iterations with full steps; a rollout completes half an answer on average."""
         steps = self.params.iterations * self.params.expand
+        if self.params.tokens is not None and self.params.selection == "budget":
+            steps = -(-self.params.tokens // min(self.params.step_tokens, answer_tokens))
         tokens = steps * min(self.params.step_tokens, answer_tokens) + steps * self._num_rollouts * answer_tokens // 2
         num_rounds = -(-self.params.iterations // self.params.workers) * (2 if self._num_rollouts else 1)
         num_scored = {"verifier": steps, "rollout": steps * self._num_rollouts, "agreement": 0}[self.params.value]
@@ -59,15 +62,17 @@ class Mcts(Stepwise[MctsParams]):
 
     async def search(self, tree: Tree) -> Result:
         """Keep the workers busy until the tree is grown, the budget is spent, or the outcome is decided."""
-        run = MctsRun(self.params, tree, self.context)
+        is_guided = self.params.selection == "budget"
+        run = (BudgetGuidedRun if is_guided else MctsRun)(self.params, tree, self.context)
         under_way: deque[tuple[Node, asyncio.Task[tuple[list[Node], list[Node]]]]] = deque()
-        num_left = self.params.iterations
+        num_left = run.num_iterations
         is_settled = False
         async with asyncio.TaskGroup() as group:
             while not is_settled:
                 while num_left and len(under_way) < self.params.workers and not tree.is_over and (node := run.select()):
                     first = tree.reserve(self.params.expand * (1 + self._num_rollouts))
-                    under_way.append((node, group.create_task(run.expand(node, first, self._num_rollouts))))
+                    num = run.num_children(node)
+                    under_way.append((node, group.create_task(run.expand(node, num, first, self._num_rollouts))))
                     num_left -= 1
                 if not under_way:
                     break
@@ -76,5 +81,6 @@ class Mcts(Stepwise[MctsParams]):
                 is_settled = tree.proven is not None or run.is_decided(num_left + len(under_way))
             for _, expansion in under_way:
                 expansion.cancel()
-        await tree.complete(self.params.expand)
+        if not is_settled:
+            await run.finish()
         return await run.result(StopReason.SETTLED if is_settled else StopReason.COMPLETED)

@@ -7,6 +7,7 @@ n particles are drawn with replacement by the softmax of the log-weights. Partic
 import math
 import random
 from collections import Counter
+from itertools import cycle, islice
 from typing import Annotated
 
 from pydantic import Field
@@ -14,7 +15,7 @@ from pydantic import Field
 from strategies.core.checks import check_choices
 from strategies.core.parameters import NumAnswers, Select
 from strategies.core.results import Result
-from strategies.core.strategy import Forecast
+from strategies.core.strategy import NO_WIN, Forecast
 from strategies.core.values import StopReason, Task
 from strategies.search.node import Node
 from strategies.search.stepwise import StepParams, Stepwise
@@ -37,6 +38,7 @@ class ParticleFiltering(Stepwise[ParticleFilteringParams]):
 
     name = "particle_filtering"
     summary = "Grows n answers step by step and resamples them by what a verifier thinks of each step."
+    comparison = NO_WIN
     Params = ParticleFilteringParams
 
     def width(self, num_choices: int) -> int:
@@ -60,11 +62,12 @@ class ParticleFiltering(Stepwise[ParticleFilteringParams]):
         particles = [tree.root] * self.params.n
         while any(node.is_open for node in particles) and not tree.is_over:
             copies = Counter(node for node in particles if node.is_open)
-            grown = await tree.grow(list(copies.items()))
+            grown = await tree.extend(list(copies.items()))
             children = [child for group in grown for child in group]
-            await tree.score(children)
             tree.attach(children)
-            particles = [node for node in particles if not node.is_open] + children
+            particles = [node for node in particles if not node.is_open]
+            for group, num in zip(grown, copies.values(), strict=True):
+                particles += islice(cycle(tree.merge(group)), num)  # one step stands for all particles that have it
             # A particle that ended inside its thinking has no answer and gets none, so it takes part only where there is no other.
             particles = [node for node in particles if node.is_open or not node.path.is_thinking] or particles
             if not particles:

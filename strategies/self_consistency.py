@@ -32,6 +32,7 @@ class SelfConsistency(Strategy[SelfConsistencyParams]):
 
     name = "self_consistency"
     summary = "Votes over up to n sampled answers and stops when the vote is settled."
+    comparison = "is the vote; `filter` puts it ahead of a plain one"
     Params = SelfConsistencyParams
 
     def width(self, num_choices: int) -> int:

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from strategies.core.checks import check_choices
+from strategies.core.strategy import NO_WIN
 from strategies.core.values import Candidate, Task
 from strategies.search.rounds import InRounds, RoundParams, Run, View
 
@@ -30,6 +31,7 @@ class SequentialRevision(InRounds[SequentialRevisionParams]):
 
     name = "sequential_revision"
     summary = "Answers, then revises with the previous attempts in view, in several chains side by side."
+    comparison = NO_WIN
     Params = SequentialRevisionParams
     round_name = "Attempt"
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from strategies.core.checks import check_choices
 from strategies.core.errors import UnsupportedTask
 from strategies.core.results import NodeState, Result
-from strategies.core.strategy import Forecast
+from strategies.core.strategy import NO_WIN, Forecast
 from strategies.core.values import StopReason, Task
 from strategies.search import thoughts
 from strategies.search.node import Node
@@ -63,6 +63,7 @@ class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
 
     name = "tree_of_thoughts"
     summary = "Thinks of several next thoughts, judges them itself, and follows the best."
+    comparison = NO_WIN
     Params = TreeOfThoughtsParams
 
     def width(self, num_choices: int) -> int:
@@ -139,7 +140,9 @@ class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
             )
         else:  # after the last proposal the answer is drawn, once for each remaining state
             num = self.params.samples if self.params.generate == "sample" else 1
-            children = [child for group in await tree.grow([(state, num) for state in states]) for child in group]
+            is_scored = self.params.evaluate == "verifier"
+            grown = await tree.extend([(state, num) for state in states], is_scored=is_scored)
+            children = [child for group in grown for child in group]
         distinct = tree.drop_duplicates(children)
         await self._evaluate(tree, distinct)
         tree.attach(children)
@@ -148,7 +151,7 @@ class TreeOfThoughts(Stepwise[TreeOfThoughtsParams]):
     async def _evaluate(self, tree: Tree, nodes: Sequence[Node]) -> None:
         """Set the nodes' values; at the deadline they keep none, and the search ends."""
         if self.params.evaluate == "verifier":
-            await tree.score(nodes)
+            await tree.score([node for node in nodes if node.score is None])
             return
         try:
             async with asyncio.timeout_at(tree.model.deadline):

@@ -131,6 +131,11 @@ class Meter:
         return self.tokens["decoded"]
 
     @property
+    def tokens_left(self) -> int | None:
+        """The tokens that are neither spent nor reserved; None without a limit."""
+        return self._left()[0]
+
+    @property
     def total_flops(self) -> int:
         """The FLOPs spent so far, in all phases."""
         return self.flops.total()

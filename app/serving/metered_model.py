@@ -98,6 +98,11 @@ class MeteredModel:
         return self._meter.deadline
 
     @property
+    def tokens_left(self) -> int | None:
+        """How many tokens of the budget are neither spent nor reserved; see `strategies.core.ports.Model.tokens_left`."""
+        return self._meter.tokens_left
+
+    @property
     def stopped(self) -> StopReason | None:
         """The budget that is used up, None while no budget is used up."""
         if self._meter.stopped is None and self.deadline is not None and time.monotonic() >= self.deadline:

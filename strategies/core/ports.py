@@ -61,6 +61,11 @@ class Model(Protocol):
         ...
 
     @property
+    def tokens_left(self) -> int | None:
+        """How many tokens may still be generated, what running branches have reserved not among them; None where nothing limits them."""
+        ...
+
+    @property
     def stopped(self) -> StopReason | None:
         """The budget that ran out; None while none has."""
         ...

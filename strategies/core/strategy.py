@@ -30,6 +30,9 @@ class Forecast:
     verifier_calls: int = 0
 
 
+NO_WIN = "no win found over a vote at equal FLOPs"
+"""The `comparison` of strategies that `auto` must not choose."""
+
 P = TypeVar("P", bound=Params)
 
 
@@ -39,6 +42,7 @@ class Strategy(ABC, Generic[P]):
     Attributes:
         name: by which requests choose it.
         summary: one sentence for the documentation.
+        comparison: what was measured of it against a vote at equal FLOPs, for the documentation; empty where nothing was.
         temperature: used when the caller gives none; None marks a strategy that does not compare samples.
         is_stepwise: an answer is generated in several calls, each continuing the one before it.
         Params: its parameters, from which the API's validation and the documentation are made.
@@ -47,6 +51,7 @@ class Strategy(ABC, Generic[P]):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    comparison: ClassVar[str] = ""
     temperature: ClassVar[float | None] = 0.7  # Adaptive-Consistency, ESC and CISC all sample at 0.7
     is_stepwise: ClassVar[bool] = False
     Params: ClassVar[type[Params]] = Params

@@ -1,7 +1,7 @@
 """One Monte Carlo tree search in progress: which node is expanded next, which values that brings, and whether the outcome is decided."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -9,11 +9,14 @@ from pydantic import Field
 from strategies.core.results import NodeState, Result
 from strategies.core.values import AnswerKind, StopReason
 from strategies.core.verifier import StrategyContext
-from strategies.search.node import Node, step_logprob
+from strategies.search.node import Node, step_logprob, upwards
 from strategies.search.stepwise import StepParams, default_select
 from strategies.search.tree import Tree
 from strategies.search.uct import priors, puct, uct
 from strategies.voting.count import VoteCount
+
+MAX_NODES = 8192
+"""Nodes of one tree. The time of one selection grows with it, and other requests wait meanwhile."""
 
 
 class MctsParams(StepParams):
@@ -22,7 +25,22 @@ class MctsParams(StepParams):
     iterations: Annotated[int, Field(ge=1, le=1024, description="nodes that are expanded")] = 16
     expand: Annotated[int, Field(ge=1, le=64, description="next steps drawn of a node")] = 4
     workers: Annotated[int, Field(ge=1, le=64, description="expansions under way at once")] = 4
-    selection: Annotated[Literal["uct", "puct"], Field(description="the rule by which a node is selected")] = "uct"
+    selection: Annotated[
+        Literal["uct", "puct", "budget"],
+        Field(
+            description="the rule by which a node is selected; `budget` (BG-MCTS): widely at first, more and more deeply as the budget "
+            "is spent, and the last quarter completes answers"
+        ),
+    ] = "uct"
+    tokens: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="with `budget`: what the search may generate, if the request's own budget is not smaller; null: "
+            "iterations * expand * step_tokens",
+        ),
+    ] = None
     exploration: Annotated[float, Field(ge=0, le=100, description="weight of nodes with few visits")] = 1.4
     value: Annotated[
         Literal["verifier", "rollout", "agreement"],
@@ -58,6 +76,19 @@ class MctsRun:
         self._num_expansions: Counter[Node] = Counter()
         self._under_way: Counter[Node] = Counter()
 
+    @property
+    def num_iterations(self) -> int:
+        """How many nodes are expanded at most."""
+        return self._params.iterations
+
+    def num_children(self, node: Node) -> int:  # noqa: ARG002 - for rules that look at it
+        """Return how many next steps of a node an expansion draws."""
+        return self._params.expand
+
+    async def finish(self) -> None:
+        """See to it that there is an answer."""
+        await self._tree.complete(self._params.expand)
+
     def select(self) -> Node | None:
         """Return the node to expand next and mark the visit as pending (virtual loss); None when the whole tree is grown.
 
@@ -68,11 +99,15 @@ class MctsRun:
             self._under_way, key=lambda node: (self._num_expansions[node], node.id), default=None
         )
         if found is not None:
-            self._num_expansions[found] += 1
-            self._under_way[found] += 1
-            for node in _upwards(found):
-                node.pending += 1
+            self.begin(found)
         return found
+
+    def begin(self, node: Node) -> None:
+        """Mark an expansion of a node as under way."""
+        self._num_expansions[node] += 1
+        self._under_way[node] += 1
+        for ancestor in upwards(node):
+            ancestor.pending += 1
 
     def _find(self, node: Node) -> Node | None:
         """Return the node itself or the most urgent one beneath it that may be expanded."""
@@ -109,25 +144,28 @@ class MctsRun:
             return node.total
         return self._answers[node][self._leading_answer]
 
-    async def expand(self, node: Node, first: int, num_rollouts: int) -> tuple[list[Node], list[Node]]:
-        """Draw and score the next steps of a node and answers completed from them; return both. Their ids begin with `first`."""
+    async def expand(self, node: Node, num: int, first: int, num_rollouts: int) -> tuple[list[Node], list[Node]]:
+        """Draw and score `num` next steps of a node and answers completed from them; return both. Their ids begin with `first`."""
         tree = self._tree
-        [children] = await tree.grow([(node, self._params.expand)], first=first)
+        [children] = await tree.extend([(node, num)], first=first, is_scored=self._params.value == "verifier")
         distinct = tree.drop_duplicates(children)
         parents = [(child, num_rollouts) for child in distinct if child.is_open and num_rollouts]
         completed = await tree.grow(parents, first=first + self._params.expand, is_last=True)
         rollouts = [rollout for group in completed for rollout in group]
         for rollout in rollouts:
             rollout.is_rollout = True
-        if self._params.value == "verifier":
-            await tree.score(distinct)
-        elif self._params.value == "rollout" or tree.scorer.is_exact:  # with `agreement` too, a proof ends the search
-            await tree.score([*(child for child in distinct if child.path.is_complete), *rollouts])
+        if self._params.value != "verifier":
+            await self.score_answers([*(child for child in distinct if child.path.is_complete), *rollouts])
         return children, rollouts
+
+    async def score_answers(self, answers: Sequence[Node]) -> None:
+        """Score whole answers where that counts: for `agreement` only a proof does, which ends the search."""
+        if self._params.value != "agreement" or self._tree.scorer.is_exact:
+            await self._tree.score(answers)
 
     async def back_up(self, node: Node, children: Sequence[Node], rollouts: Sequence[Node]) -> None:
         """Attach what an expansion drew, and count each value that it brought as a visit of every node above it."""
-        for ancestor in _upwards(node):
+        for ancestor in upwards(node):
             ancestor.pending -= 1
         self._under_way -= Counter([node])
         self._tree.drop_duplicates([*node.children, *children])
@@ -152,7 +190,7 @@ class MctsRun:
 
     def _visit(self, node: Node) -> None:
         answer = self._votes.answers.get(node.id)
-        for ancestor in _upwards(node):
+        for ancestor in upwards(node):
             ancestor.visits += 1
             ancestor.total += node.score or 0.0
             self._answers[ancestor][answer] += 1
@@ -193,14 +231,6 @@ class MctsRun:
         ranked = self._votes.ranked(self._weights)
         leading = f"; leading: {ranked[0].answer}, {len(ranked[0].members)} of {self._tree.num_finals}" if ranked else ""
         return f"Expanded step {node.depth + 1}: {len(self._tree.nodes)} nodes{leading}"
-
-
-def _upwards(node: Node) -> Iterator[Node]:
-    """Yield the node and all nodes above it, up to the root."""
-    current: Node | None = node
-    while current is not None:
-        yield current
-        current = current.parent
 
 
 def _finals_beneath(node: Node) -> set[int]:

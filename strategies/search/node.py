@@ -1,5 +1,6 @@
 """A node of a search tree: a partial or whole answer."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from strategies.core.results import NodeState, TraceNode
@@ -76,6 +77,14 @@ class Node:
             finish_reason=self.path.finish_reason,
             cost=self.path.cost,
         )
+
+
+def upwards(node: Node) -> Iterator[Node]:
+    """Yield the node and all nodes above it, up to the root."""
+    current: Node | None = node
+    while current is not None:
+        yield current
+        current = current.parent
 
 
 def step_logprob(node: Node) -> float:

@@ -12,7 +12,7 @@ from strategies.core.results import Result
 from strategies.core.strategy import Strategy
 from strategies.core.values import AnswerKind, Step, Task
 from strategies.search.scorer import Scorer
-from strategies.search.tree import Tree
+from strategies.search.tree import Steps, Tree
 from strategies.verifiers import LIKELIHOOD, StepVerifier
 
 
@@ -23,6 +23,28 @@ class StepParams(Params):
     separator: Annotated[str, Field(min_length=1, max_length=32, description="the text that ends a step")] = "\n\n"
     step_tokens: Annotated[int, Field(ge=1, le=4096, description="the most tokens of a step")] = 32
     depth: Annotated[int, Field(ge=1, le=256, description="the most steps of an answer; the last one runs to its end")] = 32
+    first_temperature: Annotated[
+        float | None,
+        Field(gt=0, le=2, description="of the first step alone, so that first steps differ; null: the request's"),
+    ] = None
+    tries: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=64,
+            description="next steps of a state that are drawn before the others: where these are equal and none scores below 0.5, "
+            "no others are drawn; null: all at once",
+        ),
+    ] = None
+    align: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=256,
+            description="tokens of a block of the engine's prefix cache (32 on CPU): the most tokens of a step are lowered so that "
+            "it ends where a block is full; null: steps end anywhere",
+        ),
+    ] = None
 
 
 P = TypeVar("P", bound=StepParams)
@@ -42,8 +64,11 @@ class Stepwise(Strategy[P]):
     async def __call__(self, task: Task, model: Model, emit: Emit) -> Result:
         """Search; whatever ends the search, the best answer so far is returned."""
         scorer = Scorer((self.params.verifier or LIKELIHOOD).build(self.context), task, model)
-        step = Step((self.params.separator,), self.params.step_tokens)
-        return await self.search(Tree(task, model, emit, scorer, step=step, depth=self.params.depth))
+        params = self.params
+        steps = Steps(
+            Step((params.separator,), params.step_tokens), params.depth, params.first_temperature, params.tries, params.align
+        )
+        return await self.search(Tree(task, model, emit, scorer, steps))
 
     @abstractmethod
     async def search(self, tree: Tree) -> Result:

@@ -6,7 +6,8 @@ decides its seed. What to grow next, and what to keep, is up to each search.
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from strategies.core.parameters import Select
 from strategies.core.ports import Emit, Model
@@ -19,6 +20,41 @@ from strategies.search.node import ROOT, Node
 from strategies.search.scorer import Scorer
 from strategies.voting.selection import choose, opening_words
 
+AGREED = 0.5
+"""The score that steps must have, besides being equal, so that `Steps.tries` draws no others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """How the steps of an answer are drawn.
+
+    Attributes:
+        step: where a step ends.
+        depth: the most steps of an answer; the last one runs to its end.
+        first_temperature: of the first step; None for the request's.
+        tries: next steps of a node that are drawn first. Where these are equal, and none is refuted, no others are drawn.
+        align: tokens of a block of the prefix cache; steps end where one is full. None: they end anywhere.
+
+    """
+
+    step: Step
+    depth: int
+    first_temperature: float | None = None
+    tries: int | None = None
+    align: int | None = None
+
+    def behind(self, prefix_tokens: int) -> Step:
+        """Return the step that follows so many tokens.
+
+        The cache holds whole blocks. A branch that continues k blocks and one token finds all of the k and computes one token. Without
+        the one it would compute the last block again, since at least one token must be computed.
+        """
+        most = self.step.max_tokens
+        if self.align is None or most is None:
+            return self.step
+        beyond = (prefix_tokens + most - 1) % self.align
+        return replace(self.step, max_tokens=most - beyond if beyond < most else most)
+
 
 class Tree:
     """A tree that grows over a model, for one task.
@@ -28,8 +64,7 @@ class Tree:
         model: draws the steps.
         emit: receives the progress.
         scorer: scores the nodes.
-        step: where a step ends.
-        depth: the most steps of an answer; the last one runs to its end.
+        steps: how steps are drawn.
 
     Attributes:
         root: the prompt.
@@ -39,13 +74,12 @@ class Tree:
 
     """
 
-    def __init__(self, task: Task, model: Model, emit: Emit, scorer: Scorer, *, step: Step, depth: int) -> None:
+    def __init__(self, task: Task, model: Model, emit: Emit, scorer: Scorer, steps: Steps) -> None:
         self.task = task
         self.model = model
         self.scorer = scorer
         self._emit = emit
-        self._step = step
-        self._depth = 1 if task.is_constrained else depth
+        self._steps = replace(steps, depth=1) if task.is_constrained else steps
         self.root = Node(Candidate(ROOT, "", (), "step"))
         self.nodes: list[Node] = []
         self.num_finals = 0
@@ -87,6 +121,39 @@ class Tree:
                 first += num
         return [task.result() for task in tasks]
 
+    async def extend(
+        self, parents: Sequence[tuple[Node, int]], *, first: int | None = None, is_scored: bool = True, is_whole: bool = False
+    ) -> list[list[Node]]:
+        """Draw next steps as `grow` does and score them, but no more of a node than its first ones call for (`Steps.tries`).
+
+        Args:
+            parents: as for `grow`, and so is `first`.
+            first: the first of the reserved ids.
+            is_scored: whether steps are scored; those that are not count as agreed where they are equal.
+            is_whole: as for `score`.
+
+        """
+        tries = self._steps.tries or max((num for _, num in parents), default=0)
+
+        async def grow(some: Sequence[tuple[Node, int]], first: int | None) -> list[list[Node]]:
+            grown = await self.grow(some, first=first)
+            if is_scored:
+                await self.score([child for group in grown for child in group], is_whole=is_whole)
+            return grown
+
+        grown = await grow([(node, min(num, tries)) for node, num in parents], first)
+        undecided = [
+            number for number, group in enumerate(grown) if parents[number][1] > tries and not self._have_agreed(group)
+        ]
+        others = [(parents[number][0], parents[number][1] - tries) for number in undecided]
+        for number, group in zip(undecided, await grow(others, None if first is None else first + tries), strict=True):
+            grown[number] += group
+        return grown
+
+    def _have_agreed(self, nodes: Sequence[Node]) -> bool:
+        is_believed = all(node.score is None or node.score >= AGREED for node in nodes)
+        return is_believed and len({self._state(node) for node in nodes}) == 1
+
     def graft(self, node: Node, thoughts: Iterable[str]) -> list[Node]:
         """Return children with texts that were written elsewhere, such as proposals; not attached yet."""
         return [self._child(node, Candidate(self.reserve(1), text, self.task.encode(text), "step")) for text in thoughts]
@@ -107,10 +174,17 @@ class Tree:
                 node.state = NodeState.PRUNED
 
     async def score(self, nodes: Sequence[Node], *, is_whole: bool = False) -> None:
-        """Score the last step of each node, or the whole path. The score is the node's value too, until a search changes that."""
-        paths = [replace(node.path, step_start=0, last_step="") if is_whole else node.path for node in nodes]
-        for node, score in zip(nodes, await self.scorer.score(paths), strict=True):
-            node.score = node.value = score
+        """Score the last step of each node, or the whole path; what is equal token for token is scored once.
+
+        The score is the node's value too, until a search changes that.
+        """
+        keys = [(node.path.text, node.path.token_ids, node.path.finish_reason) for node in nodes]
+        paths: dict[Any, Candidate] = {}
+        for key, node in zip(keys, nodes, strict=True):
+            paths.setdefault(key, replace(node.path, step_start=0, last_step="") if is_whole else node.path)
+        scores = dict(zip(paths, await self.scorer.score(list(paths.values())), strict=True))
+        for key, node in zip(keys, nodes, strict=True):
+            node.score = node.value = scores[key]
 
     async def complete(self, num: int) -> None:
         """Where a search stopped before any answer was whole, draw `num` completions of the best path."""
@@ -125,16 +199,20 @@ class Tree:
 
     def drop_duplicates(self, nodes: Iterable[Node]) -> list[Node]:
         """Return the nodes in distinct states, the first of equals; mark the others as duplicates."""
-        known: set[tuple[str, bool]] = set()
-        distinct = []
+        return list(dict.fromkeys(self.merge(nodes)))
+
+    def merge(self, nodes: Iterable[Node]) -> list[Node]:
+        """Return the nodes with the first of equals in place of each of them; mark the others as duplicates."""
+        first: dict[tuple[str, bool], Node] = {}
+        merged = []
         for node in nodes:
-            key = (self.scorer.state(node.path), node.path.is_complete)
-            if key in known:
+            merged.append(first.setdefault(self._state(node), node))
+            if merged[-1] is not node:
                 node.state = NodeState.DUPLICATE
-            else:
-                known.add(key)
-                distinct.append(node)
-        return distinct
+        return merged
+
+    def _state(self, node: Node) -> tuple[str, bool]:
+        return self.scorer.state(node.path), node.path.is_complete
 
     def keep(self, nodes: Iterable[Node], num: int) -> list[Node]:
         """Return the `num` nodes of the highest values, the first of equals; mark the others as pruned."""
@@ -203,14 +281,15 @@ class Tree:
         return self.scorer.is_exact and node.score == 0
 
     async def _draw(self, node: Node, num: int, first: int, *, is_last: bool) -> list[Node]:
-        step = Step() if is_last or node.depth + 1 >= self._depth else self._step
         prefix = (*self.task.prefix, *node.path.token_ids)
+        step = Step() if is_last or node.depth + 1 >= self._steps.depth else self._steps.behind(len(prefix))
         draw = Draw(
             prefix,
             num,
             first_index=first,
             num_logprobs=self.scorer.num_logprobs,
             step=step,
+            temperature=self._steps.first_temperature if node is self.root else None,
             ends_loops=self.task.ends_loops,
         )
         async with self.model.sample(draw) as samples:

@@ -4,6 +4,7 @@ UCT is used by RAP, rStar and LATS, PUCT by AlphaZero and its descendants.
 """
 
 import math
+import statistics
 from collections.abc import Sequence
 
 
@@ -34,6 +35,30 @@ def puct(mean: float, visits: int, parent_visits: int, exploration: float, prior
 
     """
     return mean + exploration * prior * math.sqrt(parent_visits) / (1 + visits)
+
+
+def budget_puct(
+    mean: float, mean_depth: float, visits: int, parent_visits: int, *, exploration: float, prior: float, spent: float
+) -> float:
+    """Return mean + s d + c (1 - s) P sqrt(ln N_parent / N), BG-MCTS's worth of a child (Miyamoto et al. 2026, arXiv 2602.09574).
+
+    Args:
+        mean: as for `uct`, over the child and all nodes beneath it, and so are `visits`, `parent_visits` and `exploration`.
+        mean_depth: d, the mean depth of these nodes, divided by the depth of answers.
+        visits: N.
+        parent_visits: N_parent.
+        exploration: c.
+        prior: P, the softmax of the child's score among its siblings'.
+        spent: s, the share of the budget that is spent, 0 to 1.
+
+    """
+    bonus = exploration * (1 - spent) * prior * math.sqrt(math.log(max(parent_visits, 1)) / visits)
+    return mean + spent * mean_depth + bonus
+
+
+def worth_of_new_child(scores: Sequence[float], spent: float) -> float:
+    """Return mean + (1 - s) variance of the scores of the children that there are, BG-MCTS's worth of another one."""
+    return statistics.fmean(scores) + (1 - spent) * statistics.pvariance(scores)
 
 
 def priors(logprobs: Sequence[float]) -> list[float]:

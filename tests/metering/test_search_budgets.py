@@ -34,7 +34,8 @@ SEARCHES: list[dict[str, Any]] = [
     {"strategy": "tree_of_thoughts", "generate": "propose", "depth": 3},
     {"strategy": "mcts", "iterations": 6, "workers": 3, "expand": 2},
     {"strategy": "mcts", "iterations": 4, "workers": 3, "expand": 2, "value": "agreement", "widening": 0.5},
-    {"strategy": "particle_filtering", "n": 4},
+    {"strategy": "mcts", "selection": "budget", "workers": 3, "expand": 2},
+    {"strategy": "particle_filtering", "n": 4, "tries": 2},
     {"strategy": "sequential_revision", "chains": 2, "attempts": 3, "verifier": "p_true"},
     {"strategy": "self_aggregation", "n": 3, "rounds": 3, "verifier": "tournament"},
 ]

@@ -1,9 +1,14 @@
 """The plans of the prior policy, as a table."""
 
+from itertools import product
+from typing import get_args
+
 import pytest
 
 from app.request import Effort, effort_of
 from app.routing.policy import BUSY_LOAD, PriorPolicy, Query
+from app.routing.policy_file import Bin
+from strategies.core.strategy import NO_WIN
 from strategies.core.values import AnswerKind
 from strategies.registry import STRATEGIES
 
@@ -51,3 +56,16 @@ def test_under_load_effort_falls_by_one_step_and_the_plan_says_so() -> None:
 def test_effort_comes_from_the_caller_first(ours: Effort | None, openais: str | None, effort: str) -> None:
     """The `effort` of the `ponder` object comes first, then OpenAI's `reasoning_effort`, then medium."""
     assert effort_of(ours, openais) == effort
+
+
+def test_auto_never_chooses_a_strategy_without_a_win_over_a_vote() -> None:
+    """Neither the prior policy nor any policy that a file may hold, so a search over steps is always the caller's own choice."""
+    chosen = {
+        PriorPolicy().plan(Query(kind, effort, load=load)).strategy
+        for kind, effort, load in product(AnswerKind, Effort, (0, 1))
+    }
+    _, plan = get_args(Bin.model_fields["plans"].annotation)
+    chosen |= set(get_args(plan))
+    assert chosen == {"direct", "self_consistency", "adaptive"}
+    assert all(STRATEGIES[name].comparison not in {"", NO_WIN} for name in chosen)
+    assert {one.name for one in STRATEGIES if one.comparison == NO_WIN} >= {"tree_of_thoughts", "mcts", "particle_filtering"}

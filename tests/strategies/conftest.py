@@ -100,6 +100,7 @@ class FakeModel:
 
     verifier_prompt = None
     deadline = None
+    tokens_left = None
 
 
 class Words:
@@ -147,6 +148,10 @@ class TreeModel:
         self.temperatures: list[float | None] = []
         self.num_open = self.most_open = self.num_drawn = 0
         self.asked: list[str] = []
+
+    @property
+    def tokens_left(self) -> int | None:
+        return self._left
 
     def using(self, adapter: str) -> "TreeModel":
         self.used.append(adapter)

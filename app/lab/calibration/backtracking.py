@@ -46,6 +46,7 @@ class AnswerContinuer:
 
     verifier_prompt: VerifierPrompt | None = None
     deadline: float | None = None
+    tokens_left: int | None = None
     stopped: StopReason | None = None
 
     def __init__(

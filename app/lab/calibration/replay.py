@@ -69,6 +69,7 @@ class ReplayModel:
 
     verifier_prompt: VerifierPrompt | None = None
     deadline: float | None = None
+    tokens_left: int | None = None
     stopped: StopReason | None = None
 
     def __init__(self, question: PooledQuestion, seed: int, num_answers: int | None = None) -> None:
