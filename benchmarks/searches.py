@@ -27,6 +27,8 @@ RUNS: tuple[tuple[str, dict[str, Any]], ...] = (
         (f"beam_search, 16 beams, steps of {tokens}", {"strategy": "beam_search", "n": 16, "expand": 4, "step_tokens": tokens})
         for tokens in (32, 64)
     ),
+    ("beam_search, 16 beams, steps of 32, aligned", {"strategy": "beam_search", "n": 16, "expand": 4, "align": 32}),
+    ("beam_search, 16 beams, two tries", {"strategy": "beam_search", "n": 16, "expand": 4, "tries": 2}),
     ("beam_search, 16 beams, steps of 32, p_true", {"strategy": "beam_search", "n": 16, "expand": 4, "verifier": "p_true"}),
     *(
         (
@@ -77,6 +79,7 @@ async def _one(server: servers.Server, question: str, options: Mapping[str, Any]
         "branches": ponder["branches"]["drawn"],
         "tokens": tokens["decoded"],
         "tokens a branch": tokens["decoded"] / ponder["branches"]["drawn"],
+        "prefilled a branch": (tokens["prefilled"] - reply["usage"]["prompt_tokens"]) / ponder["branches"]["drawn"],
     }
 
 

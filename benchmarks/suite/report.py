@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.quality.records import Log, Record, counted
 from benchmarks.quality.report import accuracy, flops, interval
+from benchmarks.quality.stats import mcnemar
 from benchmarks.quality.tasks import Task
 from benchmarks.report import Table
 from benchmarks.suite import exits
@@ -19,6 +20,12 @@ Answers = dict[str, dict[str, list[Record]]]
 """Records by run and task."""
 
 COMMAND = "benchmarks.suite run"
+
+VOTE = "best_of_n, equations, vote n=4"
+"""The run that searches by steps are compared with: the same verifier, in a vote of whole answers."""
+
+SEARCHES = "reasoning-search"
+"""The label of the answers of searches, and of the vote on the same questions."""
 
 _HELD_OUT = {family.name for family in HELD_OUT}
 
@@ -43,8 +50,43 @@ def report(tasks: dict[str, Task], *, is_saved: bool = True, has_details: bool =
         exits.report(label, answered, is_saved=is_saved)
     if has_details:
         print(details(found).markdown())
+    compared = against_a_vote(found.get(SEARCHES, {}))
+    print(compared.markdown())
     if is_saved:
         short.save()
+        compared.save()
+
+
+def against_a_vote(answered: Answers) -> Table:
+    """Return a table with one row for each run: it and the vote on the questions that both answered."""
+    title = f"Searches with the adapter and `equations`, against {VOTE} on the same questions"
+    vote = {(record.task, record.question): record for records in answered.get(VOTE, {}).values() for record in records}
+    rows = []
+    for run, by_task in answered.items():
+        pairs = [
+            (record, vote[record.task, record.question])
+            for records in by_task.values()
+            for record in records
+            if (record.task, record.question) in vote
+        ]
+        if pairs:
+            rows.append(_against(run, pairs))
+    return Table("suite/searches", title, f"{COMMAND} --label {SEARCHES}", rows)
+
+
+def _against(run: str, pairs: Sequence[tuple[Record, Record]]) -> dict[str, Any]:
+    ours, theirs = [one for one, _ in pairs], [one for _, one in pairs]
+    won = sum(one.is_right > other.is_right for one, other in pairs)
+    lost = sum(one.is_right < other.is_right for one, other in pairs)
+    return {
+        "run": run,
+        "questions": len(pairs),
+        "accuracy %": _share(ours),
+        "TFLOP/question": round(flops(ours) / 1e12, 4),
+        "FLOPs of the vote": f"{flops(ours) / flops(theirs):.2f}x",
+        "won and lost": "" if run == VOTE else f"+{won} -{lost}, p={mcnemar(won, lost):.2g}",
+        "tokens/question": round(_tokens(ours)),
+    }
 
 
 def answers(path: Path, tasks: dict[str, Task]) -> Answers:

@@ -12,6 +12,7 @@ _WITH_EQUATIONS: dict[str, Any] = {"verifier": "equations"}
 _CUT: dict[str, Any] = {"cut": 0.5, "filter": "equations", "weights": "lowest_group"}
 _REJECT: dict[str, Any] = {"reject": 0.5, "separator": "\n", "wave_tokens": 48}
 _STEPS: dict[str, Any] = {"separator": "\n", "step_tokens": 48, "depth": 24}
+_ALIGNED: dict[str, Any] = {"separator": "\n\n", "step_tokens": 48, "align": 32, "depth": 24}
 _TREE: dict[str, Any] = {"evaluate": "verifier", "breadth": 1, "samples": 8, **_STEPS, **_WITH_EQUATIONS}
 _GUIDED: dict[str, Any] = {"selection": "budget", "expand": 2, "workers": 2, "tries": 1, **_STEPS, **_WITH_EQUATIONS}
 
@@ -31,6 +32,7 @@ RUNS = [
     *budgets("best_of_n", "n", (16, 64), "best_of_n, equations, reject", **_REJECT, **_WITH_EQUATIONS),
     *budgets("beam_search", "n", (4, 8), "beam_search, equations", expand=4, **_STEPS, **_WITH_EQUATIONS),
     *budgets("beam_search", "tries", (1, 2), "beam_search, equations, n=8", n=8, expand=4, **_STEPS, **_WITH_EQUATIONS),
+    *budgets("beam_search", "n", (4, 8), "beam_search, equations, aligned", expand=4, tries=1, **_ALIGNED, **_WITH_EQUATIONS),
     *budgets("tree_of_thoughts", "tries", (1, 2), "tree_of_thoughts, equations", **_TREE),
     *budgets("mcts", "tokens", (200, 400), "mcts, equations, budget", **_GUIDED),
     *budgets("best_of_n", "n", (4, 8, 16), **_WITH_VERIFIER),
