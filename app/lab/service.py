@@ -83,6 +83,7 @@ class LabService:
         adapter: str | None = None,
         strategy: str = "direct",
         parameters: Mapping[str, Any] | None = None,
+        num_logprobs: int = 0,
     ) -> RequestRun:
         """Run one request, with log-probabilities.
 
@@ -95,13 +96,14 @@ class LabService:
             adapter: the name of the adapter that answers, None for the base model.
             strategy: the name of the strategy.
             parameters: the parameters of the strategy.
+            num_logprobs: the alternatives for each token whose log-probabilities are returned, besides its own.
 
         """
         request = InferenceRequest(
             id=request_id, bodies=({**body, "temperature": temperature},), is_chat="messages" in body, question=question,
             num_chars=sum(len(message["content"]) for message in body.get("messages", ())),
             adapter=None if adapter is None else AdapterRef(adapter), strategy=strategy, parameters=parameters or {}, kind=kind,
-            temperature=temperature, num_logprobs=0,
+            temperature=temperature, num_logprobs=num_logprobs,
         )  # fmt: skip
         async with self._service.open(request, Caller("lab")) as session:
             outcome = await session.run(lambda _number, _event: None)

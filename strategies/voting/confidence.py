@@ -57,13 +57,14 @@ class GroupConfidence:
     num_top: int
     group_tokens: int
 
-    def _of_token(self, entry: TokenLogprob) -> float:
+    def of_token(self, entry: TokenLogprob) -> float:
+        """Return the confidence in a token of which the most probable alternatives are known."""
         top = entry.top[: self.num_top]
         return -sum(max(logprob, LEAST_LOGPROB) for _, logprob in top) / len(top)
 
     def groups(self, logprobs: Sequence[TokenLogprob]) -> list[float]:
         """Return the confidence of each group, from the first to the last. Tokens that the server wrote belong to none."""
-        values = [self._of_token(entry) for entry in logprobs if entry.top]
+        values = [self.of_token(entry) for entry in logprobs if entry.top]
         window = _SlidingMean(self.group_tokens)
         means = [mean for value in values if (mean := window.add(value)) is not None]
         return means or ([sum(values) / len(values)] if values else [])
@@ -85,7 +86,7 @@ class GroupConfidence:
             window = _SlidingMean(self.group_tokens)
 
             def is_below(tokens: Sequence[TokenLogprob]) -> bool:
-                means = [window.add(self._of_token(entry)) for entry in tokens if entry.top]
+                means = [window.add(self.of_token(entry)) for entry in tokens if entry.top]
                 return any(mean is not None and mean < threshold for mean in means)
 
             return is_below

@@ -103,11 +103,15 @@ class AnswerContinuer:
 
 
 def candidate_of(generation: Generation) -> Candidate:
-    """Return a generation as a strategy sees it."""
+    """Return a generation as a strategy sees it. Where a token has a confidence, one alternative stands for all: they have its mean."""
     texts, place = [], 0
     for length in generation.lengths:
         texts.append(generation.text[place : place + length])
         place += length
-    tokens = zip(texts, generation.token_ids, generation.logprobs, strict=True)
-    logprobs = tuple(TokenLogprob(text, token_id, logprob) for text, token_id, logprob in tokens)
+    confidences = generation.confidences or [None] * len(texts)
+    tokens = zip(texts, generation.token_ids, generation.logprobs, confidences, strict=True)
+    logprobs = tuple(
+        TokenLogprob(text, token_id, logprob, () if confidence is None else (("", -confidence),))
+        for text, token_id, logprob, confidence in tokens
+    )
     return Candidate(0, generation.text, generation.token_ids, generation.finish_reason, generation.stop_reason, logprobs)

@@ -121,6 +121,7 @@ def _pool_settings(options: CalibrateOptions, service: LabService) -> PoolSettin
         backtracked=min(options.backtracked, options.samples),
         attempts=options.attempts if options.backtracked else 1,
         verifier=digest_of(options.verifier) if options.verifier else None,
+        alternatives=options.alternatives,
     )
 
 

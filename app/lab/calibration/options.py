@@ -29,6 +29,13 @@ class CalibrateOptions(BaseModel):
         3, ge=1, le=64, description="the most times that each of them is begun or continued; with 1 no answer backtracks"
     )
     temperature: float = Field(0.7, gt=0, le=2, description="sampling temperature")
+    alternatives: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="most probable tokens that the confidence in each token is the mean of; it is recorded, so that votes by "
+        "confidence are replayed; 0 records none",
+    )
     max_tokens: int = Field(384, ge=1, description="the most tokens of an answer")
     searches: tuple[str, ...] = Field(
         ('beam_search n=4 verifier=equations separator="\\n"',),

@@ -14,12 +14,13 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from adapters.disk import append_line, whole_lines
 from app.engine.architecture import Architecture
+from strategies.core.thinking import Thinking
 
 VERSION = 3
 """The version of the format. It is raised when the meaning of a key changes."""
 
 DECIMALS = 4
-"""The decimals of log-probabilities and scores in the file."""
+"""The decimals of log-probabilities, confidences and scores in the file."""
 
 
 V = TypeVar("V", bound=BaseModel)
@@ -46,6 +47,7 @@ class PoolSettings(Value):
         backtracked: the number of samples that backtrack at false lines. The greedy answer does so too.
         attempts: how often such an answer is begun or continued, at most.
         verifier: the hash of the adapter that scored the samples, None where they have no scores.
+        alternatives: the most probable tokens that the confidence in a token is the mean of, 0 where the pool has no confidences.
 
     """
 
@@ -59,6 +61,7 @@ class PoolSettings(Value):
     backtracked: int = Field(0, validation_alias=AliasChoices("backtracked", "mended"))
     attempts: int = 1
     verifier: str | None = None
+    alternatives: int = 0
 
     @field_validator("architecture")
     @classmethod
@@ -78,6 +81,8 @@ class Generation(Value):
     Attributes:
         lengths: the characters of each token.
         logprobs: the log-probability of each token.
+        confidences: the confidence in each token (`strategies.voting.confidence`), None for one without alternatives; empty in a pool
+            without confidences.
         cached: the number of tokens of its prefix that were in the prefix cache.
         is_right: whether the answer that ends with it is right.
 
@@ -87,6 +92,7 @@ class Generation(Value):
     token_ids: tuple[int, ...]
     lengths: tuple[int, ...]
     logprobs: tuple[float, ...]
+    confidences: tuple[float | None, ...] = ()
     finish_reason: str
     stop_reason: int | str | None
     cached: int
@@ -121,6 +127,26 @@ class Sample(Generation):
     continuations: tuple[Continuation, ...] = Field((), validation_alias=AliasChoices("continuations", "later"))
 
 
+class ThinkingMarks(Value):
+    """How the model marks its thinking in the answers to a question.
+
+    Attributes:
+        start: the text that begins the thinking.
+        end: the text that ends it.
+        is_open: whether the prompt ends inside the thinking.
+
+    """
+
+    start: str
+    end: str
+    is_open: bool
+
+    @property
+    def thinking(self) -> Thinking:
+        """The marks as strategies read them."""
+        return Thinking(self.start, self.end, is_open=self.is_open)
+
+
 class PoolEntry(Value):
     """A question with its answers.
 
@@ -132,6 +158,7 @@ class PoolEntry(Value):
         prefix: the token ids of the rendered prompt.
         greedy: the answer at temperature 0.
         verify_flops: the verifier's FLOPs for all samples together.
+        thinking: None where the model does not think.
 
     """
 
@@ -144,6 +171,7 @@ class PoolEntry(Value):
     greedy: Sample
     samples: tuple[Sample, ...]
     verify_flops: int = 0
+    thinking: ThinkingMarks | None = None
 
     @property
     def answers(self) -> tuple[Sample, ...]:

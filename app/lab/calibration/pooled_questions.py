@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, replace
 
 from app.lab.calibration.backtracking import candidate_of
-from app.lab.calibration.pool import Generation, PoolEntry, PoolSettings, Sample
+from app.lab.calibration.pool import Continuation, Generation, PoolEntry, PoolSettings, Sample
 from strategies.core.values import AnswerKind, Candidate, StopReason, Task
 
 
@@ -47,11 +47,18 @@ class PooledQuestion:
         self.cached = max(one.cached for one in entry.answers)
         self._candidates: dict[int, Candidate] = {}
         self._inserted = {one.inserted: one.inserted_ids for answer in entry.answers for one in answer.continuations}
-        self.task = Task(question=entry.question, prefix=entry.prefix, kind=AnswerKind(entry.kind), encode=self._encode)
+        self._thinking = None if entry.thinking is None else entry.thinking.thinking
+        self.task = Task(
+            question=entry.question, prefix=entry.prefix, kind=AnswerKind(entry.kind), thinking=self._thinking, read=self._read,
+            encode=self._encode,
+        )  # fmt: skip
 
     def _encode(self, text: str) -> tuple[int, ...]:
         # an unknown text was inserted after the last recorded attempt, and no attempt continues it
         return self._inserted.get(text, ())
+
+    def _read(self, candidate: Candidate) -> str:
+        return candidate.text if self._thinking is None else self._thinking.split(candidate.text)[1] or ""
 
     def sample(self, place: int) -> Sample:
         """Return the answer at a place, `GREEDY` or a sample's."""
@@ -59,8 +66,17 @@ class PooledQuestion:
 
     def candidate(self, generation: Generation, index: int) -> Candidate:
         """Return a generation of this question as a strategy sees it, with an index."""
-        known = self._candidates.get(id(generation)) or self._candidates.setdefault(id(generation), candidate_of(generation))
+        known = self._candidates.get(id(generation)) or self._candidates.setdefault(id(generation), self._made(generation))
         return replace(known, index=index)
+
+    def _made(self, generation: Generation) -> Candidate:
+        # the thinking of a continuation began in what it continues
+        is_thinking = not isinstance(generation, Continuation) and self.is_thinking(generation.text)
+        return replace(candidate_of(generation), is_thinking=is_thinking)
+
+    def is_thinking(self, text: str) -> bool:
+        """Return whether the beginning of an answer ends inside its thinking."""
+        return self._thinking is not None and self._thinking.is_inside(text)
 
     def order(self, seed: int, num: int) -> list[int]:
         """Return the places of the first `num` samples, shuffled by the seed. Seed 0 keeps the order of the pool."""

@@ -1,19 +1,23 @@
 """Runs strategies on the answers of a pool, with their own code: a `Model` that returns what was sampled, in any order.
 
 It charges what a server would have charged: the tokens of each sample, and the prompt once. Where a strategy stops before all
-branches have ended, each of the others is charged with as many tokens as the longest branch that had ended by then.
+branches have ended, each of the others is charged with as many tokens as the longest branch that had ended by then. A branch that a
+watch ends is charged up to the token at which it holds; a server may generate a few more.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Self
 
+from pydantic import BaseModel
+
 from app.lab.calibration.pool import Continuation, Generation, Sample
 from app.lab.calibration.pooled_questions import PooledQuestion, ReplayOutcome
+from strategies.checking.sample_vote import WEIGHTS
 from strategies.core.errors import UnsupportedTask
 from strategies.core.ports import ignore_events
-from strategies.core.values import Candidate, Draw, StopReason, Task, VerifierPrompt
+from strategies.core.values import Candidate, Draw, Step, StopReason, Task, VerifierPrompt
 from strategies.core.verifier import StrategyContext, Verifier
 from strategies.registry import STRATEGIES
 
@@ -42,6 +46,7 @@ async def replay(
     """
     spec = STRATEGIES[strategy]
     values = spec.Params.model_validate(params)
+    _check_verifiers(values)
     num_answers = getattr(values, "n", 1) if spec.name in BACKTRACKING_STRATEGIES else None
     model = ReplayModel(question, seed, num_answers=num_answers)
     context = replace(context, reward_models={RECORDED_VERIFIER: RecordedVerifier(question, model)})
@@ -49,6 +54,16 @@ async def replay(
     is_right = bool(result.chosen) and model.is_right(result.chosen[0].candidate.index)
     flops = model.flops + model.verified
     return ReplayOutcome(is_right, flops, model.verified, model.tokens, model.num_drawn, result.stop_reason)
+
+
+def _check_verifiers(values: BaseModel) -> None:
+    """Raise `UnsupportedTask` for a verifier that reads alternatives of tokens: a pool has at most the confidence in each token."""
+    for parameter, choice in (
+        ("verifier", getattr(values, "verifier", None)),
+        ("weights", WEIGHTS.get(getattr(values, "weights", ""))),
+    ):
+        if choice is not None and choice.verifier.num_logprobs:
+            raise UnsupportedTask(f"a pool has no alternatives of tokens, which {choice.name} reads", parameter=parameter)
 
 
 class ReplayModel:
@@ -102,15 +117,17 @@ class ReplayModel:
 
         Raises `UnsupportedTask` for anything else.
         """
-        if draw.step.separators or draw.step.max_tokens or draw.max_tokens is not None or draw.num_logprobs:
-            message = "a pool holds complete answers, and only the log-probabilities of their own tokens"
-            raise UnsupportedTask(message, parameter="strategy")
+        if draw.step.separators or draw.step.max_tokens or draw.max_tokens is not None:
+            raise UnsupportedTask("a pool holds complete answers", parameter="strategy")
+        if draw.num_logprobs and draw.num_logprobs != (num := self._question.settings.alternatives):
+            message = f"the pool has the confidence over {num} alternatives" if num else "the pool has no confidences"
+            raise UnsupportedTask(f"{message}, not over {draw.num_logprobs}", parameter="alternatives")
         if self._num_answers is not None and draw.first_index >= self._num_answers:
             generations = self._continuation(draw.prefix, *divmod(draw.first_index, self._num_answers))
         else:
             generations = self._next_samples(draw)
         candidates = [
-            self._deliver(generation, index, draw.step.until) for index, generation in enumerate(generations, draw.first_index)
+            self._deliver(generation, index, draw.step) for index, generation in enumerate(generations, draw.first_index)
         ]
         candidates.sort(key=lambda candidate: len(candidate.token_ids))  # the shortest one ends first
         reached = 0
@@ -150,23 +167,26 @@ class ReplayModel:
             raise UnsupportedTask("the pool does not have this attempt, or other lines were false then", parameter="attempts")
         return [continuations[attempt - 1]]
 
-    def _deliver(self, generation: Generation, index: int, until: Callable[[str], bool] | None) -> Candidate:
-        """Return the candidate of a generation, cut at the first token where `until` holds."""
+    def _deliver(self, generation: Generation, index: int, step: Step) -> Candidate:
+        """Return the candidate of a generation, cut at the first token where the watch or `until` of the step holds."""
         self._generations[index] = generation
         complete = self._question.candidate(generation, index)
-        if until is None:
+        watch = None if step.watch is None else step.watch()
+        if watch is None and step.until is None:
             return complete
         length = 0
-        for number, token in enumerate(generation.lengths[:-1], 1):
-            length += token
-            if until(generation.text[:length]):
+        for number, size in enumerate(generation.lengths[:-1], 1):
+            length += size
+            is_cut = watch is not None and watch(complete.logprobs[number - 1 : number])
+            if is_cut or (step.until is not None and step.until(generation.text[:length])):
                 self._cut.add(index)
                 return replace(
                     complete,
                     text=generation.text[:length],
                     token_ids=complete.token_ids[:number],
                     logprobs=complete.logprobs[:number],
-                    finish_reason="step",
+                    finish_reason="cut" if is_cut else "step",
+                    is_thinking=self._question.is_thinking(generation.text[:length]),
                 )
         return complete
 

@@ -10,12 +10,14 @@ from adapters.concurrency import for_each
 from adapters.training.data import DatasetQuestion
 from adapters.training.ports import Answer
 from app.lab.calibration.backtracking import AnswerContinuer, RecordedContinuation, candidate_of
-from app.lab.calibration.pool import DECIMALS, Continuation, Pool, PoolEntry, PoolRefused, PoolSettings, Sample
+from app.lab.calibration.pool import DECIMALS, Continuation, Pool, PoolEntry, PoolRefused, PoolSettings, Sample, ThinkingMarks
 from app.lab.grading import AnswerGrader, kind_of
 from app.lab.service import LabService, RequestRun
 from strategies.checking.chains import Writer
 from strategies.core.ports import ignore_events
+from strategies.core.thinking import Thinking
 from strategies.core.values import AnswerKind, Candidate, ScoredCandidate, Task
+from strategies.voting.confidence import GroupConfidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +87,13 @@ class PoolSampler:
         scored = [*direct.result().result.candidates, *samples]
         grades = await self.grade(question, [(task.read(one.candidate), one.candidate.is_complete) for one in scored])
         greedy, *others = [
-            Sample(**_generation(one.candidate, is_right=is_right), score=self._score(one))
+            Sample(**self._generation(one.candidate, is_right=is_right), score=self._score(one))
             for one, is_right in zip(scored, grades, strict=True)
         ]
         entry = PoolEntry(
             key=question.key, question=task.question, kind=task.kind, task=question.task, bin=question.bin, prefix=task.prefix,
             greedy=greedy, samples=tuple(others), verify_flops=best_of_n.result().verify_flops,
+            thinking=_marks(task.thinking),
         )  # fmt: skip
         return await self.backtrack(question, entry) if settings.attempts > 1 else entry
 
@@ -132,7 +135,7 @@ class PoolSampler:
 
     def _continuation(self, one: RecordedContinuation, *, is_right: bool) -> Continuation:
         return Continuation(
-            **_generation(one.candidate, is_right=is_right),
+            **self._generation(one.candidate, is_right=is_right),
             kept_tokens=len(one.kept.token_ids),
             inserted=one.inserted,
             inserted_ids=self._service.encode(one.inserted) if one.inserted else (),
@@ -160,21 +163,32 @@ class PoolSampler:
         run = await self._service.run(
             body, request_id=f"calibrate-{question.key}", question=question.messages[-1].content, kind=kind_of(question),
             temperature=temperature, adapter=self._adapter, strategy=strategy, parameters=parameters,
+            num_logprobs=self._settings.alternatives,
         )  # fmt: skip
         if run.exhausted_budget is not None:
             raise PoolRefused(f"a budget of the server cut an answer to {question.key}: {run.exhausted_budget}")
         return run
 
+    def _generation(self, candidate: Candidate, *, is_right: bool) -> dict[str, Any]:
+        """Return the fields of `Generation`."""
+        return {
+            "text": candidate.text,
+            "token_ids": candidate.token_ids,
+            "lengths": tuple(len(entry.token) for entry in candidate.logprobs),
+            "logprobs": tuple(round(entry.logprob, DECIMALS) for entry in candidate.logprobs),
+            "confidences": self._confidences(candidate) if self._settings.alternatives else (),
+            "finish_reason": candidate.finish_reason,
+            "stop_reason": candidate.stop_reason,
+            "cached": candidate.cost.cached_tokens,
+            "is_right": is_right,
+        }
 
-def _generation(candidate: Candidate, *, is_right: bool) -> dict[str, Any]:
-    """Return the fields of `Generation`."""
-    return {
-        "text": candidate.text,
-        "token_ids": candidate.token_ids,
-        "lengths": tuple(len(entry.token) for entry in candidate.logprobs),
-        "logprobs": tuple(round(entry.logprob, DECIMALS) for entry in candidate.logprobs),
-        "finish_reason": candidate.finish_reason,
-        "stop_reason": candidate.stop_reason,
-        "cached": candidate.cost.cached_tokens,
-        "is_right": is_right,
-    }
+    def _confidences(self, candidate: Candidate) -> tuple[float | None, ...]:
+        of_token = GroupConfidence(self._settings.alternatives, 1).of_token
+        return tuple(round(of_token(entry), DECIMALS) if entry.top else None for entry in candidate.logprobs)
+
+
+def _marks(thinking: Thinking | None) -> ThinkingMarks | None:
+    if thinking is None:
+        return None
+    return ThinkingMarks(start=thinking.start, end=thinking.end, is_open=thinking.is_open)

@@ -35,7 +35,7 @@ def test_a_pool_of_the_first_version_has_the_same_settings() -> None:
         "num_layers": 2, "hidden_size": 64, "num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "intermediate_size": 128,
         "vocab_size": 1000, "has_gated_mlp": True, "sliding_window": None, "lora_parameters": 0,
     }  # fmt: skip
-    assert PoolSettings.model_validate({**SETTINGS.model_dump(), "architecture": sizes}) == SETTINGS
+    assert PoolSettings.model_validate({**SETTINGS.model_dump(exclude={"alternatives"}), "architecture": sizes}) == SETTINGS
 
 
 def sample(text: str, score: float | None = None) -> Sample:
@@ -62,10 +62,35 @@ def context():
 
 
 @asynccontextmanager
-async def serving(tmp_path: Path, script) -> AsyncIterator:
+async def serving(tmp_path: Path, script, **engine) -> AsyncIterator:
     settings = Settings(adapter_dir=tmp_path / "store", shipped_adapters=False)
-    async with running(settings, ScriptedEngine(script)) as service:
+    async with running(settings, ScriptedEngine(script, **engine)) as service:
         yield service
+
+
+async def sampled(tmp_path: Path, script, settings: PoolSettings, **engine) -> PoolEntry:
+    """Return the answers of a scripted engine to one question, as `ponder calibrate` samples them."""
+    question = DatasetQuestion(messages=[{"role": "user", "content": "17 + 25?"}], answer="42")
+    with AnswerGrader() as grader:
+        async with serving(tmp_path / "sampling", script, **engine) as service:
+            return await PoolSampler(LabService(service), None, None, grader, settings).sample(question)
+
+
+async def served(tmp_path: Path, script, strategy: str, params: dict, **engine):
+    """Return the outcome of a request for the same question, and its meter."""
+    async with serving(tmp_path / "served", script, **engine) as service:
+        body = {"messages": [{"role": "user", "content": "17 + 25?"}]}
+        request = InferenceRequest(
+            id="a", bodies=(body,), is_chat=True, question="17 + 25?", num_chars=8, strategy=strategy, parameters=params
+        )
+        async with service.open(request, Caller("someone")) as session:
+            return await session.run(lambda *_: None), session.meter
+
+
+def uncached(one: PoolEntry) -> PoolEntry:
+    """Return an entry whose branches all compute the prompt, as the FLOPs of a server with those that its cache saved."""
+    samples = tuple(sample.model_copy(update={"cached": 0}) for sample in one.samples)
+    return one.model_copy(update={"samples": samples, "greedy": one.greedy.model_copy(update={"cached": 0})})
 
 
 @pytest.mark.anyio
@@ -157,6 +182,83 @@ async def test_a_replay_does_what_a_server_does(tmp_path: Path, context: Strateg
     assert replayed.is_right == ("42" in result.chosen[0].candidate.text)
     assert replayed.stop_reason == outcome.stop_reason
     assert (replayed.tokens, replayed.flops) == (meter.generated_tokens, meter.total_flops + meter.saved["cache"])
+
+
+CONFIDENT = SETTINGS.model_copy(update={"alternatives": 5, "verifier": None})
+UNSURE = [
+    "undoubtedly 42", "certainly 42", "evidently it is 41", "clearly 42", "I am so so so sure of 41", "er it is 41 or so", "so it is 41",
+    "it is certainly 42",
+]  # fmt: skip
+"""Answers by a model that is the surer, the longer its words are: the scripted engine makes all alternatives of long words improbable."""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"weights": "lowest_group", "confidence": 1.0},
+        {"weights": "tail", "keep": 0.5},
+        {"keep": 0.25, "confidence": 1.0},
+        {"cut": 0.5, "warm_up": 2, "confidence": 1.0},
+        {"cut": 0.9, "warm_up": 3, "weights": "bottom_groups", "consensus": 0.95},
+        {"cut": 0.1, "warm_up": 2, "schedule": "waves"},
+    ],
+)
+async def test_votes_by_confidence_are_replayed_as_they_are_served(
+    tmp_path: Path, context: StrategyContext, params: dict
+) -> None:
+    """The pool has the confidence in each token, which weighs votes and cuts answers at the same tokens as in a server."""
+    found = await sampled(tmp_path, lambda prompt, serial: UNSURE[serial % 8], CONFIDENT)
+    texts = [one.text for one in found.samples]
+    params = {"n": 8, "alternatives": 5, "group_tokens": 2, **params}
+    outcome, meter = await served(tmp_path, lambda prompt, serial: texts[serial], "self_consistency", params)
+    [result] = outcome.results
+    replayed = await replay(PooledQuestion(uncached(found), CONFIDENT), "self_consistency", params, context)
+    assert replayed.is_right == ("42" in result.chosen[0].candidate.text)
+    assert (replayed.stop_reason, replayed.num_drawn) == (outcome.stop_reason, meter.branches["drawn"])
+    assert (replayed.tokens, replayed.flops) == (meter.generated_tokens, meter.total_flops + meter.saved["cache"])
+    if "cut" in params:
+        whole = await replay(PooledQuestion(found, CONFIDENT), "self_consistency", {"n": 8, "confidence": 1.0}, context)
+        assert replayed.tokens < whole.tokens
+
+
+@pytest.mark.anyio
+async def test_the_confidence_of_each_token_is_recorded(tmp_path: Path) -> None:
+    """The mean of the log-probabilities of the most probable tokens, without its sign."""
+    found = await sampled(tmp_path, "so 42", CONFIDENT)
+    # the scripted engine gives a word of k letters -k / 10, and its alternatives one less each
+    assert {one.confidences for one in found.answers} == {(2.2, 2.2)}
+    assert (await sampled(tmp_path, "so 42", SETTINGS.model_copy(update={"verifier": None}))).greedy.confidences == ()
+
+
+@pytest.mark.anyio
+async def test_confidences_that_the_pool_does_not_hold_are_refused(tmp_path: Path, context: StrategyContext) -> None:
+    with_confidences = PooledQuestion(await sampled(tmp_path, "so 42", CONFIDENT), CONFIDENT)
+    for question, params, message in [
+        (PooledQuestion(entry(), SETTINGS), {"cut": 0.5}, "no confidences"),
+        (with_confidences, {"cut": 0.5, "alternatives": 6}, "over 5 alternatives, not over 6"),
+        (with_confidences, {"weights": "tail", "alternatives": 4}, "over 5 alternatives, not over 4"),
+        (with_confidences, {"weights": "self_certainty"}, "which self_certainty reads"),
+    ]:
+        with pytest.raises(UnsupportedTask, match=message):
+            await replay(question, "self_consistency", {"n": 4, **params}, context)
+    with pytest.raises(UnsupportedTask, match="which self_certainty reads"):
+        await replay(with_confidences, "best_of_n", {"n": 4, "verifier": "self_certainty"}, context)
+
+
+@pytest.mark.anyio
+async def test_only_what_follows_the_thinking_is_an_answer_in_a_replay(tmp_path: Path, context: StrategyContext) -> None:
+    """The thinking is neither read nor filtered, and an answer that ended in it has no vote, as in a server."""
+    texts = ["1 + 1 = 3 </think> 42", "41", "41 </think> 42"]
+    marks = ("<think>", "</think>")
+    settings = SETTINGS.model_copy(update={"samples": 3, "verifier": None})
+    found = await sampled(tmp_path, lambda prompt, serial: texts[serial % 3], settings, thinking=marks)
+    assert found.thinking is not None
+    assert [("</think>" in one.text) for one in found.answers] == [one.is_right for one in found.answers]
+    question = PooledQuestion(found, settings)
+    replayed = await replay(question, "self_consistency", {"n": 3, "filter": "equations", "confidence": 1.0}, context)
+    assert replayed.is_right
+    assert {question.task.read(question.candidate(one, 0)).strip() for one in found.samples} == {"42", ""}
 
 
 WRONG = "1 + 1 = 2\n20 / 3 = 5\nand 5 + 1 = 6\nso it is 6"
