@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints
 
@@ -21,10 +21,13 @@ from strategies.core.parameters import NumAnswers, Params
 from strategies.core.ports import Emit, Model
 from strategies.core.results import NodeState, Progress, Result
 from strategies.core.strategy import Forecast, Strategy, ended
-from strategies.core.thinking import Thinking
+from strategies.core.thinking import ExitThreshold, Thinking
 from strategies.core.values import Candidate, Delta, Draw, Step, StopReason, Task
 from strategies.core.verifier import StrategyContext
 from strategies.voting.selection import choose, opening_words
+
+DEER_THRESHOLD = 0.95
+"""The confidence at which a thought ends where none was measured for the model."""
 
 NOT_THINKING = Thinking("", "", ())
 """Of a task whose model does not think: its branches have no transitions."""
@@ -40,9 +43,15 @@ class EarlyExitParams(Params):
             description="`confidence`: the model is sure of a trial answer (DEER); `agreement`: the last ones agree (Certaindex)"
         ),
     ] = "confidence"
-    threshold: Annotated[float, Field(ge=0, le=1, description="confidence at which a thought ends; DEER's, not calibrated")] = (
-        0.95
-    )
+    threshold: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            description="confidence at which a thought ends; by default what `ponder calibrate` has measured for the model, else "
+            f"DEER's {DEER_THRESHOLD}",
+        ),
+    ] = None
     confidence: Annotated[
         Mean, Field(description="of the probabilities of a trial answer's tokens: arithmetic or geometric mean, or the least")
     ] = "mean"
@@ -56,7 +65,7 @@ class EarlyExitParams(Params):
             min_length=1,
             max_length=32,
             description="where trials are made: words at the beginning of a line, `\\n\\n` for a blank line, `\\n` for every line; "
-            "by default Wait, Alternatively, But, Hmm, and a blank line",
+            "by default those of a measured threshold, else Wait, Alternatively, But, Hmm, and a blank line",
         ),
     ] = None
     inducer: Annotated[
@@ -68,6 +77,18 @@ class EarlyExitParams(Params):
         ),
     ] = None
 
+    def with_thresholds(self, measured: Sequence[ExitThreshold]) -> Self:
+        """Return the parameters with a threshold: the first measured one that fits them, else DEER's.
+
+        One fits for the same mean of probabilities and the same transitions, and where the trials are opened as they were measured.
+        """
+        if self.threshold is not None or self.rule != "confidence":
+            return self
+        for one in measured if self.inducer is None else ():
+            if one.confidence == self.confidence and self.transitions in (None, list(one.transitions)):
+                return self.model_copy(update={"threshold": one.threshold, "transitions": list(one.transitions)})
+        return self.model_copy(update={"threshold": DEER_THRESHOLD})
+
 
 class EarlyExit(Strategy[EarlyExitParams]):
     """Thinks n times, and ends each thinking where a trial answer passes."""
@@ -76,6 +97,9 @@ class EarlyExit(Strategy[EarlyExitParams]):
     summary = "Ends the thinking of a model as soon as a trial answer shows that it is sure."
     Params = EarlyExitParams
     temperature = None  # one thought is compared with nothing, and models that think name the temperature that they need
+
+    def __init__(self, params: EarlyExitParams, context: StrategyContext) -> None:
+        super().__init__(params.with_thresholds(context.exits), context)
 
     def width(self, num_choices: int) -> int:
         """Return twice n: each thought has one trial at a time."""
@@ -137,7 +161,7 @@ class _Run:
     async def _passes(self, trials: Sequence[Trial]) -> bool:
         if self._params.rule == "agreement":
             return await agree(trials, self._params.window, self._task.kind, self._context.equivalence)
-        return trials[-1].answer is not None and trials[-1].confidence >= self._params.threshold
+        return trials[-1].is_sure(DEER_THRESHOLD if self._params.threshold is None else self._params.threshold)
 
     def _index(self, number: int, num_trials: int) -> int:
         """Return the index of what a thought draws after so many trials: no two draws of a run have the same, whatever their order."""

@@ -4,11 +4,11 @@ The lab is offline: it runs in a command, and the server never imports it.
 """
 
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from adapters.names import AdapterRef
 from adapters.version import AdapterVersion
@@ -18,11 +18,14 @@ from app.lab.server import preloaded_folder
 from app.request import Caller, InferenceRequest
 from app.serving.service import Service
 from app.settings import Settings
+from strategies.core.ports import Model
 from strategies.core.results import Result
 from strategies.core.values import AnswerKind, StopReason, Task
 
 NO_LIMIT = 10**9
 """A limit of tokens or seconds that is never reached: a measured answer may end only at its own maximum length."""
+
+T = TypeVar("T")
 
 EngineBuilder = Callable[[Settings], Engine]
 
@@ -99,12 +102,8 @@ class LabService:
             num_logprobs: the alternatives for each token whose log-probabilities are returned, besides its own.
 
         """
-        request = InferenceRequest(
-            id=request_id, bodies=({**body, "temperature": temperature},), is_chat="messages" in body, question=question,
-            num_chars=sum(len(message["content"]) for message in body.get("messages", ())),
-            adapter=None if adapter is None else AdapterRef(adapter), strategy=strategy, parameters=parameters or {}, kind=kind,
-            temperature=temperature, num_logprobs=num_logprobs,
-        )  # fmt: skip
+        request = _request(body, request_id=request_id, question=question, kind=kind, temperature=temperature, adapter=adapter)
+        request = replace(request, strategy=strategy, parameters=parameters or {}, num_logprobs=num_logprobs)
         async with self._service.open(request, Caller("lab")) as session:
             outcome = await session.run(lambda _number, _event: None)
             [result], meter = outcome.results, session.meter
@@ -116,6 +115,41 @@ class LabService:
                 meter.branches["drawn"],
                 meter.stopped,
             )
+
+    async def with_model(
+        self,
+        body: Mapping[str, Any],
+        do: Callable[[Task, Model], Awaitable[T]],
+        *,
+        request_id: str,
+        question: str,
+        kind: AnswerKind,
+        adapter: str | None = None,
+    ) -> T:
+        """Return what `do` returns of the task of a request and the model that a strategy would get. It draws one branch at a time.
+
+        The other arguments are those of `run`.
+        """
+        request = _request(body, request_id=request_id, question=question, kind=kind, adapter=adapter)
+        async with self._service.open(request, Caller("lab")) as session:
+            return await do(session.rendered.tasks[0], session.metered_model(0))
+
+
+def _request(
+    body: Mapping[str, Any],
+    *,
+    request_id: str,
+    question: str,
+    kind: AnswerKind,
+    adapter: str | None,
+    temperature: float = 0.0,
+) -> InferenceRequest:
+    return InferenceRequest(
+        id=request_id, bodies=({**body, "temperature": temperature},), is_chat="messages" in body, question=question,
+        num_chars=sum(len(message["content"]) for message in body.get("messages", ())),
+        adapter=None if adapter is None else AdapterRef(adapter), strategy="direct", kind=kind, temperature=temperature,
+        num_logprobs=0,
+    )  # fmt: skip
 
 
 @asynccontextmanager

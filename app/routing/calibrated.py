@@ -8,6 +8,8 @@ from app.routing.features import prompt_features
 from app.routing.policy import BUSY_LOAD, ExpectedCost, Plan, Query
 from app.routing.policy_file import Bin, PolicyFile, auto_label
 from app.routing.value_of_computation import ValueOfComputationRule
+from strategies.core.thinking import ExitThreshold
+from strategies.core.values import AnswerKind
 
 MAX_PRICE_MULTIPLIER = 8.0
 """What the price of compute is multiplied by at full load. The multiplier begins to rise at `BUSY_LOAD`."""
@@ -33,6 +35,10 @@ class CalibratedPolicy:
             return None
         difficulty = self.file.prompt_difficulty(prompt_features(query.question))
         return difficulty, bisect_right(self.file.edges, difficulty) + 1
+
+    def exits(self, kind: AnswerKind) -> tuple[ExitThreshold, ...]:
+        """Return the thresholds of early exits; none for a kind of answer that was not measured."""
+        return self.file.exits.for_strategies() if self.file.exits is not None and kind in self.file.kinds else ()
 
     def plan(self, query: Query) -> Plan | None:
         """Return a plan with its stopping rule and its difficulty, or None for a kind of answer that was not measured."""

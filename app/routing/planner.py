@@ -63,7 +63,10 @@ class Planner:
             plan = Plan("direct", {}, why="several answers are wanted, not one", is_calibrated=False)
         else:
             return _automatic_plan(request, query, policy, mismatch)
-        estimate = policy.difficulty(query) if policy is not None else None
+        if policy is None:
+            return plan
+        plan = replace(plan, exits=policy.exits(kind))
+        estimate = policy.difficulty(query)
         return plan if estimate is None else replace(plan, difficulty=estimate[0], bin=estimate[1])
 
     def mismatch(self, adapter: AdapterRef | None, file: PolicyFile) -> str | None:

@@ -8,6 +8,7 @@ from app.request import Effort
 from app.routing.policy_file import MeasuredPlan
 from app.routing.value_of_computation import ValueOfComputationRule
 from strategies.core.strategy import Forecast
+from strategies.core.thinking import ExitThreshold
 from strategies.core.values import AnswerKind
 
 BUSY_LOAD = 0.75
@@ -39,6 +40,7 @@ class Plan:
         temperature: the temperature of a request that sets none; None for the strategy's own temperature.
         alternatives: the accuracy and the cost of other plans on questions of the same bin.
         expected: the cost of this plan on questions of the same bin, None where it was not measured.
+        exits: the thresholds of early exits that were measured for the model and this kind of answer, cheapest first.
 
     """
 
@@ -52,6 +54,7 @@ class Plan:
     temperature: float | None = None
     alternatives: tuple[MeasuredPlan, ...] = ()
     expected: ExpectedCost | None = None
+    exits: tuple[ExitThreshold, ...] = ()
 
     def expected_forecast(self, answer_tokens: int) -> Forecast | None:
         """Return what the plan takes on average instead of what it takes at most; None where it was not measured.

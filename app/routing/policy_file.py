@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.request import Effort
 from app.routing.estimators import Estimator, Number
 from app.routing.features import EVIDENCE_FEATURES, NUM_PROMPT_FEATURES
+from strategies.checking.thoughts import LONGEST_WORD
+from strategies.checking.trials import Mean
+from strategies.core.thinking import ExitThreshold
 from strategies.core.values import AnswerKind
 
 NUM_BINS = 5
@@ -74,6 +77,44 @@ class Bin(_Part):
     measured: tuple[MeasuredPlan, ...] = Field((), max_length=64)
 
 
+class MeasuredExit(_Part):
+    """A threshold of `early_exit`, and what such thresholds did on questions that they were not chosen on.
+
+    Attributes:
+        confidence: how the probabilities of a trial answer's tokens are averaged.
+        transitions: the places where trials are made.
+        accuracy: the gain in accuracy over whole thinking, negative for a loss.
+        thinking: the tokens that were thought, as a share of those of whole thinking.
+        trials: the tokens of trial answers, as a share of the same.
+
+    """
+
+    confidence: Mean
+    transitions: tuple[Annotated[str, Field(min_length=1, max_length=LONGEST_WORD)], ...] = Field(min_length=1, max_length=32)
+    threshold: Annotated[float, Field(ge=0, le=1)]
+    accuracy: Annotated[float, Field(ge=-1, le=1)]
+    thinking: Annotated[float, Field(ge=0, le=1)]
+    trials: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Exits(_Part):
+    """Where the thinking of this model may end early. No threshold is there where none was good enough.
+
+    Attributes:
+        questions: the number of questions whose thinking was tried.
+        thresholds: cheapest first.
+
+    """
+
+    version: Literal[1] = 1
+    questions: Annotated[int, Field(ge=1)]
+    thresholds: tuple[MeasuredExit, ...] = Field((), max_length=32)
+
+    def for_strategies(self) -> tuple[ExitThreshold, ...]:
+        """Return the thresholds as strategies read them."""
+        return tuple(ExitThreshold(one.confidence, one.transitions, one.threshold) for one in self.thresholds)
+
+
 class PolicyFile(_Part):
     """The whole policy of one model or adapter.
 
@@ -91,6 +132,7 @@ class PolicyFile(_Part):
         prices: the accuracy (1 is all questions) that a FLOP must gain, by effort.
         stages: by the number of answers, rising.
         bins: from the easiest to the hardest.
+        exits: where thinking may end early; None where that was not measured, as in older files.
 
     """
 
@@ -108,6 +150,7 @@ class PolicyFile(_Part):
     prices: dict[Effort, Positive]
     stages: tuple[Stage, ...] = Field(min_length=2, max_length=32)
     bins: tuple[Bin, ...] = Field(min_length=NUM_BINS, max_length=NUM_BINS)
+    exits: Exits | None = None
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:

@@ -87,7 +87,7 @@ class Planning:
             )
             plan = self.planner.plan(request, kind, load)
             watched = TracedVerifier if span.is_recording else self._context.watched
-            strategy = self._strategy(request, plan, replace(self._context, rule=plan.rule, watched=watched))
+            strategy = self._strategy(request, plan, replace(self._context, rule=plan.rule, exits=plan.exits, watched=watched))
             width = strategy.width(request.num_choices) * len(request.bodies)
             planned = PlannedRequest(kind, plan, strategy, width)
             if routing.is_recording:

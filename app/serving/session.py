@@ -76,7 +76,7 @@ class Session:
         meter, trace, strategy = self.meter, self.account.trace, self.planned.strategy
         if (num := self.request.num_prompt_logprobs) is not None:
             # Before the answer, whose prefix is in the cache then.
-            model = self._model(number, self.account.span)
+            model = self.metered_model(number)
             if logprobs := await model.score_prompt(num):
                 self.prompt_logprobs[number] = logprobs
         if not self.request.generates:
@@ -98,6 +98,10 @@ class Session:
         # A tree search reported its nodes while it ran. Other strategies have one node for each candidate, which is recorded now.
         record(Progress("", result.nodes or tuple(candidate_node(scored, result) for scored in result.candidates)))
         return result if result.chosen else replace(result, chosen=(EMPTY_ANSWER,))
+
+    def metered_model(self, number: int) -> MeteredModel:
+        """Return the model that the strategy gets for a prompt, for code that does without a strategy."""
+        return self._model(number, self.account.span)
 
     def _model(self, number: int, span: Span) -> MeteredModel:
         defaults = BranchDefaults(

@@ -41,17 +41,25 @@ class Trial:
     Attributes:
         answer: in canonical form; None if none can be read.
         confidence: of its tokens, in [0, 1].
+        num_thought: number of tokens that were thought before it.
+        decided: number of tokens that the thought has once the trial is there. A shorter thinking has ended before.
 
     """
 
     candidate: Candidate
     answer: str | None
     confidence: float
+    num_thought: int = 0
+    decided: int = 0
 
     @property
     def hesitates(self) -> bool:
         """Whether the model is not certain, by its words."""
         return HESITATION.search(self.candidate.text) is not None
+
+    def is_sure(self, threshold: float) -> bool:
+        """Whether it has an answer with that confidence."""
+        return self.answer is not None and self.confidence >= threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +130,7 @@ class Trials:
                 return None
             self.drawn.append(trial)
             self._report(trial)
-            if await self._rule.passes(self.drawn) and await thought.reaches(begin + len(trial.candidate.token_ids)):
+            if await self._rule.passes(self.drawn) and await thought.reaches(trial.decided):
                 return Exit(transition, trial.confidence)
             tried, due = transition.num_tokens, begin + self._rule.max_tokens
         return None
@@ -159,7 +167,11 @@ class Trials:
             drawn = [candidate async for candidate in samples]
         if not drawn:
             return None
-        trial = read_trial(self._task, self._rule.inducer, drawn[0], self._rule.mean)
+        trial = replace(
+            read_trial(self._task, self._rule.inducer, drawn[0], self._rule.mean),
+            num_thought=transition.num_tokens,
+            decided=begin + len(drawn[0].token_ids),
+        )
         return replace(trial, confidence=0.0, answer=None) if is_late else trial
 
 

@@ -7,6 +7,22 @@ LONGEST_LANDING = 400
 
 
 @dataclass(frozen=True, slots=True)
+class ExitThreshold:
+    """At which confidence of a trial answer a thinking may end, measured for one model (`strategies.early_exit`).
+
+    Attributes:
+        confidence: how the probabilities of the answer's tokens were averaged: `mean`, `geometric` or `minimum`.
+        transitions: the places where trials were made.
+        threshold: the confidence, in [0, 1].
+
+    """
+
+    confidence: str
+    transitions: tuple[str, ...]
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
 class Thinking:
     """How the model marks the thinking in its replies to one prompt.
 

@@ -16,6 +16,7 @@ from strategies.core.parameters import Params
 from strategies.core.ports import AnswerEquivalence, Model
 from strategies.core.registry import Registry
 from strategies.core.stopping_rule import StoppingRule
+from strategies.core.thinking import ExitThreshold
 from strategies.core.values import Candidate, Task
 
 
@@ -28,6 +29,7 @@ class StrategyContext:
         vocab_size: of the served model, for self-certainty.
         reward_models: verifiers outside the engine, by the names that the operator gave them.
         rule: the plan's stopping rule, for a strategy that draws in waves; None where the plan has none.
+        exits: the thresholds of early exits that were measured for the model or adapter that answers, cheapest first.
         watched: returns what is used in place of a verifier, such as one that traces its calls.
 
     """
@@ -36,6 +38,7 @@ class StrategyContext:
     vocab_size: int
     reward_models: Mapping[str, "Verifier"] = field(default_factory=dict)
     rule: StoppingRule | None = None
+    exits: Sequence[ExitThreshold] = ()
     watched: Callable[["Verifier"], "Verifier"] = lambda verifier: verifier
 
 

@@ -2,7 +2,9 @@
 
 import pytest
 
+from app.routing.policy_file import Exits, MeasuredExit
 from tests.example_policies import policy
+from tests.thinkers import MARKS, thinker
 
 pytestmark = pytest.mark.anyio
 
@@ -54,6 +56,42 @@ async def test_a_policy_has_a_plan_for_every_request(serve, tmp_path) -> None:
         for prompt in (["What is 1 + 1?", "What is 2 + 2?"], [1, 2, 3]):
             reply = await served.client.post("/v1/completions", json={"model": "scripted", "prompt": prompt})
             assert reply.json()["ponder"]["difficulty"] is None
+
+
+EXITS = Exits(
+    questions=100,
+    thresholds=tuple(
+        MeasuredExit(confidence=mean, transitions=places, threshold=threshold, accuracy=0, thinking=0.5, trials=0.1)
+        for mean, places, threshold in (("mean", ("\n",), 0.7), ("mean", ("Wait",), 0.8), ("minimum", ("\n",), 0.6))
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "threshold", "transitions"),
+    [
+        ({}, 0.7, ["\n"]),
+        ({"transitions": ["Wait"]}, 0.8, ["Wait"]),
+        ({"confidence": "minimum"}, 0.6, ["\n"]),
+        ({"confidence": "geometric"}, 0.95, None),
+        ({"transitions": ["Hmm"]}, 0.95, ["Hmm"]),
+        ({"inducer": "So: "}, 0.95, None),
+        ({"threshold": 0}, 0, None),
+        ({"rule": "agreement"}, None, None),
+        ({"answer": "text"}, 0.95, None),
+    ],
+)
+async def test_early_exits_have_the_threshold_that_was_measured(
+    serve, tmp_path, asked: dict, threshold: float | None, transitions: list[str] | None
+) -> None:
+    """The first that fits the request, for the kinds of answers that were measured; the reply tells it."""
+    async with serve(thinker(f"So it is {MARKS[1]} 42"), thinking=MARKS, policy_dir=tmp_path / "policies") as served:
+        await served.client.put(PATH, content=scripted(exits=EXITS))
+        told = (await plan(served, strategy="early_exit", **{"answer": "math", **asked}))["plan"]["parameters"]
+        await served.client.put(PATH, content=scripted().replace(',"exits":null', ""))  # a file of an older version
+        before = (await plan(served, strategy="early_exit", answer="math"))["plan"]["parameters"]
+    assert (told["threshold"], told["transitions"]) == (threshold, transitions)
+    assert (before["threshold"], before["transitions"]) == (0.95, None)
 
 
 async def test_a_policy_that_is_damaged_on_disk_does_not_take_the_place_of_a_good_one(serve, tmp_path) -> None:

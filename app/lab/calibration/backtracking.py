@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Self
 
 from app.lab.calibration.pool import Generation
+from app.lab.calibration.sample_only import SampleOnly
 from strategies.checking.chains import Writer
-from strategies.core.values import Candidate, Draw, StopReason, TokenLogprob, VerifierPrompt
+from strategies.core.values import Candidate, Draw, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class RecordedContinuation:
         return self.kept.text + self.candidate.text
 
 
-class AnswerContinuer:
+class AnswerContinuer(SampleOnly):
     """`strategies.core.ports.Model` for a `Writer`, whose candidate indices tell which answer is continued.
 
     Args:
@@ -43,11 +43,6 @@ class AnswerContinuer:
         continuations: what followed each first attempt, by the number of the answer.
 
     """
-
-    verifier_prompt: VerifierPrompt | None = None
-    deadline: float | None = None
-    tokens_left: int | None = None
-    stopped: StopReason | None = None
 
     def __init__(
         self,
@@ -88,18 +83,6 @@ class AnswerContinuer:
             candidate = replace(await self._generate(draw.prefix, max_tokens, draw.temperature), index=draw.first_index)
             self.continuations[number].append(RecordedContinuation(kept, inserted, candidate))
             yield candidate
-
-    async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
-        """Raise `NotImplementedError`: a `Writer` does not call this method."""
-        raise NotImplementedError
-
-    def spend(self, tokens: int, flops: int) -> bool:
-        """Raise `NotImplementedError`: a `Writer` does not call this method."""
-        raise NotImplementedError
-
-    def using(self, adapter: str) -> Self:
-        """Raise `NotImplementedError`: a `Writer` does not call this method."""
-        raise NotImplementedError
 
 
 def candidate_of(generation: Generation) -> Candidate:

@@ -16,6 +16,10 @@ from adapters.training.data import DatasetQuestion, read_questions
 from adapters.weights import digest_of
 from app.engine.build import build_engine
 from app.lab.calibration.evaluation import evaluate_fixed_plan
+from app.lab.calibration.exit_choice import MARGIN, choose_exits, policy_part
+from app.lab.calibration.exit_replays import replays_of
+from app.lab.calibration.exit_report import exit_tables
+from app.lab.calibration.fitting import MIN_QUESTIONS
 from app.lab.calibration.fixed_plans import fixed_plans
 from app.lab.calibration.observed_questions import ORDERS, observe
 from app.lab.calibration.options import CalibrateOptions
@@ -25,23 +29,22 @@ from app.lab.calibration.pool import Pool, PoolRefused, PoolSettings, read_pool
 from app.lab.calibration.pooled_questions import PooledQuestion
 from app.lab.calibration.sampling import PoolSampler
 from app.lab.calibration.searches import SearchRuns, check_search
+from app.lab.calibration.tried_thoughts import TriedThoughts
 from app.lab.grading import AnswerGrader
 from app.lab.progress import counting, say
 from app.lab.service import EngineBuilder, LabService, start_service
+from app.routing.policy_file import Exits
 from strategies.answers.equivalence import Equivalence
 from strategies.core.values import AnswerKind
 from strategies.core.verifier import StrategyContext
 
-POOL, SEARCHES, POLICY, REPORT = "pool.jsonl", "searches.jsonl", "policy.json", "report.html"
+POOL, SEARCHES, THOUGHTS, POLICY, REPORT = "pool.jsonl", "searches.jsonl", "thoughts.jsonl", "policy.json", "report.html"
 
 ANSWERING_ADAPTER, VERIFIER_ADAPTER = "reasoning", "verifier"
 """The names of the adapters in the service."""
 
 MIN_KIND_SHARE = 0.05
 """A kind of answers counts as measured if at least this share of the questions has it."""
-
-MIN_QUESTIONS = 20
-"""The fewest questions that anything can be fitted to."""
 
 NUM_DRY_RUN_QUESTIONS = 4
 """The number of questions that a dry run answers."""
@@ -102,7 +105,12 @@ async def _fill_pool(options: CalibrateOptions, out: Path, questions: Sequence[D
             settings = _pool_settings(options, service)
             sampler = PoolSampler(service, adapter, verifier, grader, settings)
             with counting("questions") as report:
-                await sampler.fill(Pool(out / POOL, settings), questions, at_once=options.concurrency, report=report)
+                pool = Pool(out / POOL, settings)
+                await sampler.fill(pool, questions, at_once=options.concurrency, report=report)
+            with counting("thoughts") as report:
+                entries = [(question, pool.entries[question.key]) for question in questions]
+                thoughts = TriedThoughts(out / THOUGHTS)
+                await thoughts.run(sampler, entries, options.exits, at_once=options.concurrency, report=report)
             with counting("searches") as report:
                 runs = SearchRuns(out / SEARCHES)
                 await runs.run(sampler, questions, options.searches, at_once=options.concurrency, report=report)
@@ -137,20 +145,38 @@ async def _build_policy(options: CalibrateOptions, keys: Sequence[str]) -> None:
         with counting("trajectories") as report:
             observed = await observe(questions, context, report)
         fixed = await _evaluate_fixed_plans(settings, questions, context)
+        thoughts = TriedThoughts(options.out / THOUGHTS).of(keys, options.exits)
+        replays = await replays_of(thoughts, equivalence) if len({one.key for one in thoughts}) >= MIN_QUESTIONS else None
     fixed += SearchRuns(options.out / SEARCHES).performances(keys, options.searches)
     provenance = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"), "ponder": version("ponder"), "questions": len(questions),
         "data_sha256": hashlib.sha256(options.data.read_bytes()).hexdigest(), "how": settings.model_dump(mode="json"),
     }  # fmt: skip
+    chosen = [] if replays is None else choose_exits(replays)
     result = build_policy(
         observed, fixed, model=settings.model, adapter=settings.adapter, architecture=settings.architecture,
         temperature=settings.temperature, attempts=settings.attempts, provenance=provenance, kinds=_measured_kinds(questions),
+        exits=None if replays is None else policy_part(replays, chosen),
     )  # fmt: skip
     write_whole(options.out / POLICY, result.file.model_dump_json())
     model = f"{settings.model} with an adapter" if settings.adapter else settings.model
     about = f"{model}, {len(questions)} questions of {options.data.name}."
-    write_whole(options.out / REPORT, report_page("Accuracy and cost of test-time compute", about, result))
+    tables = [] if replays is None else exit_tables(replays, chosen)
+    write_whole(options.out / REPORT, report_page("Accuracy and cost of test-time compute", about, result, tables))
+    if result.file.exits is not None:
+        say(_told(result.file.exits))
     say(f"the policy is {options.out / POLICY}, the report {options.out / REPORT}")
+
+
+def _told(exits: Exits) -> str:
+    """Return one line for the operator about early exits."""
+    if not exits.thresholds:
+        return f"no threshold of early exits is within {MARGIN:.0%} of whole thinking and saves tokens: none is in the policy"
+    best = exits.thresholds[0]
+    return (
+        f"early exits at a confidence ({best.confidence}) of {best.threshold:g} think {best.thinking:.0%} of the tokens of whole "
+        f"thinking; the gain in accuracy is {best.accuracy:+.1%}"
+    )
 
 
 def _measured_kinds(questions: Sequence[PooledQuestion]) -> frozenset[AnswerKind]:

@@ -24,6 +24,9 @@ Numbers = NDArray[np.float64]
 
 FOLDS = 5
 
+MIN_QUESTIONS = 20
+"""The fewest questions that anything can be fitted to."""
+
 PROMPT_C = 0.01
 """The inverse regularisation strength for prompts. It is small, since there are more features than questions."""
 

@@ -41,5 +41,11 @@ class CalibrateOptions(BaseModel):
         ('beam_search n=4 verifier=equations separator="\\n"',),
         description="searches that are run once on each question besides the pool: `strategy name=value …`, separated by commas",
     )
+    exits: int = Field(
+        1,
+        ge=0,
+        le=64,
+        description="sampled answers to each question whose thinking is tried for early exits, if the model thinks; 0 for none",
+    )
     dry_run: bool = Field(False, description="only estimate the duration on this machine, from a few of the questions")
     concurrency: int = Field(4, ge=1, le=64, description="number of questions that are answered at a time")

@@ -64,9 +64,13 @@ class PlanPerformance:
 
 def difference(one: PlanPerformance, other: PlanPerformance) -> tuple[float, float, float]:
     """Return the mean of the paired difference in accuracy, `one` less `other`, and its 95 % interval."""
-    gap = one.accuracy - other.accuracy
-    error = Z * float(gap.std(ddof=1)) / math.sqrt(len(gap))
-    return float(gap.mean()), float(gap.mean()) - error, float(gap.mean()) + error
+    return mean_interval(one.accuracy - other.accuracy)
+
+
+def mean_interval(values: Numbers) -> tuple[float, float, float]:
+    """Return the mean of (questions,) values, and its 95 % interval by the standard error."""
+    error = Z * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return float(values.mean()), float(values.mean()) - error, float(values.mean()) + error
 
 
 def calibration_error(estimates: Numbers, is_true: NDArray[np.bool_], bins: int = 10) -> float:

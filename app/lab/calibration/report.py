@@ -31,13 +31,14 @@ Rows = Sequence[Sequence[str]]
 """The rows of a table, its head first."""
 
 
-def report_page(title: str, about: str, result: CalibrationResult) -> str:
+def report_page(title: str, about: str, result: CalibrationResult, tables: Sequence[tuple[str, Rows]] = ()) -> str:
     """Return the HTML page.
 
     Args:
         title: of the page.
         about: which model was measured on which questions.
         result: of the calibration.
+        tables: more of them, with their titles.
 
     """
     image = b64encode(figure_png(title, result)).decode("ascii")
@@ -53,6 +54,7 @@ def report_page(title: str, about: str, result: CalibrationResult) -> str:
         "<h2>Regret</h2>" + _table(regret_rows(result)),
         "<h2>Difficulty</h2>" + _table(difficulty_rows(result.difficulty)),
         "<h2>By bin</h2>" + _table(bin_rows(result)),
+        *(f"<h2>{escape(name)}</h2>" + _table(rows) for name, rows in tables),
     ]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'

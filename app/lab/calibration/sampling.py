@@ -1,10 +1,10 @@
 """Fills a pool: a service answers each question greedily and several times by sampling, many questions at once."""
 
 from asyncio import TaskGroup
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from adapters.concurrency import for_each
 from adapters.training.data import DatasetQuestion
@@ -14,10 +14,12 @@ from app.lab.calibration.pool import DECIMALS, Continuation, Pool, PoolEntry, Po
 from app.lab.grading import AnswerGrader, kind_of
 from app.lab.service import LabService, RequestRun
 from strategies.checking.chains import Writer
-from strategies.core.ports import ignore_events
+from strategies.core.ports import Model, ignore_events
 from strategies.core.thinking import Thinking
 from strategies.core.values import AnswerKind, Candidate, ScoredCandidate, Task
 from strategies.voting.confidence import GroupConfidence
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +146,18 @@ class PoolSampler:
     async def _chat(
         self, question: DatasetQuestion, temperature: float, strategy: str, parameters: dict[str, Any]
     ) -> RequestRun:
+        return await self._run(question, self._body(question), temperature, strategy, parameters)
+
+    def _body(self, question: DatasetQuestion) -> dict[str, Any]:
         messages = [message.model_dump() for message in question.messages]
-        body = {"messages": messages, "max_tokens": self._settings.max_tokens}
-        return await self._run(question, body, temperature, strategy, parameters)
+        return {"messages": messages, "max_tokens": self._settings.max_tokens}
+
+    async def with_model(self, question: DatasetQuestion, do: Callable[[Task, Model], Awaitable[T]]) -> T:
+        """Return what `do` returns of a question, as strategies receive it, and the model that answers it."""
+        return await self._service.with_model(
+            self._body(question), do, request_id=f"calibrate-{question.key}", question=question.messages[-1].content,
+            kind=kind_of(question), adapter=self._adapter,
+        )  # fmt: skip
 
     async def _continue(
         self, question: DatasetQuestion, token_ids: Sequence[int], max_tokens: int, temperature: float | None

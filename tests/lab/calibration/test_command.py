@@ -9,11 +9,13 @@ from typer.testing import CliRunner
 
 from app.cli.__main__ import app
 from app.engine.scripted import ScriptedEngine
-from app.lab.calibration.command import POLICY, POOL, REPORT, SEARCHES, calibrate
+from app.lab.calibration.command import POLICY, POOL, REPORT, SEARCHES, THOUGHTS, calibrate
 from app.lab.calibration.options import CalibrateOptions
 from app.lab.calibration.pool import PoolRefused, read_pool
 from app.routing.policies import read_policy
 from app.settings import read_options
+from strategies.checking.thoughts import TRANSITIONS
+from tests.thinkers import MARKS
 
 NUM_QUESTIONS = 60
 
@@ -65,6 +67,8 @@ def test_a_policy_and_its_report_are_made(data: Path) -> None:
     page = (out / REPORT).read_text()
     for part in ("<h2>Plans</h2>", "<h2>Regret</h2>", "<h2>Difficulty</h2>", "data:image/png;base64,", "self_consistency n=4"):
         assert part in page
+    assert policy.exits is None  # it does not think
+    assert not (out / THOUGHTS).exists()
     # a second run samples nothing, and builds the same policy
     first = policy.model_dump(exclude={"provenance"})
     calibrate(options(data), model)
@@ -83,6 +87,49 @@ def test_it_resumes_after_the_last_question(data: Path) -> None:
     assert len(prompts) <= NUM_QUESTIONS
     assert len(read_pool(out / POOL)[1]) == NUM_QUESTIONS
     assert len((out / SEARCHES).read_text().splitlines()) == NUM_QUESTIONS
+
+
+class ThinkingModel:
+    """Builds engines that think for four lines, and are sure of the right answer from the third one on."""
+
+    def __init__(self) -> None:
+        self.engines: list[ScriptedEngine] = []
+
+    def __call__(self, _settings: object) -> ScriptedEngine:
+        self.engines.append(ScriptedEngine(self._answer, thinking=MARKS))
+        return self.engines[-1]
+
+    @staticmethod
+    def _answer(prompt: str, _serial: int) -> str:
+        question, _, said = prompt.rpartition(MARKS[0])
+        first, second = map(int, re.findall(r"\d+", question)[:2])
+        thinking = " a b c d e f g h i j\nWait, k l m n o p q r\nHmm, s t u v w x y z\nBut" + " again and" * 9
+        thought, is_ended, rest = said.partition(MARKS[1])
+        if not is_ended:
+            return f"{thinking} {MARKS[1]} It is {first + second}"[len(said) :]
+        if "####" not in rest:
+            return f" It is {first + second}"
+        return str(first + second) if "Hmm" in thought else f"{first * 1000}.25"
+
+
+def test_thresholds_of_early_exits_are_measured_where_the_model_thinks(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once; they get into the policy and the report. `--exits 0` measures none."""
+    model, out = ThinkingModel(), data.parent / "out"
+    calibrate(options(data, searches=()), model)
+    policy, page = read_policy(out / POLICY), (out / REPORT).read_text()
+    assert policy.exits is not None
+    assert policy.exits.questions == len((out / THOUGHTS).read_text().splitlines()) == NUM_QUESTIONS
+    best = policy.exits.thresholds[0]
+    assert best.transitions in (TRANSITIONS, ("\n",))
+    assert best.thinking + best.trials < 1
+    assert best.accuracy == 0
+    assert "early exits at a confidence" in " ".join(capsys.readouterr().err.split())
+    for part in ("agreement of trials at equal tokens", "fixed length", "whole thinking"):
+        assert part in page
+    calibrate(options(data, searches=()), model)
+    assert not model.engines[-1].branches
+    calibrate(options(data, searches=(), exits=0), model)
+    assert read_policy(out / POLICY).exits is None
 
 
 def test_a_dry_run_estimates_the_duration_and_writes_nothing(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,27 @@
+"""What the models of a calibration share that only draw."""
+
+from collections.abc import Sequence
+from typing import Self
+
+from strategies.core.values import StopReason, VerifierPrompt
+
+
+class SampleOnly:
+    """`strategies.core.ports.Model` without a budget, and without what the code that draws with it does not call."""
+
+    verifier_prompt: VerifierPrompt | None = None
+    deadline: float | None = None
+    tokens_left: int | None = None
+    stopped: StopReason | None = None
+
+    async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
+        """Raise `NotImplementedError`."""
+        raise NotImplementedError
+
+    def spend(self, tokens: int, flops: int) -> bool:
+        """Raise `NotImplementedError`."""
+        raise NotImplementedError
+
+    def using(self, adapter: str) -> Self:
+        """Raise `NotImplementedError`."""
+        raise NotImplementedError
