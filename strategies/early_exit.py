@@ -60,7 +60,7 @@ class EarlyExitParams(Params):
         int, Field(ge=1, le=64, description="the most tokens of a trial answer, and the fewest between two trials")
     ] = 20
     transitions: Annotated[
-        list[Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_WORD)]] | None,
+        list[Annotated[str, StringConstraints(max_length=LONGEST_WORD, pattern=r"\S|^\n\n?$")]] | None,  # no other white space
         Field(
             min_length=1,
             max_length=32,

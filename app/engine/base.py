@@ -26,6 +26,7 @@ class ModelCard:
         adapter_slots: LoRA adapters that the engine holds at the same time; 0 for none.
         max_adapter_rank: the highest rank that an adapter may have.
         end_tokens: ids of the tokens that end an answer.
+        special_tokens: ids of the special tokens, such as those between the turns of a conversation.
         modalities: what the model reads besides text; of `image`, `audio` and `video`, only images are served.
         max_images: the most images of one prompt.
         peak_flops: FLOPs a second of a large matrix product in the model's number format, measured when the engine started; None
@@ -42,6 +43,7 @@ class ModelCard:
     adapter_slots: int = 0
     max_adapter_rank: int = 0
     end_tokens: frozenset[int] = frozenset()
+    special_tokens: frozenset[int] = frozenset()
     modalities: frozenset[str] = frozenset()
     max_images: int = 0
     peak_flops: float | None = None

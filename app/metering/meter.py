@@ -275,6 +275,7 @@ class Meter:
         generated: int,
         inserted: int,
         dropped: int = 0,
+        purpose: Purpose = Purpose.GENERATE,
         drafts: Drafts = NO_DRAFTS,
     ) -> Reservation:
         """Book the part of a branch that has ended, and return a reservation for the rest. It is for the same answer, so nothing waits.
@@ -284,7 +285,7 @@ class Meter:
         """
         self._release(reservation)
         if generated:
-            self._book(reservation, cached, generated, Purpose.GENERATE, drafts)
+            self._book(reservation, cached, generated, purpose, drafts)
         prefix_tokens = reservation.prefix_tokens + generated + inserted - dropped
         rest = max(reservation.tokens - generated - inserted, 0)
         affordable, limit = self._affordable(prefix_tokens, rest, reservation.architecture)

@@ -177,6 +177,7 @@ class BranchRunner:
             generated=output.num_generated,
             inserted=len(place.written),
             dropped=place.taken_back.tokens if place.taken_back else 0,
+            purpose=output.wave.purpose,
             drafts=output.drafts,
         )
         output.begin_leg(rest, place, behind_mark, inserted(place.written, self.engine.decode) if rest.tokens else ())

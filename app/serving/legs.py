@@ -242,7 +242,7 @@ def thinking_budget(engine: Engine, prompt: Prompt, budget: Budget, *, has_tools
     limits = (budget.thinking_tokens, budget.total_thinking_tokens, budget.min_thinking_tokens)
     if prompt.thinking is None or limits == (None, None, None):
         return None
-    sentence = budget.thinking_landing or ""
+    sentence = (budget.thinking_landing or "").strip()
     landing = engine.decode(engine.encode(sentence)) if sentence and is_sentence(engine, prompt.thinking, sentence) else ""
     return ThinkingBudget(
         budget.thinking_tokens,
@@ -259,6 +259,9 @@ def thinking_budget(engine: Engine, prompt: Prompt, budget: Budget, *, has_tools
 
 
 def is_sentence(engine: Engine, thinking: Thinking, text: str) -> bool:
-    """Return whether a text can stand in a thinking: it has no mark of it, and no token that ends a turn."""
-    has_mark = thinking.start in text or thinking.end in text
-    return not has_mark and engine.card.end_tokens.isdisjoint(engine.encode(text))
+    """Return whether a text can stand in a thinking: it has no mark of it, no special token, and does not begin a tool call."""
+    token_ids = engine.encode(text)
+    written = engine.decode(token_ids)  # tokenizers may normalise
+    has_mark = any(mark in one for mark in (thinking.start, thinking.end) for one in (text, written))
+    special_tokens = engine.card.end_tokens | engine.card.special_tokens
+    return not has_mark and special_tokens.isdisjoint(token_ids) and not seams.is_in_tool_call(written)

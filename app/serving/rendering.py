@@ -73,7 +73,7 @@ def check_landing(engine: Engine, request: InferenceRequest, prompts: Iterable[P
     """Raise `InvalidRequest` where the caller's sentence for the end of a thinking would end it, or the turn, itself."""
     sentence = request.budget.thinking_landing
     if sentence and not all(is_sentence(engine, one.thinking, sentence) for one in prompts if one.thinking is not None):
-        message = "ponder.budget.thinking_landing: it must have no marks of thinking and no tokens that end a turn."
+        message = "ponder.budget.thinking_landing: it must have no marks of thinking, no special tokens, and must not begin a tool call."
         raise InvalidRequest(message, parameter="ponder.budget.thinking_landing")
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from app.engine.base import Branch, Output
 from app.engine.scripted import ScriptedEngine
@@ -15,6 +16,7 @@ from strategies.checking.thoughts import Thought
 from strategies.checking.trials import Trial, agree, confidence, read_trial
 from strategies.core.thinking import Thinking
 from strategies.core.values import AnswerKind, Candidate, Delta, Task, TokenLogprob
+from strategies.early_exit import EarlyExitParams
 from tests.thinkers import MARKS
 
 pytestmark = pytest.mark.anyio
@@ -406,6 +408,14 @@ def written(*tokens: str, transitions: tuple[str, ...] = ("Wait", "But", "\n\n")
         some = entries[first : first + at_once]
         thought.feed(Delta(0, "".join(one.token for one in some), tuple(one.token_id for one in some), some))
     return [one.num_tokens for one in thought._transitions]
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t", "\n ", "\n\n\n"])
+def test_other_white_space_is_no_transition(text: str) -> None:
+    """It begins no line, and would be tried at every character."""
+    assert EarlyExitParams(transitions=["Wait", "\n", "\n\n"]).transitions
+    with pytest.raises(ValidationError):
+        EarlyExitParams(transitions=["Wait", text])
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 7])

@@ -85,6 +85,7 @@ class VllmEngine:
             adapter_slots=options.adapter_slots,
             max_adapter_rank=options.max_adapter_rank,
             end_tokens=self._rendering.end_tokens,
+            special_tokens=self._rendering.special_tokens,
             modalities=frozenset({"image"} if (max_images := self._rendering.max_images) else ()),
             max_images=max_images,
             peak_flops=peak_flops,

@@ -69,6 +69,13 @@ class Rendering:
         listed = ends if isinstance(ends, list) else [ends]
         return frozenset(token for token in (*listed, self._llm().renderer.tokenizer.eos_token_id) if token is not None)
 
+    @property
+    def special_tokens(self) -> frozenset[int]:
+        """The ids of the tokenizer's special tokens, those that only chat templates know among them."""
+        tokenizer = self._llm().renderer.tokenizer
+        added = getattr(tokenizer, "added_tokens_decoder", {})  # Mistral's own tokenizer has none
+        return frozenset((*tokenizer.all_special_ids, *(token_id for token_id, token in added.items() if token.special)))
+
     async def chat(self, body: Mapping[str, Any], template: str | None) -> Prompt:
         """Apply the chat template and tokenise, as vLLM's own server does. Raises `InvalidRequest`."""
         dialect = self._dialect_of(template)
