@@ -73,8 +73,9 @@ class Rendering:
     def special_tokens(self) -> frozenset[int]:
         """The ids of the tokenizer's special tokens, those that only chat templates know among them."""
         tokenizer = self._llm().renderer.tokenizer
-        added = getattr(tokenizer, "added_tokens_decoder", {})  # Mistral's own tokenizer has none
-        return frozenset((*tokenizer.all_special_ids, *(token_id for token_id, token in added.items() if token.special)))
+        added = getattr(tokenizer, "added_tokens_decoder", None)  # Mistral's own tokenizers have none
+        added_ids = [one for one, token in added.items() if token.special] if isinstance(added, Mapping) else []
+        return frozenset((*tokenizer.all_special_ids, *added_ids))
 
     async def chat(self, body: Mapping[str, Any], template: str | None) -> Prompt:
         """Apply the chat template and tokenise, as vLLM's own server does. Raises `InvalidRequest`."""
