@@ -15,7 +15,7 @@ from benchmarks import servers
 from benchmarks.quality.answering import Work, answer_all
 from benchmarks.quality.records import Log
 from benchmarks.quality.tasks import NotInstalled
-from benchmarks.suite import mending, pooled, questions, thoughts
+from benchmarks.suite import mending, pooled, pooled_votes, questions, thoughts
 from benchmarks.suite.families import BINS, FAMILIES, TRAINING
 from benchmarks.suite.questions import Example
 from benchmarks.suite.report import report
@@ -32,7 +32,10 @@ def main() -> None:
         if arguments.what == "run":
             _run(arguments)
         elif arguments.what == "pooled":
-            pooled.report(arguments.pool, arguments.name)
+            if arguments.votes:
+                pooled_votes.report(arguments.pool, arguments.name)
+            else:
+                pooled.report(arguments.pool, arguments.name)
         elif arguments.what == "mending":
             _mending(arguments)
         elif arguments.what == "report":
@@ -70,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     replayed = commands.add_parser("pooled", help="strategies replayed over a pool of `ponder calibrate`")
     replayed.add_argument("pool", type=Path)
     replayed.add_argument("--name", required=True, help="name of the table")
+    replayed.add_argument("--votes", action="store_true", help="votes by confidence; the pool needs --alternatives")
     checked = commands.add_parser("mending", help="start a server and measure an adapter that thinks")
     checked.add_argument("--thinking", type=Path, default=SHIPPED / "thinking", help="the adapter, with its chat template")
     checked.add_argument("--per-setting", type=int, default=3, help="questions of each family and bin")
