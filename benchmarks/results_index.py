@@ -40,6 +40,7 @@ KINDS = (
         "benchmarks.quality run",
         "`benchmarks.quality report`: tables and plots `quality-*`; `benchmarks.quality run` resumes from it",
     ),
+    Kind("suite-*.png", "accuracy against FLOPs per question", "benchmarks.suite report", "a figure of the documentation"),
     Kind("quality-*.png", "accuracy against FLOPs per question", "benchmarks.quality report", "a figure of the documentation"),
     Kind(
         "policy/*.png", "accuracy against FLOPs, by bin, and reliability", "benchmarks.policy", "a figure of the documentation"

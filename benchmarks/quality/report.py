@@ -131,7 +131,7 @@ def plot(title: str, panels: Panels, path: Path) -> Path:
         from matplotlib.figure import Figure  # noqa: PLC0415 - comes with an extra
     except ImportError as error:
         raise NotInstalled("matplotlib is not installed: .venv/bin/python -m pip install -e '.[bench]'") from error
-    figure = Figure(figsize=(5.2 * len(panels), 5.6), layout="constrained")
+    figure = Figure(figsize=(max(7.5, 5.2 * len(panels)), 5.6), layout="constrained")
     for axes, (name, drawn) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for number, (line, points) in enumerate(drawn.items()):
             _draw(axes, number, line, sorted(points, key=flops))

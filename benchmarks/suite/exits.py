@@ -70,9 +70,11 @@ def _mean(records: Sequence[Record], name: str) -> float:
 
 
 def draw(label: str, answers: Mapping[str, Mapping[Asked, Record]]) -> Path:
-    """Write the plot of all runs on the questions that most of them have answered, and return its path."""
-    enough = {name: list(found.values()) for name, found in answers.items() if len(found) >= MIN_QUESTIONS}
+    """Write the plot of the runs with enough answers, on the questions that all of them have answered, and return its path."""
+    shown = {name: found for name, found in answers.items() if len(found) >= MIN_QUESTIONS}
+    common = set.intersection(*map(set, shown.values()))
+    enough = {name: [found[asked] for asked in common] for name, found in shown.items()}
     every = lines(runs(has_verifier=True, thinks=True), enough)
     panel = {line: [enough[run.name] for run in found] for line, found in every.items()}
-    title = f"{label}: accuracy against FLOPs per question, all costs charged (bars: 95 % Wilson)"
+    title = f"{label}, {len(common)} questions: accuracy against FLOPs, all costs charged (bars: 95 % Wilson)"
     return plot(title, {"suite": panel}, RESULTS / f"suite-{label}.png")
