@@ -95,6 +95,7 @@ class EarlyExit(Strategy[EarlyExitParams]):
 
     name = "early_exit"
     summary = "Ends the thinking of a model as soon as a trial answer shows that it is sure."
+    comparison = "as right as whole thinking, with less of it"
     Params = EarlyExitParams
     temperature = None  # one thought is compared with nothing, and models that think name the temperature that they need
 
