@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.quality.records import FOLDER, Log, Record
 from benchmarks.quality.runs import RUNS, SEARCHES, Run
-from benchmarks.quality.stats import mcnemar, wilson
+from benchmarks.quality.stats import compared, wilson
 from benchmarks.quality.tasks import NotInstalled, Task
 from benchmarks.report import RESULTS, Table
 
@@ -89,9 +89,7 @@ def paired(ours: Sequence[Record], theirs: Sequence[Record]) -> tuple[int, int, 
 
     """
     other = {record.question: record.is_right for record in theirs}
-    pairs = [(record.is_right, other[record.question]) for record in ours if record.question in other]
-    won, lost = pairs.count((True, False)), pairs.count((False, True))
-    return won, lost, mcnemar(won, lost)
+    return compared([(record.is_right, other[record.question]) for record in ours if record.question in other])
 
 
 def counterpart(run: Run, answers: Answers) -> str | None:

@@ -1,5 +1,6 @@
 """The interval of a share, and a test whether one of two runs on the same questions is better."""
 
+from collections.abc import Sequence
 from math import comb, sqrt
 
 Z95 = 1.959964
@@ -13,6 +14,17 @@ def wilson(num_right: int, total: int) -> tuple[float, float]:
     middle = (share + square / (2 * total)) / (1 + square / total)
     half = Z95 / (1 + square / total) * sqrt(share * (1 - share) / total + square / (4 * total**2))
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def compared(pairs: Sequence[tuple[bool, bool]]) -> tuple[int, int, float]:
+    """Compare two runs by whether each is right, question by question.
+
+    Returns:
+        How many questions the first run alone answered rightly, how many the second alone, and the exact p of McNemar's test.
+
+    """
+    won, lost = pairs.count((True, False)), pairs.count((False, True))
+    return won, lost, mcnemar(won, lost)
 
 
 def mcnemar(won: int, lost: int) -> float:

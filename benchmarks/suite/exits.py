@@ -21,7 +21,7 @@ MIN_QUESTIONS = 30
 
 def report(label: str, answers: Mapping[str, Mapping[str, Sequence[Record]]], *, is_saved: bool = True) -> None:
     """Print the table of a label, and save it with the plot. `answers` are the records by run and task."""
-    found = {run: {(one.task, one.question): one for some in tasks.values() for one in some} for run, tasks in answers.items()}
+    found = {run: by_question(tasks) for run, tasks in answers.items()}
     if WHOLE.name not in found:
         return
     made = table(label, found)
@@ -29,6 +29,16 @@ def report(label: str, answers: Mapping[str, Mapping[str, Sequence[Record]]], *,
     if is_saved:
         made.save()
         print(draw(label, found))
+
+
+def by_question(by_task: Mapping[str, Sequence[Record]]) -> dict[Asked, Record]:
+    """Return the records of a run by their question."""
+    return {(one.task, one.question): one for records in by_task.values() for one in records}
+
+
+def paired(ours: Mapping[Asked, Record], theirs: Mapping[Asked, Record]) -> list[tuple[Record, Record]]:
+    """Return the records of two runs on the questions that both have answered."""
+    return [(one, theirs[asked]) for asked, one in ours.items() if asked in theirs]
 
 
 def table(label: str, answers: Mapping[str, Mapping[Asked, Record]]) -> Table:
@@ -40,7 +50,7 @@ def table(label: str, answers: Mapping[str, Mapping[Asked, Record]]) -> Table:
 
 
 def _row(name: str, ours: Mapping[Asked, Record], whole: Mapping[Asked, Record]) -> dict[str, Any]:
-    pairs = [(one, whole[asked]) for asked, one in ours.items() if asked in whole]
+    pairs = paired(ours, whole)
     mine, theirs = [one for one, _ in pairs], [other for _, other in pairs]
     low, high = interval(mine)
     middle, half = difference([one.is_right - other.is_right for one, other in pairs])

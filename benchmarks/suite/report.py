@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.quality.records import Log, Record, counted
 from benchmarks.quality.report import accuracy, flops, interval
-from benchmarks.quality.stats import mcnemar
+from benchmarks.quality.stats import compared
 from benchmarks.quality.tasks import Task
 from benchmarks.report import Table
 from benchmarks.suite import exits
@@ -60,31 +60,22 @@ def report(tasks: dict[str, Task], *, is_saved: bool = True, has_details: bool =
 def against_a_vote(answered: Answers) -> Table:
     """Return a table with one row for each run: it and the vote on the questions that both answered."""
     title = f"Searches with the adapter and `equations`, against {VOTE} on the same questions"
-    vote = {(record.task, record.question): record for records in answered.get(VOTE, {}).values() for record in records}
-    rows = []
-    for run, by_task in answered.items():
-        pairs = [
-            (record, vote[record.task, record.question])
-            for records in by_task.values()
-            for record in records
-            if (record.task, record.question) in vote
-        ]
-        if pairs:
-            rows.append(_against(run, pairs))
+    vote = exits.by_question(answered.get(VOTE, {}))
+    found = {run: exits.paired(exits.by_question(by_task), vote) for run, by_task in answered.items()}
+    rows = [_against(run, pairs) for run, pairs in found.items() if pairs]
     return Table("suite/searches", title, f"{COMMAND} --label {SEARCHES}", rows)
 
 
 def _against(run: str, pairs: Sequence[tuple[Record, Record]]) -> dict[str, Any]:
     ours, theirs = [one for one, _ in pairs], [one for _, one in pairs]
-    won = sum(one.is_right > other.is_right for one, other in pairs)
-    lost = sum(one.is_right < other.is_right for one, other in pairs)
+    won, lost, p = compared([(one.is_right, other.is_right) for one, other in pairs])
     return {
         "run": run,
         "questions": len(pairs),
         "accuracy %": _share(ours),
         "TFLOP/question": round(flops(ours) / 1e12, 4),
         "FLOPs of the vote": f"{flops(ours) / flops(theirs):.2f}x",
-        "won and lost": "" if run == VOTE else f"+{won} -{lost}, p={mcnemar(won, lost):.2g}",
+        "won and lost": "" if run == VOTE else f"+{won} -{lost}, p={p:.2g}",
         "tokens/question": round(_tokens(ours)),
     }
 
