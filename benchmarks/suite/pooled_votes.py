@@ -33,7 +33,7 @@ PLAIN = "plain vote"
 
 _ALL: dict[str, Any] = {"confidence": 1.0}
 _WAVES: dict[str, Any] = {"schedule": "waves"}
-_FILTER: dict[str, Any] = {"filter": "equations"}
+_FILTER: dict[str, Any] = {"filter": "all_equations"}
 _LOWEST: dict[str, Any] = {"weights": "lowest_group"}
 
 PLANS: Mapping[str, dict[str, Any]] = {
@@ -56,6 +56,9 @@ PLANS: Mapping[str, dict[str, Any]] = {
     "cut 0.1, weights lowest_group, consensus": {**_ALL, "cut": 0.1, **_LOWEST, "consensus": 0.95},
     "cut 0.9, weights lowest_group, consensus": {**_ALL, "cut": 0.9, **_LOWEST, "consensus": 0.95},
     "filter": {**_ALL, **_FILTER},
+    "filter, Beta rule": _FILTER,
+    "filter, weights lowest_group": {**_ALL, **_FILTER, **_LOWEST},
+    "cut 0.5, filter": {**_ALL, **_FILTER, "cut": 0.5},
     "filter, Beta rule, waves": {**_FILTER, **_WAVES},
     "cut 0.5, Beta rule": {"cut": 0.5},
     "cut 0.5, Beta rule, waves": {"cut": 0.5, **_WAVES},

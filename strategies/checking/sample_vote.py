@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from strategies.core.parameters import EquationCheck, NumAnswers, Params
+from strategies.core.parameters import EquationFilter, NumAnswers, Params
 from strategies.core.ports import Model
 from strategies.core.results import Result
 from strategies.core.strategy import ended
@@ -93,9 +93,10 @@ class SelfConsistencyParams(Params):
         int, Field(ge=1, le=20, description="most probable tokens that the confidence of a token is the mean of")
     ] = 20
     filter: Annotated[
-        EquationCheck,
+        EquationFilter,
         Field(
-            description="`equations`: candidates that write a false equation have no vote, unless no other candidate has one"
+            description="`equations`: candidates whose answer has a false equation have no vote, unless no other candidate has one; "
+            "`all_equations`: the same for their thinking too"
         ),
     ] = "none"
 
@@ -158,13 +159,18 @@ class SampleVote:
         if self._watch is not None and await asyncio.to_thread(self._watch(), candidate.logprobs):
             candidate = replace(candidate, finish_reason="cut")
         self.drawn.append(candidate)
-        # in a thread: a long answer may take a while to check, and other requests must not wait for it
-        is_filtered = self._params.filter == "equations" and await asyncio.to_thread(is_refuted, self._task.read(candidate))
-        await self._votes.add(candidate, is_filtered=is_filtered)
+        await self._votes.add(candidate, is_filtered=await self._is_filtered(candidate))
         await self._weighing.note(self._task, candidate, self._model)
         remaining = self._params.n - len(self.drawn)
         is_certain = is_settled(*self._votes.counts(), remaining, self._params.confidence) and self._has_one_leader()
         self.is_settled = is_certain or self._has_consensus()
+
+    async def _is_filtered(self, candidate: Candidate) -> bool:
+        if self._params.filter == "none":
+            return False
+        text = self._task.read(candidate) if self._params.filter == "equations" else candidate.text
+        # in a thread: a long answer may take a while to check, and other requests must not wait for it
+        return await asyncio.to_thread(is_refuted, text)
 
     def _ranked(self) -> list[AnswerGroup]:
         return self._votes.ranked(self._weighing.of(self._votes))

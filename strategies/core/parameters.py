@@ -35,7 +35,10 @@ FirstAnswer = Annotated[
 """`first` of the same strategies."""
 
 EquationCheck = Literal["none", "equations"]
-"""Whether equations in an answer are checked: `check` where a false line ends the branch, `filter` where it costs the vote."""
+"""`check`: whether a line of an answer that writes a false equation ends its branch."""
+
+EquationFilter = Literal["none", "equations", "all_equations"]
+"""`filter`: whether a false equation costs the vote: one in the answer, or also one in the thinking."""
 
 Select = Annotated[
     Literal["score", "vote"],

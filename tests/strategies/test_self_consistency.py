@@ -271,7 +271,7 @@ async def test_a_consensus_is_a_share_of_the_weight(make, says, task, context, p
             "keep": st.sampled_from([0.3, 1.0]),
             "cut": st.sampled_from([None, 0.2, 0.8]),
             "warm_up": st.integers(1, 4),
-            "filter": st.sampled_from(["none", "equations"]),
+            "filter": st.sampled_from(["none", "equations", "all_equations"]),
             "schedule": st.sampled_from(["parallel", "waves"]),
             "confidence": st.sampled_from([0.8, 1.0]),
         }

@@ -131,11 +131,14 @@ async def test_every_verifier_reads_what_follows_the_thinking(serve, verifier: A
 
 
 async def test_equations_are_checked_in_the_answer(serve) -> None:
-    """A slip in the thinking that was mended there filters no vote."""
+    """A slip in the thinking that was mended there filters no vote, unless equations are checked there too."""
     mended = " 40 + 2 = 43. Wait, 40 + 2 = 42.\n</think>\n\nIt is 42."
     false = " So easy.\n</think>\n\n40 + 2 = 43. It is 43."
-    body = await ask(serve, "self_consistency", mended, false, false, ponder={"n": 3, "filter": "equations"})
-    assert "It is 42" in body["choices"][0]["message"]["content"]
+    true = " 40 + 1 = 41.\n</think>\n\nIt is 41."
+    for checked, expected in (("equations", "It is 42"), ("all_equations", "It is 41")):
+        answers = [mended, mended, true, false, false, false]
+        body = await ask(serve, "self_consistency", *answers, ponder={"n": 6, "confidence": 1, "filter": checked})
+        assert expected in body["choices"][0]["message"]["content"]
 
 
 @pytest.mark.parametrize(
