@@ -18,6 +18,7 @@ from app.serving import seams
 from app.serving.places import BEHIND, Leg, Place, Room, TakenBack
 from app.serving.thinking_tokens import Decode
 from strategies.core.thinking import Thinking
+from strategies.core.tool_calls import is_in_tool_call
 
 ANSWER_ROOM = 256
 """Tokens that a budget for thinking leaves for the answer, where `ANSWER_SHARE` is not less: a short explanation and a result."""
@@ -110,7 +111,7 @@ class ThinkingBudget:
             return place
         thought = self.decode(token_ids[len(token_ids) - place.thought :]) if place.thought else ""
         if place.thought >= most:
-            if self.has_tools and seams.is_in_tool_call(thought):  # with parsers of several models, a call ends the thinking
+            if self.has_tools and is_in_tool_call(thought):  # with parsers of several models, a call ends the thinking
                 return BEHIND
             if place.thought < most + seams.CHAR_REST and not seams.is_whole(thought):
                 return replace(place, left=1)
@@ -193,7 +194,7 @@ class ThinkingBudget:
         before = self.decode(
             token_ids[len(token_ids) - len(leg.token_ids) - place.thought : len(token_ids) - len(leg.token_ids) + num]
         )
-        if self.has_tools and seams.is_in_tool_call(before + rest):
+        if self.has_tools and is_in_tool_call(before + rest):
             return None
         taken_back = TakenBack(len(leg.token_ids) - num, len(rest) + len(self.thinking.end))
         rest = rest.rstrip(" ")
@@ -264,4 +265,4 @@ def is_sentence(engine: Engine, thinking: Thinking, text: str) -> bool:
     written = engine.decode(token_ids)  # tokenizers may normalise
     has_mark = any(mark in one for mark in (thinking.start, thinking.end) for one in (text, written))
     special_tokens = engine.card.end_tokens | engine.card.special_tokens
-    return not has_mark and special_tokens.isdisjoint(token_ids) and not seams.is_in_tool_call(written)
+    return not has_mark and special_tokens.isdisjoint(token_ids) and not is_in_tool_call(written)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Self
 
+from strategies.core.tool_calls import is_in_tool_call
+
 LINE_BREAKS = ("\n",)
 """Texts that end a line."""
 
@@ -17,15 +19,6 @@ LONGEST_LANDING = 256
 
 _FENCE = "```"
 _BLANK_LINE = "\n\n"
-_TOOL_CALLS = (
-    ("<tool_call>", "</tool_call>"),
-    ("<tool_calls>", "</tool_calls>"),
-    ("<|tool_call>", "<tool_call|>"),
-    ("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
-    ("<minimax:tool_call>", "</minimax:tool_call>"),
-    ("[TOOL_CALLS]", "\0"),  # without an end
-)
-"""Texts before and behind tool calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +55,6 @@ def is_whole(text: str) -> bool:
 def ends_line(text: str) -> bool:
     """Return whether nothing but spaces follows the last line break."""
     return text.rstrip(" \t").endswith(LINE_BREAKS)
-
-
-def is_in_tool_call(text: str) -> bool:
-    """Return whether a text ends within a tool call."""
-    return any(text.rfind(start) > text.rfind(end) for start, end in _TOOL_CALLS)
 
 
 def is_in_block(text: str) -> bool:

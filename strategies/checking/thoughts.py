@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from strategies.core.thinking import Thinking
+from strategies.core.tool_calls import is_in_tool_call
 from strategies.core.values import Delta, TokenLogprob
 
 TRANSITIONS = ("Wait", "Alternatively", "But", "Hmm", "\n\n")
@@ -53,6 +54,7 @@ class Thought:
         self._begin: int | None = 0 if thinking.is_open else None  # where the thinking begins
         self._line = 0  # where the last line begins, with the break before it
         self._last = 0  # where the last transition is
+        self._in_call = False  # whether that is within a tool call, where no thought may end
         self._num_thinking: int | None = None
         self._grown = asyncio.Event()
         self.token_ids: list[int] = []
@@ -99,7 +101,9 @@ class Thought:
             return
         begin = self._line if before - self._line <= _FARTHEST else before  # so that long lines take linear time
         for match in self._pattern.finditer(self._text, max(begin, self._last)):
-            if self._text[max(self._last, self._begin) : match.end()].strip():  # something was thought since the last one
+            since_last = self._text[max(self._last, self._begin) : match.end()]
+            self._in_call = is_in_tool_call(since_last, begins_in_call=self._in_call)  # marks have no line breaks
+            if since_last.strip() and not self._in_call:
                 self._transitions.append(Transition(self._num_within(match.end()), len(self.token_ids)))
             self._last = match.end()
         self._line = max(self._line, self._text.rfind("\n", before))

@@ -392,6 +392,16 @@ async def test_what_it_cannot_try_is_refused(serve, fields: dict[str, Any], para
         assert not served.engine.branches
 
 
+async def test_a_tool_call_in_the_thinking_is_never_cut(serve) -> None:
+    """The model is sure at once, but the thinking ends behind the call."""
+    tool = {"type": "function", "function": {"name": "look"}}
+    call = '<tool_call>{"name": "look",\n\n"arguments": {}}</tool_call>'
+    thinking = f" So.\n{call}\n\n{THINKING}"
+    async with serve(thinker(SURE, thinking=thinking), thinking=MARKS) as served:
+        body = await ask(served, ponder={"transitions": ["\n\n"]}, tools=[tool])
+    assert body["choices"][0]["message"]["reasoning"].strip() == f"So.\n{call}"
+
+
 async def test_a_model_that_does_not_think_is_refused(serve) -> None:
     """There is nothing to exit from."""
     async with serve(["42"]) as served:
@@ -428,6 +438,14 @@ def test_transitions_stand_at_the_beginning_of_a_line(at_once: int) -> None:
     assert written("\n\n", "so", "\n", "\n\n", "\n\n", "Wait", ",", at_once=at_once) == [3]
     assert written("so", "</think>", "\n\n", "Wait", ",", at_once=at_once) == []
     assert written("so", "\n", "and", "\n", "on", transitions=("\n",), at_once=at_once) == [2, 4]
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_no_transition_stands_within_a_tool_call(at_once: int) -> None:
+    """Parsers of several models take a call from the thinking: what ends it there would break it."""
+    call = ("<tool_call>", '{"text":', ' "a', "\n\n", "b", "\n", "Wait", ',"}', "</tool_call>")
+    assert written("so", ".\n\n", *call, "\n\n", "on", at_once=at_once) == [2, 12]
+    assert written("so", ".\n\n", "[TOOL_CALLS]", "[", "\n\n", "]", at_once=at_once) == [2]
 
 
 def test_a_trial_answer_ends_with_the_brace_that_closes_the_inducer() -> None:
