@@ -98,7 +98,9 @@ class BranchOutput:
 
     def _pass_on(self, output: Output) -> None:
         if self.wave.until is not None:
-            self._text += output.text
+            text, self._text = self._text, ""  # what nothing else holds, CPython appends to in place: linear time
+            text += output.text
+            self._text = text
         if self.wave.on_delta is not None:
             delta = Delta(self.index, output.text, output.token_ids, output.logprobs, output.finish_reason, output.stop_reason)
             self.wave.on_delta(delta)

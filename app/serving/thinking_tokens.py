@@ -1,8 +1,8 @@
 """Counts the tokens of a branch that are thinking."""
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
+from app.serving.seams import CHAR_REST
 from strategies.core.thinking import Thinking
 
 Decode = Callable[[Sequence[int]], str]
@@ -26,5 +26,11 @@ def num_thinking(thinking: Thinking, text: str, token_ids: Sequence[int], decode
         return 0
     if len(thinking.end_ids) == 1 and thinking.end_ids[0] in token_ids:  # most vocabularies have a token for it
         return token_ids.index(thinking.end_ids[0]) + 1
-    # The model may write the end with other tokens than `end_ids`, and its last token may have text of the answer.
-    return bisect_left(range(len(token_ids)), True, key=lambda num: not thinking.is_inside(decode(token_ids[:num])))
+    # The model may write the end with other tokens than `end_ids`, and its last token may have text of the answer. The search by halves
+    # decodes each half alone, with so many tokens before it that a whole end is seen.
+    low, high, before = 0, len(token_ids), len(thinking.end) + CHAR_REST
+    while high - low > 1:
+        middle = (low + high) // 2
+        has_end = thinking.end in decode(token_ids[max(low - before, 0) : middle])
+        low, high = (low, middle) if has_end else (middle, high)
+    return high

@@ -77,7 +77,9 @@ class Thought:
 
     def feed(self, delta: Delta) -> None:
         """Add what the branch has written. Without log-probabilities the ends of the tokens are not known, and no transition is found."""
-        self.said += delta.text
+        said, self.said = self.said, ""  # what nothing else holds, CPython appends to in place: linear time for long thoughts
+        said += delta.text
+        self.said = said
         for entry in delta.logprobs:
             self._add(entry)
         self._grown.set()
@@ -89,7 +91,9 @@ class Thought:
 
     def _add(self, entry: TokenLogprob) -> None:
         before = len(self._text)
-        self._text += entry.token
+        text, self._text = self._text, ""  # in place, as above
+        text += entry.token
+        self._text = text
         self.token_ids.append(entry.token_id)
         self._ends.append(len(self._text))
         if self._begin is None:

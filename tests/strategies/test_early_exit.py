@@ -487,3 +487,12 @@ def test_a_long_thought_takes_linear_time(seconds) -> None:
     for token in (" word", " ", "\n", "But "):
         short = seconds(lambda token=token: write(2_000, token))
         assert seconds(lambda token=token: write(8_000, token)) < 12 * short
+
+
+def test_a_very_long_thought_does_too(seconds) -> None:
+    """Its text grows in place, token by token."""
+
+    def write(num: int) -> None:
+        written(*[" word"] * num)
+
+    assert seconds(lambda: write(80_000)) < 16 * seconds(lambda: write(10_000))
