@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,6 +19,16 @@ from tests.server import Server
 from tests.tools import ROOT
 
 MATH = ["It is 42.", "So the answer is 42.", "17 + 25 = 42", "I say 41.", "42"]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave a file without tests of the half that is asked for, since importing all files takes a minute."""
+    half = config.option.markexpr
+    if half not in {"vllm", "not vllm"} or collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    has_only_vllm = re.search(r"^pytestmark = .*\bmark\.vllm\b", text, re.MULTILINE)
+    return (half == "not vllm" if has_only_vllm else half == "vllm" and "mark.vllm" not in text) or None
 
 
 class Served:
