@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.forked import Forked
+
 BIN = Path(sys.executable).parent
 MODEL = "smollm2-135m"
 START_TIMEOUT_S = 400  # slow machines convert the model first
@@ -33,13 +35,13 @@ class Server:
         self.log = log
         self.adapter_dir = log.with_name(f"{log.name}-adapters")
         arguments = ("--adapter-dir", str(self.adapter_dir), *arguments)
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [program, "serve", "--port", str(self.port), *arguments],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=ENVIRONMENT | dict(variables or {}),
-            )
+        command = ["serve", "--port", str(self.port), *arguments]
+        self.process = self.start(program, command, ENVIRONMENT | dict(variables or {}))
+
+    def start(self, program: Path, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes] | Forked:
+        """Start the process."""
+        with self.log.open("wb") as output:
+            return subprocess.Popen([program, *command], stdout=output, stderr=subprocess.STDOUT, env=environment)
 
     def wait(self) -> None:
         """Until it is ready; its log is the error when it does not come."""
@@ -72,6 +74,15 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+
+
+class ForkedServer(Server):
+    """The same without the time that imports take; for tests of anything but the start itself."""
+
+    def start(self, program: Path, command: list[str], environment: Mapping[str, str]) -> Forked:
+        """Start the process."""
+        self.log.touch()
+        return Forked(command, self.log, environment)
 
 
 def ended(processes: list[int], within: float) -> bool:

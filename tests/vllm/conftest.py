@@ -10,7 +10,7 @@ import pytest
 
 from app.engine.weights.default_model import ensure_default_model
 from app.settings import Settings
-from tests.server import Server
+from tests.server import ForkedServer, Server
 from tests.vllm.front_end import without_engine
 
 
@@ -28,7 +28,7 @@ def llm() -> Any:
 @pytest.fixture(scope="session")
 def server_class() -> type[Server]:
     """For files that share a server of their own."""
-    return Server
+    return ForkedServer
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def start_server(tmp_path: Path) -> Iterator[type[Server]]:
     started: list[Server] = []
 
     def start(*arguments: str) -> Server:
-        server = Server(*arguments, log=tmp_path / f"log-{len(started)}")
+        server = ForkedServer(*arguments, log=tmp_path / f"log-{len(started)}")
         started.append(server)
         server.wait()
         return server

@@ -18,7 +18,7 @@ from app.engine.architecture import Architecture
 from app.engine.weights.default_model import ensure_default_model
 from tests import malformed
 from tests.peft_folder import write
-from tests.server import ENVIRONMENT, ended
+from tests.server import ENVIRONMENT, Server, ended
 from tests.swap_traffic import WORDS, swap_under_load
 
 pytestmark = [pytest.mark.vllm, pytest.mark.anyio]
@@ -115,10 +115,12 @@ from adapters.ports import EngineAdapter
 from app.engine.base import Branch
 from app.engine.vllm.engine import VllmEngine
 from app.engine.vllm.options import EngineOptions
+from tests.forked import fork_vllm
 
 model, red, blue, place, huge = sys.argv[1:]
 
 async def main():
+    fork_vllm()
     engine = VllmEngine(EngineOptions(
         model=model, name="m", max_model_len=1024, max_branches=4, block_size=32, adapter_slots=2, kv_cache_gib=1,
         dtype=hardware.plan_cpu().dtype,
@@ -306,7 +308,8 @@ async def test_a_killed_server_serves_the_same_after_its_restart(start_server, t
         str(tmp_path / "kept"),
         "--no-shipped-adapters",
     )
-    first = start_server(*arguments)
+    first = Server(*arguments, log=tmp_path / "first")  # its processes end by what they import at their start
+    first.wait()
     async with httpx.AsyncClient(base_url=first.url, timeout=300) as http:
         red = (await push(http, "colour", ADAPTERS / "red"))["version"]
         await push(http, "colour", ADAPTERS / "blue")

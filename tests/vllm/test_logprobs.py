@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from app.settings import Settings
-from tests.server import MODEL, Server
+from tests.server import MODEL, ForkedServer
 
 pytestmark = pytest.mark.vllm
 
@@ -26,7 +26,7 @@ TOLERANCE = 1e-2
 def exact(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of a server that computes in float32."""
     arguments = ("--dtype", "float32", "--adapter-slots", "0", "--kv-cache-gib", "1")
-    server = Server(*arguments, log=tmp_path_factory.mktemp("float32") / "log")
+    server = ForkedServer(*arguments, log=tmp_path_factory.mktemp("float32") / "log")
     try:
         server.wait()
         with httpx.Client(base_url=server.url, timeout=300) as client:

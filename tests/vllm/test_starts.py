@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.server import Server, ended
+from tests.server import ForkedServer, Server, ended
 
 pytestmark = pytest.mark.vllm
 
@@ -21,9 +21,9 @@ def until_it_logs(server: Server, text: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "has_engine"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
-def test_a_signal_ends_a_start_at_once(server_class, tmp_path, number: int, has_engine: bool) -> None:
+def test_a_signal_ends_a_start_at_once(tmp_path, number: int, has_engine: bool) -> None:
     """While libraries are imported, and while vLLM's processes load the model. None of them stays."""
-    server = server_class("--kv-cache-gib", "1", log=tmp_path / "log")
+    server = Server("--kv-cache-gib", "1", log=tmp_path / "log")
     until_it_logs(server, "loading vLLM")
     if has_engine:
         while not server.descendants():
@@ -57,18 +57,30 @@ def said(server: Server) -> str:
     [
         (("--tensor-parallel-size", "2"), {}, r"heads \(9\) must be divisible by tensor parallel size \(2\)"),
         (("--max-model-len", "100000"), {}, "8192"),
-        # This is found in vLLM's engine process.
-        (("--kv-cache-memory-bytes", "20M"), {}, "a context of 8192 tokens needs .* raise --kv-cache-gib"),
         (("--kv-cache-gib", "100000"), {}, r"KV cache 100000.*: lower --kv-cache-gib"),
         (("--model", "/nowhere/at-all"), {}, "/nowhere/at-all: there is no such folder"),
-        # vLLM looks for a model at another point of the start when the hub is not to be asked.
-        (("--model", "nobody/no-model"), {"HF_HUB_OFFLINE": "0"}, "nobody/no-model: there is no such folder, and"),
         (("--model", "nobody/no-model"), {"HF_HUB_OFFLINE": "1"}, "nobody/no-model: there is no such folder, and"),
         (("--host", "192.0.2.1", "--api-keys", "k"), {}, "cannot listen on 192.0.2.1"),
     ],
 )
 def test_a_start_that_cannot_go_on_says_why(
-    server_class, tmp_path, options: tuple[str, ...], variables: dict[str, str], expected: str
+    tmp_path, options: tuple[str, ...], variables: dict[str, str], expected: str
 ) -> None:
     """What is wrong, and with what."""
-    assert re.search(expected, said(server_class(*options, log=tmp_path / "log", variables=variables)))
+    assert re.search(expected, said(ForkedServer(*options, log=tmp_path / "log", variables=variables)))
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "expected"),
+    [
+        # This is found in vLLM's engine process.
+        (("--kv-cache-memory-bytes", "20M"), {}, "a context of 8192 tokens needs .* raise --kv-cache-gib"),
+        # vLLM looks for a model at another point of the start when the hub is not to be asked, which libraries decide at their import.
+        (("--model", "nobody/no-model"), {"HF_HUB_OFFLINE": "0"}, "nobody/no-model: there is no such folder, and"),
+    ],
+)
+def test_a_start_from_the_beginning_says_why(
+    tmp_path, options: tuple[str, ...], variables: dict[str, str], expected: str
+) -> None:
+    """With all imports, in the server and in vLLM's processes."""
+    assert re.search(expected, said(Server(*options, log=tmp_path / "log", variables=variables)))
