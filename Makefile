@@ -34,7 +34,7 @@ test-fast: env
 	$(PYTEST) -m "not vllm" tests/playground --cov --cov-append --cov-report=term
 
 test-vllm: env
-	$(PYTEST) -m vllm
+	$(PYTEST) -m vllm tests
 
 test-clients: env-clients ## Drive a real server with the clients that people use
 	.venv-clients/bin/python -m pytest tests/clients -W ignore
