@@ -36,8 +36,8 @@ def start_server(tmp_path: Path) -> Iterator[type[Server]]:
     """For tests that need one of their own, with other settings or to kill."""
     started: list[Server] = []
 
-    def start(*arguments: str) -> Server:
-        server = ForkedServer(*arguments, log=tmp_path / f"log-{len(started)}")
+    def start(*arguments: str, is_forked: bool = True) -> Server:
+        server = (ForkedServer if is_forked else Server)(*arguments, log=tmp_path / f"log-{len(started)}")
         started.append(server)
         server.wait()
         return server

@@ -18,7 +18,7 @@ from app.engine.architecture import Architecture
 from app.engine.weights.default_model import ensure_default_model
 from tests import malformed
 from tests.peft_folder import write
-from tests.server import ENVIRONMENT, Server, ended
+from tests.server import ENVIRONMENT, ended
 from tests.swap_traffic import WORDS, swap_under_load
 
 pytestmark = [pytest.mark.vllm, pytest.mark.anyio]
@@ -308,8 +308,7 @@ async def test_a_killed_server_serves_the_same_after_its_restart(start_server, t
         str(tmp_path / "kept"),
         "--no-shipped-adapters",
     )
-    first = Server(*arguments, log=tmp_path / "first")  # its processes end by what they import at their start
-    first.wait()
+    first = start_server(*arguments, is_forked=False)  # its processes end by what they import at their start
     async with httpx.AsyncClient(base_url=first.url, timeout=300) as http:
         red = (await push(http, "colour", ADAPTERS / "red"))["version"]
         await push(http, "colour", ADAPTERS / "blue")

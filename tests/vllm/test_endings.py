@@ -219,7 +219,7 @@ async def test_a_schema_that_leads_to_itself_is_refused(http, schema: dict) -> N
 
 async def test_the_death_of_the_engine_is_told_and_ends_the_process(start_server) -> None:
     """In-flight requests end with a 503, readiness fails, and the process exits non-zero for its supervisor; no child stays."""
-    server = start_server("--max-model-len", "1024", "--kv-cache-gib", "1")
+    server = start_server("--max-model-len", "1024", "--kv-cache-gib", "1", is_forked=False)  # its engine is known by its name
     family = server.descendants()
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
         asked = asyncio.create_task(http.post("/v1/chat/completions", json=story(max_tokens=900)))
