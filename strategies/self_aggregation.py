@@ -15,6 +15,7 @@ from pydantic import Field
 
 from strategies.core.checks import check_choices
 from strategies.core.parameters import NumAnswers
+from strategies.core.strategy import NO_WIN
 from strategies.core.turns import Turns
 from strategies.core.values import AnswerKind, Candidate, Task
 from strategies.search.rounds import InRounds, RoundParams, Run, View
@@ -52,6 +53,7 @@ class SelfAggregation(InRounds[SelfAggregationParams]):
 
     name = "self_aggregation"
     summary = "Writes a population of answers, then each anew with some of the last population in view; the last one votes."
+    comparison = NO_WIN
     temperature = 1.0  # the authors'
     Params = SelfAggregationParams
 

@@ -129,13 +129,14 @@ def plot(title: str, panels: Panels, path: Path) -> Path:
         from matplotlib.figure import Figure  # noqa: PLC0415 - comes with an extra
     except ImportError as error:
         raise NotInstalled("matplotlib is not installed: .venv/bin/python -m pip install -e '.[bench]'") from error
-    figure = Figure(figsize=(max(7.5, 5.2 * len(panels)), 5.6), layout="constrained")
+    is_alone = len(panels) == 1  # then its legend stands beside it, where it hides no point
+    figure = Figure(figsize=(11 if is_alone else 5.2 * len(panels), 5.6), layout="constrained")
     for axes, (name, drawn) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for number, (line, points) in enumerate(drawn.items()):
             _draw(axes, number, line, sorted(points, key=flops))
         axes.set(xscale="log", title=name, xlabel="FLOPs per question", ylabel="accuracy", ylim=(-0.03, 1.03))
         axes.grid(visible=True, which="both", alpha=0.2)
-        axes.legend(fontsize=7, loc="upper left")
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1) if is_alone else None)
     figure.suptitle(title)
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=80)

@@ -18,6 +18,9 @@ Asked = tuple[str, int]
 MIN_QUESTIONS = 30
 """A run with fewer answers is no point of the plot."""
 
+MIN_RUNS = 4
+"""A label with fewer runs has no plot."""
+
 
 def report(label: str, answers: Mapping[str, Mapping[str, Sequence[Record]]], *, is_saved: bool = True) -> None:
     """Print the table of a label, and save it with the plot. `answers` are the records by run and task."""
@@ -28,7 +31,8 @@ def report(label: str, answers: Mapping[str, Mapping[str, Sequence[Record]]], *,
     print(made.markdown())
     if is_saved:
         made.save()
-        print(draw(label, found))
+        if len(found) >= MIN_RUNS:
+            print(draw(label, found))
 
 
 def by_question(by_task: Mapping[str, Sequence[Record]]) -> dict[Asked, Record]:

@@ -21,13 +21,14 @@ from strategies.checking.sample_vote import MEASURES
 from strategies.core.verifier import StrategyContext
 from strategies.voting.confidence import GroupConfidence
 
-ORDERS = 16
+ORDERS = 8
 """The number of orders of the samples. Each order is a run that could have happened."""
 
 GROUP_TOKENS = 32
 
-FEWER, MARGIN = 0.6, 0.01
-"""A vote is cheaper with at most this share of the plain vote's tokens, and as accurate if it loses at most this share of answers."""
+FEWER, SAME, MARGIN = 0.6, 1.005, 0.01
+"""A vote is cheaper with at most `FEWER` of the plain vote's tokens, no dearer with at most `SAME` of them, and as accurate if it loses at
+most `MARGIN` of all answers."""
 
 PLAIN = "plain vote"
 
@@ -64,6 +65,9 @@ PLANS: Mapping[str, dict[str, Any]] = {
     "cut 0.5, Beta rule, waves": {"cut": 0.5, **_WAVES},
     "cut 0.9, Beta rule, waves": {"cut": 0.9, **_WAVES},
     "cut 0.5, filter, weights lowest_group, Beta rule, waves": {"cut": 0.5, **_FILTER, **_LOWEST, **_WAVES},
+    "cut 0.9, filter, weights lowest_group, Beta rule, waves": {"cut": 0.9, **_FILTER, **_LOWEST, **_WAVES},
+    "8 votes: filter, Beta rule, waves": {"n": 8, **_FILTER, **_WAVES},
+    "8 votes: cut 0.5, filter, weights lowest_group, Beta rule, waves": {"n": 8, "cut": 0.5, **_FILTER, **_LOWEST, **_WAVES},
 }
 """The parameters of `self_consistency`, with 16 samples if not said. The plain vote stops only when no answer can catch up."""
 
@@ -105,7 +109,7 @@ def meets(tokens: float, gap: float, low: float) -> str:
         low: the lower end of the 95 % interval of the gap.
 
     """
-    if tokens <= 1 and low > 0:
+    if tokens <= SAME and low > 0:
         return "more accurate"
     if tokens <= FEWER and low >= -MARGIN:
         return "fewer tokens"

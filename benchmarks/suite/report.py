@@ -13,7 +13,7 @@ from benchmarks.quality.tasks import Task
 from benchmarks.report import Table
 from benchmarks.suite import exits
 from benchmarks.suite.families import BINS, HELD_OUT
-from benchmarks.suite.runs import RUNS, THINKING
+from benchmarks.suite.runs import RUNS, THINKING, THINKING_VOTES, WHOLE
 from benchmarks.suite.serving import FOLDER
 
 Answers = dict[str, dict[str, list[Record]]]
@@ -21,13 +21,11 @@ Answers = dict[str, dict[str, list[Record]]]
 
 COMMAND = "benchmarks.suite run"
 
-VOTE = "best_of_n, equations, vote n=4"
-"""The run that searches by steps are compared with: the same verifier, in a vote of whole answers."""
-
-SEARCHES = "reasoning-search"
-"""The label of the answers of searches, and of the vote on the same questions."""
+VOTES = {"reasoning-search": "best_of_n, equations, vote n=4", "thinking": "self_consistency n=4"}
+"""The vote that strategies are compared with on the same questions, by label."""
 
 _HELD_OUT = {family.name for family in HELD_OUT}
+_SHORTENED = {run.name for run in THINKING} - {WHOLE.name, "early_exit, 0.9"}  # the table of exits has them
 
 
 def report(tasks: dict[str, Task], *, is_saved: bool = True, has_details: bool = False, folder: Path = FOLDER) -> None:
@@ -50,23 +48,25 @@ def report(tasks: dict[str, Task], *, is_saved: bool = True, has_details: bool =
         exits.report(label, answered, is_saved=is_saved)
     if has_details:
         print(details(found).markdown())
-    compared = against_a_vote(found.get(SEARCHES, {}))
-    print(compared.markdown())
+    against = [against_a_vote(label, found.get(label, {}), vote) for label, vote in VOTES.items()]
+    for table in against:
+        print(table.markdown())
     if is_saved:
-        short.save()
-        compared.save()
+        for table in (short, *against):
+            table.save()
 
 
-def against_a_vote(answered: Answers) -> Table:
+def against_a_vote(label: str, answered: Answers, vote: str) -> Table:
     """Return a table with one row for each run: it and the vote on the questions that both answered."""
-    title = f"Searches with the adapter and `equations`, against {VOTE} on the same questions"
-    vote = exits.by_question(answered.get(VOTE, {}))
-    found = {run: exits.paired(exits.by_question(by_task), vote) for run, by_task in answered.items()}
-    rows = [_against(run, pairs) for run, pairs in found.items() if pairs]
-    return Table("suite/searches", title, f"{COMMAND} --label {SEARCHES}", rows)
+    title = f"{label}: strategies against {vote} on the same questions"
+    voted = exits.by_question(answered.get(vote, {}))
+    shown = {run: by_task for run, by_task in answered.items() if run not in _SHORTENED}
+    found = {run: exits.paired(exits.by_question(by_task), voted) for run, by_task in shown.items()}
+    rows = [_against(run, pairs, is_vote=run == vote) for run, pairs in found.items() if pairs]
+    return Table(f"suite/against-{label}", title, f"{COMMAND} --label {label}", rows)
 
 
-def _against(run: str, pairs: Sequence[tuple[Record, Record]]) -> dict[str, Any]:
+def _against(run: str, pairs: Sequence[tuple[Record, Record]], *, is_vote: bool) -> dict[str, Any]:
     ours, theirs = [one for one, _ in pairs], [one for _, one in pairs]
     won, lost, p = compared([(one.is_right, other.is_right) for one, other in pairs])
     return {
@@ -75,7 +75,7 @@ def _against(run: str, pairs: Sequence[tuple[Record, Record]]) -> dict[str, Any]
         "accuracy %": _share(ours),
         "TFLOP/question": round(flops(ours) / 1e12, 4),
         "FLOPs of the vote": f"{flops(ours) / flops(theirs):.2f}x",
-        "won and lost": "" if run == VOTE else f"+{won} -{lost}, p={p:.2g}",
+        "won and lost": "" if is_vote else f"+{won} -{lost}, p={p:.2g}",
         "tokens/question": round(_tokens(ours)),
     }
 
@@ -85,7 +85,7 @@ def answers(path: Path, tasks: dict[str, Task]) -> Answers:
     by_task: dict[str, list[Record]] = defaultdict(list)
     for record in Log(path).records():
         by_task[record.task].append(record)
-    every = [*THINKING, *RUNS]
+    every = [*THINKING, *THINKING_VOTES, *RUNS]
     found: Answers = {run.name: {} for run in every}
     for name, records in by_task.items():
         if name in tasks:

@@ -1,6 +1,5 @@
 """The runs that are compared on the suite: one greedy answer, strategies that draw several, and those for models that think."""
 
-from dataclasses import replace
 from typing import Any
 
 from benchmarks.quality.runs import Run, budgets
@@ -73,12 +72,13 @@ THINKING = [
 """Runs of a model that thinks, which shorten or lengthen its thinking."""
 
 
+THINKING_VOTES = budgets(
+    "self_consistency", "n", (8, 16), "self_consistency, all equations, waves", filter="all_equations", schedule="waves"
+)
+"""Votes of a model that writes its equations in its thinking."""
+
+
 def runs(*, has_verifier: bool, thinks: bool = False) -> list[Run]:
     """Return the runs that are possible with or without the adapter that scores, and with a model that thinks or one that does not."""
     possible = [run for run in RUNS if has_verifier or run.options.get("verifier") != _WITH_VERIFIER["verifier"]]
-    return [*THINKING, *map(_of_thinking, possible[1:])] if thinks else possible
-
-
-def _of_thinking(run: Run) -> Run:
-    """Return the run for a model that writes its equations in its thinking."""
-    return replace(run, options={**run.options, "filter": "all_equations"}) if "filter" in run.options else run
+    return [*THINKING, *THINKING_VOTES, *possible[1:]] if thinks else possible

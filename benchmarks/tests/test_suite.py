@@ -23,7 +23,7 @@ from benchmarks.suite import __main__ as command
 from benchmarks.suite import questions
 from benchmarks.suite.families import BINS, FAMILIES, HELD_OUT, TRAINING
 from benchmarks.suite.report import answers, details, summary
-from benchmarks.suite.runs import RUNS, THINKING, runs
+from benchmarks.suite.runs import RUNS, THINKING, THINKING_VOTES, runs
 from benchmarks.suite.serving import FOLDER, claim
 
 
@@ -200,7 +200,7 @@ def test_records_of_the_older_benchmark_still_count():
 
 def test_all_records_of_the_suite_still_count():
     """A digest of the run is in each record, so a renamed option must not change it."""
-    names = {run.name for run in (*THINKING, *RUNS)}
+    names = {run.name for run in (*THINKING, *THINKING_VOTES, *RUNS)}
     for path in FOLDER.glob("*.jsonl"):
         recorded = {(one.run, one.task) for one in Log(path).records() if one.run in names}
         counted = {(run, task) for run, by_task in answers(path, questions.tasks()).items() for task in by_task}
