@@ -75,7 +75,16 @@ def fork_vllm() -> None:
         importlib.import_module(module)
     torch.set_num_threads(1)
     registry._run_in_subprocess = lambda look: look()
-    os.register_at_fork(after_in_child=lambda: setattr(vllm.plugins, "plugins_loaded", False))  # each process loads them
+    processors = os.sched_getaffinity(0)
+
+    def settle() -> None:
+        """Load vLLM's plugins anew, and take the processors and threads that vLLM gives to the process."""
+        vllm.plugins.plugins_loaded = False
+        os.sched_setaffinity(0, processors)
+        if threads := os.environ.get("OMP_NUM_THREADS"):
+            torch.set_num_threads(int(threads))
+
+    os.register_at_fork(after_in_child=settle)
     create = EngineArgs.create_engine_config
 
     def create_and_fork(self: EngineArgs, *args: Any, **kwargs: Any) -> Any:
