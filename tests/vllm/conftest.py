@@ -25,12 +25,6 @@ def llm() -> Any:
     return without_engine(engine_arguments(options).create_engine_config())
 
 
-@pytest.fixture(scope="session")
-def server_class() -> type[Server]:
-    """For files that share a server of their own."""
-    return ForkedServer
-
-
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[type[Server]]:
     """For tests that need one of their own, with other settings or to kill."""

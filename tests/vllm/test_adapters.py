@@ -18,7 +18,7 @@ from app.engine.architecture import Architecture
 from app.engine.weights.default_model import ensure_default_model
 from tests import malformed
 from tests.peft_folder import write
-from tests.server import ENVIRONMENT, ended
+from tests.server import ENVIRONMENT, ForkedServer, ended
 from tests.swap_traffic import WORDS, swap_under_load
 
 pytestmark = [pytest.mark.vllm, pytest.mark.anyio]
@@ -30,11 +30,11 @@ SLOTS = 3
 
 
 @pytest.fixture(scope="module")
-def adapter_server(server_class, tmp_path_factory):
+def adapter_server(tmp_path_factory):
     """A server of this file's own: with few slots, and a folder to import from."""
     folder = tmp_path_factory.mktemp("adapters")
     (folder / "import").mkdir()
-    server = server_class(
+    server = ForkedServer(
         "--adapter-slots", str(SLOTS), "--adapter-import-dir", str(folder / "import"), "--max-model-len", "2048", log=folder / "log"
     )  # fmt: skip
     server.wait()

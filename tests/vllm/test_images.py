@@ -11,7 +11,7 @@ import pytest
 
 from tests.counted import Counted
 from tests.pictures import BLUE, RED, data_url, image_part, picture
-from tests.server import Server
+from tests.server import ForkedServer
 
 pytestmark = pytest.mark.vllm
 
@@ -21,7 +21,7 @@ WIDE = data_url(picture(size=(300, 100), colour=BLUE))
 
 
 @pytest.fixture(scope="module")
-def vision(tmp_path_factory: pytest.TempPathFactory, server_class: type[Server]) -> Iterator[httpx.Client]:
+def vision(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of the server. It may read images from this machine's own address."""
     from app.engine.weights.default_model import ensure_default_model
     from tests.vision_model import make_vision_model
@@ -38,7 +38,7 @@ def vision(tmp_path_factory: pytest.TempPathFactory, server_class: type[Server])
         "--allowed-media-domains",
         "127.0.0.1",
     )
-    server = server_class(str(folder / "tiny"), *options, log=folder / "log")
+    server = ForkedServer(str(folder / "tiny"), *options, log=folder / "log")
     server.wait()
     with httpx.Client(base_url=server.url, timeout=300) as client:
         yield client
