@@ -62,6 +62,12 @@ def seconds() -> Callable[[Callable[[], object]], float]:
     return lambda work: min(once(work) for _ in range(3))
 
 
+@pytest.fixture
+def reads_in_linear_time(seconds) -> Callable[[Callable[[str], object], str], bool]:
+    """`reads_in_linear_time(read, text)`: the text costs less than ten times its first quarter; in quadratic time it is sixteen times."""
+    return lambda read, text: seconds(lambda: read(text)) < 0.1 + 10 * seconds(lambda: read(text[: len(text) // 4]))
+
+
 @pytest.fixture(autouse=True)
 def logs_as_before() -> Iterator[None]:
     """Restores loggers that a command has configured in this process: their handlers write to a stream that ends with the test."""

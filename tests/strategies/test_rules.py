@@ -3,7 +3,6 @@
 import json
 import socket
 import threading
-import time
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -148,11 +147,9 @@ def test_a_schema_of_32_levels_is_taken(verifier_of) -> None:
 
 
 async def test_patterns_take_linear_time(score) -> None:
-    """Where a backtracking engine would never come back; a second is far more than it takes."""
-    started = time.process_time()
+    """Where a backtracking engine would never come back."""
     assert await score({"regex": "(a+)+$"}, "a" * 100_000 + "b") == [0.0]
     assert await score({"regex": "(a?){500}a{500}$"}, "a" * 20_000) == [1.0]
-    assert time.process_time() - started < 5
     assert await score({"json_schema": {"pattern": "^(a+)+$"}}, json.dumps("a" * 100_000 + "b")) == [0.0]
 
 
@@ -237,8 +234,6 @@ async def test_a_hostile_schema_ends_the_worker_and_no_more(verifier_of, says, t
 
 
 @pytest.mark.parametrize("text", ["[" * 600 + "]" * 600, "```" + " " * 19_000, '{"a":' * 900 + "1" + "}" * 900])
-def test_reading_json_survives_depth_and_open_fences(text) -> None:
+def test_reading_json_survives_depth_and_open_fences(reads_in_linear_time, text) -> None:
     """Neither recursion nor time runs away with the reader."""
-    started = time.process_time()
-    read_answer(AnswerKind.JSON, text)
-    assert time.process_time() - started < 0.5
+    assert reads_in_linear_time(lambda part: read_answer(AnswerKind.JSON, part), text)
