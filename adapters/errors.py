@@ -6,6 +6,7 @@ AdapterError
 +-- UnknownAdapter    there is no adapter or version of that name
 +-- AdapterConflict   the state of the adapter does not allow this
 +-- AdapterLost       the version is known, but its files are gone or no longer usable
++-- NoAgreement       the other servers, which share the adapters, cannot be told of a change
 +-- NoSlot            every slot of the engine is in use; try again after `retry_after` seconds
 """
 
@@ -39,6 +40,10 @@ class AdapterConflict(AdapterError):
 
 class AdapterLost(AdapterError):
     """The version is known, but its files are gone or no longer usable."""
+
+
+class NoAgreement(AdapterError):
+    """The other servers, which share the adapters, cannot be told of a change; so it was not made."""
 
 
 class NoSlot(AdapterError):

@@ -38,6 +38,7 @@ class RegisteredAdapter:
         versions: by their hash, oldest first.
         current: the version that the name stands for; None while the name is not served.
         unusable: hash of a version that cannot be served -> the reason.
+        awaited: hash of the version that all servers agreed on, where this server cannot serve it yet; else None.
 
     """
 
@@ -45,6 +46,7 @@ class RegisteredAdapter:
     versions: dict[str, AdapterVersion] = field(default_factory=dict)
     current: AdapterVersion | None = None
     unusable: dict[str, str] = field(default_factory=dict)
+    awaited: str | None = None
 
     def find(self, ref: AdapterRef) -> AdapterVersion:
         """Return the version that `ref` means; raises `UnknownAdapter` when there is none, or when several match."""

@@ -4,6 +4,9 @@ A swap loads the new version, probes it with one token, points the name on disk 
 in one assignment. The old version leaves the engine when no request uses it any more. Whatever fails before the switch
 leaves the old version serving. A request holds leases: a name is resolved when its lease is granted, and a lease never
 changes its version.
+
+Several servers may share the folder of adapters. Then they agree on each change before the name is pointed to the new
+version, and each follows what another has changed.
 """
 
 import asyncio
@@ -13,6 +16,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from adapters.agreement import MAX_VERSIONS, AgreedVersions, Agreement, Alone, Change
 from adapters.errors import AdapterConflict, AdapterError, AdapterFailed, AdapterLost, AdapterRefused, UnknownAdapter
 from adapters.leases import Lease, LoadedVersion
 from adapters.names import NAME, AdapterRef, RegisteredAdapter
@@ -23,6 +27,9 @@ from adapters.upload import WriteFiles
 from adapters.version import AdapterVersion
 
 logger = logging.getLogger("ponder.adapters")
+
+FOLLOW_WAIT_S = 5.0
+"""Seconds that a version which all servers agreed on waits for a slot, before it is tried again later."""
 
 FILE_CHECK_S = 1.0
 """Seconds between two checks whether the files of all versions are still there."""
@@ -38,6 +45,7 @@ class AdapterRegistry:
         max_wait: seconds that a request waits for a slot.
         reserved: names that no adapter may have.
         observer: told of what happens, for metrics.
+        agreement: with the other servers that share the adapters.
 
     """
 
@@ -50,8 +58,10 @@ class AdapterRegistry:
         max_wait: float,
         observer: Observer,
         reserved: frozenset[str] = frozenset(),
+        agreement: Agreement | None = None,
     ) -> None:
         self._store = store
+        self._agreement: Agreement = Alone() if agreement is None else agreement
         self._host = host
         self._slots = AdapterSlots(host, self._find_folder, slots=slots, max_wait=max_wait, observer=observer)
         self._observer = observer
@@ -76,6 +86,7 @@ class AdapterRegistry:
             adapter.current = adapter.versions.get(stored.current or "")
             if adapter.current is not None:
                 self._observer.served(adapter.name)
+        self._agreement.offer({adapter.name: _agreed(adapter) for adapter in self.adapters()})
         async with self._slots.running():
             watcher = asyncio.create_task(self._watch_files())
             try:
@@ -157,13 +168,17 @@ class AdapterRegistry:
             adapter = self._adapters.setdefault(name, RegisteredAdapter(name))
             version = adapter.versions.setdefault(version.version, version)
             adapter.unusable.pop(version.version, None)  # the store has replaced damaged files
-            if activate and (is_new or adapter.current is None or not keep_current):
-                try:
-                    await self._switch(adapter, version)
-                except BaseException:
-                    if is_new:
-                        await self._drop(adapter, version)
-                    raise
+            try:
+                if activate and (is_new or adapter.current is None or not keep_current):
+                    await self._switch(adapter, version, lambda agreed: agreed.serving(version.version))
+                else:
+                    await self._agreement.propose(name, lambda agreed: agreed.having(version.version))
+            except BaseException:
+                agreed = self._agreement.find(name)
+                if is_new and (agreed is None or version.version not in agreed.versions):
+                    self._forget_version(adapter, version)
+                    await asyncio.to_thread(self._store.remove, name, version)
+                raise
         return version, is_new
 
     def check_name(self, name: str) -> None:
@@ -179,20 +194,27 @@ class AdapterRegistry:
         async with self._lock(name):
             adapter = self.adapter(name)
             version = adapter.usable(AdapterRef(name, pin))
-            await self._switch(adapter, version)
+            await self._switch(adapter, version, lambda agreed: agreed.activating(version.version))
         return version
 
-    async def _switch(self, adapter: RegisteredAdapter, version: AdapterVersion) -> None:
+    async def _switch(
+        self, adapter: RegisteredAdapter, version: AdapterVersion, change: Change | None, max_wait: float | None = None
+    ) -> None:
+        """Serve a version. All servers agree on the `change` before this one switches; None where they have agreed already."""
         if adapter.current is version:
             self._slots.keep(version)  # it may have been retired when its files were gone for a moment
+            if change is not None:
+                await self._agreement.propose(adapter.name, change)
             return
         self._observer.served(adapter.name)  # before the load, so that metrics have the name as a label
         try:
-            async with self.lease([AdapterRef(adapter.name, version.version)]) as (lease,):
+            async with self.lease([AdapterRef(adapter.name, version.version)], max_wait=max_wait) as (lease,):
                 await self._probe(version, lease)
+                if change is not None:
+                    await self._agreement.propose(adapter.name, change)
                 # The disk first: after a kill in between, the next start serves the version that is on disk.
                 await asyncio.to_thread(self._store.set_current, adapter.name, version)
-                old, adapter.current = adapter.current, version
+                old, adapter.current, adapter.awaited = adapter.current, version, None
                 self._slots.keep(version)
         finally:
             if adapter.current is None:
@@ -213,12 +235,18 @@ class AdapterRegistry:
         """Stop serving the name; its versions are kept. Raises `UnknownAdapter` when it is not served."""
         async with self._lock(name):
             adapter = self.adapter(name)
-            if adapter.current is None:
+            if adapter.current is None and adapter.awaited is None:
                 raise UnknownAdapter(f"No version of the adapter `{name}` is being served.", parameter="name")
-            await asyncio.to_thread(self._store.set_current, name, None)
-            old, adapter.current = adapter.current, None
-            self._slots.retire(old)
-            self._observer.removed(name)
+            await self._agreement.propose(name, lambda agreed: agreed.serving(None))
+            await self._stop_serving(adapter)
+
+    async def _stop_serving(self, adapter: RegisteredAdapter) -> None:
+        adapter.awaited = None
+        if adapter.current is not None:
+            await asyncio.to_thread(self._store.set_current, adapter.name, None)
+            self._slots.retire(adapter.current)
+            adapter.current = None
+            self._observer.removed(adapter.name)
 
     async def remove(self, ref: AdapterRef) -> None:
         """Delete an adapter, or one version of it. Requests that use it run to their end.
@@ -230,28 +258,93 @@ class AdapterRegistry:
         """
         async with self._lock(ref.name):
             adapter = self.adapter(ref.name)
+            gone = list(adapter.versions.values())
             if ref.pin is not None:
-                version = adapter.find(ref)
+                gone = [version := adapter.find(ref)]
                 if version is adapter.current:
                     message = f"`{version.id}` is being served: activate another version first, or delete the adapter."
                     raise AdapterConflict(message, parameter="version")
-                await self._drop(adapter, version)
+                await self._agreement.propose(ref.name, lambda agreed: agreed.without(version.version))
+                self._forget_version(adapter, version)
+            else:
+                await self._agreement.propose(ref.name, lambda _: AgreedVersions())
+                # In memory first: no new request may get a version whose files are about to go.
+                self._forget(adapter)
+            if self._agreement.find(ref.name) is None:
+                await asyncio.to_thread(self._store.remove, ref.name, None if ref.pin is None else gone[0])
                 return
-            # In memory first: no new request may get a version whose files are about to go.
-            adapter.current = None
-            del self._adapters[ref.name]
-            self._observer.removed(ref.name)
-            for version in adapter.versions.values():
-                self._slots.retire(version)
-            await asyncio.to_thread(self._store.remove, ref.name)
+        # Without the lock, which another server's delete may need here to go on.
+        if not await self._agreement.is_followed(ref.name):
+            logger.warning("the files of %s stay: another server may still use them", ref)
+            return
+        async with self._lock(ref.name):
+            await self._remove_unshared(ref.name, gone)
 
-    async def _drop(self, adapter: RegisteredAdapter, version: AdapterVersion) -> None:
-        """Forget a version, in memory, in the engine and on disk."""
+    async def _remove_unshared(self, name: str, versions: Sequence[AdapterVersion]) -> None:
+        """Remove the files of those versions that no server has stored again meanwhile."""
+        agreed = self._agreement.find(name) or AgreedVersions()
+        for version in versions:
+            if version.version not in agreed.versions:
+                await asyncio.to_thread(self._store.remove, name, version, is_last=not agreed.versions)
+
+    def _forget(self, adapter: RegisteredAdapter) -> None:
+        """Forget an adapter in memory and in the engine."""
+        adapter.current = None
+        del self._adapters[adapter.name]
+        self._observer.removed(adapter.name)
+        for version in adapter.versions.values():
+            self._slots.retire(version)
+
+    def _forget_version(self, adapter: RegisteredAdapter, version: AdapterVersion) -> None:
         adapter.versions.pop(version.version, None)
         if not adapter.versions:
             self._adapters.pop(adapter.name, None)
         self._slots.retire(version)
-        await asyncio.to_thread(self._store.remove, adapter.name, version)
+
+    async def follow(self, name: str) -> None:
+        """Bring a name to what all servers have agreed on.
+
+        A version that this server cannot load leaves the old one serving; the next call tries it again.
+        """
+        async with self._lock(name):
+            agreed = self._agreement.find(name)
+            if agreed is None:
+                return
+            adapter = self._adapters.get(name)
+            if adapter is not None and not agreed.versions:
+                self._forget(adapter)  # its files are removed by the server that was asked to
+            if agreed.versions:
+                adapter = self._adapters.setdefault(name, RegisteredAdapter(name))
+                await self._follow_versions(adapter, agreed)
+                await self._follow_current(adapter, agreed.current)
+
+    async def _follow_versions(self, adapter: RegisteredAdapter, agreed: AgreedVersions) -> None:
+        for pin in agreed.versions:
+            if pin not in adapter.versions:
+                version = await asyncio.to_thread(self._store.find, adapter.name, pin)
+                if version is None:
+                    continue
+                adapter.versions[pin] = version
+                if (why := await asyncio.to_thread(self._store.misfit, version)) is not None:
+                    adapter.unusable[pin] = why
+        for version in [one for pin, one in adapter.versions.items() if pin not in agreed.versions]:
+            del adapter.versions[version.version]
+            if version is not adapter.current:
+                self._slots.retire(version)
+
+    async def _follow_current(self, adapter: RegisteredAdapter, pin: str | None) -> None:
+        if pin is None:
+            await self._stop_serving(adapter)
+            return
+        try:
+            if pin not in adapter.versions:
+                raise AdapterLost(f"its files are not in {self._store.folder(adapter.name)}")
+            await self._switch(adapter, adapter.usable(AdapterRef(adapter.name, pin)), None, FOLLOW_WAIT_S)
+        except AdapterError as error:
+            if adapter.awaited != pin:
+                message = "adapter %s stays as it is: version %s, which all servers agreed on, cannot be served here: %s"
+                logger.error(message, adapter.name, pin[:8], error)  # noqa: TRY400 - the message says all
+            adapter.awaited = pin
 
     def _lock(self, name: str) -> asyncio.Lock:
         """Return the lock that lets one change of a name happen at a time. Requests never take it."""
@@ -288,3 +381,10 @@ class AdapterRegistry:
                     self._mark_lost(version, GONE)
                 elif is_intact and why == GONE:
                     del adapter.unusable[version.version]
+
+
+def _agreed(adapter: RegisteredAdapter) -> AgreedVersions:
+    """Return what this server would have all agree on: what it found on its disk."""
+    versions = tuple(adapter.versions)[-MAX_VERSIONS:]
+    current = adapter.current.version if adapter.current and adapter.current.version in versions else None
+    return AgreedVersions(versions=versions, current=current)

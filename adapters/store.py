@@ -72,6 +72,14 @@ class AdapterStore:
             found.append(StoredAdapter(folder.name, versions, current if is_known else None))
         return found
 
+    def find(self, name: str, version: str) -> AdapterVersion | None:
+        """Return a version that another server may have stored, by its hash; None where it is not there as a whole."""
+        return self._read(self.folder(name) / version)
+
+    def folder(self, name: str) -> Path:
+        """Return the folder of all versions of a name."""
+        return self._root / name
+
     def path(self, version: AdapterVersion) -> Path:
         """Return the folder of the version."""
         return self._root / version.name / version.version
@@ -200,11 +208,14 @@ class AdapterStore:
                 self._step("set")
         flush(pointer.parent)
 
-    def remove(self, name: str, version: AdapterVersion | None = None) -> None:
+    def remove(self, name: str, version: AdapterVersion | None = None, *, is_last: bool = False) -> None:
         """Remove one version, or all versions of a name.
 
-        After a kill in between, they are there as a whole or not at all.
+        After a kill in between, they are there as a whole or not at all. `is_last` tells that the name is not to stand
+        for anything any more, so that its folder can go with its last version.
         """
+        if is_last:
+            (self._root / name / CURRENT_FILE).unlink(missing_ok=True)
         place = self._root / name if version is None else self.path(version)
         with suppress(FileNotFoundError):
             self._discard(place)

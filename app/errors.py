@@ -13,6 +13,8 @@ PonderError
 +-- Busy               try again after `retry_after` seconds
 |   +-- QuotaExceeded  this key already runs as many branches as it may
 |   +-- Overloaded     the server already runs as many branches as it can
+|   +-- SharedStateLost    what several front ends share cannot be read or changed now
++-- Conflict           somebody else has changed the same thing meanwhile
 +-- EngineFailed       the engine failed at this request alone, and goes on
 +-- EngineDead         the engine is gone; the process is about to end
 +-- Disconnected       the client left; nobody reads the answer
@@ -80,6 +82,18 @@ class QuotaExceeded(Busy):
 
 class Overloaded(Busy):
     """The server already has as many branches as it can hold."""
+
+
+class SharedStateLost(Busy):
+    """What several front ends share cannot be read or changed now. `why` is the reason, for the log."""
+
+    def __init__(self, message: str, *, why: str = "") -> None:
+        super().__init__(message, retry_after=5.0)
+        self.why = why
+
+
+class Conflict(PonderError):
+    """Somebody else has changed the same thing meanwhile, so that nothing was changed here."""
 
 
 class Disconnected(PonderError):

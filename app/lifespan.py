@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from app.serving.feedback import Feedback
 from app.serving.planning import Planning
 from app.serving.service import Service
 from app.settings import DEFAULT_MODEL, Settings
+from app.shared.alone import NotShared
 from app.telemetry.adapter_metrics import OTHER
 from app.telemetry.energy import Energy, find_counters
 from app.telemetry.metrics import Metrics
@@ -65,10 +66,15 @@ async def running(
             _reward_models(settings) as reward_models,
             _images(settings) as images,
         ):
-            service = _service(settings, engine, equivalence, reward_models, tracer, images=images, registries=registries)
+            shared = _shared_state(settings)
+            service = _service(
+                settings, engine, equivalence, reward_models, tracer, images=images, registries=registries, shared=shared
+            )
             async with (
                 _watched(engine, on_engine_death),
                 _energy(service.observers.metrics),
+                _stored_adapters(service.adapters),
+                shared.running(),
                 _adapters(settings, service.adapters),
             ):
                 yield service
@@ -116,6 +122,15 @@ async def _images(settings: Settings) -> AsyncIterator[ImageLoader]:
         await fetcher.close()
 
 
+def _shared_state(settings: Settings) -> NotShared:
+    """Return what this front end shares with others. Without a store in the settings, its client is not imported."""
+    if settings.shared_state_url is None:
+        return NotShared()
+    from app.shared.state import SharedState  # noqa: PLC0415 - comes with an extra
+
+    return SharedState(settings.shared_state_url, settings.shared_state_prefix, settings.own_url)
+
+
 def _service(
     settings: Settings,
     engine: Engine,
@@ -125,6 +140,7 @@ def _service(
     *,
     images: ImageLoader,
     registries: Registries,
+    shared: NotShared,
 ) -> Service:
     slots = engine.card.max_branches
     admission = Admission(
@@ -148,7 +164,8 @@ def _service(
     context = StrategyContext(
         equivalence=equivalence, vocab_size=engine.card.architecture.vocab_size, reward_models=reward_models
     )
-    adapters = _registry(settings, engine, observers.metrics) if engine.card.adapter_slots else None
+    observers.metrics.export_shared_state(shared)
+    adapters = _registry(settings, engine, observers.metrics, shared) if engine.card.adapter_slots else None
     policies = Policies(settings.policy_dir.expanduser(), SHIPPED if settings.shipped_adapters else None)
     planner = Planner(policies, engine.card, Path(settings.model).name, adapters)
     return Service(
@@ -158,6 +175,7 @@ def _service(
         observers=observers,
         images=images,
         adapters=adapters,
+        shared=shared,
     )
 
 
@@ -173,7 +191,7 @@ def _observers(settings: Settings, engine: Engine, admission: Admission, tracer:
     )
 
 
-def _registry(settings: Settings, engine: Engine, metrics: Metrics) -> AdapterRegistry:
+def _registry(settings: Settings, engine: Engine, metrics: Metrics, shared: NotShared) -> AdapterRegistry:
     card = engine.card
     base = BaseModel(card.name, card.architecture.num_layers, card.architecture.linear_modules)
     registry = AdapterRegistry(
@@ -183,34 +201,42 @@ def _registry(settings: Settings, engine: Engine, metrics: Metrics) -> AdapterRe
         max_wait=settings.adapter_wait_seconds,
         reserved=frozenset({card.name, OTHER}),
         observer=metrics.adapters,
+        agreement=shared.adapters,
     )
+    shared.follow_adapters(registry)
     metrics.adapters.export_state(registry)
     return registry
 
 
 @asynccontextmanager
+async def _stored_adapters(registry: AdapterRegistry | None) -> AsyncIterator[None]:
+    """Serve the adapters that are stored."""
+    async with registry.running() if registry is not None else nullcontext():
+        yield
+
+
+@asynccontextmanager
 async def _adapters(settings: Settings, registry: AdapterRegistry | None) -> AsyncIterator[None]:
-    """Serve the adapters of the store, the shipped ones, and those of the preload folder, which is watched if the settings say so."""
+    """Serve the shipped adapters, and those of the preload folder, which is watched if the settings say so."""
     if registry is None:
         yield
         return
-    async with registry.running():
-        shipped = preload.SHIPPED / settings.model
-        if settings.shipped_adapters and settings.model == DEFAULT_MODEL and shipped.is_dir():
-            await preload.add_folder(registry, shipped, settings.max_adapter_bytes, origin="shipped", keep_others=True)
-        else:
-            await preload.stop_serving(registry, "shipped")
-        folder = settings.adapter_preload_dir
-        if folder is not None:
-            await preload.add_folder(registry, folder.expanduser(), settings.max_adapter_bytes)
-        watcher = None
-        if folder is not None and settings.adapter_watch:
-            watcher = asyncio.create_task(preload.watch_folder(registry, folder.expanduser(), settings.max_adapter_bytes))
-        try:
-            yield
-        finally:
-            if watcher is not None:
-                watcher.cancel()
+    shipped = preload.SHIPPED / settings.model
+    if settings.shipped_adapters and settings.model == DEFAULT_MODEL and shipped.is_dir():
+        await preload.add_folder(registry, shipped, settings.max_adapter_bytes, origin="shipped", keep_others=True)
+    else:
+        await preload.stop_serving(registry, "shipped")
+    folder = settings.adapter_preload_dir
+    if folder is not None:
+        await preload.add_folder(registry, folder.expanduser(), settings.max_adapter_bytes)
+    watcher = None
+    if folder is not None and settings.adapter_watch:
+        watcher = asyncio.create_task(preload.watch_folder(registry, folder.expanduser(), settings.max_adapter_bytes))
+    try:
+        yield
+    finally:
+        if watcher is not None:
+            watcher.cancel()
 
 
 @asynccontextmanager

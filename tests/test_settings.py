@@ -190,3 +190,31 @@ def test_bad_reward_models_stop_the_start_in_one_line(given: str, as_option: boo
     assert "reward_models" in run.stderr
     assert run.stderr.count("\n") == 1
     assert "sk-very-secret" not in run.stderr
+
+
+STORE = "redis://:hidden@valkey:6379/0"
+
+
+def test_the_url_of_the_shared_state_is_checked_and_never_shown() -> None:
+    """It may have a password."""
+    for url in ("http://user:hidden@valkey", "redis://", "unix://hidden", "hidden"):
+        with pytest.raises(ValidationError) as refusal:
+            Settings(shared_state_url=url)
+        assert "hidden" not in str(refusal.value)
+    for url in (STORE, "rediss://valkey", "unix:///run/valkey.sock?db=1"):
+        assert url not in repr(Settings(shared_state_url=url))
+
+
+def test_front_ends_say_where_they_are_found() -> None:
+    assert Settings(port=80).own_url == "http://127.0.0.1:80"
+    assert Settings(host="::1", root_path="/ponder").own_url == "http://[::1]:8000/ponder"
+    assert Settings(advertise_url="https://a.example/ponder/").own_url == "https://a.example/ponder"
+    with pytest.raises(ValidationError, match="advertise_url"):
+        Settings(host="0.0.0.0", api_keys="k", shared_state_url=STORE)
+    assert Settings(host="0.0.0.0", api_keys="k").shared_state_url is None
+
+
+def test_a_shared_state_needs_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings_module, "_is_installed", lambda *_: False)
+    with pytest.raises(ValidationError, match=r"ponder\[shared\]"):
+        Settings(shared_state_url=STORE)

@@ -223,6 +223,7 @@ def _shown(registry: AdapterRegistry, adapter: RegisteredAdapter) -> dict[str, A
         "object": "adapter",
         "state": state_of(adapter),
         "current": adapter.current and adapter.current.version,
+        "awaited": adapter.awaited,
         "versions": [_version(registry, adapter, version) for version in adapter.versions.values()],
     }
 

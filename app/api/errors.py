@@ -28,6 +28,8 @@ STATUS: dict[type[Exception], tuple[int, str, str | None]] = {
     errors.UnknownTrace: (404, "invalid_request_error", "trace_not_found"),
     errors.QuotaExceeded: (429, "rate_limit_error", "rate_limit_exceeded"),
     errors.Overloaded: (503, "server_error", "overloaded"),
+    errors.SharedStateLost: (503, "server_error", "shared_state_lost"),
+    errors.Conflict: (409, "invalid_request_error", "conflict"),
     errors.Forbidden: (403, "permission_error", "forbidden"),
     errors.EngineFailed: (500, "server_error", "engine_failed"),
     errors.EngineDead: (503, "server_error", "engine_dead"),
@@ -39,6 +41,7 @@ STATUS: dict[type[Exception], tuple[int, str, str | None]] = {
     adapters.UnknownAdapter: (404, "invalid_request_error", "model_not_found"),
     adapters.AdapterConflict: (409, "invalid_request_error", "conflict"),
     adapters.AdapterLost: (410, "invalid_request_error", "adapter_lost"),
+    adapters.NoAgreement: (503, "server_error", "shared_state_lost"),
     adapters.NoSlot: (503, "server_error", "no_adapter_slot"),
 }
 """From error class to (HTTP status, OpenAI's `type`, OpenAI's `code`). A class that is not listed is treated as its nearest base class."""

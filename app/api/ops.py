@@ -9,6 +9,14 @@ from app.telemetry.registry import OPENMETRICS, TEXT
 
 router = APIRouter()
 
+DEGRADED = (
+    "adapters and policies: no changes",
+    "quotas: this front end alone",
+    "responses: those that this front end has",
+    "traces: those of this front end",
+)
+"""What `/ready` tells while the shared state is lost. The server is ready all the same: it serves on with what it knows."""
+
 
 @router.get("/health", responses={503: {"description": "The engine is dead."}})
 async def health(request: Request) -> JSONResponse:
@@ -23,7 +31,8 @@ async def ready(request: Request) -> JSONResponse:
     failure = request.app.state.service.engine.failure
     if failure is None and request.app.state.is_draining():
         failure = "draining"
-    return JSONResponse({"status": failure or "ready"}, 503 if failure else 200)
+    degraded = {"shared_state": "lost", "degraded": DEGRADED} if request.app.state.service.shared.is_up is False else {}
+    return JSONResponse({"status": failure or "ready"} | degraded, 503 if failure else 200)
 
 
 @router.api_route("/ping", methods=["GET", "POST"], include_in_schema=False)

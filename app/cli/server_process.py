@@ -63,6 +63,7 @@ def run_server(settings: Settings) -> int:
     # What may be wrong is found out before the engine starts, which takes minutes.
     registries = load_registries(settings.plugins)
     with _listening(settings.host, settings.port) as listener:
+        settings = settings.model_copy(update={"port": listener.getsockname()[1]})  # port 0 takes any free one
         engine = build_engine(settings)
         # vLLM reads environment variables that `build_engine` has set, so the application is imported after it.
         from app.main import create_app  # noqa: PLC0415

@@ -23,6 +23,7 @@ from app.serving.planning import PlannedRequest, Planning
 from app.serving.preview import Preview, predict
 from app.serving.rendering import RenderedRequest, check_modalities, render
 from app.serving.session import Session
+from app.shared.alone import NotShared
 from app.telemetry.span_attributes import request_span
 from app.telemetry.spans import NO_SPAN, Span
 
@@ -37,6 +38,7 @@ class Service:
         observers: what records requests.
         images: loads the images of conversations; None for a service that reads none.
         adapters: the registry of adapters, None for a server that holds none.
+        shared: what this front end shares with others.
 
     """
 
@@ -49,6 +51,7 @@ class Service:
         observers: Observers,
         images: ImageLoader | None = None,
         adapters: AdapterRegistry | None = None,
+        shared: NotShared | None = None,
     ) -> None:
         self.engine = engine
         self.planning = planning
@@ -56,6 +59,7 @@ class Service:
         self.observers = observers
         self.images = images
         self.adapters = adapters
+        self.shared = NotShared() if shared is None else shared
         self.names = ModelNames(engine.card.name, adapters, planning.registries.strategies.names())
 
     @asynccontextmanager

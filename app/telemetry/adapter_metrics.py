@@ -44,6 +44,12 @@ class AdapterMetrics:
         )
         self._failures.labels(OTHER)
         registry.gauge("adapter_state", "1 for the state that the adapter is in.", self._states, ["adapter", "state"])
+        registry.gauge(
+            "adapter_behind",
+            "1 where the front ends agreed on a version of the adapter that this one cannot serve.",
+            self._behind,
+            by,
+        )
         registry.gauge("adapter_versions_live", "Versions in the engine.", self._live, by)
         registry.gauge("adapter_leases", "Requests that run on the adapter.", self._leases, by)
 
@@ -91,6 +97,11 @@ class AdapterMetrics:
             if adapter.name in self._names:
                 for state in STATES:
                     yield (adapter.name, state), float(state == state_of(adapter))
+
+    def _behind(self) -> Samples:
+        for adapter in self._adapters.adapters() if self._adapters is not None else ():
+            if adapter.name in self._names:
+                yield (adapter.name,), float(adapter.awaited is not None)
 
     def _live(self) -> Samples:
         return self._tally(lambda _loaded: 1)

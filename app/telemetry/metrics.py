@@ -16,6 +16,7 @@ from app.engine.base import Engine
 from app.errors import Busy, Disconnected, EngineDead, PonderError, QuotaExceeded
 from app.metering.meter import Meter
 from app.search_traces import SearchTrace
+from app.shared.alone import NotShared
 from app.telemetry.adapter_metrics import OTHER, AdapterMetrics
 from app.telemetry.quality_metrics import AnswerQuality, QualityMetrics
 from app.telemetry.registry import Registry
@@ -96,6 +97,13 @@ class Metrics:
                 "engine_peak_flops_per_second", "FLOPs a second of a large matrix product, as measured at the start.",
                 lambda: peak,
             )  # fmt: skip
+
+    def export_shared_state(self, shared: NotShared) -> None:
+        """Add a gauge of the state that front ends share. The page of a single front end has it too, without a value."""
+        self.registry.gauge(
+            "shared_state_up", "1 while the store that several front ends share can be reached.",
+            lambda: [] if shared.is_up is None else float(shared.is_up),
+        )  # fmt: skip
 
     @contextmanager
     def refusals(self) -> Iterator[None]:

@@ -1,0 +1,191 @@
+"""The front ends that live now: each says so several times a second, together with what the others should know of it.
+
+A beat is one call of the store. It is also the notification: its answer has the beats of all others, the newest revision of each
+table, and what was posted to this front end. So there is no subscription that could miss a message.
+"""
+
+import asyncio
+import logging
+import math
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from app.errors import SharedStateLost
+from app.shared.scripts import BEAT, LEAVE, POST
+from app.shared.store import Store
+from app.shared.table import SharedTable
+
+logger = logging.getLogger("ponder.shared")
+
+BEAT_S = 0.1
+"""Seconds between two beats. Others know of a change after that, and of a key's branches."""
+
+LIFE_S = 3.0
+"""Seconds after its last beat for which a front end counts as alive."""
+
+COMPARE_S = 10.0
+"""Seconds after which tables are compared whole, should the store have lost something without being noticed."""
+
+MAX_FRONT_ENDS = 256
+MAX_BEAT_BYTES = 256 * 1024
+MAX_MAIL = 1000
+
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class Beat(BaseModel):
+    """What a front end says of itself.
+
+    Attributes:
+        url: where it can be called.
+        branches: owner -> branches that run or wait.
+        seen: name of a table -> the revision that it follows.
+
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    url: Annotated[str, Field(max_length=512, pattern=r"^https?://[^\s/?#@]+[^\s?#@]*$")]
+    branches: dict[Annotated[str, Field(max_length=64)], Count] = {}
+    seen: dict[Annotated[str, Field(max_length=64)], Annotated[int, Field(ge=0, le=2**53)]] = {}
+
+
+class FrontEnds:
+    """This front end and the others.
+
+    Args:
+        store: what they share.
+        url: where others can call this one.
+        receive: called with each message that another one has posted.
+
+    Attributes:
+        id: of this one, new at each start.
+        tables: those that are followed; each is run beside this.
+        branches: returns owner -> branches that run or wait here.
+
+    """
+
+    def __init__(self, store: Store, url: str, receive: Callable[[bytes], Awaitable[None]]) -> None:
+        self.id = secrets.token_hex(8)
+        self.tables: list[SharedTable[Any]] = []
+        self.branches: Callable[[], Mapping[str, int]] = dict
+        self._store = store
+        self._url = url
+        self._receive = receive
+        self._keys = (store.key("front-ends"), store.key("beats"))
+        self._others: dict[str, Beat] = {}
+        self._last_seen: dict[str, float] = {}
+        self._up_since: float | None = None
+        self._is_told_lost = False
+        self._heard = self._compared = -math.inf
+        self._beaten = asyncio.Condition()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the last beat reached the store."""
+        return self._up_since is not None
+
+    def others(self) -> Mapping[str, Beat]:
+        """Return the other front ends that live, by their ids; none where the store has been lost for `LIFE_S`."""
+        return self._others if time.monotonic() - self._heard < LIFE_S else {}
+
+    def has_died(self, front_end: str) -> bool:
+        """Whether another front end has ended. Nobody dies while the store is away, nor shortly after it came back."""
+        if front_end == self.id or self._up_since is None:
+            return False
+        last = max(self._last_seen.get(front_end, 0.0), self._up_since)
+        return time.monotonic() - last > LIFE_S
+
+    async def post(self, front_end: str, message: bytes) -> None:
+        """Leave a message for another front end. Raises `SharedStateLost`."""
+        await self._store.run(POST, (self._mail(front_end),), (message, MAX_MAIL, int(LIFE_S * 1000)))
+
+    async def next_beat(self) -> None:
+        """Wait until this front end has heard of the others once more, or could not."""
+        async with self._beaten:
+            await self._beaten.wait()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Beat, and follow the tables, within this block."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._run()), *(group.create_task(table.run()) for table in self.tables)]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+        try:
+            await self._store.run(LEAVE, self._keys, (self.id,))
+        except SharedStateLost:
+            logger.debug("the others find out by themselves that this front end has ended")
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                beats, mail, newest = await self._store.run(BEAT, self._beat_keys(), self._beat())
+            except SharedStateLost as lost:
+                self._lose(lost.why)
+            else:
+                self._hear(beats)
+                self._compare([int(one) for one in newest])
+                for message in mail:
+                    await self._receive(message)
+            async with self._beaten:
+                self._beaten.notify_all()
+            await asyncio.sleep(BEAT_S)
+
+    def _beat_keys(self) -> Sequence[str]:
+        return (*self._keys, self._mail(self.id), *(table.key for table in self.tables))
+
+    def _beat(self) -> tuple[str, int, str]:
+        beat = Beat(url=self._url, branches=dict(self.branches()), seen={table.name: table.seen for table in self.tables})
+        return self.id, int(LIFE_S * 1000), beat.model_dump_json()
+
+    def _lose(self, why: str) -> None:
+        if not self._is_told_lost:
+            message = "the shared state at %s cannot be reached (%s): requests are served on with what is known here"
+            logger.error(message, self._store.where, why)
+            self._is_told_lost = True
+        self._up_since = None
+
+    def _hear(self, beats: Sequence[bytes]) -> None:
+        now = time.monotonic()
+        others = {}
+        for raw, text in zip(beats[: 2 * MAX_FRONT_ENDS : 2], beats[1 : 2 * MAX_FRONT_ENDS : 2], strict=True):
+            name = raw.decode(errors="replace")[:64]
+            if name != self.id and (beat := _parsed(name, text)) is not None:
+                others[name] = beat
+        self._others = others
+        self._last_seen = {name: at for name, at in self._last_seen.items() if now - at < 10 * LIFE_S} | dict.fromkeys(
+            others, now
+        )
+        self._heard = now
+        if self._up_since is None:
+            logger.info("the shared state at %s is used, with %d other front ends", self._store.where, len(others))
+            self._up_since, self._is_told_lost = now, False
+            self._compared = -math.inf
+
+    def _compare(self, newest: Sequence[int]) -> None:
+        """Tell the tables what is newest. All of them are compared whole after an interruption, and now and then."""
+        is_doubtful = self._heard - self._compared >= COMPARE_S
+        if is_doubtful:
+            self._compared = self._heard
+        for table, revision in zip(self.tables, newest, strict=True):
+            table.notice(revision, is_doubtful=is_doubtful)
+
+    def _mail(self, front_end: str) -> str:
+        return self._store.key("mail", front_end)
+
+
+def _parsed(name: str, text: bytes) -> Beat | None:
+    try:
+        return Beat.model_validate_json(text) if len(text) <= MAX_BEAT_BYTES else None
+    except ValidationError as error:
+        logger.debug("what the front end %s says is left out: %s", name, error)
+        return None

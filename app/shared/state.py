@@ -1,0 +1,64 @@
+"""What this front end shares with others through a store."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from adapters.agreement import AgreedVersions
+from adapters.registry import AdapterRegistry
+from app.shared.adapters import SharedAdapters
+from app.shared.alone import NotShared
+from app.shared.front_ends import FrontEnds
+from app.shared.store import Store
+from app.shared.table import SharedTable
+
+logger = logging.getLogger("ponder.shared")
+
+START_S = 5.0
+"""Seconds that a start waits for the store. Without it, the front end starts with what it finds on its disk."""
+
+
+class SharedState(NotShared):
+    """What this front end shares with all that have the same store and prefix.
+
+    Args:
+        url: of the store.
+        prefix: of all keys.
+        own_url: where other front ends can call this one.
+
+    """
+
+    def __init__(self, url: str, prefix: str, own_url: str) -> None:
+        self._store = Store(url, prefix)
+        self.front_ends = FrontEnds(self._store, own_url, self._receive)
+        self.adapter_table = SharedTable(self._store, "adapters", AgreedVersions)
+        self.front_ends.tables.append(self.adapter_table)
+        self.adapters = SharedAdapters(self.adapter_table, self.front_ends)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the store could be reached at the last beat."""
+        return self.front_ends.is_up
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Share within this block. It begins when this front end has followed all others, or could not within `START_S`."""
+        try:
+            async with self.front_ends.running():
+                try:
+                    async with asyncio.timeout(START_S):
+                        for table in self.front_ends.tables:
+                            await table.has_caught_up.wait()
+                except TimeoutError:
+                    logger.warning("the start goes on without the shared state")
+                yield
+        finally:
+            await self._store.close()
+
+    def follow_adapters(self, registry: AdapterRegistry) -> None:
+        """Bring the registry to what all front ends have agreed on."""
+        self.adapter_table.follow = registry.follow
+
+    async def _receive(self, message: bytes) -> None:
+        logger.debug("a message of %d bytes is not for this version", len(message))
