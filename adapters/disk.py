@@ -5,6 +5,7 @@ A file is made in a folder that no other process clears, flushed, and then renam
 
 import fcntl
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ def flush(*paths: Path) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file that is there with all of its text or not at all."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # another process may write the same file
     unfinished.write_text(text, encoding="utf-8")
     flush(unfinished)
     unfinished.replace(path)

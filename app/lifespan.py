@@ -166,7 +166,8 @@ def _service(
     )
     observers.metrics.export_shared_state(shared)
     adapters = _registry(settings, engine, observers.metrics, shared) if engine.card.adapter_slots else None
-    policies = Policies(settings.policy_dir.expanduser(), SHIPPED if settings.shipped_adapters else None)
+    policies = Policies(settings.policy_dir.expanduser(), SHIPPED if settings.shipped_adapters else None, shared.policies)
+    shared.follow_policies(policies.follow)
     planner = Planner(policies, engine.card, Path(settings.model).name, adapters)
     return Service(
         engine,

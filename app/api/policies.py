@@ -13,7 +13,7 @@ from app.routing.policies import Policies, PolicyHistory, parse_policy
 from app.routing.policy_file import PolicyFile
 from app.serving.service import Service
 
-router = APIRouter(responses={status: RESPONSES[status] for status in (400, 401, 403, 404)})
+router = APIRouter(responses={status: RESPONSES[status] for status in (400, 401, 403, 404, 409, 503)})
 
 _PUT = {"requestBody": {"required": True, "content": {"application/json": {"schema": PolicyFile.model_json_schema()}}}}
 
@@ -47,7 +47,7 @@ async def put(request: Request, model: str) -> dict[str, Any]:
     adapter = service.names.resolve_policy(model)
     if (mismatch := service.planning.planner.mismatch(adapter, file)) is not None:
         raise InvalidRequest(f"This policy is not for `{model}`: {mismatch}.", parameter="model")
-    service.planning.planner.policies.put(model, file)
+    await service.planning.planner.policies.put(model, file)
     return _summary(model, service.planning.planner.policies.history(model))
 
 
@@ -55,7 +55,7 @@ async def put(request: Request, model: str) -> dict[str, Any]:
 async def choose(request: Request, model: str, body: ChooseBody) -> dict[str, Any]:
     """Roll back to an earlier policy, or to none."""
     policies = _policies(request)
-    policies.choose(model, body.number)
+    await policies.choose(model, body.number)
     return _summary(model, policies.history(model))
 
 

@@ -4,6 +4,7 @@
 <root>/<name>/current        the number of the active policy; empty if no policy is active, not even the shipped one
 """
 
+import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,12 +16,11 @@ from adapters.disk import write_whole
 from app.errors import InvalidRequest, NotFound
 from app.routing.calibrated import CalibratedPolicy
 from app.routing.policy_file import PolicyFile
+from app.shared.policy_agreement import MAX_KEPT, AgreedPolicies, PolicyAgreement, hash_of
 
 logger = logging.getLogger("ponder.policies")
 
 CURRENT = "current"
-MAX_KEPT = 100
-"""The number of uploaded policies that are kept for one name. The oldest are deleted first."""
 
 
 @dataclass(slots=True)
@@ -53,11 +53,16 @@ class Policies:
     Args:
         root: folder of the uploaded policies. It is made when something is written.
         shipped: folder of the policies that come with the server, one JSON file each.
+        agreement: with the other front ends.
 
     """
 
-    def __init__(self, root: Path, shipped: Path | None = None) -> None:
+    def __init__(self, root: Path, shipped: Path | None = None, agreement: PolicyAgreement | None = None) -> None:
         self._root = root
+        self._agreement = PolicyAgreement() if agreement is None else agreement
+        self._followed: dict[str, AgreedPolicies] = {}
+        self._refused: dict[str, AgreedPolicies] = {}
+        self._changing = asyncio.Lock()
         self._histories: dict[str, PolicyHistory] = {}
         for path in sorted(shipped.glob("*.json")) if shipped is not None and shipped.is_dir() else ():
             file = read_policy(path)
@@ -65,6 +70,7 @@ class Policies:
         for folder in sorted(root.iterdir()) if root.is_dir() else ():
             if folder.is_dir():
                 self._load(folder)
+        self._agreement.offer(self._on_disk, self._text)
 
     def _load(self, folder: Path) -> None:
         """Read the history of one name from disk. A policy that cannot be read is left out with a warning."""
@@ -103,32 +109,94 @@ class Policies:
         history = self._histories.get(name)
         return None if history is None else history.policy
 
-    def put(self, name: str, file: PolicyFile) -> int:
-        """Write a policy, make it the active one, and return its number."""
-        history = self._histories.setdefault(name, PolicyHistory())
-        number = (history.numbers[-1] if history.numbers else 0) + 1
-        (self._root / name).mkdir(parents=True, exist_ok=True)
-        write_whole(self._path(name, number), file.model_dump_json())
-        history.numbers.append(number)
-        self.choose(name, number)
-        inactive = [one for one in history.numbers if one != history.current]
-        for old in inactive[: max(len(history.numbers) - MAX_KEPT, 0)]:
-            self._path(name, old).unlink(missing_ok=True)
-            history.numbers.remove(old)
+    async def put(self, name: str, file: PolicyFile) -> int:
+        """Write a policy, make it the active one at all front ends, and return its number.
+
+        Raises:
+            Conflict: another front end has changed the policies of this name meanwhile.
+            SharedStateLost: the other front ends cannot be told.
+
+        """
+        async with self._changing:
+            text = file.model_dump_json().encode()
+            history = self._histories.get(name) or PolicyHistory()
+            agreed = self._agreement.find(name)
+            number = max([*history.numbers, *(agreed.texts if agreed else ())], default=0) + 1
+            await self._agreement.add(name, number, text)
+            self._histories[name] = history
+            self._write(name, number, text)
+            history.numbers.append(number)
+            self._activate(name, number, file)
+            for old in history.numbers[: max(len(history.numbers) - MAX_KEPT, 0)]:
+                self._path(name, old).unlink(missing_ok=True)
+                history.numbers.remove(old)
         return number
 
-    def choose(self, name: str, number: int | None) -> None:
+    async def choose(self, name: str, number: int | None) -> None:
         """Make another policy the active one: an earlier number, 0 for the shipped one, None for none.
 
-        Raises `NotFound` for an unknown number, and `InvalidRequest` for a file that is broken on disk. Then nothing changes.
+        Raises `NotFound` for an unknown number, `InvalidRequest` for a file that is broken on disk, and what `put` does. Then nothing
+        changes.
         """
-        history = self.history(name)
-        if number is not None and number not in history.numbers and not (number == 0 and history.shipped is not None):
-            raise NotFound(f"`{name}` has no policy {number}.", parameter="number")
-        file = self._read(name, history, number)
+        async with self._changing:
+            history = self.history(name)
+            if number is not None and number not in history.numbers and not (number == 0 and history.shipped is not None):
+                raise NotFound(f"`{name}` has no policy {number}.", parameter="number")
+            file = self._read(name, history, number)
+            await self._agreement.choose(name, number)
+            self._activate(name, number, file)
+
+    def _write(self, name: str, number: int, text: bytes) -> None:
+        (self._root / name).mkdir(parents=True, exist_ok=True)
+        write_whole(self._path(name, number), text.decode())
+
+    def _activate(self, name: str, number: int | None, file: PolicyFile | None) -> None:
         (self._root / name).mkdir(parents=True, exist_ok=True)
         write_whole(self._root / name / CURRENT, "" if number is None else str(number))
-        history.activate(number, file)
+        self._histories[name].activate(number, file)
+
+    async def follow(self, name: str) -> None:
+        """Bring the policies of a name to what all front ends have agreed on. Where that fails, the active one stays in use."""
+        async with self._changing:
+            agreed = self._agreement.find(name)
+            if agreed is None or self._followed.get(name) == agreed:
+                return
+            history = self._histories.setdefault(name, PolicyHistory())
+            for number in await asyncio.to_thread(self._missing, name, agreed):
+                if (text := await self._agreement.fetch(name, agreed.texts[number])) is not None:
+                    await asyncio.to_thread(self._write, name, number, text)
+            for number in set(history.numbers) - set(agreed.texts):
+                self._path(name, number).unlink(missing_ok=True)
+            history.numbers = sorted(number for number in agreed.texts if self._path(name, number).exists())
+            try:
+                self._activate(name, agreed.current, self._read(name, history, agreed.current))
+            except InvalidRequest as error:
+                if self._refused.get(name) != agreed:
+                    message = "the policy %s of %s, which all front ends agreed on, is not used: %s"
+                    logger.error(message, agreed.current, name, error)  # noqa: TRY400 - the message says all
+                self._refused[name] = agreed
+            else:
+                self._followed[name] = agreed
+
+    def _missing(self, name: str, agreed: AgreedPolicies) -> list[int]:
+        """Return the numbers whose texts are not on the disk."""
+        return [number for number, digest in agreed.texts.items() if hash_of(self._text(name, number) or b"") != digest]
+
+    def _text(self, name: str, number: int) -> bytes | None:
+        try:
+            return self._path(name, number).read_bytes()
+        except OSError:
+            return None
+
+    def _on_disk(self) -> dict[str, AgreedPolicies]:
+        """Return what this front end would have all agree on."""
+        found = {}
+        for name, history in self._histories.items():
+            if (self._root / name).is_dir():
+                texts = {number: hash_of(text) for number in history.numbers if (text := self._text(name, number)) is not None}
+                current = history.current if history.current in (None, 0) or history.current in texts else None
+                found[name] = AgreedPolicies(texts=texts, current=current)
+        return found
 
 
 def read_policy(path: Path) -> PolicyFile:

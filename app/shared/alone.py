@@ -1,10 +1,11 @@
 """What a front end shares that is the only one: nothing. It is also the port that the rest of the service sees."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from adapters.agreement import Agreement, Alone
 from adapters.registry import AdapterRegistry
+from app.shared.policy_agreement import PolicyAgreement
 
 
 class NotShared:
@@ -12,6 +13,9 @@ class NotShared:
 
     adapters: Agreement = Alone()
     """The agreement on which version each adapter stands for."""
+
+    policies = PolicyAgreement()
+    """The agreement on the policies of models and adapters."""
 
     @property
     def is_up(self) -> bool | None:
@@ -25,3 +29,6 @@ class NotShared:
 
     def follow_adapters(self, registry: AdapterRegistry) -> None:
         """Bring the registry to what all front ends have agreed on, from the start of `running` to its end."""
+
+    def follow_policies(self, follow: Callable[[str], Awaitable[None]]) -> None:
+        """Call `follow` with each name whose policies have changed, likewise."""

@@ -39,7 +39,8 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 """Leave a message for a front end, which reads it with its next beat."""
 
 CHANGE = f"""{_NOW}
--- KEYS: revisions (sorted set), documents (hash); ARGV: name, expected revision, document, most names
+-- KEYS: revisions (sorted set), documents (hash), maybe texts that the document refers to (hash)
+-- ARGV: name, expected revision, document, most names; how many texts are kept, their hashes, then hash and text of new ones
 local revision = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if tonumber(revision or '0') ~= tonumber(ARGV[2]) then return '0' end
 if not revision and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[4]) then return '-1' end
@@ -48,6 +49,15 @@ local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] or '0'
 local next = string.format('%.0f', math.max(now, tonumber(newest) + 1))
 redis.call('ZADD', KEYS[1], next, ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+if KEYS[3] then
+    local new = 6 + tonumber(ARGV[5])
+    local kept = {{}}
+    for place = 6, new - 1 do kept[ARGV[place]] = true end
+    for _, hash in ipairs(redis.call('HKEYS', KEYS[3])) do
+        if not kept[hash] then redis.call('HDEL', KEYS[3], hash) end
+    end
+    for place = new, #ARGV, 2 do redis.call('HSET', KEYS[3], ARGV[place], ARGV[place + 1]) end
+end
 return next
 """
 """Change a document if its revision is the expected one; return the new revision, 0 if it is not, -1 if there are too many names."""
@@ -76,3 +86,24 @@ end
 return read
 """
 """Return name, revision and document of what is newer than a revision; the document is empty where it is too large."""
+
+MISSING = """
+-- KEYS: texts (hash); ARGV: hashes
+local missing = {}
+for _, hash in ipairs(ARGV) do
+    if redis.call('HEXISTS', KEYS[1], hash) == 0 then missing[#missing + 1] = hash end
+end
+return missing
+"""
+"""Return the hashes whose texts the store does not have."""
+
+KEEP = "redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])"
+"""Write back a text by its hash."""
+
+FETCH = """
+-- KEYS: texts (hash); ARGV: hash, most bytes of a text
+local text = redis.call('HGET', KEYS[1], ARGV[1])
+if not text or #text > tonumber(ARGV[2]) then return '' end
+return text
+"""
+"""Return a text by its hash, an empty one where it is missing or too large."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from adapters.agreement import AgreedVersions
@@ -10,6 +10,7 @@ from adapters.registry import AdapterRegistry
 from app.shared.adapters import SharedAdapters
 from app.shared.alone import NotShared
 from app.shared.front_ends import FrontEnds
+from app.shared.policies import SharedPolicies
 from app.shared.store import Store
 from app.shared.table import SharedTable
 
@@ -33,7 +34,8 @@ class SharedState(NotShared):
         self._store = Store(url, prefix)
         self.front_ends = FrontEnds(self._store, own_url, self._receive)
         self.adapter_table = SharedTable(self._store, "adapters", AgreedVersions)
-        self.front_ends.tables.append(self.adapter_table)
+        self.policies: SharedPolicies = SharedPolicies(self._store)
+        self.front_ends.tables += [self.adapter_table, self.policies.table]
         self.adapters = SharedAdapters(self.adapter_table, self.front_ends)
 
     @property
@@ -59,6 +61,10 @@ class SharedState(NotShared):
     def follow_adapters(self, registry: AdapterRegistry) -> None:
         """Bring the registry to what all front ends have agreed on."""
         self.adapter_table.follow = registry.follow
+
+    def follow_policies(self, follow: Callable[[str], Awaitable[None]]) -> None:
+        """Call `follow` with each name whose policies have changed."""
+        self.policies.table.follow = follow
 
     async def _receive(self, message: bytes) -> None:
         logger.debug("a message of %d bytes is not for this version", len(message))

@@ -6,7 +6,7 @@ it has seen, and writes back what it knows where the store knows less: after a l
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.errors import Conflict, InvalidRequest, SharedStateLost
 from app.shared.scripts import CHANGE, OFFER, READ
-from app.shared.store import Store
+from app.shared.store import Store, Value
 
 logger = logging.getLogger("ponder.shared")
 
@@ -25,6 +25,9 @@ FOUND = 1
 """The revision of what a front end has found on its disk: whatever was agreed on is newer."""
 
 D = TypeVar("D", bound=BaseModel)
+
+Texts = tuple[str, Sequence[str], Mapping[str, bytes]]
+"""What a document refers to: the key of the texts, the hashes that it refers to, and those of the texts that are new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class SharedTable(Generic[D]):
 
     Attributes:
         follow: called with a name whose document may be newer than at the last call; `find` has it then. An error of it is logged.
+        restore: called when the store may have lost something, before this front end writes back documents.
         seen: the revision up to which `follow` has been called.
         has_caught_up: set when `follow` was called for the first time for all that the store has.
 
@@ -55,6 +59,7 @@ class SharedTable(Generic[D]):
         self._store = store
         self._model = model
         self.follow: Callable[[str], Awaitable[None]] = _ignore
+        self.restore: Callable[[], Awaitable[None]] = _restore_no_more
         self._keys = (self.key, store.key(name, "documents"))
         self._entries: dict[str, _Entry[D]] = {}
         self._newest = 0
@@ -67,6 +72,10 @@ class SharedTable(Generic[D]):
         entry = self._entries.get(name)
         return None if entry is None else entry.document
 
+    def documents(self) -> dict[str, D]:
+        """Return the newest documents that are known, by their names."""
+        return {name: entry.document for name, entry in self._entries.items()}
+
     def revision(self, name: str) -> int:
         """Return the revision of that document, 0 without one."""
         entry = self._entries.get(name)
@@ -77,8 +86,8 @@ class SharedTable(Generic[D]):
         for name, document in found.items():
             self._entries.setdefault(name, _Entry(FOUND, document))
 
-    async def change(self, name: str, document: D) -> None:
-        """Agree on a document in place of the one that `find` returns, and return when the store has it.
+    async def change(self, name: str, document: D, texts: Texts | None = None) -> None:
+        """Agree on a document in place of the one that `find` returns, and return when the store has it, with its texts.
 
         Raises:
             Conflict: another front end has changed the name meanwhile; `find` will know it soon.
@@ -88,8 +97,13 @@ class SharedTable(Generic[D]):
         text = document.model_dump_json()
         if len(text) > MAX_DOCUMENT_BYTES or len(name.encode()) > MAX_NAME_BYTES:
             raise InvalidRequest(f"`{name[:64]}` has more than several front ends can share.", parameter="name")
-        arguments = (name, self.revision(name), text, MAX_NAMES)
-        revision = int(await self._store.run(CHANGE, self._keys, arguments))
+        keys: list[str] = list(self._keys)
+        arguments: list[Value] = [name, self.revision(name), text, MAX_NAMES]
+        if texts is not None:
+            key, kept, added = texts
+            keys.append(key)
+            arguments += [len(kept), *kept, *(value for pair in added.items() for value in pair)]
+        revision = int(await self._store.run(CHANGE, keys, arguments))
         if revision == 0:
             self._woken.set()
             raise Conflict(f"`{name[:64]}` is being changed at another front end: try again.")
@@ -132,6 +146,7 @@ class SharedTable(Generic[D]):
         self.has_caught_up.set()
 
     async def _restore(self) -> None:
+        await self.restore()
         rows = [
             value for name, entry in self._entries.items() for value in (name, entry.revision, entry.document.model_dump_json())
         ]
@@ -156,8 +171,15 @@ class SharedTable(Generic[D]):
     async def _follow_all_but_errors(self, name: str) -> None:
         try:
             await self.follow(name)
+        except SharedStateLost as lost:
+            logger.debug("%s: %s is followed when the store is back: %s", self.name, name, lost.why)
+            self._is_doubtful = True
         except Exception:
             logger.exception("%s: %s could not be followed", self.name, name)
+
+
+async def _restore_no_more() -> None:
+    """Restore nothing besides the documents."""
 
 
 async def _ignore(_name: str) -> None:
