@@ -14,7 +14,7 @@ import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -66,10 +66,19 @@ class Admission:
         max_branches: the most branches that are admitted at a time. The running and the waiting ones are counted together.
         max_branches_per_key: the most branches of one API key that are admitted at a time.
         has_priorities: whether narrow requests may overtake wide ones. If not, slots go in order of arrival and none is reserved.
+        elsewhere: returns how many branches of an owner other front ends have admitted. It is called for each request, and never waits.
 
     """
 
-    def __init__(self, *, num_slots: int, max_branches: int, max_branches_per_key: int, has_priorities: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        num_slots: int,
+        max_branches: int,
+        max_branches_per_key: int,
+        has_priorities: bool = True,
+        elsewhere: Callable[[str], int] = lambda _owner: 0,
+    ) -> None:
         self.num_slots = num_slots
         self._max_branches = max_branches
         self._max_branches_per_key = max_branches_per_key
@@ -77,7 +86,9 @@ class Admission:
         self._num_reserved = num_slots // 8 if has_priorities else 0
         self._waiting_time = WaitingTimeEstimator(num_slots - self._num_reserved)
         self._started = time.monotonic()
+        self._elsewhere = elsewhere
         self._by_key: Counter[str] = Counter()
+        self._by_owner: Counter[str] = Counter()
         self.num_admitted = 0
         self.num_running = 0
         self._waiting: dict[bool, list[tuple[int, int, asyncio.Future[None]]]] = {True: [], False: []}
@@ -88,6 +99,11 @@ class Admission:
     def load(self) -> float:
         """Admitted branches as a share of the most that are admitted, 0 to 1."""
         return min(self.num_admitted / self._max_branches, 1.0)
+
+    @property
+    def branches_by_owner(self) -> Mapping[str, int]:
+        """The admitted branches of each owner who has any."""
+        return self._by_owner
 
     @property
     def num_waiting(self) -> int:
@@ -106,7 +122,7 @@ class Admission:
         key = caller.key
         # A request can hold at most all slots of the engine at a time, however wide the request is.
         width_held = min(width, self.num_slots)
-        excess = self._by_key[key] + width_held - self._max_branches_per_key
+        excess = self._by_key[key] + self._elsewhere(caller.owner) + width_held - self._max_branches_per_key
         if excess > 0:
             wait = self._waiting_time.seconds_until_room(key, excess, width_held)
             message = f"Too many branches of this caller run or wait; try again in {math.ceil(wait)} seconds."
@@ -119,6 +135,7 @@ class Admission:
         admitted = AdmittedRequest(self, caller, width, self._priority(width), next(self._request_serials))
         self.num_admitted += width_held
         self._by_key[key] += width_held
+        self._by_owner[caller.owner] += width_held
         try:
             yield admitted
         finally:
@@ -127,6 +144,9 @@ class Admission:
             self._by_key[key] -= width_held
             if not self._by_key[key]:
                 del self._by_key[key]
+            self._by_owner[caller.owner] -= width_held
+            if not self._by_owner[caller.owner]:
+                del self._by_owner[caller.owner]
 
     def _priority(self, width: int) -> int:
         if not self._has_priorities:

@@ -148,7 +148,9 @@ def _service(
         max_branches=slots + settings.max_waiting_branches,
         max_branches_per_key=settings.max_branches_per_key,
         has_priorities=settings.priorities,
+        elsewhere=shared.branches_elsewhere,
     )
+    shared.publish_branches(lambda: admission.branches_by_owner)
     observers = _observers(settings, engine, admission, tracer, registries)
     limits = Limits(
         max_n=settings.max_n,

@@ -1,6 +1,6 @@
 """What a front end shares that is the only one: nothing. It is also the port that the rest of the service sees."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from adapters.agreement import Agreement, Alone
@@ -26,6 +26,13 @@ class NotShared:
     async def running(self) -> AsyncIterator[None]:
         """Share within this block."""
         yield
+
+    def branches_elsewhere(self, owner: str) -> int:  # noqa: ARG002 - the port's
+        """Return how many branches of an owner the other front ends have admitted, as far as is known."""
+        return 0
+
+    def publish_branches(self, read: Callable[[], Mapping[str, int]]) -> None:
+        """Tell the other front ends what `read` returns: owner -> branches that are admitted here."""
 
     def follow_adapters(self, registry: AdapterRegistry) -> None:
         """Bring the registry to what all front ends have agreed on, from the start of `running` to its end."""

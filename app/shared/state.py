@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from adapters.agreement import AgreedVersions
@@ -57,6 +57,14 @@ class SharedState(NotShared):
                 yield
         finally:
             await self._store.close()
+
+    def branches_elsewhere(self, owner: str) -> int:
+        """Return how many branches of an owner the other front ends have admitted: what they said in their last beats."""
+        return sum(other.branches.get(owner, 0) for other in self.front_ends.others().values())
+
+    def publish_branches(self, read: Callable[[], Mapping[str, int]]) -> None:
+        """Tell the other front ends what `read` returns, in each beat."""
+        self.front_ends.branches = read
 
     def follow_adapters(self, registry: AdapterRegistry) -> None:
         """Bring the registry to what all front ends have agreed on."""
