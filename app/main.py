@@ -55,7 +55,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
             running(settings, engine, on_engine_death, registries) as service,
-            responses.running(settings, max_body_bytes("")) as kept,
+            responses.running(settings, max_body_bytes(""), service.shared) as kept,
         ):
             app.state.responses = kept
             app.state.service = service

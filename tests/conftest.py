@@ -17,6 +17,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.server import Server
 from tests.tools import ROOT
+from tests.valkey import Valkey
 
 MATH = ["It is 42.", "So the answer is 42.", "17 + 25 = 42", "I say 41.", "42"]
 
@@ -119,6 +120,15 @@ def serve(tmp_path: Path) -> Serve:
             yield Served(app, engine, client)
 
     return served
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """A running server that keeps nothing on disk."""
+    server = Valkey(tmp_path / "valkey")
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,39 @@
 """What a front end shares that is the only one: nothing. It is also the port that the rest of the service sees."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, Protocol
 
 from adapters.agreement import Agreement, Alone
 from adapters.registry import AdapterRegistry
 from app.shared.policy_agreement import PolicyAgreement
 
+Value = str | bytes | int
+
+Receive = Callable[[bytes], None]
+"""Takes a message of another front end. It neither waits nor raises."""
+
+
+class ScriptRunner(Protocol):
+    """Runs Lua scripts in the store."""
+
+    def key(self, *parts: str) -> str:
+        """Return the key of these parts."""
+        ...
+
+    async def run(self, script: str, keys: Sequence[str], arguments: Sequence[Value] = ()) -> Any:
+        """Run a script, which is atomic, and return what it returns, with texts as bytes. Raises `SharedStateLost`."""
+        ...
+
 
 class NotShared:
     """The shared state of a single front end."""
+
+    runner: ScriptRunner | None = None
+    """Runs scripts in the store; None without one."""
+
+    front_end = ""
+    """The id of this front end among all; empty where it is the only one."""
 
     adapters: Agreement = Alone()
     """The agreement on which version each adapter stands for."""
@@ -26,6 +50,16 @@ class NotShared:
     async def running(self) -> AsyncIterator[None]:
         """Share within this block."""
         yield
+
+    def has_died(self, front_end: str) -> bool:  # noqa: ARG002 - the port's
+        """Whether another front end has ended. While the store is away, nobody is known to have."""
+        return False
+
+    async def post(self, front_end: str, message: bytes) -> None:
+        """Send a message to another front end. Raises `SharedStateLost`."""
+
+    def receive(self, receive: Receive) -> None:
+        """Call `receive` with each message that other front ends send to this one."""
 
     def branches_elsewhere(self, owner: str) -> int:  # noqa: ARG002 - the port's
         """Return how many branches of an owner the other front ends have admitted, as far as is known."""

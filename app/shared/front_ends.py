@@ -9,16 +9,17 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import SharedStateLost
+from app.shared.alone import Receive
 from app.shared.scripts import BEAT, LEAVE, POST
 from app.shared.store import Store
-from app.shared.table import SharedTable
+from app.shared.table import SharedTable, revision_of
 
 logger = logging.getLogger("ponder.shared")
 
@@ -61,22 +62,22 @@ class FrontEnds:
     Args:
         store: what they share.
         url: where others can call this one.
-        receive: called with each message that another one has posted.
 
     Attributes:
         id: of this one, new at each start.
         tables: those that are followed; each is run beside this.
+        receive: called with each message that another one has posted.
         branches: returns owner -> branches that run or wait here.
 
     """
 
-    def __init__(self, store: Store, url: str, receive: Callable[[bytes], Awaitable[None]]) -> None:
+    def __init__(self, store: Store, url: str) -> None:
         self.id = secrets.token_hex(8)
         self.tables: list[SharedTable[Any]] = []
+        self.receive: Receive = lambda _message: None
         self.branches: Callable[[], Mapping[str, int]] = dict
         self._store = store
         self._url = url
-        self._receive = receive
         self._keys = (store.key("front-ends"), store.key("beats"))
         self._others: dict[str, Beat] = {}
         self._last_seen: dict[str, float] = {}
@@ -133,12 +134,18 @@ class FrontEnds:
                 self._lose(lost.why)
             else:
                 self._hear(beats)
-                self._compare([int(one) for one in newest])
+                self._compare([revision_of(one) for one in newest])
                 for message in mail:
-                    await self._receive(message)
+                    self._deliver(message)
             async with self._beaten:
                 self._beaten.notify_all()
             await asyncio.sleep(BEAT_S)
+
+    def _deliver(self, message: bytes) -> None:
+        try:
+            self.receive(message)
+        except Exception:
+            logger.exception("a message of another front end could not be read")
 
     def _beat_keys(self) -> Sequence[str]:
         return (*self._keys, self._mail(self.id), *(table.key for table in self.tables))

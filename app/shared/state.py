@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from adapters.agreement import AgreedVersions
 from adapters.registry import AdapterRegistry
 from app.shared.adapters import SharedAdapters
-from app.shared.alone import NotShared
+from app.shared.alone import NotShared, Receive
 from app.shared.front_ends import FrontEnds
 from app.shared.policies import SharedPolicies
 from app.shared.store import Store
@@ -32,7 +32,9 @@ class SharedState(NotShared):
 
     def __init__(self, url: str, prefix: str, own_url: str) -> None:
         self._store = Store(url, prefix)
-        self.front_ends = FrontEnds(self._store, own_url, self._receive)
+        self.runner = self._store
+        self.front_ends = FrontEnds(self._store, own_url)
+        self.front_end = self.front_ends.id
         self.adapter_table = SharedTable(self._store, "adapters", AgreedVersions)
         self.policies: SharedPolicies = SharedPolicies(self._store)
         self.front_ends.tables += [self.adapter_table, self.policies.table]
@@ -58,6 +60,18 @@ class SharedState(NotShared):
         finally:
             await self._store.close()
 
+    def has_died(self, front_end: str) -> bool:
+        """Whether another front end has ended."""
+        return self.front_ends.has_died(front_end)
+
+    async def post(self, front_end: str, message: bytes) -> None:
+        """Send a message to another front end, which has it with its next beat."""
+        await self.front_ends.post(front_end, message)
+
+    def receive(self, receive: Receive) -> None:
+        """Call `receive` with each message that other front ends send to this one."""
+        self.front_ends.receive = receive
+
     def branches_elsewhere(self, owner: str) -> int:
         """Return how many branches of an owner the other front ends have admitted: what they said in their last beats."""
         return sum(other.branches.get(owner, 0) for other in self.front_ends.others().values())
@@ -73,6 +87,3 @@ class SharedState(NotShared):
     def follow_policies(self, follow: Callable[[str], Awaitable[None]]) -> None:
         """Call `follow` with each name whose policies have changed."""
         self.policies.table.follow = follow
-
-    async def _receive(self, message: bytes) -> None:
-        logger.debug("a message of %d bytes is not for this version", len(message))

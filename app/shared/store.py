@@ -9,9 +9,10 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError, RedisError  # noqa: A004 - redis-py's own, which is no OSError
 
 from app.errors import SharedStateLost
+from app.shared.alone import Value
 
 TIMEOUT_S = 1.0
 """Seconds that one call may take. A store that is slower than that counts as lost."""
@@ -20,8 +21,6 @@ MAX_CONNECTIONS = 16
 
 LAYOUT = 1
 """The version of what the keys mean. Front ends of another version share nothing with this one."""
-
-Value = str | bytes | int
 
 
 class Store:
@@ -52,13 +51,23 @@ class Store:
         """Return the key of these parts."""
         return self._prefix + ":".join(parts)
 
-    async def run(self, script: str, keys: Sequence[str], arguments: Sequence[Value] = ()) -> Any:
-        """Run a Lua script, and return what it returns, with texts as bytes. Raises `SharedStateLost`."""
+    async def run(
+        self, script: str, keys: Sequence[str], arguments: Sequence[Value] = (), *, is_repeatable: bool = True
+    ) -> Any:
+        """Run a Lua script, and return what it returns, with texts as bytes. Raises `SharedStateLost`.
+
+        Where the connection breaks, the script is run once more on a new one, unless it is not repeatable.
+        """
         if script not in self._scripts:
             self._scripts[script] = self._client.register_script(script)
         try:
             # The client has no `socket_timeout`, since it waits with `asyncio.wait_for`, which in Python 3.11 loses cancellations.
             async with asyncio.timeout(TIMEOUT_S):
+                try:
+                    return await self._scripts[script](keys=list(keys), args=list(arguments))
+                except ConnectionError:
+                    if not is_repeatable:
+                        raise
                 return await self._scripts[script](keys=list(keys), args=list(arguments))
         except (RedisError, OSError, TimeoutError) as error:
             message = "The state that this server shares with others cannot be reached."

@@ -13,14 +13,19 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from app.errors import Conflict, InvalidRequest, SharedStateLost
+from app.shared.alone import Value
 from app.shared.scripts import CHANGE, OFFER, READ
-from app.shared.store import Store, Value
+from app.shared.store import Store
 
 logger = logging.getLogger("ponder.shared")
+
+ERROR_S = 1.0
+"""Seconds until a table is read again after an error that nobody has foreseen."""
 
 MAX_NAMES = 10_000
 MAX_DOCUMENT_BYTES = 256 * 1024
 MAX_NAME_BYTES = 256
+MAX_REVISION = 2**53
 FOUND = 1
 """The revision of what a front end has found on its disk: whatever was agreed on is newer."""
 
@@ -62,7 +67,7 @@ class SharedTable(Generic[D]):
         self.restore: Callable[[], Awaitable[None]] = _restore_no_more
         self._keys = (self.key, store.key(name, "documents"))
         self._entries: dict[str, _Entry[D]] = {}
-        self._newest = 0
+        self._highest = 0
         self._is_doubtful = True
         self._woken = asyncio.Event()
         self.has_caught_up = asyncio.Event()
@@ -103,18 +108,18 @@ class SharedTable(Generic[D]):
             key, kept, added = texts
             keys.append(key)
             arguments += [len(kept), *kept, *(value for pair in added.items() for value in pair)]
-        revision = int(await self._store.run(CHANGE, keys, arguments))
+        revision = int(await self._store.run(CHANGE, keys, arguments, is_repeatable=False))
         if revision == 0:
             self._woken.set()
             raise Conflict(f"`{name[:64]}` is being changed at another front end: try again.")
         if revision < 0:
             raise InvalidRequest(f"More than {MAX_NAMES} names cannot be shared.", parameter="name")
         self._entries[name] = _Entry(revision, document)
+        self._highest = max(self._highest, revision)
 
     def notice(self, newest: int, *, is_doubtful: bool) -> None:
         """Note the newest revision in the store. Where the store may have lost something, everything is compared."""
-        self._is_doubtful = self._is_doubtful or is_doubtful or newest < self.seen
-        self._newest = newest
+        self._is_doubtful = self._is_doubtful or is_doubtful or newest < self._highest
         if newest != self.seen or self._is_doubtful:
             self._woken.set()
 
@@ -127,6 +132,9 @@ class SharedTable(Generic[D]):
                 await self._catch_up()
             except SharedStateLost as lost:
                 logger.debug("the table %s could not be read: %s", self.name, lost.why)  # the next beat wakes it again
+            except Exception:
+                logger.exception("the table %s could not be followed", self.name)  # which must not end the server
+                await asyncio.sleep(ERROR_S)
 
     async def _catch_up(self) -> None:
         is_doubtful, self._is_doubtful = self._is_doubtful, False
@@ -142,7 +150,8 @@ class SharedTable(Generic[D]):
         async with asyncio.TaskGroup() as group:
             for name in names:
                 group.create_task(self._follow_all_but_errors(name))
-        self.seen = max([int(row[1]) for row in rows], default=self.seen)
+        self.seen = max([revision_of(row[1]) for row in rows], default=self.seen)
+        self._highest = max([self.seen, *(entry.revision for entry in self._entries.values())])
         self.has_caught_up.set()
 
     async def _restore(self) -> None:
@@ -156,7 +165,7 @@ class SharedTable(Generic[D]):
     def _take(self, row: list[bytes]) -> str | None:
         """Take over a row of the store; return its name if it is news. A row that is not well-formed is logged and left out."""
         try:
-            name, revision = row[0].decode(), int(row[1])
+            name, revision = row[0].decode(), revision_of(row[1])
             entry = _Entry(revision, self._model.model_validate_json(row[2]))
         except (ValueError, ValidationError) as error:
             logger.warning("a row of the shared table %s is left out: %s", self.name, str(error)[:200])
@@ -176,6 +185,15 @@ class SharedTable(Generic[D]):
             self._is_doubtful = True
         except Exception:
             logger.exception("%s: %s could not be followed", self.name, name)
+
+
+def revision_of(text: bytes) -> int:
+    """Return a revision as the store writes it, 0 for what is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return 0
+    return int(number) if 0 <= number <= MAX_REVISION else 0
 
 
 async def _restore_no_more() -> None:

@@ -37,12 +37,12 @@ async def test_an_integer_that_no_reply_can_repeat_is_refused(serve, path: str, 
 
 async def test_a_store_that_fails_ends_nothing(serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer goes out, in the background as well, and the server goes on."""
-    from app.api.responses.store import ResponseStore
+    from app.api.responses.sqlite_store import SqliteStore
 
     def fail(*_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(ResponseStore, "_save", fail)
+    monkeypatch.setattr(SqliteStore, "_save", fail)
     async with serve() as served:
         body = ROUTES["/v1/responses"]
         assert (await served.client.post("/v1/responses", json=body)).json()["status"] == "completed"

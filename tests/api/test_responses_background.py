@@ -13,6 +13,17 @@ pytestmark = pytest.mark.anyio
 
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 SEARCH = {"strategy": "beam_search", "n": 4, "expand": 2, "separator": ";"}
+
+
+@pytest.fixture(params=["sqlite", "valkey"])
+def serve(serve, request: pytest.FixtureRequest):
+    """Each test runs over the store of one server, and over that of several front ends."""
+    if request.param == "sqlite":
+        return serve
+    url = request.getfixturevalue("valkey").url
+    return lambda *script, **settings: serve(*script, shared_state_url=url, **settings)
+
+
 LONG = ["a b c d e f g h i j k l m n o p q r s t u v w x y z"]
 
 

@@ -1,5 +1,6 @@
 """What the Responses API keeps: conversations that go on, bounds, owners, and a restart."""
 
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,42 @@ import pytest
 from openai.types.responses import Response
 from openai.types.responses.response_item_list import ResponseItemList
 
-from app.api.responses.store import Bounds, ResponseStore, Stored
+from app.api.responses.shared_store import SharedResponses
+from app.api.responses.sqlite_store import SqliteStore
+from app.api.responses.store import Bounds, Stored
+from app.shared.state import SharedState
 
 pytestmark = pytest.mark.anyio
 
 DIRECT = {"strategy": "direct"}
+
+
+@pytest.fixture(params=["sqlite", "valkey"])
+def serve(serve, request: pytest.FixtureRequest):
+    """Each test runs over the store of one server, and over that of several front ends."""
+    if request.param == "sqlite":
+        return serve
+    url = request.getfixturevalue("valkey").url
+    return lambda *script, **settings: serve(*script, shared_state_url=url, **settings)
+
+
+@pytest.fixture(params=["sqlite", "valkey"])
+def kept(request: pytest.FixtureRequest):
+    """`async with kept(bounds) as store`: likewise."""
+
+    @asynccontextmanager
+    async def running(bounds: Bounds):
+        if request.param == "sqlite":
+            store = SqliteStore(None, bounds)
+            async with store.running():
+                yield store
+            return
+        shared = SharedState(request.getfixturevalue("valkey").url, "ponder", "http://127.0.0.1:1")
+        store = SharedResponses(shared.runner, shared, bounds, SqliteStore(None, bounds))
+        async with shared.running(), store.running():
+            yield store
+
+    return running
 
 
 async def create(served, content: object = "Hi", **fields: object) -> dict[str, Any]:
@@ -164,44 +196,60 @@ def stored(name: str, status: str = "completed", size: int = 0, created: float =
     return Stored({"id": name, "status": status, "created_at": created, "output": []}, [{"content": "x" * size}])
 
 
-async def test_the_oldest_of_the_largest_key_is_dropped_first() -> None:
-    store = ResponseStore(None, Bounds(max_responses=100, max_bytes=5000, max_days=30))
-    await store.save("small", stored("s", size=100))
-    for number in range(10):
-        await store.save("large", stored(f"l{number}", size=1000, created=4e9 + number))
-    kept = [number for number in range(10) if await store.find("large", f"l{number}")]
-    assert await store.find("small", "s") is not None
-    assert kept == [number for number in range(10) if number >= 10 - len(kept)]
-    assert 0 < len(kept) < 5
-    await store.close()
+async def test_the_oldest_of_the_largest_key_is_dropped_first(kept) -> None:
+    async with kept(Bounds(max_responses=100, max_bytes=5000, max_days=30)) as store:
+        await store.save("small", stored("s", size=100))
+        for number in range(10):
+            await store.save("large", stored(f"l{number}", size=1000, created=4e9 + number))
+        kept = [number for number in range(10) if await store.find("large", f"l{number}")]
+        assert await store.find("small", "s") is not None
+        assert kept == [number for number in range(10) if number >= 10 - len(kept)]
+        assert 0 < len(kept) < 5
 
 
-async def test_many_small_responses_push_out_no_large_one_of_another_key() -> None:
-    store = ResponseStore(None, Bounds(max_responses=5, max_bytes=10**6, max_days=30))
-    await store.save("one", stored("large", size=100_000, created=4e9))
-    for number in range(20):
-        await store.save("many", stored(f"m{number}", created=4e9 + number))
-    assert await store.find("one", "large") is not None
-    assert [number for number in range(20) if await store.find("many", f"m{number}")] == [16, 17, 18, 19]
-    await store.close()
+async def test_many_small_responses_push_out_no_large_one_of_another_key(kept) -> None:
+    async with kept(Bounds(max_responses=5, max_bytes=10**6, max_days=30)) as store:
+        await store.save("one", stored("large", size=100_000, created=4e9))
+        for number in range(20):
+            await store.save("many", stored(f"m{number}", created=4e9 + number))
+        assert await store.find("one", "large") is not None
+        assert [number for number in range(20) if await store.find("many", f"m{number}")] == [16, 17, 18, 19]
 
 
-async def test_number_and_age_are_bounded() -> None:
-    store = ResponseStore(None, Bounds(max_responses=2, max_bytes=10**6, max_days=30))
-    await store.save("a", stored("ancient", created=1.0))
-    for number in range(3):
-        await store.save("a", stored(f"r{number}", created=4e9 + number))
-    found = [name for name in ("ancient", "r0", "r1", "r2") if await store.find("a", name)]
-    assert found == ["r1", "r2"]
-    await store.close()
+async def test_number_and_age_are_bounded(kept) -> None:
+    async with kept(Bounds(max_responses=2, max_bytes=10**6, max_days=30)) as store:
+        await store.save("a", stored("ancient", created=1.0))
+        for number in range(3):
+            await store.save("a", stored(f"r{number}", created=4e9 + number))
+        found = [name for name in ("ancient", "r0", "r1", "r2") if await store.find("a", name)]
+        assert found == ["r1", "r2"]
+
+
+async def test_items_are_found_by_their_ids_for_their_owner_alone(kept) -> None:
+    """Until their response is deleted, or replaced by one without them."""
+    items = [{"id": f"msg_{number}", "type": "message"} for number in range(3)]
+    async with kept(Bounds(10, 10**6, 30)) as store:
+        for number, item in enumerate(items):
+            response = {**stored(f"r{number}").response, "output": [item]}
+            await store.save("a", Stored(response, [], b"event"))
+        assert await store.find_items("a", ["msg_0", "msg_2", "msg_9"]) == {"msg_0": items[0], "msg_2": items[2]}
+        assert await store.find_items("b", ["msg_0"]) == {}
+        assert [await store.delete("b", "r0"), await store.delete("a", "r0"), await store.delete("a", "r0")] == [
+            False,
+            True,
+            False,
+        ]
+        await store.save("a", stored("r1"))
+        assert set(await store.find_items("a", ["msg_0", "msg_1", "msg_2"])) == {"msg_2"}
+        assert (await store.find("a", "r2")).events == b"event"
 
 
 async def test_what_ran_at_a_restart_has_failed(tmp_path: Path) -> None:
     bounds = Bounds(10, 10**6, 30)
-    store = ResponseStore(tmp_path / "responses", bounds)
+    store = SqliteStore(tmp_path / "responses", bounds)
     await store.save("a", stored("r", "in_progress"))
     await store.close()
-    store = ResponseStore(tmp_path / "responses", bounds)
+    store = SqliteStore(tmp_path / "responses", bounds)
     found = await store.find("a", "r")
     assert found is not None
     assert (found.response["status"], found.response["error"]["code"]) == ("failed", "server_error")

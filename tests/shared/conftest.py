@@ -1,59 +1,14 @@
-"""A Valkey server that a test may kill and start again, and front ends that share it."""
+"""Front ends that share a Valkey server."""
 
-import contextlib
 import socket
-import subprocess
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.tools import tool
-
-
-class Valkey:
-    """A real server on the loopback interface. `options` are those of its configuration."""
-
-    def __init__(self, folder: Path, **options: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        folder.mkdir(exist_ok=True)
-        given = {"save": "", "appendonly": "no", **options, "port": str(self.port), "bind": "127.0.0.1", "dir": str(folder)}
-        words = [word for name, value in given.items() for word in (f"--{name}", value)]
-        self._command = [tool("valkey-server"), *words]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start the server, and wait until it takes connections."""
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as connection:
-                connection.sendall(b"PING\r\n")
-                if connection.recv(16).startswith(b"+PONG"):
-                    return
-            time.sleep(0.01)
-        pytest.fail("valkey-server did not start")
-
-    def kill(self) -> None:
-        """End it as a power cut does."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    """A running server that keeps nothing on disk."""
-    server = Valkey(tmp_path / "valkey")
-    server.start()
-    yield server
-    server.kill()
+from tests.shared.process import Process
+from tests.valkey import Valkey
 
 
 @pytest.fixture
@@ -76,3 +31,20 @@ def front_end(serve, tmp_path: Path):
             yield served
 
     return running
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """`process("a", shared_state_url=…)`: a front end in a process of its own; call `wait` before it is used."""
+    started: list[Process] = []
+
+    def start(name: str, **settings: object) -> Process:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        started.append(Process(port, tmp_path / name, adapter_dir=tmp_path / "adapters", **settings))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()

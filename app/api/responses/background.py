@@ -1,9 +1,12 @@
 """Responses that run in the background: each is a task of the app, which nobody needs to wait for."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from app.api.reply_events import ReplyEvents, ReplyProgress, Silence
 from app.api.responses.conversion import Converted
@@ -16,6 +19,8 @@ from app.request import Caller
 from app.serving.service import Service
 from strategies.core.results import TraceNode
 from strategies.core.values import Candidate, Task
+
+logger = logging.getLogger("ponder.api")
 
 _KEEP_ALIVE_S = 1e9  # a job has no connection that silence could end
 
@@ -49,6 +54,7 @@ class Job:
         self._task: Task | None = None
         self._events = [named_event(event) for event in self._writer.open()]
         self._changed = asyncio.Event()
+        self._is_told = False
         self._is_done = False
 
     async def run(self, store: ResponseStore) -> None:
@@ -57,7 +63,7 @@ class Job:
         try:
             try:
                 await store.save(self.who.owner, Stored(self._writer.response, self.items))
-                await self._run()
+                await self._run(store)
             except Exception as error:  # noqa: BLE001 - it is told in the response
                 self._add(*failed(self._writer, error))
         except asyncio.CancelledError:
@@ -71,7 +77,7 @@ class Job:
                 self._is_done = True
                 self._changed.set()
 
-    async def _run(self) -> None:
+    async def _run(self, store: ResponseStore) -> None:
         while True:
             try:
                 async with self._service.open(self._asked.request, self.who) as session:
@@ -80,9 +86,16 @@ class Job:
                     async with aclosing(events):  # type: ignore[type-var] # an async generator
                         async for event in events:
                             self._take(event)
+                            await self._tell_begin(store)
                     return
             except Busy as busy:  # it stays queued
                 await asyncio.sleep(busy.retry_after)
+
+    async def _tell_begin(self, store: ResponseStore) -> None:
+        """Keep that the response is in progress, for those who ask another front end."""
+        if not self._is_told and self._writer.response["status"] == "in_progress":
+            self._is_told = True
+            await store.save(self.who.owner, Stored(self._writer.response, self.items))
 
     def _take(self, event: Event | ReplyProgress | Silence) -> None:
         if isinstance(event, dict):
@@ -142,6 +155,13 @@ class Job:
                 yield KEEP_ALIVE
 
 
+class CancelMessage(BaseModel):
+    """Asks the front end that runs a response to cancel it: the response's id, and the owner of the key that wants it."""
+
+    cancel: Annotated[str, Field(max_length=256)]
+    owner: Annotated[str, Field(max_length=64)]
+
+
 class Jobs:
     """The responses that run in the background.
 
@@ -184,6 +204,16 @@ class Jobs:
     def find(self, who: Caller, response_id: str) -> Job | None:
         """Return the job with this id of this caller; None where it has ended."""
         return self._jobs.get((who.owner, response_id))
+
+    def receive(self, message: bytes) -> None:
+        """Cancel the job that another front end was asked to cancel. Anything else is left out."""
+        try:
+            wanted = CancelMessage.model_validate_json(message)
+        except ValidationError:
+            logger.warning("a message of another front end is left out: it is not well-formed")
+            return
+        if (job := self._jobs.get((wanted.owner, wanted.cancel))) is not None:
+            self._group.create_task(self.stop(job))
 
     async def stop(self, job: Job) -> None:
         """Cancel a job, and wait until every branch has ended."""

@@ -12,17 +12,21 @@ from app.api.chat import StrategyHeader, origin_of
 from app.api.disconnects import while_connected
 from app.api.errors import RESPONSES
 from app.api.openapi import json_or_stream
+from app.api.responses import elsewhere
 from app.api.responses.background import Jobs
 from app.api.responses.creation import Creation, KeptResponses, conversation
 from app.api.responses.schemas import ResponsesRequest
 from app.api.responses.shapes import listed, opened
+from app.api.responses.shared_store import SharedResponses
+from app.api.responses.sqlite_store import SqliteStore
 from app.api.responses.store import Bounds, ResponseStore, Stored
 from app.api.responses.truncation import fitting
-from app.api.sse import EventStream
+from app.api.sse import KEEP_ALIVE, EventStream
 from app.errors import InvalidRequest, UnknownResponse
 from app.request import Caller
 from app.serving.service import Service
 from app.settings import Settings
+from app.shared.alone import NotShared
 
 router = APIRouter(responses=RESPONSES)
 
@@ -30,15 +34,15 @@ _CONTENT = json_or_stream("The response, or a stream of its events.")
 
 
 @asynccontextmanager
-async def running(settings: Settings, max_body_bytes: int) -> AsyncIterator[KeptResponses]:
+async def running(settings: Settings, max_body_bytes: int, shared: NotShared) -> AsyncIterator[KeptResponses]:
     """Open the store and run jobs, until the end of the block. `max_body_bytes` are the most of a request."""
     path = settings.responses_path and settings.responses_path.expanduser()
-    store = ResponseStore(path, Bounds(settings.max_responses, settings.max_response_bytes, settings.max_response_days))
-    try:
-        async with Jobs(store, settings.max_background_per_key).running() as jobs:
-            yield KeptResponses(store, jobs, 2 * max_body_bytes)
-    finally:
-        await store.close()
+    bounds = Bounds(settings.max_responses, settings.max_response_bytes, settings.max_response_days)
+    local = SqliteStore(path, bounds)
+    store: ResponseStore = local if shared.runner is None else SharedResponses(shared.runner, shared, bounds, local)
+    async with store.running(), Jobs(store, settings.max_background_per_key).running() as jobs:
+        shared.receive(jobs.receive)
+        yield KeptResponses(store, jobs, 2 * max_body_bytes)
 
 
 @router.post("/v1/responses", responses=_CONTENT)
@@ -79,6 +83,10 @@ async def get_response(
     stored = await _find(kept.store, who, response_id)
     if not stream:
         return replies.json_response(stored.response)
+    keep_alive = http_request.app.state.keep_alive
+    if stored.runs and stored.front_end:
+        later = elsewhere.events_at_end(kept.store, who, response_id, keep_alive)
+        return EventStream(_joined(later, starting_after), {}, AsyncExitStack())
     if not stored.events:
         raise InvalidRequest("stream: only a response of the background can be streamed again.", parameter="stream")
     return EventStream(_again(stored.events, starting_after), {}, AsyncExitStack())
@@ -88,8 +96,7 @@ async def get_response(
 async def delete_response(http_request: Request, response_id: str, who: Who) -> dict[str, Any]:
     """Delete a response. One that runs is cancelled before."""
     kept: KeptResponses = http_request.app.state.responses
-    if (job := kept.jobs.find(who, response_id)) is not None:
-        await kept.jobs.stop(job)
+    await _stop(http_request, kept, who, response_id)
     if not await kept.store.delete(who.owner, response_id):
         raise _unknown(response_id)
     return {"id": response_id, "object": "response", "deleted": True}
@@ -99,8 +106,7 @@ async def delete_response(http_request: Request, response_id: str, who: Who) -> 
 async def cancel_response(http_request: Request, response_id: str, who: Who) -> Response:
     """Cancel a response that runs in the background. One that has ended stays as it is."""
     kept: KeptResponses = http_request.app.state.responses
-    if (job := kept.jobs.find(who, response_id)) is not None:
-        await kept.jobs.stop(job)
+    await _stop(http_request, kept, who, response_id)
     response = (await _find(kept.store, who, response_id)).response
     if not response["background"]:
         raise InvalidRequest("response_id: only a response of the background can be cancelled.", parameter="response_id")
@@ -129,6 +135,14 @@ async def list_input_items(
     return {"object": "list", "data": page, "first_id": ids[0], "last_id": ids[-1], "has_more": has_more}
 
 
+async def _stop(http_request: Request, kept: KeptResponses, who: Caller, response_id: str) -> None:
+    """Cancel a response that runs in the background, here or at another front end."""
+    if (job := kept.jobs.find(who, response_id)) is not None:
+        await kept.jobs.stop(job)
+    elif (stored := await kept.store.find(who.owner, response_id)) is not None and stored.front_end:
+        await elsewhere.cancel(http_request.app.state.service.shared, kept.store, who, stored)
+
+
 async def _find(store: ResponseStore, who: Caller, response_id: str) -> Stored:
     stored = await store.find(who.owner, response_id)
     if stored is None:
@@ -143,3 +157,12 @@ def _unknown(response_id: str) -> UnknownResponse:
 async def _again(events: bytes, after: int) -> AsyncIterator[bytes]:
     for event in events.split(b"\n\n")[after + 1 : -1]:
         yield event + b"\n\n"
+
+
+async def _joined(later: AsyncIterator[bytes], after: int) -> AsyncIterator[bytes]:
+    async for part in later:
+        if part == KEEP_ALIVE:
+            yield part
+        else:
+            async for event in _again(part, after):
+                yield event
