@@ -128,7 +128,8 @@ def _shared_state(settings: Settings) -> NotShared:
         return NotShared()
     from app.shared.state import SharedState  # noqa: PLC0415 - comes with an extra
 
-    return SharedState(settings.shared_state_url, settings.shared_state_prefix, settings.own_url)
+    keys = (*settings.api_keys, *settings.admin_keys)
+    return SharedState(settings.shared_state_url, settings.shared_state_prefix, settings.own_url, keys)
 
 
 def _service(
@@ -167,6 +168,7 @@ def _service(
         equivalence=equivalence, vocab_size=engine.card.architecture.vocab_size, reward_models=reward_models
     )
     observers.metrics.export_shared_state(shared)
+    shared.publish_traces(observers.traces.names)
     adapters = _registry(settings, engine, observers.metrics, shared) if engine.card.adapter_slots else None
     policies = Policies(settings.policy_dir.expanduser(), SHIPPED if settings.shipped_adapters else None, shared.policies)
     shared.follow_policies(policies.follow)

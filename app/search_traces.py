@@ -37,6 +37,7 @@ class SearchTrace:
         adapter: the name of the adapter that answers, "" for the base model.
         example: the question with its answer, as `ponder calibrate` reads it; None where no feedback is kept.
         is_right: the caller's feedback, None until it is given.
+        owner: the id of the API key that stays the same after a restart.
         otel_trace_id: the id of the request's OpenTelemetry trace, None where no spans are recorded.
 
     """
@@ -54,6 +55,7 @@ class SearchTrace:
     adapter: str = ""
     example: Mapping[str, Any] | None = None
     is_right: bool | None = None
+    owner: str = "anonymous"
     otel_trace_id: str | None = None
 
     @property
@@ -122,6 +124,10 @@ class SearchTraces:
             raise UnknownTrace(
                 f"There is no trace `{trace_id}`. It may have been dropped to make room for newer traces.", parameter="id"
             ) from None
+
+    def names(self) -> set[tuple[str, str]]:
+        """Return the owners and ids of all traces."""
+        return {(trace.owner, trace.id) for trace in self._kept.values()}
 
     def newest(self, key: str, limit: int) -> list[SearchTrace]:
         """Return the last `limit` traces of this key's requests, the newest first."""

@@ -414,7 +414,7 @@ class Settings(
         """The URL at which other front ends reach this one, without a slash at its end."""
         if self.advertise_url is not None:
             return str(self.advertise_url).rstrip("/")
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}{self.root_path}"
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     @property
     def name(self) -> str:

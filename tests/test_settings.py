@@ -207,7 +207,7 @@ def test_the_url_of_the_shared_state_is_checked_and_never_shown() -> None:
 
 def test_front_ends_say_where_they_are_found() -> None:
     assert Settings(port=80).own_url == "http://127.0.0.1:80"
-    assert Settings(host="::1", root_path="/ponder").own_url == "http://[::1]:8000/ponder"
+    assert Settings(host="::1").own_url == "http://[::1]:8000"
     assert Settings(advertise_url="https://a.example/ponder/").own_url == "https://a.example/ponder"
     with pytest.raises(ValidationError, match="advertise_url"):
         Settings(host="0.0.0.0", api_keys="k", shared_state_url=STORE)

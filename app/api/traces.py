@@ -7,6 +7,8 @@ from fastapi import APIRouter, Query, Request
 from app.api import replies
 from app.api.access import Who
 from app.api.errors import RESPONSES
+from app.api.forwarding import from_owner
+from app.errors import UnknownTrace
 from app.search_traces import SearchTrace
 from app.serving.service import Service
 
@@ -31,10 +33,13 @@ async def list_traces(request: Request, who: Who, limit: Annotated[int, Query(ge
 
 
 @router.get("/v1/traces/{trace_id}")
-async def get_trace(request: Request, trace_id: str, who: Who) -> dict[str, Any]:
+async def get_trace(request: Request, trace_id: str, who: Who) -> Any:
     """Return a trace with the texts, scores, values and costs of its nodes. `ponder` is the reply's, null until there is one."""
     service: Service = request.app.state.service
-    trace = service.observers.traces.find(who.key, trace_id)
+    try:
+        trace = service.observers.traces.find(who.key, trace_id)
+    except UnknownTrace as unknown:
+        return await from_owner(request, who, trace_id, unknown)
     return {
         **_head(trace),
         "nodes": replies.nodes((number, node) for (number, _), node in sorted(trace.nodes.items())),

@@ -1,7 +1,8 @@
 """What a front end shares that is the only one: nothing. It is also the port that the rest of the service sees."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from adapters.agreement import Agreement, Alone
@@ -12,6 +13,28 @@ Value = str | bytes | int
 
 Receive = Callable[[bytes], None]
 """Takes a message of another front end. It neither waits nor raises."""
+
+
+Name = tuple[str, str]
+"""The owner of a trace and its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCall:
+    """A call of another front end: `path` begins with a slash, and `headers` have nothing but the caller's key."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    content: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerReply:
+    """The status and the body of another front end's reply."""
+
+    status: int
+    body: bytes
 
 
 class ScriptRunner(Protocol):
@@ -60,6 +83,13 @@ class NotShared:
 
     def receive(self, receive: Receive) -> None:
         """Call `receive` with each message that other front ends send to this one."""
+
+    def publish_traces(self, names: Callable[[], Collection[Name]]) -> None:
+        """Tell the other front ends what `names` returns: the traces that are kept here."""
+
+    async def ask_for_trace(self, owner: str, trace_id: str, call: PeerCall) -> PeerReply | None:  # noqa: ARG002 - the port's
+        """Call the front end that has a trace of this owner, and return its reply; None where nobody has it, or does not answer."""
+        return None
 
     def branches_elsewhere(self, owner: str) -> int:  # noqa: ARG002 - the port's
         """Return how many branches of an owner the other front ends have admitted, as far as is known."""

@@ -5,11 +5,13 @@ table, and what was posted to this front end. So there is no subscription that c
 """
 
 import asyncio
+import hashlib
+import hmac
 import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -44,6 +46,7 @@ class Beat(BaseModel):
 
     Attributes:
         url: where it can be called.
+        seal: proves that one who knows the keys of this server has said so.
         branches: owner -> branches that run or wait.
         seen: name of a table -> the revision that it follows.
 
@@ -52,6 +55,7 @@ class Beat(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     url: Annotated[str, Field(max_length=512, pattern=r"^https?://[^\s/?#@]+[^\s?#@]*$")]
+    seal: Annotated[str, Field(max_length=64)] = ""
     branches: dict[Annotated[str, Field(max_length=64)], Count] = {}
     seen: dict[Annotated[str, Field(max_length=64)], Annotated[int, Field(ge=0, le=2**53)]] = {}
 
@@ -62,6 +66,7 @@ class FrontEnds:
     Args:
         store: what they share.
         url: where others can call this one.
+        secret: what all front ends know. Callers' keys are sent only to a URL that was announced by one who knows it.
 
     Attributes:
         id: of this one, new at each start.
@@ -71,13 +76,14 @@ class FrontEnds:
 
     """
 
-    def __init__(self, store: Store, url: str) -> None:
+    def __init__(self, store: Store, url: str, secret: bytes = b"") -> None:
         self.id = secrets.token_hex(8)
         self.tables: list[SharedTable[Any]] = []
         self.receive: Receive = lambda _message: None
         self.branches: Callable[[], Mapping[str, int]] = dict
         self._store = store
         self._url = url
+        self._secret = secret
         self._keys = (store.key("front-ends"), store.key("beats"))
         self._others: dict[str, Beat] = {}
         self._last_seen: dict[str, float] = {}
@@ -102,6 +108,16 @@ class FrontEnds:
         last = max(self._last_seen.get(front_end, 0.0), self._up_since)
         return time.monotonic() - last > LIFE_S
 
+    def url_of(self, front_end: str) -> str | None:
+        """Return where another front end can be called, None where it is not known for certain."""
+        beat = self.others().get(front_end)
+        if beat is None or not hmac.compare_digest(beat.seal, self._seal(front_end, beat.url)):
+            return None
+        return beat.url
+
+    def _seal(self, front_end: str, url: str) -> str:
+        return hmac.new(self._secret, f"{front_end} {url}".encode(), hashlib.sha256).hexdigest()
+
     async def post(self, front_end: str, message: bytes) -> None:
         """Leave a message for another front end. Raises `SharedStateLost`."""
         await self._store.run(POST, (self._mail(front_end),), (message, MAX_MAIL, int(LIFE_S * 1000)))
@@ -112,10 +128,11 @@ class FrontEnds:
             await self._beaten.wait()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Beat, and follow the tables, within this block."""
+    async def running(self, *others: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+        """Beat, follow the tables, and run `others`, which never end by themselves, within this block."""
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._run()), *(group.create_task(table.run()) for table in self.tables)]
+            tables = (table.run() for table in self.tables)
+            tasks = [group.create_task(one) for one in (self._run(), *tables, *others)]
             try:
                 yield
             finally:
@@ -151,7 +168,12 @@ class FrontEnds:
         return (*self._keys, self._mail(self.id), *(table.key for table in self.tables))
 
     def _beat(self) -> tuple[str, int, str]:
-        beat = Beat(url=self._url, branches=dict(self.branches()), seen={table.name: table.seen for table in self.tables})
+        beat = Beat(
+            url=self._url,
+            seal=self._seal(self.id, self._url),
+            branches=dict(self.branches()),
+            seen={table.name: table.seen for table in self.tables},
+        )
         return self.id, int(LIFE_S * 1000), beat.model_dump_json()
 
     def _lose(self, why: str) -> None:

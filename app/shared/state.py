@@ -1,18 +1,20 @@
 """What this front end shares with others through a store."""
 
 import asyncio
+import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from adapters.agreement import AgreedVersions
 from adapters.registry import AdapterRegistry
 from app.shared.adapters import SharedAdapters
-from app.shared.alone import NotShared, Receive
+from app.shared.alone import Name, NotShared, PeerCall, PeerReply, Receive
 from app.shared.front_ends import FrontEnds
 from app.shared.policies import SharedPolicies
 from app.shared.store import Store
 from app.shared.table import SharedTable
+from app.shared.traces import SharedTraces
 
 logger = logging.getLogger("ponder.shared")
 
@@ -27,15 +29,17 @@ class SharedState(NotShared):
         url: of the store.
         prefix: of all keys.
         own_url: where other front ends can call this one.
+        keys: of callers and administrators; all front ends have the same.
 
     """
 
-    def __init__(self, url: str, prefix: str, own_url: str) -> None:
+    def __init__(self, url: str, prefix: str, own_url: str, keys: Iterable[str] = ()) -> None:
         self._store = Store(url, prefix)
         self.runner = self._store
-        self.front_ends = FrontEnds(self._store, own_url)
+        self.front_ends = FrontEnds(self._store, own_url, hashlib.sha256("\0".join(sorted(keys)).encode()).digest())
         self.front_end = self.front_ends.id
         self.adapter_table = SharedTable(self._store, "adapters", AgreedVersions)
+        self.traces = SharedTraces(self._store, self.front_ends)
         self.policies: SharedPolicies = SharedPolicies(self._store)
         self.front_ends.tables += [self.adapter_table, self.policies.table]
         self.adapters = SharedAdapters(self.adapter_table, self.front_ends)
@@ -49,7 +53,7 @@ class SharedState(NotShared):
     async def running(self) -> AsyncIterator[None]:
         """Share within this block. It begins when this front end has followed all others, or could not within `START_S`."""
         try:
-            async with self.front_ends.running():
+            async with self.front_ends.running(self.traces.run()):
                 try:
                     async with asyncio.timeout(START_S):
                         for table in self.front_ends.tables:
@@ -58,6 +62,7 @@ class SharedState(NotShared):
                     logger.warning("the start goes on without the shared state")
                 yield
         finally:
+            await self.traces.close()
             await self._store.close()
 
     def has_died(self, front_end: str) -> bool:
@@ -71,6 +76,14 @@ class SharedState(NotShared):
     def receive(self, receive: Receive) -> None:
         """Call `receive` with each message that other front ends send to this one."""
         self.front_ends.receive = receive
+
+    def publish_traces(self, names: Callable[[], Collection[Name]]) -> None:
+        """Tell the other front ends the owners and ids of the traces that are kept here."""
+        self.traces.names = names
+
+    async def ask_for_trace(self, owner: str, trace_id: str, call: PeerCall) -> PeerReply | None:
+        """Call the front end that has a trace."""
+        return await self.traces.ask(owner, trace_id, call)
 
     def branches_elsewhere(self, owner: str) -> int:
         """Return how many branches of an owner the other front ends have admitted: what they said in their last beats."""
