@@ -38,11 +38,12 @@ class AgreedVersions(BaseModel):
         return self
 
     def having(self, version: str) -> "AgreedVersions":
-        """Return the same with one more version, unless it is there."""
-        if version not in self.versions and len(self.versions) >= MAX_VERSIONS:
+        """Return the same with one more version, or itself where it is there."""
+        if version in self.versions:
+            return self
+        if len(self.versions) >= MAX_VERSIONS:
             raise AdapterRefused(f"An adapter has at most {MAX_VERSIONS} versions: delete some.", parameter="name")
-        versions = self.versions if version in self.versions else (*self.versions, version)
-        return AgreedVersions(versions=versions, current=self.current)
+        return AgreedVersions(versions=(*self.versions, version), current=self.current)
 
     def without(self, version: str) -> "AgreedVersions":
         """Return the same without a version."""
@@ -65,14 +66,21 @@ Change = Callable[[AgreedVersions], AgreedVersions]
 
 
 class Agreement(Protocol):
-    """What all servers agree on. The registry calls it while it holds the lock of the name."""
+    """What all servers agree on. The registry calls it while it holds the lock of the name.
+
+    Attributes:
+        is_shared: whether there may be other servers at all.
+
+    """
+
+    is_shared: bool
 
     def find(self, name: str) -> AgreedVersions | None:
         """Return the newest that is known of a name; None where the servers agree on nothing."""
         ...
 
     async def propose(self, name: str, change: Change) -> None:
-        """Let all servers agree on a change of the newest that is known.
+        """Let all servers agree on a change of the newest that is known. A change that returns the same object is none.
 
         Raises:
             AdapterConflict: another server has changed the name meanwhile.
@@ -92,6 +100,8 @@ class Agreement(Protocol):
 
 class Alone:
     """The agreement of a single server."""
+
+    is_shared = False
 
     def find(self, name: str) -> None:
         """Return nothing."""

@@ -51,7 +51,10 @@ async def stop_serving(registry: AdapterRegistry, origin: str) -> None:
     """Stop serving all adapters that came from `origin` at an earlier start; their versions are kept."""
     for adapter in registry.adapters():
         if adapter.current is not None and adapter.current.source.startswith(f"{origin}:"):
-            await registry.deactivate(adapter.name)
+            try:
+                await registry.deactivate(adapter.name)
+            except AdapterError as error:
+                logger.warning("adapter %s goes on being served: %s", adapter.name, error)
 
 
 def _versions(registry: AdapterRegistry, name: str) -> list[AdapterVersion]:

@@ -11,6 +11,7 @@ version, and each follows what another has changed.
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -30,6 +31,9 @@ logger = logging.getLogger("ponder.adapters")
 
 FOLLOW_WAIT_S = 5.0
 """Seconds that a version which all servers agreed on waits for a slot, before it is tried again later."""
+
+GRACE_S = 60.0
+"""Seconds after which the files of a version are removed that no server has come to serve."""
 
 FILE_CHECK_S = 1.0
 """Seconds between two checks whether the files of all versions are still there."""
@@ -67,6 +71,7 @@ class AdapterRegistry:
         self._observer = observer
         self._reserved = reserved
         self._adapters: dict[str, RegisteredAdapter] = {}
+        self._unwanted: dict[str, tuple[AdapterVersion, float]] = {}
         # A lock lives for as long as a change of its name uses it or waits for it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -174,12 +179,27 @@ class AdapterRegistry:
                 else:
                     await self._agreement.propose(name, lambda agreed: agreed.having(version.version))
             except BaseException:
-                agreed = self._agreement.find(name)
-                if is_new and (agreed is None or version.version not in agreed.versions):
-                    self._forget_version(adapter, version)
-                    await asyncio.to_thread(self._store.remove, name, version)
+                if is_new:
+                    await self._take_back(adapter, version)
                 raise
         return version, is_new
+
+    async def _take_back(self, adapter: RegisteredAdapter, version: AdapterVersion) -> None:
+        """Remove a version that was not to be served. Another server may be about to serve the same content: then later, if ever."""
+        agreed = self._agreement.find(adapter.name)
+        if agreed is None or version.version not in agreed.versions:
+            self._forget_version(adapter, version)
+        if self._agreement.is_shared:
+            self._unwanted[version.key] = (version, time.monotonic() + GRACE_S)
+        else:
+            await asyncio.to_thread(self._store.remove, adapter.name, version)
+
+    async def _remove_unwanted(self) -> None:
+        for key, (version, due) in list(self._unwanted.items()):
+            if time.monotonic() >= due:
+                del self._unwanted[key]
+                async with self._lock(version.name):
+                    await self._remove_unshared(version.name, [version])
 
     def check_name(self, name: str) -> None:
         """Raise `AdapterRefused` for a name that no adapter can have."""
@@ -270,7 +290,7 @@ class AdapterRegistry:
                 await self._agreement.propose(ref.name, lambda _: AgreedVersions())
                 # In memory first: no new request may get a version whose files are about to go.
                 self._forget(adapter)
-            if self._agreement.find(ref.name) is None:
+            if not self._agreement.is_shared:
                 await asyncio.to_thread(self._store.remove, ref.name, None if ref.pin is None else gone[0])
                 return
         # Without the lock, which another server's delete may need here to go on.
@@ -373,6 +393,7 @@ class AdapterRegistry:
         """
         while True:
             await asyncio.sleep(FILE_CHECK_S)
+            await self._remove_unwanted()
             known = [(adapter, version) for adapter in self.adapters() for version in adapter.versions.values()]
             intact = await asyncio.to_thread(lambda all_=known: [self._store.is_intact(version) for _, version in all_])  # type: ignore[misc]
             for (adapter, version), is_intact in zip(known, intact, strict=True):

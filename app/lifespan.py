@@ -75,7 +75,7 @@ async def running(
                 _energy(service.observers.metrics),
                 _stored_adapters(service.adapters),
                 shared.running(),
-                _adapters(settings, service.adapters),
+                _adapters(settings, service.adapters, shared),
             ):
                 yield service
     finally:
@@ -221,27 +221,39 @@ async def _stored_adapters(registry: AdapterRegistry | None) -> AsyncIterator[No
 
 
 @asynccontextmanager
-async def _adapters(settings: Settings, registry: AdapterRegistry | None) -> AsyncIterator[None]:
+async def _adapters(settings: Settings, registry: AdapterRegistry | None, shared: NotShared) -> AsyncIterator[None]:
     """Serve the shipped adapters, and those of the preload folder, which is watched if the settings say so."""
     if registry is None:
         yield
         return
+    await _add_folders(settings, registry)
+    tasks = []
+    folder = settings.adapter_preload_dir
+    if folder is not None and settings.adapter_watch:
+        tasks.append(asyncio.create_task(preload.watch_folder(registry, folder.expanduser(), settings.max_adapter_bytes)))
+    if shared.is_up is False:
+        tasks.append(asyncio.create_task(_add_folders_later(settings, registry, shared)))
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _add_folders(settings: Settings, registry: AdapterRegistry) -> None:
     shipped = preload.SHIPPED / settings.model
     if settings.shipped_adapters and settings.model == DEFAULT_MODEL and shipped.is_dir():
         await preload.add_folder(registry, shipped, settings.max_adapter_bytes, origin="shipped", keep_others=True)
     else:
         await preload.stop_serving(registry, "shipped")
-    folder = settings.adapter_preload_dir
-    if folder is not None:
-        await preload.add_folder(registry, folder.expanduser(), settings.max_adapter_bytes)
-    watcher = None
-    if folder is not None and settings.adapter_watch:
-        watcher = asyncio.create_task(preload.watch_folder(registry, folder.expanduser(), settings.max_adapter_bytes))
-    try:
-        yield
-    finally:
-        if watcher is not None:
-            watcher.cancel()
+    if settings.adapter_preload_dir is not None:
+        await preload.add_folder(registry, settings.adapter_preload_dir.expanduser(), settings.max_adapter_bytes)
+
+
+async def _add_folders_later(settings: Settings, registry: AdapterRegistry, shared: NotShared) -> None:
+    """Add what could not be added at the start, because the other front ends could not be told."""
+    await shared.returned()
+    await _add_folders(settings, registry)
 
 
 @asynccontextmanager

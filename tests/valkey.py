@@ -1,6 +1,7 @@
 """A Valkey server that a test may kill and start again."""
 
 import contextlib
+import signal
 import socket
 import subprocess
 import time
@@ -36,6 +37,16 @@ class Valkey:
                     return
             time.sleep(0.01)
         pytest.fail("valkey-server did not start")
+
+    def pause(self) -> None:
+        """Let it keep its connections and answer nothing, as behind a broken network."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End the pause."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it as a power cut does."""

@@ -16,6 +16,8 @@ FOLLOW_S = 10.0
 class SharedAdapters:
     """An `adapters.agreement.Agreement`."""
 
+    is_shared = True
+
     def __init__(self, table: SharedTable[AgreedVersions], front_ends: FrontEnds) -> None:
         self._table = table
         self._front_ends = front_ends
@@ -32,7 +34,7 @@ class SharedAdapters:
         """Let all front ends agree on a change."""
         known = self._table.find(name)
         changed = change(known or AgreedVersions())
-        if changed == known:
+        if changed is known:
             return
         try:
             await self._table.change(name, changed)

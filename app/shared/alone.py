@@ -1,5 +1,6 @@
 """What a front end shares that is the only one: nothing. It is also the port that the rest of the service sees."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -73,6 +74,10 @@ class NotShared:
     async def running(self) -> AsyncIterator[None]:
         """Share within this block."""
         yield
+
+    async def returned(self) -> None:
+        """Wait until this front end follows the others again, or for the first time. A single one waits for ever."""
+        await asyncio.Event().wait()
 
     def has_died(self, front_end: str) -> bool:  # noqa: ARG002 - the port's
         """Whether another front end has ended. While the store is away, nobody is known to have."""

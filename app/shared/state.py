@@ -65,6 +65,11 @@ class SharedState(NotShared):
             await self.traces.close()
             await self._store.close()
 
+    async def returned(self) -> None:
+        """Wait until this front end follows the others again."""
+        while not (self.is_up and all(table.has_caught_up.is_set() for table in self.front_ends.tables)):
+            await self.front_ends.next_beat()
+
     def has_died(self, front_end: str) -> bool:
         """Whether another front end has ended."""
         return self.front_ends.has_died(front_end)

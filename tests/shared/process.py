@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+import uvloop
 
 from tests.tools import ROOT
 
@@ -55,4 +56,5 @@ async def _serve(seconds_per_token: float, **settings: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(float(sys.argv[1]), **dict(word.split("=", 1) for word in sys.argv[2:])))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as `ponder serve` does
+        runner.run(_serve(float(sys.argv[1]), **dict(word.split("=", 1) for word in sys.argv[2:])))

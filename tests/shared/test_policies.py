@@ -7,7 +7,7 @@ import redis
 
 from app.shared import front_ends
 from tests.example_policies import policy
-from tests.shared.waiting import until
+from tests.shared.waiting import follows, until
 
 pytestmark = pytest.mark.anyio
 
@@ -36,14 +36,14 @@ async def test_what_one_is_told_all_use(front_end, valkey) -> None:
     """An upload, a roll-back, and the choice of none; each well within a second."""
     async with front_end("a", valkey.url) as a, front_end("b", valkey.url) as b:
         assert (await a.client.put(PATH, content=text(0.1))).status_code == 200
-        assert await until(has(b, 1, 1)) < 1
+        await follows(b, has(b, 1, 1))
         assert (await b.client.put(PATH, content=text(0.7))).json()["numbers"] == [1, 2]
-        assert await until(has(a, 2, 1, 2)) < 1
+        await follows(a, has(a, 2, 1, 2))
         assert (await shown(a))["policy"] == (await shown(b))["policy"]
         await a.client.post(f"{PATH}/choose", json={"number": 1})
-        assert await until(has(b, 1, 1, 2)) < 1
+        await follows(b, has(b, 1, 1, 2))
         await b.client.post(f"{PATH}/choose", json={"number": None})
-        assert await until(has(a, None, 1, 2)) < 1
+        await follows(a, has(a, None, 1, 2))
 
 
 async def test_one_that_was_down_has_all_earlier_policies_too(front_end, valkey) -> None:

@@ -39,8 +39,10 @@ def connect(calls):
 async def asked(served, **fields: object) -> str:
     """Ask one question; return the id of its trace, when the others may know of it."""
     reply = await served.chat(ponder={"strategy": "direct"}, **fields)
-    await asyncio.sleep(0.35)
-    return reply.json()["ponder"]["trace_id"]
+    trace_id = reply.json()["ponder"]["trace_id"]
+    traces = served.app.state.service.shared.traces
+    await until(lambda: any(known == trace_id for _, known in traces._told or ()))
+    return trace_id
 
 
 async def test_a_trace_is_read_at_any_front_end(front_end, valkey, connect, calls) -> None:
@@ -136,7 +138,7 @@ async def test_an_emptied_store_knows_the_traces_again(front_end, valkey, connec
         async def is_found() -> bool:
             return (await b.client.get(f"/v1/traces/{trace_id}")).status_code == 200
 
-        await until(is_found, within=10)
+        await until(is_found)
 
 
 async def test_two_processes_find_each_other(process, valkey) -> None:

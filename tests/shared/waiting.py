@@ -6,13 +6,28 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+Holds = Callable[[], bool | Awaitable[bool]]
 
-async def until(holds: Callable[[], bool | Awaitable[bool]], within: float = 5.0) -> float:
+
+async def until(holds: Holds, within: float = 30.0) -> float:
     """Wait until it holds, and return the seconds that it took."""
     start = time.monotonic()
     while time.monotonic() - start < within:
-        held = holds()
-        if held if isinstance(held, bool) else await held:
+        if await _now(holds):
             return time.monotonic() - start
         await asyncio.sleep(0.01)
     return pytest.fail(f"it did not hold within {within} seconds")
+
+
+async def follows(served, holds: Holds) -> None:
+    """Wait until it holds at a front end, which it must within a few beats: ten of them are a second."""
+    for _ in range(10):
+        if await _now(holds):
+            return
+        await served.app.state.service.shared.front_ends.next_beat()
+    pytest.fail("it did not hold within ten beats")
+
+
+async def _now(holds: Holds) -> bool:
+    held = holds()
+    return held if isinstance(held, bool) else await held

@@ -135,15 +135,20 @@ class SharedResponses:
     async def _give_back(self) -> None:
         while True:
             await asyncio.sleep(RETURN_S)
-            for name in list(self._pending) if self._shared.is_up else ():
-                async with self._saving:
-                    stored = await self._local.find(*name) if name in self._pending else None
-                    try:
-                        if stored is not None:
-                            await self._save(name[0], stored)
-                    except SharedStateLost:
-                        break
-                    await self._forget(name)
+            try:
+                for name in list(self._pending) if self._shared.is_up else ():
+                    await self._give_back_one(name)
+            except SharedStateLost:
+                continue
+            except Exception:
+                logger.exception("a response could not be given to the shared state")
+
+    async def _give_back_one(self, name: tuple[str, str]) -> None:
+        async with self._saving:
+            stored = await self._local.find(*name) if name in self._pending else None
+            if stored is not None:
+                await self._save(name[0], stored)
+            await self._forget(name)
 
 
 def _parsed(row: Sequence[bytes]) -> Stored | None:
