@@ -33,8 +33,9 @@ test-fast: env
 	OMP_NUM_THREADS=1 $(PYTEST) -m "not vllm" -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/playground --cov --cov-report=
 	$(PYTEST) -m "not vllm" tests/playground --cov --cov-append --cov-report=term
 
+# Two processes, each with half of the processors for its servers (tests/conftest.py). On a GPU their engines would have to share its memory.
 test-vllm: env
-	$(PYTEST) -m vllm tests
+	$(PYTEST) -m vllm tests $(if $(wildcard /proc/driver/nvidia/version),,-n 2 --dist loadfile)
 
 test-clients: env-clients ## Drive a real server with the clients that people use
 	.venv-clients/bin/python -m pytest tests/clients -W ignore

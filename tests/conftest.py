@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,11 +16,20 @@ from fastapi import FastAPI
 from app.engine.scripted import Script, ScriptedEngine, cycle
 from app.main import create_app
 from app.settings import Settings
-from tests.server import Server
+from tests.server import ForkedServer, Server
 from tests.tools import ROOT
 from tests.valkey import Valkey
 
 MATH = ["It is 42.", "So the answer is 42.", "17 + 25 = 42", "I say 41.", "42"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each process that runs tests on real vLLM its share of the processors: an engine that must share one is many times slower."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and config.option.markexpr == "vllm":
+        number, count = int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        processors = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, processors[number % len(processors) :: count])
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -133,12 +143,12 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server on real vLLM that most tests marked `vllm` share, since each start takes half a minute. It has the example's plugin."""
+    """The server on real vLLM that most tests marked `vllm` share, since each start takes long. It has the example's plugin."""
     folder = tmp_path_factory.mktemp("server")
     plugins = ("--plugin", "ponder_example.strategy:FirstGood", "--plugin", "ponder_example.verifier:Brief")
     kept = ("--policy-dir", str(folder / "policies"), "--feedback-path", str(folder / "feedback.jsonl"))
     variables = {"PYTHONPATH": str(ROOT / "examples" / "plugin")}
-    server = Server(*plugins, *kept, log=folder / "log", variables=variables)
+    server = ForkedServer(*plugins, *kept, log=folder / "log", variables=variables)
     server.wait()
     yield server
     assert server.stop() == 0

@@ -58,6 +58,7 @@ def _run(arguments: tuple[str, ...], log: Path, environment: dict[str, str]) -> 
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["ponder", *arguments]
+    sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     main()
 
 

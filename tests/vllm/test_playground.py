@@ -1,5 +1,8 @@
 """The newcomer's first minute: the page in a real browser, before real vLLM with the embedded model and its adapter."""
 
+import os
+from collections.abc import Iterator
+
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
@@ -8,6 +11,16 @@ from tests.tools import tool
 pytestmark = pytest.mark.vllm
 
 
+@pytest.fixture
+def all_processors(server) -> Iterator[None]:
+    """A browser that must wait for the engine's processor shows the whole tree at once."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count()))
+    yield
+    os.sched_setaffinity(0, own)
+
+
+@pytest.mark.usefixtures("all_processors")
 def test_the_example_grows_a_tree(server) -> None:
     """Nothing is typed: one button, steps that come while it runs, a winner, and an account in FLOPs."""
     path = tool("chromium")

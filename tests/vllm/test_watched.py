@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests.dashboards import Query, chosen, metrics, queries, rules
-from tests.server import Server
+from tests.server import ForkedServer
 from tests.tools import ROOT, tool
 
 pytestmark = pytest.mark.vllm
@@ -70,7 +70,7 @@ class Watched:
 def watched(tmp_path_factory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("watched")
     away = '{"away": {"url": "http://127.0.0.1:9", "route": "classify", "retries": 0, "timeout_seconds": 2}}'
-    server = Server(
+    server = ForkedServer(
         "--admin-keys", ADMIN_KEY, "--max-model-len", "2048", "--max-branches", "16", "--max-branches-per-key", "24",
         "--adapter-slots", "2", "--reward-models", away, log=folder / "log",
     )  # fmt: skip
