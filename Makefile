@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help env env-bench env-clients tools adapters policy serve test test-fast test-vllm test-clients lint check format docs docs-serve bench lock clean
+.PHONY: help env env-bench env-clients tools adapters policy serve test test-fast test-vllm test-replicas test-clients lint check format docs docs-serve bench lock clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,10 @@ test-fast: env
 # Two processes, each with half of the processors for its servers (tests/conftest.py). On a GPU their engines would have to share its memory.
 test-vllm: env
 	$(PYTEST) -m vllm tests $(if $(wildcard /proc/driver/nvidia/version),,-n 2 --dist loadfile)
+
+test-replicas: env ## The tests of the surface once more, over a front end with two `vllm serve` processes
+	REPLICAS=2 $(PYTEST) -m vllm tests/vllm/test_surface.py tests/vllm/test_protocol.py tests/vllm/test_searches.py tests/vllm/test_tools.py \
+	  tests/vllm/test_responses.py tests/vllm/test_messages.py tests/vllm/test_logprobs.py tests/vllm/test_tokenize.py tests/vllm/test_endings.py
 
 test-clients: env-clients ## Drive a real server with the clients that people use
 	.venv-clients/bin/python -m pytest tests/clients -W ignore

@@ -8,12 +8,18 @@ from typing import Protocol
 class EngineAdapter:
     """A version as the engine knows it.
 
-    Name and id are never used twice, also not for the same version. `path` is its folder.
+    Name and id are never used twice in one server, also not for the same version.
+
+    Attributes:
+        path: its folder.
+        content: the version's name and the hash of its content. Servers that share an engine know it by this.
+
     """
 
     name: str
     id: int
     path: str
+    content: str = ""
 
 
 class AdapterHost(Protocol):

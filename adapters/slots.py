@@ -237,7 +237,7 @@ class AdapterSlots:
     def _load(self, version: AdapterVersion) -> None:
         serial = next(self._serial)
         # The path follows when the files have been checked; the slot is taken at once.
-        adapter = EngineAdapter(f"{version.id}#{serial}", serial, "")
+        adapter = EngineAdapter(f"{version.id}#{serial}", serial, "", version.key)
         loaded = self._loaded[version.key] = LoadedVersion(version, adapter)
         self._tasks.create_task(self._loading(loaded))
 

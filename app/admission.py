@@ -79,12 +79,11 @@ class Admission:
         has_priorities: bool = True,
         elsewhere: Callable[[str], int] = lambda _owner: 0,
     ) -> None:
-        self.num_slots = num_slots
+        self._num_waiting_places = max_branches - num_slots
         self._max_branches = max_branches
         self._max_branches_per_key = max_branches_per_key
         self._has_priorities = has_priorities
-        self._num_reserved = num_slots // 8 if has_priorities else 0
-        self._waiting_time = WaitingTimeEstimator(num_slots - self._num_reserved)
+        self._waiting_time = WaitingTimeEstimator(num_slots)
         self._started = time.monotonic()
         self._elsewhere = elsewhere
         self._by_key: Counter[str] = Counter()
@@ -94,6 +93,15 @@ class Admission:
         self._waiting: dict[bool, list[tuple[int, int, asyncio.Future[None]]]] = {True: [], False: []}
         self._request_serials = itertools.count()
         self._branch_serials = itertools.count()
+        self.resize(num_slots)
+
+    def resize(self, num_slots: int) -> None:
+        """Run so many branches at the same time from now on. Those that run already go on."""
+        self.num_slots = num_slots
+        self._max_branches = num_slots + self._num_waiting_places
+        self._num_reserved = num_slots // 8 if self._has_priorities else 0
+        self._waiting_time.num_slots = num_slots - self._num_reserved
+        self._hand_out()
 
     @property
     def load(self) -> float:

@@ -13,6 +13,7 @@ PonderError
 +-- Busy               try again after `retry_after` seconds
 |   +-- QuotaExceeded  this key already runs as many branches as it may
 |   +-- Overloaded     the server already runs as many branches as it can
+|   +-- NoReplica      no replica of the engine is ready
 |   +-- SharedStateLost    what several front ends share cannot be read or changed now
 +-- Conflict           somebody else has changed the same thing meanwhile
 +-- EngineFailed       the engine failed at this request alone, and goes on
@@ -94,6 +95,10 @@ class SharedStateLost(Busy):
 
 class Conflict(PonderError):
     """Somebody else has changed the same thing meanwhile, so that nothing was changed here."""
+
+
+class NoReplica(Busy):
+    """The engine lives on other servers, and none of them is ready."""
 
 
 class Disconnected(PonderError):

@@ -71,7 +71,7 @@ async def running(
                 settings, engine, equivalence, reward_models, tracer, images=images, registries=registries, shared=shared
             )
             async with (
-                _watched(engine, on_engine_death),
+                _watched(engine, service.admission, on_engine_death),
                 _energy(service.observers.metrics),
                 _stored_adapters(service.adapters),
                 shared.running(),
@@ -269,9 +269,11 @@ async def _energy(metrics: Metrics) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _watched(engine: Engine, on_death: Callable[[str], None]) -> AsyncIterator[None]:
+async def _watched(engine: Engine, admission: Admission, on_death: Callable[[str], None]) -> AsyncIterator[None]:
     async def watch() -> None:
-        while (failure := engine.failure) is None:  # noqa: ASYNC110 - vLLM offers a flag, no event
+        while (failure := engine.failure) is None:
+            if engine.card.max_branches != admission.num_slots:  # replicas have come or gone
+                admission.resize(engine.card.max_branches)
             await asyncio.sleep(ENGINE_CHECK_S)
         logger.critical("the engine is dead: %s", failure)
         on_death(failure)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app.api import adapters, chat, errors, feedback, models, openapi, ops, playground, policies, tokenize, traces
+from app.api import adapters, chat, errors, feedback, models, openapi, ops, playground, policies, replicas, tokenize, traces
 from app.api.access import Access, KnownCallers
 from app.api.anthropic import routes as anthropic
 from app.api.anthropic.errors import AnthropicErrors
@@ -74,7 +74,7 @@ def create_app(
     app.state.settings = settings
     app.state.keep_alive = settings.keep_alive_seconds
     app.state.is_draining = is_draining
-    for part in (chat, anthropic, responses, tokenize, models, traces, feedback, adapters, policies, ops):
+    for part in (chat, anthropic, responses, tokenize, models, traces, feedback, adapters, policies, replicas, ops):
         app.include_router(part.router)
     if settings.playground:
         app.state.playground = playground.packaged()

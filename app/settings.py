@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, HttpUrl, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, HttpUrl, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from app.option_file import BadOptions, options_in, words_of
-from app.reward_models.options import RewardModelName, RewardModelOptions, plain_url
+from app.reward_models.options import RewardModelName, RewardModelOptions, header_value, plain_url
 from strategies.core.thinking import LONGEST_LANDING
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -130,6 +131,38 @@ class EngineSettings(BaseModel):
         (),
         description="further options of vLLM's engine in one text, such as `--tensor-parallel-size 2`; `ponder serve` also takes each of "
         "them as an option of its own",
+    )
+
+
+def _base_urls(urls: tuple[str, ...]) -> tuple[str, ...]:
+    """Return URLs without a slash at their end. Raises `ValueError` for one that is more than a scheme, a host and a port."""
+    for url in urls:
+        parts = urlsplit(url)
+        has_more = parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.password
+        if parts.scheme not in {"http", "https"} or not parts.hostname or has_more:
+            message = (
+                f"{parts._replace(netloc=parts.hostname or '').geturl()!r} is no URL of a server, such as http://10.0.0.7:8000"
+            )
+            raise ValueError(message)
+    return tuple(url.rstrip("/") for url in urls)
+
+
+class FleetSettings(BaseModel):
+    """Servers that generate the tokens in place of an engine in this process."""
+
+    help_group: ClassVar[str] = "Replicas"
+
+    replicas: Annotated[Words, AfterValidator(_base_urls)] = Field(
+        (),
+        description="URLs of vLLM servers of the same model, separated by commas; a name that has several addresses is as many replicas; "
+        "`--replica` may be repeated; without any, the engine runs in this process",
+        json_schema_extra={"other_option": "replica"},
+    )
+    replica_api_key: Annotated[SecretStr, AfterValidator(header_value)] | None = Field(
+        None, description="key that is sent to the replicas"
+    )
+    adapter_replicas: int | None = Field(
+        None, ge=1, description="replicas on which an adapter is loaded; by default all of them"
     )
 
 
@@ -344,6 +377,7 @@ class Settings(
     ImageSettings,
     LimitSettings,
     ServerSettings,
+    FleetSettings,
     EngineSettings,
     ModelSettings,
     BaseSettings,

@@ -23,13 +23,13 @@ class WaitingTimeEstimator:
     Each refused caller is told a later time than the one before, so that they do not all come back at once and are refused again.
     So there is no random spread, except at `MAX_WAIT_S`, which many may be told.
 
-    Args:
+    Attributes:
         num_slots: branches that the engine runs at the same time, without the slots that are kept free for some.
 
     """
 
     def __init__(self, num_slots: int) -> None:
-        self._num_slots = num_slots
+        self.num_slots = num_slots
         self._hold_s: float | None = None
         self._holds_per_branch = 1.0
         self._serials = itertools.count()
@@ -70,7 +70,7 @@ class WaitingTimeEstimator:
         # The oldest running branch tells of slowness before it has ended.
         oldest = now - next(iter(self._began.values()), now)
         hold = max(ASSUMED_HOLD_S if self._hold_s is None else self._hold_s, oldest)
-        seconds_per_branch = hold * self._holds_per_branch / self._num_slots
+        seconds_per_branch = hold * self._holds_per_branch / self.num_slots
         self._told = {key: due for key, due in self._told.items() if due > now}
         first = now + hold + excess * seconds_per_branch
         due = max(first, self._told.get(queue, 0.0) + width * seconds_per_branch)

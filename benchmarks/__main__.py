@@ -10,6 +10,7 @@ from benchmarks import (
     int8,
     orchestration,
     priorities,
+    replicas,
     sampling,
     scrape,
     searches,
@@ -33,6 +34,7 @@ ALL = {
     "tracing": tracing,
     "watching": watching,
     "scrape": scrape,
+    "replicas": replicas,
     "buckets": buckets,
 }
 

@@ -77,7 +77,7 @@ def vllm(adapters: Mapping[str, Path] | None = None, max_rank: int = 16) -> Iter
         sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", MODEL,
         "--port", str(port), "--host", "127.0.0.1", "--dtype", plan.dtype, "--max-num-seqs", "64", "--block-size", "32",
         "--enforce-eager", "--enable-prefix-caching", "--scheduling-policy", "priority", "--enable-auto-tool-choice",
-        "--tool-call-parser", "hermes", "--enable-prompt-tokens-details", "--disable-uvicorn-access-log",
+        "--tool-call-parser", "hermes", "--enable-prompt-tokens-details", "--enable-scale-out", "--disable-uvicorn-access-log",
     ]  # fmt: skip
     if adapters:
         command += ["--enable-lora", "--max-loras", str(len(adapters)), "--max-lora-rank", str(max_rank), "--lora-modules"]

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from app.engine.scripted import Script, ScriptedEngine, cycle
 from app.main import create_app
 from app.settings import Settings
-from tests.server import ForkedServer, Server
+from tests.server import ForkedServer, Replica, Server
 from tests.tools import ROOT
 from tests.valkey import Valkey
 
@@ -143,12 +143,21 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server on real vLLM that most tests marked `vllm` share, since each start takes long. It has the example's plugin."""
+    """The server on real vLLM that most tests marked `vllm` share, since each start takes long. It has the example's plugin.
+
+    With `REPLICAS=2` in the environment it is a front end over so many `vllm serve` processes (`make test-replicas`).
+    """
     folder = tmp_path_factory.mktemp("server")
     plugins = ("--plugin", "ponder_example.strategy:FirstGood", "--plugin", "ponder_example.verifier:Brief")
     kept = ("--policy-dir", str(folder / "policies"), "--feedback-path", str(folder / "feedback.jsonl"))
     variables = {"PYTHONPATH": str(ROOT / "examples" / "plugin")}
-    server = ForkedServer(*plugins, *kept, log=folder / "log", variables=variables)
+    replicas = [Replica(number, log=folder / f"replica-{number}") for number in range(int(os.environ.get("REPLICAS", "0")))]
+    for one in replicas:
+        one.wait()
+    over = (word for one in replicas for word in ("--replica", one.url))
+    server = ForkedServer(*plugins, *kept, *over, log=folder / "log", variables=variables)
     server.wait()
     yield server
     assert server.stop() == 0
+    for one in replicas:
+        one.stop()

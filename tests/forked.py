@@ -1,4 +1,4 @@
-"""`ponder` in a process that is forked from one which has imported vLLM: importing it takes longer than all else of a start.
+"""`ponder`, or `vllm`, in a process that is forked from one which has imported vLLM: importing it takes longer than all else of a start.
 
 It runs the command as `pip` installs it, with its own environment, output and exit status. vLLM's processes are forked too.
 """
@@ -19,7 +19,7 @@ from unittest import mock
 class Forked:
     """What tests use of `subprocess.Popen`."""
 
-    def __init__(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, program: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         from app.engine.build import QUIET
         from app.engine.hardware import plan_cpu
 
@@ -28,7 +28,7 @@ class Forked:
         read_at_import = {**QUIET, **plan_cpu().environment(), "HF_HUB_OFFLINE": "1", "VLLM_MAX_STOP_STRINGS": "64"}
         with mock.patch.dict(os.environ, {**environment, **read_at_import}, clear=True):
             forkserver.ensure_running()
-        self._process = context.Process(target=_run, args=(tuple(arguments), log, dict(environment)))
+        self._process = context.Process(target=_run, args=(program, tuple(arguments), log, dict(environment)))
         self._process.start()
         self.pid = self._process.pid
 
@@ -38,7 +38,7 @@ class Forked:
     def wait(self, timeout: float | None = None) -> int:
         self._process.join(timeout)
         if (status := self.poll()) is None:
-            raise subprocess.TimeoutExpired("ponder", timeout)
+            raise subprocess.TimeoutExpired("the server", timeout)
         return status
 
     def send_signal(self, number: int) -> None:
@@ -48,17 +48,25 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def _run(arguments: tuple[str, ...], log: Path, environment: dict[str, str]) -> None:
-    """Become the command."""
-    from app.cli.__main__ import main
-
+def _run(program: str, arguments: tuple[str, ...], log: Path, environment: dict[str, str]) -> None:
+    """Become the command. `CPUS` in its environment are the processors that it may use."""
     with log.open("ab") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["ponder", *arguments]
+    if cpus := environment.get("CPUS"):
+        os.sched_setaffinity(0, {int(cpus)})
+        import torch
+
+        torch.set_num_threads(1)
+    sys.argv = [program, *arguments]
     sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    if program == "vllm":
+        # vLLM's server reads it when it is imported, which it was before this process was forked.
+        from vllm.entrypoints.launchers.api_server.entry import main
+    else:
+        from app.cli.__main__ import main
     main()
 
 

@@ -1,6 +1,7 @@
 """`ponder serve` in a process of its own, for tests on real vLLM."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -45,12 +46,15 @@ class Server:
 
     def wait(self) -> None:
         """Until it is ready; its log is the error when it does not come."""
+        self._wait_for("/ready")
+
+    def _wait_for(self, path: str) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 break
             try:
-                if httpx.get(f"{self.url}/ready", timeout=5).status_code == 200:
+                if httpx.get(f"{self.url}{path}", timeout=5).status_code == 200:
                     return
             except httpx.TransportError:
                 time.sleep(0.3)
@@ -82,7 +86,74 @@ class ForkedServer(Server):
     def start(self, program: Path, command: list[str], environment: Mapping[str, str]) -> Forked:
         """Start the process."""
         self.log.touch()
-        return Forked(command, self.log, environment)
+        return Forked("ponder", command, self.log, environment)
+
+
+class Replica(Server):
+    """`vllm serve` for the embedded model, on one processor: a replica of a fleet.
+
+    Args:
+        number: of the replica; it runs on the processor of that number, if there are so many.
+        options: of `vllm serve`, beside those that ponder needs.
+
+    """
+
+    def __init__(self, number: int, *options: str, log: Path) -> None:
+        self._cpu = sorted(os.sched_getaffinity(0))[number % len(os.sched_getaffinity(0))]
+        self._options = (
+            "--served-model-name", MODEL, "--max-model-len", "8192", "--max-num-seqs", "64", "--block-size", "32",
+            "--scheduling-policy", "priority", "--enable-lora", "--max-loras", "8", "--max-lora-rank", "16", "--enforce-eager",
+            "--enable-scale-out", "--enable-prompt-tokens-details", "--no-enable-log-requests",
+            "--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}', *options,
+        )  # fmt: skip
+        super().__init__(log=log)
+
+    def start(self, program: Path, command: list[str], environment: Mapping[str, str]) -> Forked:
+        """Start the process."""
+        from app.engine.hardware import plan_cpu
+        from app.engine.weights.default_model import ensure_default_model
+        from app.settings import Settings
+
+        model = str(ensure_default_model(Settings().cache_dir.expanduser(), print))
+        plan = plan_cpu()
+        self._command = [
+            "--model",
+            model,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--dtype",
+            plan.dtype,
+            *self._options,
+        ]
+        self._environment = {
+            **environment, **plan.environment(), "VLLM_CPU_OMP_THREADS_BIND": str(self._cpu), "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_MAX_STOP_STRINGS": "64",
+            "VLLM_LOGGING_LEVEL": "WARNING", "PONDER_REPAIRS": "1", "CPUS": str(self._cpu),
+        }  # fmt: skip
+        return self.start_again()
+
+    def start_again(self) -> Forked:
+        """Start the process, also another one in place of one that was killed."""
+        self.log.touch()
+        self.process = Forked("vllm", self._command, self.log, self._environment)
+        return self.process
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes."""
+        for one in (self.process.pid, *self.descendants()):
+            os.kill(one, signal.SIGKILL)
+        self.process.wait(30)
+
+    def wait(self) -> None:
+        """Until it is healthy."""
+        self._wait_for("/health")
+
+    def count(self, metric: str) -> int:
+        """One of its own counts, such as `generation_tokens_total`."""
+        page = httpx.get(f"{self.url}/metrics", timeout=30).text
+        return int(float(re.search(rf"^vllm:{metric}\{{[^}}]*\}} (\S+)", page, re.MULTILINE)[1]))
 
 
 def ended(processes: list[int], within: float) -> bool:

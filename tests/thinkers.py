@@ -6,7 +6,7 @@ from app.engine.scripted import Script
 
 MARKS = ("<think>", "</think>")
 
-UNTOUCHED = {"thinking_cut": 0, "thinking_landed": 0, "thinking_extended": 0}
+UNTOUCHED = {"moved": 0, "thinking_cut": 0, "thinking_landed": 0, "thinking_extended": 0}
 """Of `ponder.branches`, where the server did nothing to a thinking."""
 
 PARAMETERS: dict[str, dict[str, Any]] = {

@@ -30,6 +30,7 @@ STATUS: dict[type[Exception], tuple[int, str, str | None]] = {
     errors.Overloaded: (503, "server_error", "overloaded"),
     errors.SharedStateLost: (503, "server_error", "shared_state_lost"),
     errors.Conflict: (409, "invalid_request_error", "conflict"),
+    errors.NoReplica: (503, "server_error", "no_replica"),
     errors.Forbidden: (403, "permission_error", "forbidden"),
     errors.EngineFailed: (500, "server_error", "engine_failed"),
     errors.EngineDead: (503, "server_error", "engine_dead"),

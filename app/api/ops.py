@@ -28,7 +28,8 @@ async def health(request: Request) -> JSONResponse:
 @router.get("/ready", responses={503: {"description": "Not now: starting, draining, or dead."}})
 async def ready(request: Request) -> JSONResponse:
     """Tell whether new requests should be sent to this server."""
-    failure = request.app.state.service.engine.failure
+    engine = request.app.state.service.engine
+    failure = engine.failure or engine.outage
     if failure is None and request.app.state.is_draining():
         failure = "draining"
     degraded = {"shared_state": "lost", "degraded": DEGRADED} if request.app.state.service.shared.is_up is False else {}
@@ -58,6 +59,7 @@ async def metrics(request: Request) -> Response:
     service = request.app.state.service
     is_openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
     registry = service.observers.metrics.registry
-    page = registry.render(is_openmetrics=is_openmetrics) + service.engine.metrics(is_openmetrics=is_openmetrics)
+    of_engine = await service.engine.metrics(is_openmetrics=is_openmetrics)
+    page = registry.render(is_openmetrics=is_openmetrics) + of_engine
     # The content type is set as a header, since Starlette would add a character set of its own to a media type.
     return Response(page + b"# EOF\n" * is_openmetrics, headers={"content-type": OPENMETRICS if is_openmetrics else TEXT})

@@ -12,7 +12,7 @@ from fastapi import Response
 
 from app.api.shapes import Shape
 from app.api.sse import EventStream
-from app.metering.meter import BRANCHES
+from app.metering.meter import BRANCHES, FLOP_PHASES, TOKENS
 from app.request import Outcome
 from app.routing.policy import Plan
 from app.serving.planning import PlannedRequest
@@ -105,6 +105,8 @@ def _ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
             *_ignored_fields(session),
             *session.request.notes,
             *_idle_budget(session),
+            *_moved(session),
+            *(f"a replica of the engine: {loss}" for loss in session.engine.card.losses),
             *(note for result in outcome.results for note in result.notes),
         ],
         "candidates": [
@@ -121,9 +123,9 @@ def _ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
             for scored in result.candidates
         ],
         "branches": {state: meter.branches[state] for state in BRANCHES},
-        "tokens": {kind: meter.tokens[kind] for kind in ("prefilled", "cached", "decoded", "verified", "drafted", "thinking")},
+        "tokens": {kind: meter.tokens[kind] for kind in TOKENS},
         "flops": {
-            **{phase: meter.flops[phase] for phase in ("prefill", "decode", "verify")},
+            **{phase: meter.flops[phase] for phase in FLOP_PHASES},
             "total": meter.total_flops,
             "saved_by_cache": meter.saved["cache"],
             "saved_by_early_stopping": meter.saved["early_stopping"],
@@ -147,6 +149,17 @@ def _idle_budget(session: Session) -> list[str]:
     limits = (budget.thinking_tokens, budget.total_thinking_tokens, budget.min_thinking_tokens)
     is_idle = limits != (None, None, None) and not any(one.thinking for one in session.rendered.prompts)
     return ["the budget for thinking has no effect: this model does not think here, or does not mark it"] if is_idle else []
+
+
+def _moved(session: Session) -> list[str]:
+    """Return a note that answers are not those of their seeds, if a failed replica is the cause."""
+    moved = session.meter.branches["moved"]
+    is_seeded = any(body.get("seed") is not None for body in session.request.bodies)
+    return (
+        [f"{moved} branches went on elsewhere when a replica failed: the seed does not give them again"]
+        if moved and is_seeded
+        else []
+    )
 
 
 def _difficulty(plan: Plan) -> dict[str, float | None] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
-from pydantic import AliasChoices, BaseModel, BeforeValidator, HttpUrl
+from pydantic import AliasChoices, BaseModel, BeforeValidator, HttpUrl, SecretStr
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
@@ -21,7 +21,7 @@ from app.settings import read_options
 
 M = TypeVar("M", bound=BaseModel)
 
-_WORDS = {int: "<integer>", float: "<number>", str: "<text>", Path: "<path>", HttpUrl: "<url>"}
+_WORDS = {SecretStr: "<text>", int: "<integer>", float: "<number>", str: "<text>", Path: "<path>", HttpUrl: "<url>"}
 """The word for each type of field on help pages."""
 
 _NOTE = re.compile(r"\[(default|env): (\S+)\]")

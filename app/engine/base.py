@@ -8,6 +8,7 @@ from adapters.ports import AdapterHost, EngineAdapter
 from adapters.version import AdapterVersion
 from app.engine.architecture import Architecture
 from app.engine.flops.vision import ImageTokens
+from app.engine.replica import ReplicaStatus
 from app.engine.speculation import NO_DRAFTS, Drafts, Speculation
 from strategies.core.thinking import Thinking
 from strategies.core.values import TokenLogprob
@@ -32,6 +33,7 @@ class ModelCard:
         peak_flops: FLOPs a second of a large matrix product in the model's number format, measured when the engine started; None
             where that was not possible.
         speculation: how tokens are drafted; None without speculative decoding.
+        losses: what this engine cannot do or tell that others can, each in a few words for callers.
 
     """
 
@@ -48,6 +50,7 @@ class ModelCard:
     max_images: int = 0
     peak_flops: float | None = None
     speculation: Speculation | None = None
+    losses: tuple[str, ...] = ()
 
     @property
     def has_estimated_flops(self) -> bool:
@@ -195,6 +198,7 @@ class Output:
         option_logprobs: log-probabilities of the branch's `options`, by token id.
         prompt_logprobs: of the branch's prefix, where the branch asks for them.
         drafts: for the whole branch, on its last output. The engine tells none for a branch that was ended early.
+        recomputed_tokens: tokens that had to be computed again, since a part of the engine failed, on the last output.
 
     """
 
@@ -208,6 +212,7 @@ class Output:
     option_logprobs: Mapping[int, float] = field(default_factory=dict)
     prompt_logprobs: PromptLogprobs = ()
     drafts: Drafts = NO_DRAFTS
+    recomputed_tokens: int = 0
 
 
 class ReplyParser(Protocol):
@@ -253,6 +258,16 @@ class Engine(AdapterHost, Protocol):
     @property
     def failure(self) -> str | None:
         """Why the engine is dead, None while it lives. Reading it is cheap and does not wait for the engine."""
+        ...
+
+    @property
+    def outage(self) -> str | None:
+        """Why a living engine can generate nothing for the moment, None while it can."""
+        ...
+
+    @property
+    def replicas(self) -> tuple[ReplicaStatus, ...]:
+        """The servers that generate for this engine; none for an engine in this process."""
         ...
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -319,7 +334,7 @@ class Engine(AdapterHost, Protocol):
         """End these branches now. Each still yields a last output, with finish reason `abort` and the tokens that it had."""
         ...
 
-    def metrics(self, *, is_openmetrics: bool) -> bytes:
+    async def metrics(self, *, is_openmetrics: bool) -> bytes:
         """Return the engine's own metrics, in Prometheus' text format or in OpenMetrics without its last line. May be empty."""
         ...
 

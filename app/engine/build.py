@@ -6,6 +6,7 @@ from pathlib import Path
 
 from app.engine import hardware
 from app.engine.base import Engine
+from app.engine.remote.options import FleetOptions
 from app.engine.vllm.options import EngineOptions
 from app.engine.weights import int8
 from app.engine.weights.conversions import ModelUnavailable
@@ -55,33 +56,50 @@ def build_engine(settings: Settings) -> Engine:
     model, quantization = _weights(settings, dtype, is_cpu=is_cpu)
 
     logger.info("loading vLLM and %s", settings.name)
-    from app.engine.vllm.engine import VllmEngine  # noqa: PLC0415 - vLLM reads the environment when it is imported
-
-    return VllmEngine(
-        EngineOptions(
-            model=model,
-            name=settings.name,
-            dtype=dtype,
-            max_model_len=settings.max_model_len,
-            max_branches=settings.max_branches,
-            block_size=settings.block_size or (CPU_BLOCK_SIZE if is_cpu else None),
-            kv_cache_gib=settings.kv_cache_gib,
-            gpu_memory_utilization=settings.gpu_memory_utilization,
-            quantization=quantization,
-            enforce_eager=is_cpu if settings.enforce_eager is None else settings.enforce_eager,
-            chat_template=_chat_template(settings.chat_template),
-            tool_call_parser=settings.tool_call_parser,
-            tool_strict_level=settings.tool_strict_level,
-            reasoning_parser=settings.reasoning_parser,
-            max_images=settings.max_images,
-            max_tokens=settings.max_tokens,
-            default_max_tokens=settings.default_max_tokens,
-            adapter_slots=settings.adapter_slots,
-            max_adapter_rank=settings.max_adapter_rank,
-            engine_args=settings.engine_args,
-            is_cpu=is_cpu,
-        )
+    options = EngineOptions(
+        model=model,
+        name=settings.name,
+        dtype=dtype,
+        max_model_len=settings.max_model_len,
+        max_branches=settings.max_branches,
+        block_size=settings.block_size or (CPU_BLOCK_SIZE if is_cpu else None),
+        kv_cache_gib=settings.kv_cache_gib,
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+        quantization=quantization,
+        enforce_eager=is_cpu if settings.enforce_eager is None else settings.enforce_eager,
+        chat_template=_chat_template(settings.chat_template),
+        tool_call_parser=settings.tool_call_parser,
+        tool_strict_level=settings.tool_strict_level,
+        reasoning_parser=settings.reasoning_parser,
+        max_images=settings.max_images,
+        max_tokens=settings.max_tokens,
+        default_max_tokens=settings.default_max_tokens,
+        adapter_slots=settings.adapter_slots,
+        max_adapter_rank=settings.max_adapter_rank,
+        engine_args=settings.engine_args,
+        is_cpu=is_cpu,
     )
+    # Only now: vLLM reads the environment when it is imported.
+    if settings.replicas:
+        return _over_replicas(settings, options)
+    from app.engine.vllm.engine import VllmEngine  # noqa: PLC0415
+
+    return VllmEngine(options)
+
+
+def _over_replicas(settings: Settings, options: EngineOptions) -> Engine:
+    """Return an engine whose tokens other servers generate."""
+    from app.engine.remote.engine import RemoteEngine  # noqa: PLC0415
+    from app.engine.remote.vllm_server import VllmServer  # noqa: PLC0415
+
+    key = None if settings.replica_api_key is None else settings.replica_api_key.get_secret_value()
+    names = (settings.name, settings.model, options.model)
+    fleet = FleetOptions(
+        urls=settings.replicas,
+        max_branches=settings.max_branches,
+        adapter_replicas=settings.adapter_replicas,
+    )
+    return RemoteEngine(options, fleet, lambda url: VllmServer(url, names, key))
 
 
 def set_log_of_vllm(settings: Settings) -> None:

@@ -22,6 +22,7 @@ from adapters.ports import EngineAdapter
 from app.engine.architecture import Architecture
 from app.engine.base import Branch, ModelCard, Output, Prompt, PromptLogprobs, RankedToken, Repetition, ReplyParser
 from app.engine.flops.vision import ImageTokens
+from app.engine.replica import ReplicaStatus
 from app.engine.reply_parsers import PlainReply, ThinkingReply, ToolReply
 from app.engine.simulated import PrefixCache, WordTokenizer, loop_end, words_of
 from app.errors import EngineDead, InvalidRequest
@@ -133,6 +134,16 @@ class ScriptedEngine:
     def failure(self) -> str | None:
         """Why the engine is dead, None unless `die` was called."""
         return self._failure
+
+    @property
+    def outage(self) -> str | None:
+        """Nothing: while it lives, it generates."""
+        return None
+
+    @property
+    def replicas(self) -> tuple[ReplicaStatus, ...]:
+        """None: it generates in this process."""
+        return ()
 
     async def load_adapter(self, adapter: EngineAdapter) -> None:
         """Hold an adapter. Raises `AdapterFailed` where `refused` says so, `RuntimeError` without a free slot."""
@@ -361,7 +372,7 @@ class ScriptedEngine:
             if branch_id in self.live:
                 self.live[branch_id].set()
 
-    def metrics(self, *, is_openmetrics: bool) -> bytes:  # noqa: ARG002 - the port's signature
+    async def metrics(self, *, is_openmetrics: bool) -> bytes:  # noqa: ARG002 - the port's signature
         """Return nothing: it has no metrics of its own."""
         return b""
 

@@ -18,7 +18,13 @@ from app.engine.speculation import NO_DRAFTS, Drafts, Speculation
 from app.metering.budget import Budget
 from strategies.core.values import StopReason
 
-BRANCHES = ("drawn", "cancelled", "thinking_cut", "thinking_landed", "thinking_extended")
+TOKENS = ("prefilled", "cached", "decoded", "verified", "drafted", "thinking", "recomputed")
+"""The kinds of tokens that are counted; see `Meter.tokens`."""
+
+FLOP_PHASES = ("prefill", "decode", "verify", "recompute")
+"""The phases in which FLOPs are spent; see `Meter.flops`."""
+
+BRANCHES = ("drawn", "cancelled", "moved", "thinking_cut", "thinking_landed", "thinking_extended")
 """What is counted of branches; see `Meter.branches`."""
 
 FAIR_SHARE_FLOOR = 128
@@ -87,12 +93,14 @@ class Meter:
     Attributes:
         started: when the meter was made, on the clock of `time.monotonic`, in seconds.
         tokens: by kind: `prefilled`, `cached`, `decoded`; `verified` counts those of verifiers again, `thinking` the decoded ones
-            that are thinking, of all branches; `drafted` those of speculative decoding, accepted or not.
-        flops: FLOPs spent, by phase: `prefill`, `decode`, `verify`.
+            that are thinking, of all branches; `drafted` those of speculative decoding, accepted or not; `recomputed` those that had to
+            be computed again, since a part of the engine failed.
+        flops: FLOPs spent, by phase: `prefill`, `decode`, `verify`, and `recompute` for what was lost.
         saved: FLOPs that were not spent: by the prefix `cache`, and by `early_stopping` (estimated, once the request is answered).
         best_of: FLOPs that a fixed best-of-16 would have cost (estimated, once the request is answered).
         seconds: wall-clock seconds by phase.
-        branches: how many were `drawn`, how many were `cancelled` before their end, and whose thinking the server has
+        branches: how many were `drawn`, how many were `cancelled` before their end, how many were `moved` to another part of the engine
+            since theirs failed, and whose thinking the server has
             `thinking_cut` (ended), `thinking_landed` (announced the end of) or `thinking_extended` (taken the end back, each time).
         prompt_cached: tokens of the prompt that were found in the prefix cache, the fewest of all branches that generated answers;
             None before the first branch has ended.
@@ -315,6 +323,12 @@ class Meter:
         self.flops["decode"] += decode
         if purpose is Purpose.GENERATE:
             self.prompt_cached = cached if self.prompt_cached is None else min(cached, self.prompt_cached)
+
+    def lose(self, reservation: Reservation, tokens: int) -> None:
+        """Book tokens that a branch had to compute again. The caller's budget has no room kept for them, and may be exceeded by them."""
+        self.branches["moved"] += 1
+        self.tokens["recomputed"] += tokens
+        self.flops["recompute"] += reservation.architecture.prefill(tokens)
 
     def spend(self, tokens: int, flops: int) -> bool:
         """Book a verification that another server computes. Returns False, and books nothing, when the FLOPs do not suffice for it."""

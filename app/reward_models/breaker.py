@@ -43,6 +43,11 @@ class Breaker:
         """Whether every call is let through."""
         return self._rests_until is None
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether a call would be let through now."""
+        return self._rests_until is None or not (self._has_trial or self._clock() < self._rests_until)
+
     @contextmanager
     def passing(self) -> Iterator[None]:
         """Call the service in this block. Raises `CircuitOpen` before the block when the service is not to be called."""
@@ -61,10 +66,10 @@ class Breaker:
 
     def _admit(self) -> bool:
         """Return whether this call is a trial; raises `CircuitOpen` when it is not let through."""
+        if not self.may_pass:
+            raise CircuitOpen
         if self._rests_until is None:
             return False
-        if self._has_trial or self._clock() < self._rests_until:
-            raise CircuitOpen
         self._has_trial = True
         return True
 

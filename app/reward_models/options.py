@@ -26,7 +26,8 @@ def plain_url(url: HttpUrl) -> HttpUrl:
     return url
 
 
-def _header_value(key: SecretStr) -> SecretStr:
+def header_value(key: SecretStr) -> SecretStr:
+    """Return a key that a header can hold. Raises `ValueError`."""
     if not re.fullmatch(r"[\x21-\x7e]+", key.get_secret_value()):
         message = "a key is made of visible ASCII characters"
         raise ValueError(message)
@@ -44,7 +45,7 @@ class RewardModelOptions(BaseModel):
         "value of the last step (process reward models)"
     )
     model: str | None = Field(None, min_length=1, description="as the server calls it; vLLM needs none")
-    api_key: Annotated[SecretStr, AfterValidator(_header_value)] | None = Field(
+    api_key: Annotated[SecretStr, AfterValidator(header_value)] | None = Field(
         None, description="sent as `Authorization: Bearer`"
     )
     parameters: float | None = Field(

@@ -31,6 +31,7 @@ class BranchOutput:
         started: whether the engine has returned any output of the branch.
         events: what the server has done to its thinking.
         num_inserted: the number of tokens that the server wrote for it.
+        num_recomputed: tokens that were computed again, since a part of the engine failed.
         ended_by: "step" once the wave's `until` has ended the branch, "cut" once its `watch` has; None before.
 
     """
@@ -50,7 +51,7 @@ class BranchOutput:
         self._held: list[Output] = []  # the last outputs, which wait to be passed on
         self._num_withheld = 0
         self._num_in_legs = 0  # outputs before the current leg
-        self.num_inserted = self._num_thinking = 0
+        self.num_inserted = self.num_recomputed = self._num_thinking = 0
         self._flops_before = 0
         self.ended_by: str | None = None
         self._watch = None if wave.watch is None else wave.watch()
@@ -90,6 +91,7 @@ class BranchOutput:
         self._outputs.append(output)
         self.cached_tokens = max(self.cached_tokens, output.cached_tokens)
         self.num_generated += len(output.token_ids)
+        self.num_recomputed += output.recomputed_tokens
         self.finish_reason, self.drafts = output.finish_reason, output.drafts
         self._held.append(output)
         is_last = self.finish_reason is not None and self.budget is not None

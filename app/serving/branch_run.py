@@ -74,6 +74,8 @@ class BranchRunner:
                 purpose=wave.purpose,
                 drafts=output.drafts,
             )
+            if output.num_recomputed:
+                self.meter.lose(output.reservation, output.num_recomputed)
             share.used = max(output.count_thinking(self.engine.decode) - output.num_inserted, 0)
             self.meter.tokens["thinking"] += share.used
         if not output.started:

@@ -92,11 +92,23 @@ class Metrics:
             "flops_is_estimate", "1 where FLOPs are estimated, since the model's architecture is not among those that are counted.",
             lambda: card.has_estimated_flops,
         )  # fmt: skip
-        if (peak := card.peak_flops) is not None:
+        if card.peak_flops is not None:
             gauge(
                 "engine_peak_flops_per_second", "FLOPs a second of a large matrix product, as measured at the start.",
-                lambda: peak,
+                lambda: engine.card.peak_flops or 0,
             )  # fmt: skip
+        gauge(
+            "replica_state", "1 for the state that a replica of the engine is in.",
+            lambda: [((one.name, one.state), 1) for one in engine.replicas], ["replica", "state"],
+        )  # fmt: skip
+        gauge(
+            "replica_branches", "Branches that a replica generates for this server.",
+            lambda: [((one.name,), one.branches) for one in engine.replicas], ["replica"],
+        )  # fmt: skip
+        gauge(
+            "replica_failures", "Times that a replica failed since this server found it.",
+            lambda: [((one.name,), one.failures) for one in engine.replicas], ["replica"],
+        )  # fmt: skip
 
     def export_shared_state(self, shared: NotShared) -> None:
         """Add a gauge of the state that front ends share. The page of a single front end has it too, without a value."""

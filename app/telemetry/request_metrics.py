@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from app.metering.meter import BRANCHES, Meter
+from app.metering.meter import BRANCHES, FLOP_PHASES, TOKENS, Meter
 from app.search_traces import SearchTrace
 from app.telemetry.registry import Counter, Histogram, MetricFamily, Registry
 
@@ -28,8 +28,6 @@ DEPTH = (1, 2, 4, 6, 8, 12, 16, 24, 32)
 
 # Values of labels.
 OUTCOMES = ("completed", "cancelled", "refused", "failed", "engine_dead")
-TOKENS = ("prefilled", "cached", "decoded", "verified", "drafted", "thinking")
-FLOP_PHASES = ("prefill", "decode", "verify")
 SAVED = ("cache", "early_stopping")
 BUDGETS = ("tokens", "flops", "seconds")
 TIMED_PHASES = ("route", "render", "adapter", "queue", "search", "first_token", "total")
@@ -55,9 +53,13 @@ class _RequestFamilies:
 
         self.requests = counter("requests", "Requests by outcome.", "outcome")
         self.tokens = counter(
-            "tokens", "Tokens by kind: prefilled, cached, decoded, drafted, and again those verified and thinking.", "kind"
+            "tokens",
+            "Tokens by kind: prefilled, cached, decoded, drafted, recomputed, and again those verified and thinking.",
+            "kind",
         )
-        self.flops = counter("flops", "FLOPs by phase: prefill, decode, verify.", "kind")
+        self.flops = counter(
+            "flops", "FLOPs by phase: prefill, decode, verify, and recompute, for what failed replicas had computed.", "kind"
+        )
         self.saved = counter(
             "flops_saved", "FLOPs that were not spent: found in the prefix cache, or left of a plan that stopped early (estimated).",
             "by",
@@ -67,7 +69,7 @@ class _RequestFamilies:
         )
         self.branches = counter(
             "branches",
-            "Branches that were drawn, that were cancelled before their end, and whose thinking was cut, landed or extended.",
+            "Branches that were drawn, cancelled, moved to another replica, or whose thinking was cut, landed or extended.",
             "state",
         )
         self.exhausted = counter("budget_exhausted", "Requests that a budget ended.", "budget")

@@ -62,7 +62,7 @@ def test_settings_are_grouped_with_defaults_and_variables() -> None:
     """A setting's type, default and variable are beside it, unbroken, under the title of its group."""
     text = page("serve")
     titles = re.findall(r"^(\S.*):$", text, re.MULTILINE)
-    assert titles[:5] == ["Arguments", "Options", "Model", "Engine", "Server"]
+    assert titles[:5] == ["Arguments", "Options", "Model", "Engine", "Replicas"]
     assert "--port <integer>" in text
     assert "[default: 8000] [env: PONDER_PORT]" in text
     assert "--dtype <auto|bfloat16|float16|half|float32|float>" in text

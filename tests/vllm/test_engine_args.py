@@ -13,6 +13,12 @@ from app.settings import Settings, read_settings
 pytestmark = pytest.mark.vllm
 
 
+@pytest.fixture(autouse=True)
+def may_ask_the_hub(monkeypatch):
+    """As in a process that serves a model of the hub. Without the hub, vLLM looks for every model and tokenizer on disk."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+
 def arguments(*words: str):
     from app.engine.vllm.arguments import engine_arguments
 

@@ -10,13 +10,13 @@ from typing import Any
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.parser import Parser, ParserManager
 from vllm.renderers.online_renderer import OnlineRenderer
-from vllm.v1.engine.async_llm import AsyncLLM
 
 from app.engine.base import Branch, Prompt, ReplyParser
 from app.engine.reply_parsers import PlainReply
 from app.engine.vllm import reasoning_parsers, tool_parsers
 from app.engine.vllm.options import EngineOptions
 from app.engine.vllm.parser_rules import OFF
+from app.engine.vllm.render_only import Renders
 from app.engine.vllm.replies import ParsedReply
 from app.engine.vllm.thinking import SWITCHES, thinking_of
 from app.engine.weights.conversions import ModelUnavailable
@@ -44,7 +44,7 @@ class Dialect:
 
     """
 
-    def __init__(self, options: EngineOptions, llm: Callable[[], AsyncLLM], template: str | None = None) -> None:
+    def __init__(self, options: EngineOptions, llm: Callable[[], Renders], template: str | None = None) -> None:
         self._options = options
         self._llm = llm
         self._model = llm().model_config

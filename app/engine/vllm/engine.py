@@ -3,9 +3,8 @@
 import asyncio
 import math
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
 
 import prometheus_client
 from prometheus_client.openmetrics import exposition as openmetrics
@@ -16,12 +15,14 @@ from vllm.v1.metrics.prometheus import get_prometheus_registry
 from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
 from app.engine.architecture import Architecture
-from app.engine.base import Branch, ModelCard, Output, Prompt, ReplyParser
+from app.engine.base import Branch, ModelCard, Output
 from app.engine.hardware import cpu_shares
+from app.engine.replica import ReplicaStatus
 from app.engine.vllm.arguments import engine_arguments
 from app.engine.vllm.cpu_memory import reserve_memory
 from app.engine.vllm.drafting import speculation_of, with_drafts_counted
 from app.engine.vllm.errors import adapter_errors, impossible_form, request_errors
+from app.engine.vllm.front_end import VllmFrontEnd
 from app.engine.vllm.hub import ask_hub
 from app.engine.vllm.images import input_of
 from app.engine.vllm.lora import LoraSlots, lora_request
@@ -36,11 +37,10 @@ CPU_SHUTDOWN_S = 0.5
 """Seconds until vLLM's processes are killed. On CPU they hold nothing that outlives them, and never end within vLLM's own 5 seconds."""
 
 
-class VllmEngine:
+class VllmEngine(VllmFrontEnd):
     """An `Engine` over one `AsyncLLM`, which runs the model in processes of its own."""
 
     card: ModelCard
-    _rendering: Rendering
 
     def __init__(self, options: EngineOptions) -> None:
         """Make an engine that is not started. Raises `ModelUnavailable` for options that vLLM does not take."""
@@ -134,41 +134,15 @@ class VllmEngine:
             return "the engine is not running"
         return self._post_mortem.of_death() if self._llm.errored else None
 
-    async def render_chat(self, body: Mapping[str, Any], *, template: str | None = None) -> Prompt:
-        """Apply the chat template and tokenise; see `Engine`."""
-        return await self._rendering.chat(body, template)
+    @property
+    def outage(self) -> str | None:
+        """Nothing: while it lives, it generates."""
+        return None
 
-    async def render_completion(self, body: Mapping[str, Any]) -> Prompt:
-        """Tokenise one prompt; see `Engine`."""
-        return await self._rendering.completion(body)
-
-    async def tokenize(self, body: Mapping[str, Any], *, template: str | None = None) -> tuple[int, ...]:
-        """Return the token ids of a text or of a conversation; see `Engine`."""
-        return await self._rendering.tokenize(body, template)
-
-    async def detokenize(self, token_ids: Sequence[int]) -> str:
-        """Return the text of these tokens; see `Engine`."""
-        return await self._rendering.detokenize(token_ids)
-
-    async def token_texts(self, token_ids: Sequence[int]) -> list[str]:
-        """Return each token as its tokenizer writes it; see `Engine`."""
-        return await self._rendering.token_texts(token_ids)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Return the token ids of a text that continues a prompt; see `Engine`."""
-        return self._rendering.encode(text)
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """Return the text of these tokens; see `Engine`."""
-        return self._rendering.decode(token_ids)
-
-    def follow_up(self, prompt: Prompt, text: str, *, thinks: bool = False) -> tuple[int, ...]:
-        """Return the token ids of the user's next turn; see `Engine`."""
-        return self._rendering.follow_up(prompt, text, thinks=thinks)
-
-    def parser(self, prompt: Prompt) -> ReplyParser:
-        """Return a parser for one reply; see `Engine`."""
-        return self._rendering.parser(prompt)
+    @property
+    def replicas(self) -> tuple[ReplicaStatus, ...]:
+        """None: it generates in this process."""
+        return ()
 
     async def generate(self, branch: Branch) -> AsyncIterator[Output]:
         """Run one branch as one request to vLLM. Closing the iterator aborts the request and frees its memory."""
@@ -219,7 +193,7 @@ class VllmEngine:
         """Return the ids of the adapters in vLLM's worker."""
         return await self._lora.loaded()
 
-    def metrics(self, *, is_openmetrics: bool) -> bytes:
+    async def metrics(self, *, is_openmetrics: bool) -> bytes:
         """Return vLLM's own `vllm:*` metrics; see `Engine`."""
         if is_openmetrics:
             # Without this escaping, prometheus_client would replace the colons in the names of samples by underscores, and not in

@@ -15,13 +15,13 @@ from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest, Tokeni
 from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
 from vllm.inputs import TokensPrompt
 from vllm.renderers import TokenizeParams
-from vllm.v1.engine.async_llm import AsyncLLM
 
 from app.engine.base import Prompt, ReplyParser
 from app.engine.vllm.dialect import Dialect
 from app.engine.vllm.errors import form_errors, image_errors, request_errors
 from app.engine.vllm.images import check_images, images_of, with_images, without_images
 from app.engine.vllm.options import EngineOptions
+from app.engine.vllm.render_only import Renders
 from app.engine.vllm.sampling import checked
 from app.errors import InvalidRequest
 
@@ -35,7 +35,7 @@ class Rendering:
 
     """
 
-    def __init__(self, options: EngineOptions, llm: Callable[[], AsyncLLM]) -> None:
+    def __init__(self, options: EngineOptions, llm: Callable[[], Renders]) -> None:
         self._options = options
         self._llm = llm
         self._model = llm().model_config

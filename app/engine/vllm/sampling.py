@@ -7,9 +7,9 @@ from typing import Any
 
 from vllm import SamplingParams
 from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
-from vllm.v1.engine.async_llm import AsyncLLM
 
 from app.engine.base import Branch
+from app.engine.vllm.render_only import Renders
 
 
 class CheckedSampling(SamplingParams):
@@ -24,7 +24,7 @@ class CheckedSampling(SamplingParams):
         super().verify(model_config, speculative_config, None, tokenizer)
 
 
-async def checked(sampling: SamplingParams, llm: AsyncLLM) -> SamplingParams:
+async def checked(sampling: SamplingParams, llm: Renders) -> SamplingParams:
     """Check the parameters of a prompt once for all of its branches, a grammar in a thread. Raises what vLLM raises."""
     if sampling.structured_outputs is not None:
         config = llm.vllm_config

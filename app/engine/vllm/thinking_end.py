@@ -13,6 +13,9 @@ from vllm.reasoning import ReasoningParser, ReasoningParserManager
 
 NAME = "ponder"
 
+END = "ponder_thinking_end"
+"""The name under which the variables of the chat template hold the end of the thinking: all that a vLLM server passes on."""
+
 
 @ReasoningParserManager.register_module(NAME)
 class ThinkingEnd(ReasoningParser):
@@ -30,7 +33,7 @@ class ThinkingEnd(ReasoningParser):
         self, tokenizer: Any, *args: Any, end: str = "", parser: str = "", chat_template_kwargs: Any = None, **kwargs: Any
     ) -> None:
         super().__init__(tokenizer, *args, **kwargs)
-        self._end = end
+        self._end = end or (chat_template_kwargs or {}).get(END, "")
         self._parser: ReasoningParser | None = None
         if parser and not end:
             self._parser = ReasoningParserManager.get_reasoning_parser(parser)(

@@ -103,7 +103,8 @@ class GroupedLora:
         for wrapper in set(manager.punica_wrapper_mapping.values()):
             groups = _kept_up_to_date(wrapper)
             for layer in manager.modules.values():
-                if layer.punica_wrapper is wrapper:
+                # Embeddings and the LM head, which vLLM wraps unless it is told otherwise, have a tensor here.
+                if layer.punica_wrapper is wrapper and isinstance(layer.lora_a_stacked, tuple):
                     GroupedLayer(layer, groups)
         manager._last_mapping = None  # vLLM skips the update for an unchanged mapping; this makes the next step group its rows
 

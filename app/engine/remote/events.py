@@ -1,0 +1,201 @@
+"""What a vLLM server answers to a branch, on its route for tokens or on that for completions.
+
+It is read and checked in one step, since nothing that a replica sends is trusted.
+"""
+
+from collections.abc import AsyncIterator
+from itertools import zip_longest
+from typing import Any
+
+import msgspec
+
+from app.engine.replica import Position, ReplicaFailed, ReplicaUnfit, RequestFailed, RequestRefused, TokenPart
+from app.engine.speculation import NO_DRAFTS, Drafts
+
+MAX_EVENT_BYTES = 64 * 2**20
+"""No event is larger: a replica that sends more without an end has gone wrong."""
+
+DONE = b"[DONE]"
+
+REQUEST_FAILED = "Internal server error"
+"""What vLLM says where one request failed and its engine goes on; of a dead engine it says more."""
+
+
+class _Ranked(msgspec.Struct):
+    token_id: int
+    logprob: float
+
+
+class _Token(msgspec.Struct):
+    token_id: int
+    logprob: float
+    top_logprobs: list[_Ranked] = []
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[_Token] | None = (
+        None  # of the route for tokens; the others are of completions, whose tokens are written `token_id:5`
+    )
+    tokens: list[str] = []
+    token_logprobs: list[float | None] = []
+    top_logprobs: list[dict[str, float] | None] = []
+
+
+PromptLogprobs = list[dict[str, dict[str, Any]] | None]
+
+
+class _Choice(msgspec.Struct):
+    token_ids: list[int] | None = None
+    logprobs: _Logprobs | None = None
+    prompt_logprobs: PromptLogprobs | None = None
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens_details: _Details | None = None
+
+
+class _Drafts(msgspec.Struct):
+    num_accepted_draft_tokens: int
+    num_draft_tokens: int
+
+
+class _Metrics(msgspec.Struct):
+    speculative_decoding: _Drafts | None = None
+
+
+class _Error(msgspec.Struct):
+    message: str
+    code: int = 500
+
+
+class _Answer(msgspec.Struct):
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    metrics: _Metrics | None = None
+    error: _Error | None = None
+    prompt_logprobs: PromptLogprobs | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Answer)
+
+
+def read_whole(body: bytes) -> TokenPart:
+    """Return the one part of an answer that was not streamed."""
+    answer = _decode(body)
+    if not answer.choices:
+        raise ReplicaFailed("an answer without a choice")
+    return _part(answer, _part_of_choice(answer.choices[0]))
+
+
+async def read_stream(chunks: AsyncIterator[bytes]) -> AsyncIterator[TokenPart]:
+    """Yield the parts of a streamed answer. The last part waits for what vLLM tells at the end: cached and drafted tokens.
+
+    Raises:
+        ReplicaFailed: the stream ended before the branch, or is no such stream.
+        RequestFailed: the replica failed at this branch alone.
+
+    """
+    last: TokenPart | None = None
+    async for data in _events(chunks):
+        if data == DONE:
+            break
+        answer = _decode(data)
+        for choice in answer.choices:
+            part = _part_of_choice(choice)
+            if part.finish_reason is None:
+                yield part
+            else:
+                last = part
+        if last is not None and not answer.choices:
+            yield _part(answer, last)
+            return
+    if last is None:
+        raise ReplicaFailed("its stream broke off")
+    yield last
+
+
+async def _events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the data of server-sent events of one line each."""
+    rest = b""
+    async for chunk in chunks:
+        rest += chunk
+        if len(rest) > MAX_EVENT_BYTES:
+            raise ReplicaFailed("an event without an end")
+        *events, rest = rest.split(b"\n\n")
+        for event in events:
+            if event.startswith(b"data: "):
+                yield event[6:].strip()
+
+
+def _decode(data: bytes) -> _Answer:
+    try:
+        answer = _DECODER.decode(data)
+    except msgspec.DecodeError as error:
+        raise ReplicaFailed(f"an answer that is none: {error}") from None
+    if answer.error is not None:
+        if answer.error.message == REQUEST_FAILED:
+            raise RequestFailed
+        if 400 <= answer.error.code < 500:
+            raise RequestRefused(answer.error.message)
+        raise ReplicaFailed(answer.error.message[:200])
+    return answer
+
+
+def _part_of_choice(choice: _Choice) -> TokenPart:
+    positions = () if choice.logprobs is None else _positions(choice.logprobs)
+    token_ids = choice.token_ids
+    if token_ids is None:  # of a vLLM before 0.10.2, or at the end
+        token_ids = [position[0][0] for position in positions]
+    return TokenPart(
+        token_ids=tuple(token_ids),
+        positions=positions,
+        finish_reason=choice.finish_reason,
+        stop_reason=choice.stop_reason,
+        prompt_logprobs=choice.prompt_logprobs,
+    )
+
+
+def _positions(logprobs: _Logprobs) -> tuple[Position, ...]:
+    if logprobs.content is not None:
+        return tuple(map(_position, logprobs.content))
+    rows = zip_longest(logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs)
+    return tuple(_position_of_completion(*row) for row in rows)
+
+
+def _position(token: _Token) -> Position:
+    others = ((one.token_id, one.logprob) for one in token.top_logprobs if one.token_id != token.token_id)
+    return ((token.token_id, token.logprob), *others)
+
+
+def _position_of_completion(token: str | None, logprob: float | None, top: dict[str, float] | None) -> Position:
+    others = ((_id_of(one), value) for one, value in (top or {}).items() if one != token)
+    return ((_id_of(token), -9999.0 if logprob is None else logprob), *others)
+
+
+def _id_of(token: str | None) -> int:
+    """Return the id in `token_id:5`."""
+    try:
+        return int((token or "").removeprefix("token_id:"))
+    except ValueError:
+        raise ReplicaUnfit("its answers have no ids of tokens") from None
+
+
+def _part(answer: _Answer, part: TokenPart) -> TokenPart:
+    """Return a last part with what its answer tells besides."""
+    details = answer.usage and answer.usage.prompt_tokens_details
+    counted = answer.metrics and answer.metrics.speculative_decoding
+    return TokenPart(
+        token_ids=part.token_ids,
+        positions=part.positions,
+        finish_reason=part.finish_reason,
+        stop_reason=part.stop_reason,
+        cached_tokens=details.cached_tokens if details else None,
+        drafts=Drafts(counted.num_draft_tokens, counted.num_accepted_draft_tokens) if counted else NO_DRAFTS,
+        prompt_logprobs=answer.prompt_logprobs or part.prompt_logprobs,
+    )

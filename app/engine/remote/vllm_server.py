@@ -1,0 +1,322 @@
+"""A replica of vLLM's own server, as `vllm serve --enable-scale-out` starts it."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+import orjson
+
+from adapters.errors import AdapterFailed
+from adapters.ports import EngineAdapter
+from app.engine.remote.events import read_stream, read_whole
+from app.engine.remote.routes import COMPLETIONS, TOKENS, Route, name_of
+from app.engine.replica import (
+    ReplicaCard,
+    ReplicaFailed,
+    ReplicaLoad,
+    ReplicaUnfit,
+    RequestRefused,
+    TokenPart,
+    TokenRequest,
+    UnknownAdapter,
+)
+
+ABORT = "/inference/v1/abort_requests"
+
+IDLE_CONNECTION_S = 2.0
+"""Idle connections are closed after this many seconds. vLLM closes them after 5; a request sent just then would fail."""
+
+CONNECT_S = 3.0
+ANSWER_S = 10.0
+"""Seconds that a replica may take to accept a connection, and to answer what needs no generation."""
+
+LOAD_S = 120.0
+"""Seconds that loading an adapter may take: the replica may read it from slow storage."""
+
+MAX_BODY_BYTES = 16 * 2**20
+"""The most bytes of an answer that is no branch's; vLLM's page of metrics has some 100 KiB."""
+
+_COUNTS = {
+    "running": re.compile(rb"^vllm:num_requests_running\{[^}]*\} (\S+)", re.MULTILINE),
+    "waiting": re.compile(rb"^vllm:num_requests_waiting\{[^}]*\} (\S+)", re.MULTILINE),
+    "generated": re.compile(rb"^vllm:generation_tokens_total\{[^}]*\} (\S+)", re.MULTILINE),
+}
+_INFO = re.compile(rb'^ponder_replica_info\{frees_slots="(\d)",max_branches="(\d{1,6})"\}', re.MULTILINE)
+
+T = TypeVar("T")
+
+_SLOTS = re.compile(rb'^vllm:lora_requests_info\{[^}]*max_lora="(\d+)"', re.MULTILINE)
+
+
+class _Model(msgspec.Struct):
+    id: str
+    root: str | None = None
+    parent: str | None = None
+    max_model_len: int | None = None
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+class _Tokens(msgspec.Struct):
+    tokens: list[int]
+
+
+class VllmServer:
+    """A `Replica` of vLLM's own server.
+
+    vLLM unloads an adapter only by name, and keeps it in its slot until another one needs that (0.32). So adapters are never unloaded
+    there: each is known by its content, and vLLM's engine drops the one that was used least recently. Where ponder is installed beside
+    vLLM and repairs it (`app.engine.vllm.repairs`), its page of metrics says so, and adapters are unloaded.
+
+    Args:
+        url: of the server, without a path, such as `http://10.0.0.7:8000`.
+        model: a name or a folder of the base model, to find it among those that the server lists.
+        api_key: sent to it; None for none.
+
+    """
+
+    def __init__(self, url: str, model: tuple[str, ...], api_key: str | None = None) -> None:
+        self.name = url
+        self._wanted = model
+        self._model = model[0]
+        self._route = TOKENS
+        self._can_abort = True
+        self._frees_slots = False
+        self._answers: dict[str, aiohttp.ClientResponse] = {}
+        self._halted: set[str] = set()
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if api_key:
+            headers["Authorization"] = f"Bearer {api_key}"
+        self._session = aiohttp.ClientSession(
+            url,
+            headers=headers,
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_S),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,  # no proxies and no .netrc of the environment
+        )
+        self._to_abort: list[str] = []
+        self._aborting: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        """Close its connections, which ends what it still generates for this server."""
+        if self._aborting is not None:
+            self._aborting.cancel()
+        await self._session.close()
+
+    async def describe(self) -> ReplicaCard:
+        """Return what it serves; see `Replica`."""
+        status, _ = await self._ask("GET", "/health")
+        if status != 200:
+            raise ReplicaFailed(f"/health answers {status}")
+        status, body = await self._ask("GET", "/v1/models")
+        if status in {401, 403}:
+            raise ReplicaUnfit("it refuses the key (`replica_api_key`)")
+        models = _decode(body, _Models).data if status == 200 else []
+        bases = [one for one in models if one.parent is None]
+        found = next((one for one in bases if {one.id, one.root} & set(self._wanted)), None)
+        if found is None:
+            names = ", ".join(one.id[:100] for one in bases[:3]) or "nothing"
+            raise ReplicaUnfit(f"it serves {names}, and not {self._wanted[0]}")
+        self._model = found.id
+        losses = await self._choose_route()
+        status, _ = await self._ask("POST", ABORT, {"request_ids": []})
+        self._can_abort = status == 200
+        page = await self.metrics()
+        slots, info = _SLOTS.search(page), _INFO.search(page)
+        self._frees_slots = info is not None and info[1] == b"1"
+        return ReplicaCard(
+            model=found.id,
+            version=await self._version(),
+            max_model_len=found.max_model_len or 0,
+            max_branches=int(info[2]) if info else None,
+            frees_slots=self._frees_slots,
+            adapter_slots=int(slots[1]) if slots and await self._takes_adapters() else 0,
+            losses=losses,
+        )
+
+    async def _version(self) -> str:
+        status, body = await self._ask("GET", "/version")
+        version = _decode(body, dict).get("version") if status == 200 else None
+        return str(version or "?")[:40]
+
+    async def _choose_route(self) -> tuple[str, ...]:
+        """Choose the route for branches, and return what it lacks. Raises `ReplicaUnfit` where none can be used."""
+        try:
+            losses = await self._try(TOKENS)
+        except ReplicaUnfit:
+            losses = await self._try(COMPLETIONS)
+        return (*self._route.losses, *losses)
+
+    async def _try(self, route: Route) -> tuple[str, ...]:
+        """Generate one token on a route. Return what the answer lacks. Raises `ReplicaUnfit`, or `ReplicaFailed` for a slow answer."""
+        self._route = route
+        request = TokenRequest(id="ponder-probe", token_ids=(1,), sampling={"max_tokens": 1, "temperature": 0}, priority=1)
+        try:
+            async with asyncio.timeout(LOAD_S):
+                parts = [part async for part in self.generate(request)]
+        except RequestRefused as refusal:
+            if "priority" in str(refusal):
+                raise ReplicaUnfit("it orders no branches: start vLLM with --scheduling-policy priority") from None
+            raise ReplicaUnfit(f"it refuses a branch of one token: {refusal}") from None
+        except TimeoutError:
+            raise ReplicaFailed(f"no token within {LOAD_S:g} s") from None
+        if not any(part.token_ids for part in parts):
+            raise ReplicaUnfit("its answers have no ids of tokens")
+        return () if parts[-1].cached_tokens is not None else ("cached tokens are not told (--enable-prompt-tokens-details)",)
+
+    async def _takes_adapters(self) -> bool:
+        """Whether adapters can be loaded: whether the route is there, which says that a name is missing."""
+        status, _ = await self._ask("POST", "/v1/load_lora_adapter", {})
+        return status not in {404, 405}
+
+    async def generate(self, request: TokenRequest) -> AsyncIterator[TokenPart]:
+        """Run one branch; see `Replica`. It is aborted by its id as well, since a proxy may hide that its reader is gone."""
+        is_over = False
+        body = self._route.body(self._model, request)
+        try:
+            async with self._answer("POST", self._route.path, body, {"X-Request-Id": request.id}) as response:
+                if response.status != 200:
+                    await _refuse(response, request, self._route)
+                if request.interval == 0:
+                    yield read_whole(await response.read())
+                else:
+                    self._answers[request.id] = response
+                    async for part in read_stream(response.content.iter_any()):
+                        yield part
+                is_over = True
+        except ReplicaFailed:
+            if request.id not in self._halted:
+                raise
+            yield TokenPart(finish_reason="abort")
+        finally:
+            self._answers.pop(request.id, None)
+            self._halted.discard(request.id)
+            if not is_over and self._can_abort:
+                self._abort([request.id])
+
+    async def halt(self, ids: list[str]) -> None:
+        """Abort these branches; each still gets a last part. Where the server has no route for that, their streams are left."""
+        if not self._can_abort:
+            for one in ids:
+                if (answer := self._answers.get(one)) is not None:
+                    self._halted.add(one)
+                    answer.close()
+            return
+        status, _ = await self._ask("POST", ABORT, {"request_ids": [self._route.engine_id.format(one) for one in ids]})
+        if status != 200:
+            raise ReplicaFailed(f"an abort was answered with {status}")
+
+    def _abort(self, ids: list[str]) -> None:
+        """Abort branches whose readers are gone, those of one moment together."""
+        self._to_abort += ids
+        if self._aborting is None or self._aborting.done():
+            self._aborting = asyncio.create_task(self._abort_all())
+
+    async def _abort_all(self) -> None:
+        while self._to_abort and not self._session.closed:
+            ids, self._to_abort = self._to_abort, []
+            try:
+                await self.halt(ids)
+            except ReplicaFailed:  # its branches end with it
+                return
+
+    async def load(self) -> ReplicaLoad:
+        """Return what it counts of itself; see `Replica`. A dead engine behind a living server counts as a failure."""
+        status, _ = await self._ask("GET", "/health")
+        if status != 200:
+            raise ReplicaFailed(f"/health answers {status}")
+        page = await self.metrics()
+        # Each data-parallel rank has its own line.
+        counts = {name: sum(int(float(value)) for value in pattern.findall(page)) for name, pattern in _COUNTS.items()}
+        return ReplicaLoad(**counts)
+
+    async def metrics(self) -> bytes:
+        """Return its page of metrics; see `Replica`."""
+        status, page = await self._ask("GET", "/metrics")
+        return page if status == 200 else b""
+
+    async def tokenize(self, text: str) -> tuple[int, ...] | None:
+        """Return the token ids of a text; see `Replica`."""
+        status, body = await self._ask("POST", "/tokenize", {"prompt": text, "add_special_tokens": False})
+        if status in {404, 405}:
+            return None
+        if status != 200:
+            raise ReplicaFailed(f"/tokenize answers {status}")
+        return tuple(_decode(body, _Tokens).tokens)
+
+    async def load_adapter(self, adapter: EngineAdapter) -> None:
+        """Load an adapter under the name of its content. Loading it again does nothing: vLLM says that it has it."""
+        body = {"lora_name": name_of(adapter), "lora_path": adapter.path}
+        status, answer = await self._ask("POST", "/v1/load_lora_adapter", body, seconds=LOAD_S)
+        if status == 200 or (status == 400 and b"already" in answer):
+            return
+        raise AdapterFailed(f"The replica {self.name} did not take it: {_message(answer) or status}")
+
+    async def unload_adapter(self, adapter: EngineAdapter) -> None:
+        """Unload an adapter where that frees its slot; see the class."""
+        if self._frees_slots:
+            await self._ask("POST", "/v1/unload_lora_adapter", {"lora_name": name_of(adapter)})
+
+    async def _ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, seconds: float | None = None
+    ) -> tuple[int, bytes]:
+        """Return the status and the body of an answer that comes at once, or within `seconds`."""
+        seconds = ANSWER_S if seconds is None else seconds
+        try:
+            async with asyncio.timeout(seconds), self._answer(method, path, body) as response:
+                read = await response.content.read(MAX_BODY_BYTES)
+                while not response.content.at_eof() and len(read) < MAX_BODY_BYTES:
+                    read += await response.content.read(MAX_BODY_BYTES)
+                return response.status, read
+        except TimeoutError:
+            raise ReplicaFailed(f"{path} was not answered within {seconds:g} s") from None
+
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        data = None if body is None else orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
+        try:
+            async with self._session.request(method, path, data=data, headers=headers, allow_redirects=False) as response:
+                try:
+                    yield response
+                except BaseException:
+                    response.close()  # leave the connection, so that the replica sees that nobody reads
+                    raise
+        except (aiohttp.ClientError, OSError) as error:
+            raise ReplicaFailed(f"{type(error).__name__}: {error}"[:200]) from None
+
+
+async def _refuse(response: aiohttp.ClientResponse, request: TokenRequest, route: Route) -> None:
+    """Raise the error that an answer to a branch stands for."""
+    message = _message(await response.read()) or f"status {response.status}"
+    if response.status in {400, 413, 422}:
+        raise RequestRefused(message)
+    if response.status in {401, 403}:
+        raise ReplicaUnfit(f"{route.path} is closed: {message}")
+    if response.status == 404:
+        raise UnknownAdapter(message) if request.adapter is not None else ReplicaUnfit(f"{route.path}: {message}")
+    raise ReplicaFailed(f"status {response.status}: {message}")
+
+
+def _message(body: bytes) -> str:
+    """Return the message of vLLM's errors; empty where there is none."""
+    try:
+        error = orjson.loads(body)
+        return str(error.get("error", error).get("message", ""))[:500]
+    except (orjson.JSONDecodeError, AttributeError):
+        return ""
+
+
+def _decode(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise ReplicaFailed(f"an answer that is none: {error}") from None

@@ -1,0 +1,103 @@
+"""Where branches go: to the replica of their prefix, unless that has more than its share."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.ports import EngineAdapter
+from app.engine.base import Branch, Prompt
+from app.engine.remote.placement import FREE_LOAD, MAX_SHARE, Placement, affinity_of, choose
+
+
+@dataclass
+class Holder:
+    """A replica with a load."""
+
+    name: str
+    load: int = 0
+
+
+def branch(prompt: int = 0, request: str = "r", *, number: int = 0, salt: str = "s", adapter: str | None = None) -> Branch:
+    """A branch of a request with its own prompt."""
+    tokens = tuple(range(prompt, prompt + 50))
+    used = None if adapter is None else EngineAdapter(adapter, 1, "", adapter)
+    return Branch(
+        id=f"{request}-{number}", prompt=Prompt(tokens, 9), prefix=tokens, max_tokens=9, cache_salt=salt, adapter=used
+    )
+
+
+def test_what_shares_a_prefix_shares_a_replica() -> None:
+    """Whatever the length of the branch's own prefix; another prompt, salt or adapter version may go elsewhere."""
+    assert affinity_of(branch()) == affinity_of(branch(number=5, request="other"))
+    others = [branch(1), branch(salt="t"), branch(adapter="a:1"), branch(adapter="a:2")]
+    assert len({affinity_of(one) for one in (branch(), *others)}) == 5
+
+
+def test_prefixes_are_spread_evenly() -> None:
+    """Rendezvous hashing has no heavy replica."""
+    members = [Holder(f"http://10.0.0.{i}") for i in range(8)]
+    counts = Counter(choose(affinity_of(branch(prompt)), members).name for prompt in range(4000))
+    assert len(counts) == 8
+    assert max(counts.values()) < 1.3 * min(counts.values())
+
+
+@given(st.integers(0, 1000), st.integers(0, 7))
+def test_only_the_prefixes_of_a_replica_that_leaves_move(prompt, leaver) -> None:
+    """And they come back with it."""
+    members = [Holder(f"http://10.0.0.{i}") for i in range(8)]
+    before = choose(affinity_of(branch(prompt)), members)
+    after = choose(affinity_of(branch(prompt)), [one for i, one in enumerate(members) if i != leaver])
+    assert after is before or before is members[leaver]
+
+
+def test_a_replica_above_its_share_is_passed_over_for_the_less_loaded_of_two() -> None:
+    """Small loads are no imbalance."""
+    members = [Holder(f"http://10.0.0.{i}") for i in range(4)]
+    key = affinity_of(branch())
+    first = choose(key, members)
+    first.load = FREE_LOAD
+    assert choose(key, members) is first
+    first.load = 100
+    second = choose(key, members)
+    assert second is not first
+    second.load = 200
+    assert choose(key, members) is first
+
+
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=12), st.integers(0, 99))
+def test_no_replica_gets_more_while_it_has_the_most(loads, prompt) -> None:
+    """Above its share, it gets a branch only where the alternative is no better."""
+    members = [Holder(f"http://10.0.0.{i}", load) for i, load in enumerate(loads)]
+    chosen = choose(affinity_of(branch(prompt)), members)
+    share = max(MAX_SHARE * (sum(loads) + 1) / len(loads), FREE_LOAD)
+    assert chosen.load <= share or sum(one.load >= chosen.load for one in members) >= min(2, len(members))
+
+
+def test_all_branches_of_a_request_stay_together() -> None:
+    """Also when their replica gets above its share meanwhile: it has their prefix."""
+    members, placement = [Holder("a"), Holder("b")], Placement()
+    first = placement.place(branch(), members)
+    first.load = 1000
+    assert all(placement.place(branch(number=i), members) is first for i in range(1, 20))
+    assert placement.place(branch(request="next"), members) is not first
+
+
+def test_a_request_whose_replica_is_gone_is_placed_anew() -> None:
+    """And stays there."""
+    members, placement = [Holder("a"), Holder("b")], Placement()
+    first = placement.place(branch(), members)
+    rest = [one for one in members if one is not first]
+    assert placement.place(branch(number=1), rest) is rest[0]
+    assert placement.place(branch(number=2), members) is rest[0]
+
+
+def test_old_requests_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory of placements is bounded."""
+    monkeypatch.setattr("app.engine.remote.placement.MAX_REQUESTS", 3)
+    placement = Placement()
+    for i in range(10):
+        placement.place(branch(request=f"r{i}"), [Holder("a")])
+    assert len(placement._placed) == 3
