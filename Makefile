@@ -5,6 +5,9 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
+# Two processes, each with half of the processors for its servers (tests/conftest.py). On a GPU their engines would have to share its memory.
+TWO_ENGINES := $(if $(wildcard /proc/driver/nvidia/version),,-n 2 --dist loadfile)
+
 .PHONY: help env env-bench env-clients tools adapters policy serve test test-fast test-vllm test-replicas test-clients lint check format docs docs-serve bench lock clean
 
 help: ## This list
@@ -33,16 +36,15 @@ test-fast: env
 	OMP_NUM_THREADS=1 $(PYTEST) -m "not vllm" -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/playground --cov --cov-report=
 	$(PYTEST) -m "not vllm" tests/playground --cov --cov-append --cov-report=term
 
-# Two processes, each with half of the processors for its servers (tests/conftest.py). On a GPU their engines would have to share its memory.
 test-vllm: env
-	$(PYTEST) -m vllm tests $(if $(wildcard /proc/driver/nvidia/version),,-n 2 --dist loadfile)
+	$(PYTEST) -m vllm tests $(TWO_ENGINES)
 
 test-replicas: env ## The tests of the surface once more, over a front end with two `vllm serve` processes
 	REPLICAS=2 $(PYTEST) -m vllm tests/vllm/test_surface.py tests/vllm/test_protocol.py tests/vllm/test_searches.py tests/vllm/test_tools.py \
 	  tests/vllm/test_responses.py tests/vllm/test_messages.py tests/vllm/test_logprobs.py tests/vllm/test_tokenize.py tests/vllm/test_endings.py
 
 test-clients: env-clients ## Drive a real server with the clients that people use
-	.venv-clients/bin/python -m pytest tests/clients -W ignore
+	.venv-clients/bin/python -m pytest tests/clients -W ignore $(TWO_ENGINES)
 
 lint: env ## Format, lint, types, architecture, documents, Dockerfile
 	$(BIN)/ruff format --check .

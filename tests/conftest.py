@@ -26,7 +26,7 @@ MATH = ["It is 42.", "So the answer is 42.", "17 + 25 = 42", "I say 41.", "42"]
 def pytest_configure(config: pytest.Config) -> None:
     """Give each process that runs tests on real vLLM its share of the processors: an engine that must share one is many times slower."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    if worker and config.option.markexpr == "vllm":
+    if worker and config.option.markexpr != "not vllm":
         number, count = int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
         processors = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, processors[number % len(processors) :: count])
