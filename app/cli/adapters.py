@@ -39,7 +39,7 @@ def list_(url: Url = None, key: Key = None, as_json: Json = False) -> None:
         versions = adapter["versions"]
         listed = next((one for one in versions if one["is_current"]), versions[-1])
         table.add_row(
-            adapter["id"], adapter["state"], listed["version"][:8] if adapter["current"] else "-", str(listed["rank"]),
+            adapter["id"], _state(adapter), listed["version"][:8] if adapter["current"] else "-", str(listed["rank"]),
             str(len(listed["target_modules"])), _size(listed["size"]), str(len(versions)), str(sum(v["leases"] for v in versions)),
         )  # fmt: skip
     Console().print(table)
@@ -155,6 +155,12 @@ def _files_to_send(folder: Path) -> list[Path]:
 def _shortened(text: str) -> str:
     """At most 200 characters of a text, then an ellipsis."""
     return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _state(adapter: dict[str, Any]) -> str:
+    """Return the state of an adapter, with the version that the other front ends serve and this one cannot."""
+    awaited = adapter.get("awaited")  # which older servers do not tell
+    return f"{adapter['state']}, awaits {awaited[:8]}" if awaited else str(adapter["state"])
 
 
 def _table(*columns: str, wide: tuple[str, ...] = ()) -> Table:

@@ -21,7 +21,7 @@ from app.errors import SharedStateLost
 from app.shared.alone import Receive
 from app.shared.scripts import BEAT, LEAVE, POST
 from app.shared.store import Store
-from app.shared.table import SharedTable, revision_of
+from app.shared.table import ERROR_S, SharedTable, revision_of
 
 logger = logging.getLogger("ponder.shared")
 
@@ -55,7 +55,7 @@ class Beat(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     url: Annotated[str, Field(max_length=512, pattern=r"^https?://[^\s/?#@]+[^\s?#@]*$")]
-    seal: Annotated[str, Field(max_length=64)] = ""
+    seal: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     branches: dict[Annotated[str, Field(max_length=64)], Count] = {}
     seen: dict[Annotated[str, Field(max_length=64)], Annotated[int, Field(ge=0, le=2**53)]] = {}
 
@@ -147,22 +147,18 @@ class FrontEnds:
         while True:
             try:
                 beats, mail, newest = await self._store.run(BEAT, self._beat_keys(), self._beat())
-            except SharedStateLost as lost:
-                self._lose(lost.why)
-            else:
                 self._hear(beats)
                 self._compare([revision_of(one) for one in newest])
                 for message in mail:
-                    self._deliver(message)
+                    self.receive(message)
+            except SharedStateLost as lost:
+                self._lose(lost.why)
+            except Exception:
+                logger.exception("a beat failed")  # which must not end the server
+                await asyncio.sleep(ERROR_S)
             async with self._beaten:
                 self._beaten.notify_all()
             await asyncio.sleep(BEAT_S)
-
-    def _deliver(self, message: bytes) -> None:
-        try:
-            self.receive(message)
-        except Exception:
-            logger.exception("a message of another front end could not be read")
 
     def _beat_keys(self) -> Sequence[str]:
         return (*self._keys, self._mail(self.id), *(table.key for table in self.tables))

@@ -20,7 +20,7 @@ from app.shared.store import Store
 logger = logging.getLogger("ponder.shared")
 
 ERROR_S = 1.0
-"""Seconds until a table is read again after an error that nobody has foreseen."""
+"""Seconds until the next attempt after an error that nobody has foreseen."""
 
 MAX_NAMES = 10_000
 MAX_DOCUMENT_BYTES = 256 * 1024

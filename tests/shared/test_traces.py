@@ -104,7 +104,7 @@ async def test_keys_are_sent_only_to_who_knows_them(front_end, valkey, connect, 
         own = a.app.state.service.shared.front_end
         with redis.Redis(port=valkey.port) as client:
             seal = json.loads(client.hget("{ponder:1}:beats", own))["seal"]
-            for name, given in (("evil", ""), ("worse", seal)):
+            for name, given in (("evil", ""), ("worse", seal), ("none", "\u00e9")):
                 beat = {"url": "http://evil.example", "seal": given}
                 client.hset("{ponder:1}:beats", name, json.dumps(beat))
                 client.zadd("{ponder:1}:front-ends", {name: time.time() * 1000 + 60_000})

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -76,7 +76,8 @@ class SharedResponses:
     async def save(self, owner: str, stored: Stored) -> None:
         """Keep a response."""
         name = (owner, stored.response["id"])
-        async with self._saving:  # a newer one is never overtaken by an older one that is given back
+        # A newer one is never overtaken by an older one that is given back.
+        async with self._saving if self._pending else nullcontext():
             try:
                 await self._save(owner, stored)
             except SharedStateLost:
