@@ -1,7 +1,8 @@
 """The ports of adapters: to the engine that computes them, and to an observer that counts what happens to them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,15 @@ class AdapterHost(Protocol):
 
     async def loaded_adapters(self) -> frozenset[int]:
         """Return the ids of the adapters that the engine holds."""
+        ...
+
+
+@runtime_checkable
+class SharedHost(Protocol):
+    """A host that several servers share: a version that one of them unloads may be in use by another."""
+
+    def share(self, is_held_elsewhere: Callable[[str], bool]) -> None:
+        """From now on, keep what `is_held_elsewhere` is true for; it is given an adapter's `content`."""
         ...
 
 

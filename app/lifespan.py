@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from adapters import preload
+from adapters.ports import SharedHost
 from adapters.registry import AdapterRegistry
 from adapters.store import AdapterStore
 from adapters.weights import BaseModel
@@ -209,6 +210,8 @@ def _registry(settings: Settings, engine: Engine, metrics: Metrics, shared: NotS
         agreement=shared.adapters,
     )
     shared.follow_adapters(registry)
+    if isinstance(engine, SharedHost):
+        engine.share(shared.is_held_elsewhere)
     metrics.adapters.export_state(registry)
     return registry
 

@@ -103,6 +103,10 @@ class NotShared:
     def publish_branches(self, read: Callable[[], Mapping[str, int]]) -> None:
         """Tell the other front ends what `read` returns: owner -> branches that are admitted here."""
 
+    def is_held_elsewhere(self, content: str) -> bool:  # noqa: ARG002 - the port's
+        """Whether another front end has an adapter version of this content in its engine, as far as is known."""
+        return False
+
     def follow_adapters(self, registry: AdapterRegistry) -> None:
         """Bring the registry to what all front ends have agreed on, from the start of `running` to its end."""
 

@@ -11,7 +11,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -38,6 +38,9 @@ MAX_FRONT_ENDS = 256
 MAX_BEAT_BYTES = 256 * 1024
 MAX_MAIL = 1000
 
+HASH_CHARS, HELD_CHARS = 64, 16
+"""The length of a version's hash, with which its content ends, and how much of it is told."""
+
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
@@ -48,6 +51,7 @@ class Beat(BaseModel):
         url: where it can be called.
         seal: proves that one who knows the keys of this server has said so.
         branches: owner -> branches that run or wait.
+        held: the beginnings of the hashes of the adapter versions that it has in its engine.
         seen: name of a table -> the revision that it follows.
 
     """
@@ -57,6 +61,7 @@ class Beat(BaseModel):
     url: Annotated[str, Field(max_length=512, pattern=r"^https?://[^\s/?#@]+[^\s?#@]*$")]
     seal: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     branches: dict[Annotated[str, Field(max_length=64)], Count] = {}
+    held: Annotated[frozenset[Annotated[str, Field(max_length=HELD_CHARS)]], Field(max_length=1024)] = frozenset()
     seen: dict[Annotated[str, Field(max_length=64)], Annotated[int, Field(ge=0, le=2**53)]] = {}
 
 
@@ -73,6 +78,7 @@ class FrontEnds:
         tables: those that are followed; each is run beside this.
         receive: called with each message that another one has posted.
         branches: returns owner -> branches that run or wait here.
+        held: returns the contents of the adapter versions in this front end's engine.
 
     """
 
@@ -81,6 +87,7 @@ class FrontEnds:
         self.tables: list[SharedTable[Any]] = []
         self.receive: Receive = lambda _message: None
         self.branches: Callable[[], Mapping[str, int]] = dict
+        self.held: Callable[[], Iterable[str]] = tuple
         self._store = store
         self._url = url
         self._secret = secret
@@ -107,6 +114,10 @@ class FrontEnds:
             return False
         last = max(self._last_seen.get(front_end, 0.0), self._up_since)
         return time.monotonic() - last > LIFE_S
+
+    def is_held_elsewhere(self, content: str) -> bool:
+        """Whether another front end has a version of this content in its engine, as far as is known."""
+        return any(content[-HASH_CHARS:][:HELD_CHARS] in other.held for other in self.others().values())
 
     def url_of(self, front_end: str) -> str | None:
         """Return where another front end can be called, None where it is not known for certain."""
@@ -168,6 +179,7 @@ class FrontEnds:
             url=self._url,
             seal=self._seal(self.id, self._url),
             branches=dict(self.branches()),
+            held=frozenset(content[-HASH_CHARS:][:HELD_CHARS] for content in self.held()),
             seen={table.name: table.seen for table in self.tables},
         )
         return self.id, int(LIFE_S * 1000), beat.model_dump_json()

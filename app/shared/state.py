@@ -98,9 +98,14 @@ class SharedState(NotShared):
         """Tell the other front ends what `read` returns, in each beat."""
         self.front_ends.branches = read
 
+    def is_held_elsewhere(self, content: str) -> bool:
+        """Whether another front end has an adapter version of this content in its engine."""
+        return self.front_ends.is_held_elsewhere(content)
+
     def follow_adapters(self, registry: AdapterRegistry) -> None:
         """Bring the registry to what all front ends have agreed on."""
         self.adapter_table.follow = registry.follow
+        self.front_ends.held = lambda: [one.version.key for one in registry.loaded_versions()]
 
     def follow_policies(self, follow: Callable[[str], Awaitable[None]]) -> None:
         """Call `follow` with each name whose policies have changed."""

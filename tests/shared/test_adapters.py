@@ -355,3 +355,14 @@ async def test_no_confirmed_change_is_lost_when_the_store_dies_again_and_again(
             assert {len((await shown(one, "sums"))["versions"]) for one in (a, b)} == {4}
     finally:
         store.kill()
+
+
+async def test_front_ends_know_what_the_others_hold(front_end, valkey, push) -> None:
+    """So that a version leaves an engine which they share with the last of them."""
+    async with front_end("a", valkey.url) as a, front_end("b", valkey.url) as b:
+        one = (await push(a, "sums", 1)).json()["version"]
+        shared = b.app.state.service.shared
+        await until(lambda: shared.is_held_elsewhere(f"sums:{one}"))
+        assert not shared.is_held_elsewhere(f"sums:{one[::-1]}")
+        await a.client.delete("/v1/adapters/sums")
+        await until(lambda: not shared.is_held_elsewhere(f"sums:{one}"))

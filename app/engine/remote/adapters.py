@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 from hashlib import blake2b
 
 from adapters.errors import AdapterFailed
@@ -28,6 +29,7 @@ class ReplicaAdapters:
         self._num_holders = num_holders
         self._probe_tokens = probe_tokens
         self._adapters: dict[str, EngineAdapter] = {}
+        self.is_held_elsewhere: Callable[[str], bool] = lambda _content: False
 
     def holders(self, adapter: EngineAdapter, members: list[Member]) -> list[Member]:
         """Return those of `members` that shall hold the adapter."""
@@ -114,6 +116,8 @@ class ReplicaAdapters:
         members = [one for one in self._fleet.members if adapter.content in one.adapters]
         for member in members:
             member.adapters.discard(adapter.content)
+        if self.is_held_elsewhere(adapter.content):  # the last front end that holds it unloads it
+            return
         results = await asyncio.gather(*(one.replica.unload_adapter(adapter) for one in members), return_exceptions=True)
         for member, result in zip(members, results, strict=True):
             if isinstance(result, ReplicaFailed):

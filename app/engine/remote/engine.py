@@ -253,6 +253,10 @@ class RemoteEngine(VllmFrontEnd):
         """Return the ids of the adapters that the replicas hold for this server."""
         return self.adapters.loaded()
 
+    def share(self, is_held_elsewhere: Callable[[str], bool]) -> None:
+        """Keep adapters on the replicas that other front ends hold there, by their contents."""
+        self.adapters.is_held_elsewhere = is_held_elsewhere
+
     async def metrics(self, *, is_openmetrics: bool) -> bytes:
         """Return the metrics of the replicas that are ready, each sample with the label `replica`."""
         return await pages_of([one.replica for one in self.fleet.ready], is_openmetrics=is_openmetrics)

@@ -40,6 +40,19 @@ async def test_an_adapter_is_loaded_on_all_and_known_to_those_that_join(fake_rep
     assert not adapters.loaded()
 
 
+async def test_what_another_front_end_holds_stays_on_the_replicas(fake_replica) -> None:
+    """The last one that holds it unloads it."""
+    fleet, others = Members(fake_replica("a")), {"a:sha"}
+    adapters = ReplicaAdapters(fleet, None, (1,))
+    adapters.is_held_elsewhere = others.__contains__
+    for left in ({"a:sha"}, set()):
+        await adapters.load(A)
+        await adapters.unload(A)
+        assert fleet.members[0].replica.adapters == left
+        assert not adapters.loaded()
+        others.clear()
+
+
 async def test_where_one_replica_refuses_none_keeps_it(fake_replica) -> None:
     """The name then still stands for what it stood for."""
     fleet = Members(fake_replica("a"), fake_replica("b", refuses={"a:sha"}))
