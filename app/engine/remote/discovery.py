@@ -45,7 +45,7 @@ class Discovery:
         port = parts.port or 80
         try:
             found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter for a label that is empty or too long
             if url not in self._known:
                 logger.warning("replicas of %s: the name cannot be looked up: %s", url, error)
                 self._known[url] = ()

@@ -78,6 +78,8 @@ class RemoteEngine(VllmFrontEnd):
         self._keeping = asyncio.create_task(self.fleet.run())
         while not await self.fleet.wait_until(lambda: bool(self.fleet.ready), JOIN_S):
             members = self.fleet.members
+            if self._keeping.done():
+                self._keeping.result()
             if members and all(one.state is State.UNFIT for one in members):
                 raise ModelUnavailable("; ".join(f"{one.name}: {one.reason}" for one in members))
         self._describe()

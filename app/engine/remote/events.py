@@ -5,7 +5,7 @@ It is read and checked in one step, since nothing that a replica sends is truste
 
 from collections.abc import AsyncIterator
 from itertools import zip_longest
-from typing import Any
+from typing import Required, TypedDict, TypeVar
 
 import msgspec
 
@@ -41,7 +41,13 @@ class _Logprobs(msgspec.Struct):
     top_logprobs: list[dict[str, float] | None] = []
 
 
-PromptLogprobs = list[dict[str, dict[str, Any]] | None]
+class _PromptToken(TypedDict, total=False):
+    logprob: Required[float]
+    rank: int | None
+    decoded_token: str | None
+
+
+PromptLogprobs = list[dict[str, _PromptToken] | None]
 
 
 class _Choice(msgspec.Struct):
@@ -83,6 +89,16 @@ class _Answer(msgspec.Struct):
 
 
 _DECODER = msgspec.json.Decoder(_Answer)
+
+T = TypeVar("T")
+
+
+def decoded(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """Return JSON from a replica as a value of the decoder's type. Raises `ReplicaFailed` for what is none."""
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ReplicaFailed(f"an answer that is none: {error}"[:200]) from None
 
 
 def read_whole(body: bytes) -> TokenPart:
@@ -134,10 +150,7 @@ async def _events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _decode(data: bytes) -> _Answer:
-    try:
-        answer = _DECODER.decode(data)
-    except msgspec.DecodeError as error:
-        raise ReplicaFailed(f"an answer that is none: {error}") from None
+    answer = decoded(data, _DECODER)
     if answer.error is not None:
         if answer.error.message == REQUEST_FAILED:
             raise RequestFailed

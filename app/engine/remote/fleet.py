@@ -204,6 +204,10 @@ class Fleet:
                     await self._fail(member, State.FAILED, str(error))
                     if not isinstance(error, _Suspected):
                         member.lose()
+                except Exception as error:  # whatever it answered: one replica never ends the others
+                    logger.exception("replica %s", member.name)
+                    await self._fail(member, State.FAILED, f"{type(error).__name__} at what it answers")
+                    member.lose()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
         finally:

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Callable
 
-from app.engine.replica import Replica, ReplicaCard, ReplicaFailed, ReplicaUnfit, RequestRefused, TokenRequest
+from app.engine.replica import Replica, ReplicaCard, ReplicaFailed, ReplicaUnfit, RequestFailed, RequestRefused, TokenRequest
 
 SAMPLE = (
     "The quick brown fox jumps over 13 lazy dogs; Zwölf Boxkämpfer jagen Viktor über den Sylter Deich. 你好 \u00e9 {}[]\n\n"
@@ -60,6 +60,8 @@ class Joining:
                 [part] = [part async for part in replica.generate(request)]
         except TimeoutError:
             raise ReplicaFailed(f"it took more than {ANSWER_S:g} s for {len(token_ids)} tokens") from None
+        except RequestFailed:
+            raise ReplicaFailed("it fails at a sample") from None
         except RequestRefused as refusal:
             raise ReplicaUnfit(f"it refuses a sample: {refusal}") from None
         mean = _mean(part.prompt_logprobs, token_ids)

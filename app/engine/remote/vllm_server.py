@@ -12,13 +12,14 @@ import orjson
 
 from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
-from app.engine.remote.events import read_stream, read_whole
+from app.engine.remote.events import decoded, read_stream, read_whole
 from app.engine.remote.routes import COMPLETIONS, TOKENS, Route, name_of
 from app.engine.replica import (
     ReplicaCard,
     ReplicaFailed,
     ReplicaLoad,
     ReplicaUnfit,
+    RequestFailed,
     RequestRefused,
     TokenPart,
     TokenRequest,
@@ -41,15 +42,15 @@ MAX_BODY_BYTES = 16 * 2**20
 """The most bytes of an answer that is no branch's; vLLM's page of metrics has some 100 KiB."""
 
 _COUNTS = {
-    "running": re.compile(rb"^vllm:num_requests_running\{[^}]*\} (\S+)", re.MULTILINE),
-    "waiting": re.compile(rb"^vllm:num_requests_waiting\{[^}]*\} (\S+)", re.MULTILINE),
-    "generated": re.compile(rb"^vllm:generation_tokens_total\{[^}]*\} (\S+)", re.MULTILINE),
+    "running": re.compile(rb"^vllm:num_requests_running\{[^}\n]*\} (\d[\d.e+]*)$", re.MULTILINE),
+    "waiting": re.compile(rb"^vllm:num_requests_waiting\{[^}\n]*\} (\d[\d.e+]*)$", re.MULTILINE),
+    "generated": re.compile(rb"^vllm:generation_tokens_total\{[^}\n]*\} (\d[\d.e+]*)$", re.MULTILINE),
 }
 _INFO = re.compile(rb'^ponder_replica_info\{frees_slots="(\d)",max_branches="(\d{1,6})"\}', re.MULTILINE)
 
 T = TypeVar("T")
 
-_SLOTS = re.compile(rb'^vllm:lora_requests_info\{[^}]*max_lora="(\d+)"', re.MULTILINE)
+_SLOTS = re.compile(rb'^vllm:lora_requests_info\{[^}\n]*max_lora="(\d{1,6})"', re.MULTILINE)
 
 
 class _Model(msgspec.Struct):
@@ -165,6 +166,8 @@ class VllmServer:
             if "priority" in str(refusal):
                 raise ReplicaUnfit("it orders no branches: start vLLM with --scheduling-policy priority") from None
             raise ReplicaUnfit(f"it refuses a branch of one token: {refusal}") from None
+        except RequestFailed:
+            raise ReplicaFailed("it fails at a branch of one token") from None
         except TimeoutError:
             raise ReplicaFailed(f"no token within {LOAD_S:g} s") from None
         if not any(part.token_ids for part in parts):
@@ -234,7 +237,10 @@ class VllmServer:
             raise ReplicaFailed(f"/health answers {status}")
         page = await self.metrics()
         # Each data-parallel rank has its own line.
-        counts = {name: sum(int(float(value)) for value in pattern.findall(page)) for name, pattern in _COUNTS.items()}
+        try:
+            counts = {name: sum(int(float(value)) for value in pattern.findall(page)) for name, pattern in _COUNTS.items()}
+        except (ValueError, OverflowError) as error:
+            raise ReplicaFailed(f"its metrics are none: {error}"[:200]) from None
         return ReplicaLoad(**counts)
 
     async def metrics(self) -> bytes:
@@ -316,7 +322,4 @@ def _message(body: bytes) -> str:
 
 
 def _decode(body: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
-        raise ReplicaFailed(f"an answer that is none: {error}") from None
+    return decoded(body, msgspec.json.Decoder(kind))

@@ -104,6 +104,16 @@ async def test_a_branch_that_fails_takes_its_replica_out_at_once(fake_replica) -
         assert member.num_failures == 1
 
 
+async def test_no_error_of_one_replica_ends_the_others(fake_replica) -> None:
+    """Whatever its client has overlooked."""
+    a, b = fake_replica("a"), fake_replica("b", unfit=ValueError("secret"))
+    async with kept([a, b]) as (fleet, _):
+        await until(lambda: len(fleet.members) == 2 and fleet.members[1].state is State.FAILED)
+        assert fleet.members[1].reason == "ValueError at what it answers"
+        b.unfit = None
+        await until(lambda: len(fleet.ready) == 2)
+
+
 async def test_an_unfit_replica_gets_nothing_and_says_why(fake_replica) -> None:
     """It is looked at again, since an operator may mend it."""
     a = fake_replica("a", unfit=ReplicaUnfit("another model"))
@@ -155,7 +165,7 @@ async def test_addresses_of_names() -> None:
     urls = ("http://127.0.0.1:1", "http://localhost:2", "https://replica.example:3", "http://[::1]:4")
     assert await Discovery(urls).find() == urls
     assert not Discovery(urls).may_change
-    named = Discovery(["http://no-such-name.invalid:5", *urls])
+    named = Discovery(["http://no-such-name.invalid:5", "http://a..b:6", *urls])
     assert named.may_change
     assert await named.find() == urls
 

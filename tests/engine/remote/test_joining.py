@@ -5,7 +5,7 @@ import math
 import pytest
 
 from app.engine.remote.joining import SAMPLE, Joining
-from app.engine.replica import ReplicaUnfit, RequestRefused, TokenPart
+from app.engine.replica import ReplicaFailed, ReplicaUnfit, RequestFailed, RequestRefused, TokenPart
 
 pytestmark = pytest.mark.anyio
 
@@ -65,6 +65,19 @@ async def test_a_shorter_context_is_told(fake_replica) -> None:
     """Callers know the longer one."""
     with pytest.raises(ReplicaUnfit, match="context has 100 tokens, and callers may use 200"):
         await joining(200).check(fake_replica("a"))
+
+
+async def test_a_replica_that_fails_at_the_sample_is_tried_again(fake_replica, monkeypatch) -> None:
+    """It may only just have begun."""
+    replica = fake_replica("a")
+
+    async def generate(request):
+        raise RequestFailed
+        yield
+
+    monkeypatch.setattr(replica, "generate", generate)
+    with pytest.raises(ReplicaFailed, match="fails at a sample"):
+        await joining().check(replica)
 
 
 async def test_a_replica_that_refuses_the_sample_is_unfit(fake_replica, monkeypatch) -> None:

@@ -1,6 +1,7 @@
 """A replica of vLLM's own server: what it is sent, and how its faults are told from one another."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -104,6 +105,8 @@ async def test_replicas_of_another_fleet_are_unfit(fake, replica, path, answer, 
 @pytest.mark.parametrize(
     ("path", "answer"),
     [
+        ("/v1/models", b'{"data":[{"id":"\xff"}]}'), ("/v1/models", b"[" * 100_000), ("/version", b'{"version":' + b"[" * 100_000),
+        ("/inference/v1/generate", b'data: {"error":{"message":"Internal server error"}}\n\n'),
         ("/health", 503), ("/v1/models", b"<html>"), ("/v1/models", b"[]"), ("/v1/models", b'{"data":[{}]}'), ("/version", b"\xff"),
     ],
 )  # fmt: skip
@@ -120,6 +123,10 @@ async def test_nonsense_at_the_start_is_a_failure(fake, replica, path, answer) -
     [
         b"", b"data: [DONE]\n\n", b"data: {\n\n", b'data: {"choices": 1}\n\n', b'data: {"choices":[{"token_ids":["a"]}]}\n\n',
         b'data: {"choices":[{"token_ids":[1]}]}\n\n', b'data: {"choices":[{"token_ids":[1]}]}\n\ndata: [DONE]\n\n',
+        b'data: {"choices":[{"finish_reason":"\xff"}]}\n\n', b'data: {"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n\n",
+        b'data: {"choices":[{"logprobs":{"content":[{"token_id":1,"logprob":1e999}]}}]}\n\n',
+        b'data: {"choices":[{"logprobs":{"content":[{"token_id":1,"logprob":NaN}]}}]}\n\n',
+        b'data: {"choices":[],"prompt_logprobs":[{"1":{"logprob":"x"}}]}\n\n',
         b'data: {"error":{"message":"EngineCore encountered an issue"}}\n\n', b"data: []\n\n", b"event: x\n\n" * 100,
     ],
 )  # fmt: skip
@@ -276,6 +283,14 @@ async def test_what_it_counts_is_read_from_its_metrics(fake, replica) -> None:
     assert await replica.load() == ReplicaLoad(3, 1, 1234)
     fake.routes["/metrics"] = 'vllm:num_requests_running{engine="0"} 1.0\nvllm:num_requests_running{engine="1"} 2.0\n'
     assert await replica.load() == ReplicaLoad(3, 0, 0)
+
+
+@pytest.mark.parametrize("value", ["nan", "Inf", "1e999", "1.2.3", "-1", "9" * 5000, ""])
+async def test_counts_that_are_none_end_nothing(fake, replica, value) -> None:
+    """They count for nothing, or as a failure."""
+    fake.routes["/metrics"] = f'vllm:num_requests_running{{engine="0"}} {value}\n'
+    with suppress(ReplicaFailed):
+        assert await replica.load() == ReplicaLoad(0, 0, 0)
 
 
 async def test_an_adapter_is_known_by_its_content(fake, replica) -> None:
