@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, HttpUrl, SecretStr, ValidationError, model_validator
@@ -29,6 +29,7 @@ SECRETS = Path("/run/secrets")
 """Where containers find secrets: a file `ponder_api_keys` there stands for the variable, so that keys need not be in the environment."""
 
 M = TypeVar("M", bound=BaseModel)
+S = TypeVar("S", bound=BaseSettings)
 
 
 def _split_at_commas(words: object) -> object:
@@ -108,6 +109,11 @@ class ModelSettings(BaseModel):
         None, description="vLLM's parser for thinking; by default the one that fits the model, `none` for none"
     )
 
+    @property
+    def name(self) -> str:
+        """The name of the base model in the API."""
+        return self.model_name or Path(self.model).name
+
 
 class EngineSettings(BaseModel):
     """How much memory the engine may use, and how many sequences it may compute at the same time."""
@@ -166,8 +172,8 @@ class FleetSettings(BaseModel):
     )
 
 
-class ServerSettings(BaseModel):
-    """Where the server listens, and who may call it."""
+class AddressSettings(BaseModel):
+    """Where a server listens, and the keys of its callers."""
 
     help_group: ClassVar[str] = "Server"
 
@@ -176,6 +182,20 @@ class ServerSettings(BaseModel):
     api_keys: Words = Field(
         (), description="keys for inference, separated by commas; without keys, only a loopback address is served"
     )
+
+    @model_validator(mode="after")
+    def _check_keys_for_open_host(self) -> Self:
+        if not self.api_keys and not _is_loopback(self.host):
+            message = f"host {self.host} is reachable by others: set PONDER_API_KEYS, or listen on 127.0.0.1"
+            raise ValueError(message)
+        return self
+
+
+class ServerSettings(AddressSettings):
+    """Who else may call the server, and how."""
+
+    help_group: ClassVar[str] = "Server"
+
     admin_keys: Words = Field(
         (),
         description="keys for `/metrics` and administration, separated by commas; without keys, both are open to every caller",
@@ -232,12 +252,19 @@ class LimitSettings(BaseModel):
     )
 
 
-class ImageSettings(BaseModel):
-    """The images that a request may hold, for models that read images."""
+class ImageCountSettings(BaseModel):
+    """How many images the model must have room for."""
 
     help_group: ClassVar[str] = "Images"
 
     max_images: int = Field(16, ge=0, le=256, description="most images of one request; 0 refuses images")
+
+
+class ImageSettings(ImageCountSettings):
+    """The images that a request may hold, for models that read images."""
+
+    help_group: ClassVar[str] = "Images"
+
     max_image_bytes: int = Field(
         10_485_760, ge=1024, description="largest files of all images of one request together, in bytes"
     )
@@ -266,8 +293,8 @@ class ResponseSettings(BaseModel):
     )
 
 
-class AdapterSettings(BaseModel):
-    """Where adapters come from, and how much memory, disk and time they may take."""
+class AdapterSlotSettings(BaseModel):
+    """The memory that the engine sets apart for adapters."""
 
     help_group: ClassVar[str] = "Adapters"
 
@@ -278,6 +305,13 @@ class AdapterSettings(BaseModel):
         description="LoRA adapter versions that the engine holds at the same time; 0 for models that vLLM cannot serve with LoRA",
     )
     max_adapter_rank: int = Field(16, ge=1, le=256, description="highest rank of an adapter; every slot reserves memory for it")
+
+
+class AdapterSettings(AdapterSlotSettings):
+    """Where adapters come from, and how much disk and time they may take."""
+
+    help_group: ClassVar[str] = "Adapters"
+
     max_adapter_bytes: int = Field(268_435_456, ge=1024, description="largest weights file of an adapter, in bytes")
     adapter_dir: Path = Field(
         default_factory=_default_adapters,
@@ -346,13 +380,20 @@ class SharedSettings(BaseModel):
     )
 
 
-class ObservabilitySettings(BaseModel):
-    """What is logged and traced."""
+class LogSettings(BaseModel):
+    """What is logged."""
 
     help_group: ClassVar[str] = "Logs and traces"
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
     log_format: Literal["text", "json"] = Field("text", description="format of the log lines; no line contains a prompt")
+
+
+class ObservabilitySettings(LogSettings):
+    """What is traced."""
+
+    help_group: ClassVar[str] = "Logs and traces"
+
     max_traces: int = Field(256, ge=0, description="search traces that are kept in memory for `/v1/traces/{id}`")
     max_trace_chars: int = Field(33_554_432, ge=0, description="most characters of all kept search traces together")
     otlp_endpoint: Annotated[HttpUrl, AfterValidator(plain_url)] | None = Field(
@@ -391,13 +432,6 @@ class Settings(
         hide_input_in_errors=True,  # the input may contain keys
         env_ignore_empty=True,
     )
-
-    @model_validator(mode="after")
-    def _check_keys_for_open_host(self) -> "Settings":
-        if not self.api_keys and not _is_loopback(self.host):
-            message = f"host {self.host} is reachable by others: set PONDER_API_KEYS, or listen on 127.0.0.1"
-            raise ValueError(message)
-        return self
 
     @model_validator(mode="after")
     def _check_origins(self) -> "Settings":
@@ -450,10 +484,13 @@ class Settings(
             return str(self.advertise_url).rstrip("/")
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
-    @property
-    def name(self) -> str:
-        """The name of the base model in the API."""
-        return self.model_name or Path(self.model).name
+
+class ReplicaSettings(
+    LogSettings, AdapterSlotSettings, ImageCountSettings, AddressSettings, EngineSettings, ModelSettings, BaseSettings
+):
+    """How a replica is run. Raises `ValidationError` for wrong values."""
+
+    model_config = Settings.model_config
 
 
 class ClientSettings(BaseSettings):
@@ -467,7 +504,17 @@ class ClientSettings(BaseSettings):
 
 
 def read_settings(options: Mapping[str, Any]) -> Settings:
-    """Return the settings.
+    """Return the settings of a server; see `_read`."""
+    return _read(Settings, options)
+
+
+def read_replica_settings(options: Mapping[str, Any]) -> ReplicaSettings:
+    """Return the settings of a replica; see `_read`. In a file, options that only a server has are without effect."""
+    return _read(ReplicaSettings, options)
+
+
+def _read(kind: type[S], options: Mapping[str, Any]) -> S:
+    """Return settings.
 
     The value of a field comes from the command line, else from the environment, else from the file that `config` names, else from a file
     in `SECRETS`. The file's options of vLLM's engine stand before those of the command line or the environment, which win over them.
@@ -477,7 +524,8 @@ def read_settings(options: Mapping[str, Any]) -> Settings:
         given = {name: value for name, value in options.items() if value != ""}
         if path := given.get("config") or os.environ.get(f"{ENV_PREFIX}CONFIG"):
             given = _with_file(given, options_in(Path(path)))
-        return Settings(**given, _secrets_dir=SECRETS if os.access(SECRETS, os.R_OK | os.X_OK) else None)
+            given = {name: value for name, value in given.items() if name in kind.model_fields}
+        return kind(**given, _secrets_dir=SECRETS if os.access(SECRETS, os.R_OK | os.X_OK) else None)
 
 
 def _with_file(given: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,15 +90,17 @@ class ForkedServer(Server):
 
 
 class Replica(Server):
-    """`vllm serve` for the embedded model, on one processor: a replica of a fleet.
+    """`vllm serve`, or `ponder replica`, for the embedded model, on one processor: a replica of a fleet.
 
     Args:
         number: of the replica; it runs on the processor of that number, if there are so many.
-        options: of `vllm serve`, beside those that ponder needs.
+        options: of the command, beside those that ponder needs of vLLM.
+        is_own: whether it is `ponder replica`.
 
     """
 
-    def __init__(self, number: int, *options: str, log: Path) -> None:
+    def __init__(self, number: int, *options: str, log: Path, is_own: bool = False) -> None:
+        self._program = "ponder" if is_own else "vllm"
         self._cpu = sorted(os.sched_getaffinity(0))[number % len(os.sched_getaffinity(0))]
         self._options = (
             "--served-model-name", MODEL, "--max-model-len", "8192", "--max-num-seqs", "64", "--block-size", "32",
@@ -132,12 +134,16 @@ class Replica(Server):
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_MAX_STOP_STRINGS": "64",
             "VLLM_LOGGING_LEVEL": "WARNING", "PONDER_REPAIRS": "1", "CPUS": str(self._cpu),
         }  # fmt: skip
+        if self._program == "ponder":
+            self._environment = {**environment, "CPUS": str(self._cpu)}
+            own = ("--kv-cache-gib", "1", "--adapter-slots", "8", "--log-level", "warning")
+            self._command = ["replica", "--port", str(self.port), *own]
         return self.start_again()
 
     def start_again(self) -> Forked:
         """Start the process, also another one in place of one that was killed."""
         self.log.touch()
-        self.process = Forked("vllm", self._command, self.log, self._environment)
+        self.process = Forked(self._program, self._command, self.log, self._environment)
         return self.process
 
     def kill(self) -> None:

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from app.cli import adapters, ask, calibrate, serve, train
+from app.cli import adapters, ask, calibrate, replica, serve, train
 from app.cli.engine_options import EngineOptionsCommand
 from app.cli.model_options import GroupedCommand
 
 # Without rich markup, help and errors are plain text: narrow pages stay readable, and rich need not be imported.
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command(cls=EngineOptionsCommand)(serve.serve)
+app.command(cls=EngineOptionsCommand)(replica.replica)
 app.command(cls=GroupedCommand)(ask.ask)
 app.command(cls=GroupedCommand)(ask.explain)
 app.add_typer(adapters.app, name="adapters")

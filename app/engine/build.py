@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from app.engine import hardware
@@ -14,7 +15,7 @@ from app.engine.weights.default_model import ensure_default_model
 from app.engine.weights.model_folder import check_model
 from app.engine.worker.failures import IS_VLLM_SILENT
 from app.engine.worker.server_watch import SERVER_PID
-from app.settings import DEFAULT_MODEL, Settings
+from app.settings import DEFAULT_MODEL, ReplicaSettings, Settings
 
 logger = logging.getLogger("ponder")
 
@@ -32,14 +33,35 @@ QUIET = {
 
 
 def build_engine(settings: Settings) -> Engine:
-    """Return an engine that is not started yet.
-
-    This sets environment variables of the process, since vLLM reads its environment when it is imported and its processes inherit
-    it. The embedded model, and int8 weights, are converted here when they are not there yet.
+    """Return an engine that is not started yet: in this process, or on the replicas that the settings name.
 
     Raises:
         ModelUnavailable: the model cannot be converted, or cannot be served as asked.
 
+    """
+    options = engine_options(settings)
+    options = replace(options, max_tokens=settings.max_tokens, default_max_tokens=settings.default_max_tokens)
+    # Only now: vLLM reads the environment when it is imported.
+    if settings.replicas:
+        return _over_replicas(settings, options)
+    from app.engine.vllm.engine import VllmEngine  # noqa: PLC0415
+
+    return VllmEngine(options)
+
+
+def run_replica(settings: ReplicaSettings) -> None:
+    """Serve tokens to front ends until a signal ends it. Raises `ModelUnavailable`."""
+    options = engine_options(settings)
+    from app.engine.vllm.replica_server import run  # noqa: PLC0415 - as above
+
+    run(options, settings.host, settings.port, settings.api_keys)
+
+
+def engine_options(settings: Settings | ReplicaSettings) -> EngineOptions:
+    """Return the options of the engine, fitted to this machine.
+
+    This sets environment variables of the process, since vLLM reads its environment when it is imported and its processes inherit
+    it. The embedded model, and int8 weights, are converted here when they are not there yet. Raises `ModelUnavailable`.
     """
     is_cpu = not hardware.has_nvidia_gpu()
     dtype: str = settings.dtype
@@ -54,9 +76,8 @@ def build_engine(settings: Settings) -> Engine:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_MAX_STOP_STRINGS", "64")  # `app.api.sampling` has the limit; vLLM's own is 4
     model, quantization = _weights(settings, dtype, is_cpu=is_cpu)
-
     logger.info("loading vLLM and %s", settings.name)
-    options = EngineOptions(
+    return EngineOptions(
         model=model,
         name=settings.name,
         dtype=dtype,
@@ -72,19 +93,11 @@ def build_engine(settings: Settings) -> Engine:
         tool_strict_level=settings.tool_strict_level,
         reasoning_parser=settings.reasoning_parser,
         max_images=settings.max_images,
-        max_tokens=settings.max_tokens,
-        default_max_tokens=settings.default_max_tokens,
         adapter_slots=settings.adapter_slots,
         max_adapter_rank=settings.max_adapter_rank,
         engine_args=settings.engine_args,
         is_cpu=is_cpu,
     )
-    # Only now: vLLM reads the environment when it is imported.
-    if settings.replicas:
-        return _over_replicas(settings, options)
-    from app.engine.vllm.engine import VllmEngine  # noqa: PLC0415
-
-    return VllmEngine(options)
 
 
 def _over_replicas(settings: Settings, options: EngineOptions) -> Engine:
@@ -102,7 +115,7 @@ def _over_replicas(settings: Settings, options: EngineOptions) -> Engine:
     return RemoteEngine(options, fleet, lambda url: VllmServer(url, names, key))
 
 
-def set_log_of_vllm(settings: Settings) -> None:
+def set_log_of_vllm(settings: Settings | ReplicaSettings) -> None:
     """Let vLLM and its libraries write all that they have to say, or, above the level "debug", only what the server does not tell.
 
     What the operator set of vLLM's log holds.
@@ -118,7 +131,7 @@ def set_log_of_vllm(settings: Settings) -> None:
         os.environ.setdefault(name, value)
 
 
-def _weights(settings: Settings, dtype: str, *, is_cpu: bool) -> tuple[str, str | None]:
+def _weights(settings: Settings | ReplicaSettings, dtype: str, *, is_cpu: bool) -> tuple[str, str | None]:
     """Return the model that vLLM is to load, a folder or a name on the hub, and the quantization that it must be told of."""
     model = settings.model
     if model == DEFAULT_MODEL:

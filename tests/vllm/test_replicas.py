@@ -1,4 +1,4 @@
-"""A front end over two `vllm serve` processes: answers are those of one process, and no failure of a replica reaches a caller."""
+"""A front end over a `vllm serve` and a `ponder replica`: answers are those of one process, and no failure of a replica is a caller's."""
 
 import asyncio
 import re
@@ -22,7 +22,7 @@ ADAPTERS = Path(__file__).parents[1] / "data" / "adapters"
 def replicas(tmp_path_factory):
     """Two replicas, each on one processor."""
     folder = tmp_path_factory.mktemp("replicas")
-    started = [Replica(number, log=folder / f"replica-{number}") for number in range(2)]
+    started = [Replica(number, log=folder / f"replica-{number}", is_own=number == 1) for number in range(2)]
     for one in started:
         one.wait()
     yield started
@@ -171,7 +171,11 @@ async def test_swaps_under_load(http, front_end) -> None:
     """Over two replicas as on one engine: no request fails, no answer is mixed or stale."""
     findings = await swap_under_load(front_end.url, [ADAPTERS / word for word in WORDS], swaps=8, clients=8)
     assert (findings.failed, findings.mixed, findings.stale) == ([], [], [])
-    assert all(one["adapters"] for one in (await http.get("/v1/replicas")).json()["data"])
+    foreign, own = (await http.get("/v1/replicas")).json()["data"]
+    if foreign["frees_adapter_slots"]:
+        foreign, own = own, foreign
+    assert own["adapters"] == foreign["adapters"] != []
+    assert (own["frees_adapter_slots"], own["adapter_slots"]) == (True, 8)
 
 
 PLANS = (
