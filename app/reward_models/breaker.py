@@ -64,6 +64,12 @@ class Breaker:
             if is_trial:
                 self._has_trial = False
 
+    def note_progress(self) -> None:
+        """Let every call through again, since one that is not over goes well. The next failure opens it again."""
+        if self._rests_until is not None:
+            self._rests_until = None
+            self._failures = self._max_failures - 1
+
     def _admit(self) -> bool:
         """Return whether this call is a trial; raises `CircuitOpen` when it is not let through."""
         if not self.may_pass:

@@ -2,6 +2,7 @@
 
 engine.py       the `Engine` itself: renders here, generates there
 vllm_server.py  a replica of vLLM's own server     events.py   what such a server streams
+checks.py       what it may answer to a branch
 joining.py      what is checked of a replica before it gets branches
 fleet.py        the replicas there are, and their health
 placement.py    which replica a branch goes to

@@ -60,9 +60,15 @@ class ReplicaAdapters:
         member.adapters.add(adapter.content)
 
     async def ensure(self, member: Member, adapter: EngineAdapter) -> None:
-        """Load an adapter on a replica that does not hold it: others have failed, or the replica was started anew."""
+        """Load an adapter on a replica that does not hold it: others have failed, or the replica was started anew.
+
+        It was taken when it was loaded first, so a refusal is the replica's failure: `ReplicaFailed`.
+        """
         if adapter.content not in member.adapters:
-            await self._load_on(member, adapter)
+            try:
+                await self._load_on(member, adapter)
+            except AdapterFailed as error:
+                raise ReplicaFailed(str(error)) from None
 
     async def load(self, adapter: EngineAdapter) -> None:
         """Load an adapter. Where one replica does not take it, none keeps it. Raises `AdapterFailed`."""

@@ -11,6 +11,7 @@ from adapters.ports import EngineAdapter
 from app.engine.architecture import Architecture
 from app.engine.base import Branch, ModelCard, Output
 from app.engine.remote.adapters import ReplicaAdapters
+from app.engine.remote.checks import AnswerChecks
 from app.engine.remote.discovery import Discovery
 from app.engine.remote.fleet import Fleet, Member, State
 from app.engine.remote.joining import SAMPLE, Joining
@@ -160,10 +161,11 @@ class RemoteEngine(VllmFrontEnd):
         self._journeys[branch.id] = (journey, None)
         try:
             while (request := journey.next_request()) is not None and not journey.is_halted:
-                member = await self._member_for(branch, journey)
+                if (member := await self._member_for(branch, journey)) is None:
+                    break
                 self._journeys[branch.id] = (journey, member)
                 try:
-                    async with aclosing(self._parts(member, request)) as parts:  # type: ignore[type-var]
+                    async with aclosing(self._parts(member, request, journey)) as parts:  # type: ignore[type-var]
                         async for part in parts:
                             if (output := journey.read(part)) is None:
                                 continue
@@ -187,8 +189,8 @@ class RemoteEngine(VllmFrontEnd):
             return impossible_form(branch)
         return EngineFailed("The engine failed at this request.")
 
-    async def _member_for(self, branch: Branch, journey: Journey) -> Member:
-        """Return the replica for the next tokens of a branch. Raises `NoReplica`."""
+    async def _member_for(self, branch: Branch, journey: Journey) -> Member | None:
+        """Return the replica for the next tokens of a branch, None once it is halted. Raises `NoReplica`."""
 
         def free() -> list[Member]:
             ready = [one for one in self.fleet.ready if one.breaker.may_pass]
@@ -196,15 +198,18 @@ class RemoteEngine(VllmFrontEnd):
                 ready = self.adapters.holders(branch.adapter, ready)
             return [one for one in ready if one.name not in journey.failed[-1:]] or ready
 
-        if not free() and not await self.fleet.wait_until(lambda: bool(free()), REPLACEMENT_S):
+        if not free() and not await self.fleet.wait_until(lambda: journey.is_halted or bool(free()), REPLACEMENT_S):
             raise NoReplica("No engine is ready; try again in a moment.", retry_after=REPLACEMENT_S)
-        return self._placement.place(branch, free())
+        return None if journey.is_halted else self._placement.place(branch, free())
 
-    async def _parts(self, member: Member, request: TokenRequest) -> AsyncIterator[TokenPart]:
+    async def _parts(self, member: Member, request: TokenRequest, journey: Journey) -> AsyncIterator[TokenPart]:
         """Yield the parts of a branch on one replica. Raises `ReplicaFailed` also when the replica is lost meanwhile."""
+        checks = AnswerChecks(request, self._model.model_config.get_vocab_size())
         with member.breaker.passing(), member.holding():
             if request.adapter is not None:
                 await self.adapters.ensure(member, request.adapter)
+                if journey.is_halted:
+                    return
             async with aclosing(member.replica.generate(request)) as parts:  # type: ignore[type-var]
                 while True:
                     try:
@@ -215,9 +220,14 @@ class RemoteEngine(VllmFrontEnd):
                     except UnknownAdapter:
                         member.adapters.clear()
                         raise
-                    yield part
+                    checks.check(part)
+                    if part.finish_reason == "abort" and not journey.is_halted:
+                        raise ReplicaFailed("it ended a branch unasked")
                     if part.finish_reason is not None:
-                        return
+                        break
+                    member.breaker.note_progress()
+                    yield part
+        yield part  # only now: who has the last part leaves, and the branch shall have succeeded before
 
     async def halt(self, ids: list[str]) -> None:
         """End these branches, each on its replica."""
@@ -228,6 +238,7 @@ class RemoteEngine(VllmFrontEnd):
                 by_member.setdefault(member, []).append(one)
             if journey is not None:
                 journey.is_halted = True
+        await self.fleet.wake()
         async with asyncio.TaskGroup() as group:
             for member, branches in by_member.items():
                 group.create_task(self._halt(member, branches))

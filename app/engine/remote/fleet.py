@@ -41,6 +41,10 @@ class _Suspected(ReplicaFailed):
     """A branch failed on it; others may still be served."""
 
 
+def _breaker() -> Breaker:
+    return Breaker(FAILURES, REST_S, ReplicaFailed)
+
+
 @dataclass(slots=True, eq=False)
 class Member:
     """A replica of the fleet.
@@ -66,7 +70,7 @@ class Member:
     num_branches: int = 0
     num_failures: int = 0
     is_leaving: bool = False
-    breaker: Breaker = field(default_factory=lambda: Breaker(FAILURES, REST_S, ReplicaFailed))
+    breaker: Breaker = field(default_factory=_breaker)
     _others: int = 0
     suspected: asyncio.Event = field(default_factory=asyncio.Event)
     told: tuple[State, str] | None = None
@@ -123,7 +127,8 @@ class Member:
             self.suspected.set()
 
     def lose(self) -> None:
-        """End all waits for it."""
+        """End all waits for it. How often its branches failed until now says nothing of what comes back."""
+        self.breaker = _breaker()
         now = asyncio.get_running_loop().time()
         for scope in self._waits:
             scope.reschedule(now)
@@ -245,5 +250,9 @@ class Fleet:
         member.state, member.reason, member.told = state, reason, (state, reason)
         member.suspected.clear()
         self._on_change()
+        await self.wake()
+
+    async def wake(self) -> None:
+        """Let everyone who waits look again."""
         async with self._changed:
             self._changed.notify_all()
