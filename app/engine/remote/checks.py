@@ -27,7 +27,7 @@ class AnswerChecks:
             raise ReplicaFailed("it generated more tokens than it was asked for")
         if not all(map(self._is_token, part.token_ids)):
             raise ReplicaFailed("it generated a token that is not of the model")
-        if part.finish_reason not in {None, *FINISH_REASONS}:
+        if part.finish_reason is not None and part.finish_reason not in FINISH_REASONS:
             raise ReplicaFailed(f"it ended a branch for no reason that is known: {part.finish_reason[:40]}")
         if part.positions or self._request.sampling.get("logprobs") is not None:
             self._check_positions(part)

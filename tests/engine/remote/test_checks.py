@@ -64,7 +64,7 @@ def test_log_probabilities_that_were_asked_for_may_not_be_missing() -> None:
 
 
 @pytest.mark.parametrize(
-    "positions", [None, [], [None], [None, None], [None, {"3": {"logprob": -1.0}}], [None, {**PROMPT[1], "x": {"logprob": -1.0}}], PROMPT * 2]
+    "positions", [None, [], [None], [None, None], [None, {"3": {}}], [None, {"2": {}, "x": {}}], [None, {"2": {}, "999": {}}], PROMPT * 2]
 )  # fmt: skip
 def test_log_probabilities_of_another_prompt_are_a_failure(positions) -> None:
     """One entry for each token of the prompt, but the first."""

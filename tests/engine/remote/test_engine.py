@@ -32,9 +32,9 @@ class Numbers:
 @pytest.fixture
 def over(monkeypatch):
     """`over(*replicas)`: an engine over these, as it runs."""
-    from app.engine.remote import engine as module  # noqa: PLC0415 - imports vLLM
-    from app.engine.remote.adapters import ReplicaAdapters  # noqa: PLC0415
-    from app.engine.remote.options import FleetOptions  # noqa: PLC0415
+    from app.engine.remote import engine as module
+    from app.engine.remote.adapters import ReplicaAdapters
+    from app.engine.remote.options import FleetOptions
 
     for name, value in {"PROBE_S": 0.02, "FIRST_PAUSE_S": 0.01, "LONGEST_PAUSE_S": 0.02}.items():
         monkeypatch.setattr(fleet_module, name, value)
@@ -121,7 +121,7 @@ async def test_a_replica_that_was_lost_begins_anew(over, fake_replica, lost) -> 
     a = fake_replica("a", pauses=True)
     async with over(a) as engine:
         tasks = [asyncio.create_task(outputs_of(engine, branch(number))) for number in range(6)]
-        while a.running < 6:
+        while a.running < 6:  # noqa: ASYNC110 - of a fake
             await asyncio.sleep(0.001)
         a.failure = lost
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -161,8 +161,7 @@ async def test_a_branch_that_is_halted_while_none_is_ready_ends_at_once(over, fa
     a = fake_replica("a")
     async with over(a) as engine:
         a.failure = lost
-        while engine.fleet.ready:
-            await asyncio.sleep(0.001)
+        assert await engine.fleet.wait_until(lambda: not engine.fleet.ready, 5)
         task = asyncio.create_task(outputs_of(engine, branch()))
         await asyncio.sleep(0.01)
         await engine.halt(["r-0"])
