@@ -51,7 +51,9 @@ class Journey:
         self._tokens = 0  # before the current replica
         self._again: tuple[int, ...] = ()  # tokens that are generated again, and were passed on already
         self._prefix_tokens = len(request.token_ids)
-        self._recomputed = 0
+        self._arrived = 0  # from the current replica
+        self._computed = 0  # prefixes of replicas that failed
+        self._recomputed = 0  # tokens of theirs that are generated again
         self.is_halted = False
         self.failed: list[str] = []
 
@@ -66,11 +68,14 @@ class Journey:
         self.failed.append(name)
         if len(self.failed) > MAX_MOVES:
             raise NoReplica("Several replicas failed while they generated this answer; try again.", retry_after=RETRY_S)
+        if self._arrived:  # without a token, the replica did no work worth counting
+            self._computed += self._prefix_tokens + self._tokens
         if self._can_go_on:
             self._tokens = len(self._reader.token_ids)
         else:
             self._again = self._reader.token_ids
-            self._recomputed += len(self._again)
+            self._recomputed += self._arrived
+        self._arrived = 0
 
     def next_request(self) -> TokenRequest | None:
         """Return what the next replica is asked for; None where all tokens have arrived, and only the end of the branch has not."""
@@ -86,22 +91,28 @@ class Journey:
 
     def read(self, part: TokenPart) -> Output | None:
         """Return the output of the next part; None where it has nothing new."""
+        self._arrived += len(part.token_ids)
         if self._again:
             part = self._without_known(part)
             if not part.token_ids and part.finish_reason is None:
                 return None
         output = self._reader.read(part)
-        if self.failed and output.finish_reason is not None:
-            prefix = self._prefix_tokens + self._tokens
-            lost = self._recomputed + prefix - (part.cached_tokens or 0)
+        if self._computed and output.finish_reason is not None:
+            lost = self._lost + self._prefix_tokens + self._tokens - (part.cached_tokens or 0)
             # How much of the prefix the first replica had in its cache, it can no longer tell.
             return replace(output, cached_tokens=0, recomputed_tokens=max(lost, 0))
         return output
 
+    @property
+    def _lost(self) -> int:
+        """What replicas that failed computed, but for the branch's own prefix, which is counted once in any case."""
+        return self._computed and self._computed - self._prefix_tokens + self._recomputed
+
     def _without_known(self, part: TokenPart) -> TokenPart:
         """Return a part without the tokens that were passed on before."""
         size = min(len(part.token_ids), len(self._again))
-        if part.token_ids[:size] != self._again[:size]:
+        ends_early = part.finish_reason not in {None, "abort"} and size < len(self._again)
+        if ends_early or part.token_ids[:size] != self._again[:size]:
             message = "A replica failed, and another one did not repeat what it had sent of this answer; try again."
             raise NoReplica(message, retry_after=RETRY_S)
         self._again = self._again[size:]
@@ -110,4 +121,4 @@ class Journey:
     def end(self, finish_reason: str) -> Output:
         """Return the last output of a branch that no replica generates any more."""
         output = self._reader.read(TokenPart(finish_reason=finish_reason))
-        return replace(output, recomputed_tokens=self._recomputed)
+        return replace(output, recomputed_tokens=self._lost)

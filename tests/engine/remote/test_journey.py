@@ -1,5 +1,6 @@
 """A branch that goes on elsewhere: no token twice, none missing, and what was computed again is told."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import pytest
@@ -56,6 +57,57 @@ def test_nothing_is_recomputed_on_one_replica() -> None:
     staying = journey()
     last = staying.read(TokenPart((10,), finish_reason="stop", cached_tokens=4))
     assert (last.cached_tokens, last.recomputed_tokens) == (4, 0)
+
+
+def test_nothing_is_recomputed_where_nothing_had_arrived() -> None:
+    """A replica that is gone has computed nothing that is known of."""
+    moving = journey()
+    moving.move("a")
+    last = moving.read(TokenPart((10,), finish_reason="stop", cached_tokens=4))
+    assert (last.cached_tokens, last.recomputed_tokens) == (4, 0)
+
+
+def test_every_replica_that_computed_the_prefix_counts() -> None:
+    """Two of three computed it in vain."""
+    moving = journey()
+    moving.read(TokenPart((10, 11)))
+    moving.move("a")
+    moving.read(TokenPart((12,)))
+    moving.move("b")
+    last = moving.read(TokenPart((13,), finish_reason="stop", cached_tokens=1))
+    assert last.recomputed_tokens == (5 + 2) + (5 + 3 - 1)
+
+
+def test_tokens_that_were_generated_twice_count_once_as_lost() -> None:
+    """The second replica had repeated only one of two."""
+    moving = journey(is_constrained=True)
+    moving.read(TokenPart((10, 11)))
+    moving.move("a")
+    moving.read(TokenPart((10,)))
+    moving.move("b")
+    last = moving.read(TokenPart((10, 11, 12), finish_reason="stop", cached_tokens=5))
+    assert last.recomputed_tokens == 5 + 2 + 1
+
+
+def test_an_end_counts_what_was_lost_before() -> None:
+    """Also where no replica tells the end."""
+    moving = journey()
+    moving.read(TokenPart((10,)))
+    moving.move("a")
+    moving.read(TokenPart(tuple(range(19))))
+    moving.move("b")
+    assert moving.next_request() is None
+    assert moving.end("length").recomputed_tokens == 5 + 1
+
+
+def test_an_end_before_all_is_repeated_is_another_answer() -> None:
+    """The caller has more of it already. A branch that is halted may end there."""
+    for reason in ("stop", "length", "abort"):
+        moving = journey(is_constrained=True)
+        moving.read(TokenPart((10, 11)))
+        moving.move("a")
+        with nullcontext() if reason == "abort" else pytest.raises(NoReplica, match="did not repeat"):
+            assert moving.read(TokenPart((10,), finish_reason=reason)).token_ids == ()
 
 
 def test_it_ends_where_all_tokens_have_arrived() -> None:
