@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from adapters.ports import EngineAdapter
 from app.engine.base import Branch, Prompt
-from app.engine.remote.placement import FREE_LOAD, MAX_SHARE, Placement, affinity_of, choose
+from app.engine.remote.placement import BLOCK, FREE_LOAD, MAX_SHARE, Placement, affinities_of, choose
 
 
 @dataclass
@@ -27,6 +27,11 @@ def branch(prompt: int = 0, request: str = "r", *, number: int = 0, salt: str = 
     return Branch(
         id=f"{request}-{number}", prompt=Prompt(tokens, 9), prefix=tokens, max_tokens=9, cache_salt=salt, adapter=used
     )
+
+
+def affinity_of(one: Branch) -> bytes:
+    """The key of the whole prompt."""
+    return affinities_of(one)[-1]
 
 
 def test_what_shares_a_prefix_shares_a_replica() -> None:
@@ -101,3 +106,45 @@ def test_old_requests_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(10):
         placement.place(branch(request=f"r{i}"), [Holder("a")])
     assert len(placement._placed) == 3
+
+
+def turn(number: int, *, system: int = 0, user: int = 0) -> Branch:
+    """A turn of a conversation: a system prompt, and 300 tokens of the user's own for each turn, after 600 to begin with."""
+    tokens = (*range(system), *range(10_000 * (user + 1), 10_000 * (user + 1) + 600 + 300 * number))
+    return Branch(id=f"{user}.{number}-0", prompt=Prompt(tokens, 9), prefix=tokens, max_tokens=9)
+
+
+def test_a_conversation_stays_where_it_began() -> None:
+    """Each turn begins with the one before it."""
+    members = [Holder(f"http://10.0.0.{i}") for i in range(8)]
+    placement = Placement()
+    for user in range(20):
+        assert len({placement.place(turn(number, user=user), members).name for number in range(1, 8)}) == 1
+
+
+def test_a_system_prompt_alone_binds_nobody() -> None:
+    """Else all would be on one replica."""
+    members = [Holder(f"http://10.0.0.{i}") for i in range(8)]
+    placement = Placement()
+    assert len({placement.place(turn(2, system=500, user=user), members).name for user in range(40)}) >= 6
+
+
+def test_a_conversation_leaves_a_replica_above_its_share() -> None:
+    """And one that is gone."""
+    members, placement = [Holder("a"), Holder("b"), Holder("c")], Placement()
+    first = placement.place(turn(1), members)
+    first.load = 1000
+    second = placement.place(turn(2), members)
+    assert second is not first
+    rest = [one for one in members if one is not second]
+    assert placement.place(turn(3), rest) in rest
+
+
+def test_beginnings_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory of them is bounded."""
+    monkeypatch.setattr("app.engine.remote.placement.MAX_BEGINNINGS", 10)
+    placement = Placement()
+    for user in range(20):
+        placement.place(turn(9, user=user), [Holder("a")])
+    assert len(placement._seen) == 10
+    assert len(affinities_of(turn(9))) == 3300 // BLOCK + 1
