@@ -10,7 +10,7 @@ A package offers them so:
 """
 
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 
 from strategies.registry import BUILT_IN, PluginError, Registries
 
@@ -22,7 +22,8 @@ def load_registries(plugins: Sequence[str | type] = (), *, has_entry_points: boo
 
     Raises `PluginError` for one that cannot be imported, is neither a strategy nor a verifier, or has a name that is taken.
     """
-    installed = [one for group in GROUPS for one in entry_points(group=group)] if has_entry_points else []
+    offered = entry_points() if has_entry_points else EntryPoints()
+    installed = [one for group in GROUPS for one in offered.select(group=group)]
     named = [EntryPoint(name=one, value=one, group="") if isinstance(one, str) else one for one in plugins]
     # a class that is installed and named by the operator as well is one plugin
     return BUILT_IN.extended(dict.fromkeys(_loaded(one) for one in (*installed, *named)))

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from app.engine.scripted import Script, ScriptedEngine, cycle
 from app.main import create_app
 from app.settings import Settings
+from strategies.plugins import load_registries
 from tests.server import ForkedServer, Replica, Server
 from tests.tools import ROOT
 from tests.valkey import Valkey
@@ -121,7 +122,9 @@ def serve(tmp_path: Path) -> Serve:
             max_images=max_images,
         )
         usual = {"adapter_dir": tmp_path / "adapters", "policy_dir": tmp_path / "policies", "shipped_adapters": False}
-        app = create_app(Settings(**{**usual, **settings}), engine)
+        chosen = Settings(**{**usual, **settings})
+        registries = load_registries(chosen.plugins, has_entry_points=False)  # whatever else is installed here
+        app = create_app(chosen, engine, registries=registries)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with (
             app.router.lifespan_context(app),
