@@ -3,19 +3,25 @@
 It is read and checked in one step, since nothing that a replica sends is trusted.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from itertools import zip_longest
 from typing import Required, TypedDict, TypeVar
 
+import aiohttp
 import msgspec
 
 from app.engine.replica import Position, ReplicaFailed, ReplicaUnfit, RequestFailed, RequestRefused, TokenPart
 from app.engine.speculation import NO_DRAFTS, Drafts
 
-MAX_EVENT_BYTES = 64 * 2**20
+MAX_EVENT_BYTES = 4 * 2**20
 """No event is larger: a replica that sends more without an end has gone wrong."""
 
 DONE = b"[DONE]"
+
+END_S = 2.0
+"""Seconds that a stream may take from the end of its branch to its own."""
 
 REQUEST_FAILED = "Internal server error"
 """What vLLM says where one request failed and its engine goes on; of a dead engine it says more."""
@@ -112,28 +118,35 @@ def read_whole(body: bytes) -> TokenPart:
 async def read_stream(chunks: AsyncIterator[bytes]) -> AsyncIterator[TokenPart]:
     """Yield the parts of a streamed answer. The last part waits for what vLLM tells at the end: cached and drafted tokens.
 
+    The stream is read to its end, so that its connection can be used again.
+
     Raises:
         ReplicaFailed: the stream ended before the branch, or is no such stream.
         RequestFailed: the replica failed at this branch alone.
 
     """
-    last: TokenPart | None = None
-    async for data in _events(chunks):
+    events = _events(chunks)
+    async for data in events:
         if data == DONE:
             break
-        answer = _decode(data)
-        for choice in answer.choices:
+        for choice in _decode(data).choices[:1]:
             part = _part_of_choice(choice)
-            if part.finish_reason is None:
+            if part.finish_reason is not None:
+                yield await _with_end(part, events)
+                return
+            if part.token_ids:
                 yield part
-            else:
-                last = part
-        if last is not None and not answer.choices:
-            yield _part(answer, last)
-            return
-    if last is None:
-        raise ReplicaFailed("its stream broke off")
-    yield last
+    raise ReplicaFailed("its stream broke off")
+
+
+async def _with_end(part: TokenPart, events: AsyncIterator[bytes]) -> TokenPart:
+    """Return a last part with what the stream tells behind it. The branch is over, so nothing that goes wrong there is a failure."""
+    with suppress(TimeoutError, ReplicaFailed, RequestFailed, RequestRefused, aiohttp.ClientError):
+        async with asyncio.timeout(END_S):
+            async for data in events:
+                if data != DONE and not (answer := _decode(data)).choices:
+                    part = _part(answer, part)
+    return part
 
 
 async def _events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -48,6 +48,9 @@ _COUNTS = {
 }
 _INFO = re.compile(rb'^ponder_replica_info\{frees_slots="(\d)",max_branches="(\d{1,6})"\}', re.MULTILINE)
 
+MAX_ANSWER_BYTES = 512 * 2**20
+"""The most bytes of a branch's answer in one piece: the log-probabilities of a long prompt are large."""
+
 T = TypeVar("T")
 
 _SLOTS = re.compile(rb'^vllm:lora_requests_info\{[^}\n]*max_lora="(\d{1,6})"', re.MULTILINE)
@@ -157,11 +160,10 @@ class VllmServer:
 
     async def _try(self, route: Route) -> tuple[str, ...]:
         """Generate one token on a route. Return what the answer lacks. Raises `ReplicaUnfit`, or `ReplicaFailed` for a slow answer."""
-        self._route = route
         request = TokenRequest(id="ponder-probe", token_ids=(1,), sampling={"max_tokens": 1, "temperature": 0}, priority=1)
         try:
             async with asyncio.timeout(LOAD_S):
-                parts = [part async for part in self.generate(request)]
+                parts = [part async for part in self._generate(request, route)]
         except RequestRefused as refusal:
             if "priority" in str(refusal):
                 raise ReplicaUnfit("it orders no branches: start vLLM with --scheduling-policy priority") from None
@@ -172,6 +174,7 @@ class VllmServer:
             raise ReplicaFailed(f"no token within {LOAD_S:g} s") from None
         if not any(part.token_ids for part in parts):
             raise ReplicaUnfit("its answers have no ids of tokens")
+        self._route = route
         return () if parts[-1].cached_tokens is not None else ("cached tokens are not told (--enable-prompt-tokens-details)",)
 
     async def _takes_adapters(self) -> bool:
@@ -179,21 +182,26 @@ class VllmServer:
         status, _ = await self._ask("POST", "/v1/load_lora_adapter", {})
         return status not in {404, 405}
 
-    async def generate(self, request: TokenRequest) -> AsyncIterator[TokenPart]:
+    def generate(self, request: TokenRequest) -> AsyncIterator[TokenPart]:
         """Run one branch; see `Replica`. It is aborted by its id as well, since a proxy may hide that its reader is gone."""
+        return self._generate(request, self._route)
+
+    async def _generate(self, request: TokenRequest, route: Route) -> AsyncIterator[TokenPart]:
         is_over = False
-        body = self._route.body(self._model, request)
+        body = route.body(self._model, request)
         try:
-            async with self._answer("POST", self._route.path, body, {"X-Request-Id": request.id}) as response:
+            async with self._answer("POST", route.path, body, {"X-Request-Id": request.id}) as response:
                 if response.status != 200:
-                    await _refuse(response, request, self._route)
+                    await _refuse(response, request, route)
                 if request.interval == 0:
-                    yield read_whole(await response.read())
+                    part = read_whole(await _read(response, MAX_ANSWER_BYTES))
                 else:
                     self._answers[request.id] = response
                     async for part in read_stream(response.content.iter_any()):
-                        yield part
-                is_over = True
+                        if part.finish_reason is None:
+                            yield part
+            is_over = True
+            yield part  # only now: who has the last part leaves, and the connection shall be kept
         except ReplicaFailed:
             if request.id not in self._halted:
                 raise
@@ -277,10 +285,7 @@ class VllmServer:
         seconds = ANSWER_S if seconds is None else seconds
         try:
             async with asyncio.timeout(seconds), self._answer(method, path, body) as response:
-                read = await response.content.read(MAX_BODY_BYTES)
-                while not response.content.at_eof() and len(read) < MAX_BODY_BYTES:
-                    read += await response.content.read(MAX_BODY_BYTES)
-                return response.status, read
+                return response.status, await _read(response, MAX_BODY_BYTES)
         except TimeoutError:
             raise ReplicaFailed(f"{path} was not answered within {seconds:g} s") from None
 
@@ -288,6 +293,8 @@ class VllmServer:
     async def _answer(
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        if self._session.closed:
+            raise ReplicaFailed("it has left")
         data = None if body is None else orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
         try:
             async with self._session.request(method, path, data=data, headers=headers, allow_redirects=False) as response:
@@ -300,9 +307,19 @@ class VllmServer:
             raise ReplicaFailed(f"{type(error).__name__}: {error}"[:200]) from None
 
 
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Return the body of an answer. Raises `ReplicaFailed` where it is longer than the limit."""
+    chunks, size = [], 0
+    async for chunk in response.content.iter_any():
+        chunks.append(chunk)
+        if (size := size + len(chunk)) > limit:
+            raise ReplicaFailed(f"an answer of more than {limit} bytes")
+    return b"".join(chunks)
+
+
 async def _refuse(response: aiohttp.ClientResponse, request: TokenRequest, route: Route) -> None:
     """Raise the error that an answer to a branch stands for."""
-    message = _message(await response.read()) or f"status {response.status}"
+    message = _message(await _read(response, MAX_BODY_BYTES)) or f"status {response.status}"
     if response.status in {400, 413, 422}:
         raise RequestRefused(message)
     if response.status in {401, 403}:

@@ -137,12 +137,14 @@ class FakeServer:
         }
         self.bodies: list[dict] = []
         self.headers: list = []
+        self.peers: set = set()
         self.aborted: list[str] = []
         self.adapters: dict[str, str] = {}
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         found = self.routes.get(request.path)
         self.headers.append(request.headers.copy())
+        self.peers.add(request.transport.get_extra_info("peername"))
         if found is None:
             return web.json_response({"detail": "Not Found"}, status=404)
         if isinstance(found, int):

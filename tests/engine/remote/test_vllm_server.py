@@ -60,6 +60,67 @@ async def test_a_branch_that_is_over_is_not_aborted(fake, replica) -> None:
     assert fake.aborted == []
 
 
+async def test_a_reader_that_leaves_at_the_last_part_keeps_the_connection(fake, replica) -> None:
+    """The branch is over, so nothing is aborted, and the next branch needs no new connection."""
+    for _ in range(3):
+        async for part in (parts := replica.generate(ASKED)):
+            if part.finish_reason is not None:
+                break
+        await parts.aclose()
+    await asyncio.sleep(0.05)
+    assert fake.aborted == []
+    assert len(fake.peers) == 1
+
+
+@pytest.mark.parametrize("tail", [b"", b"data: {\n\n", b'data: {"error":{"message":"x"}}\n\n', b": ping\n\n" * 3])
+async def test_a_branch_is_over_with_its_finish_reason(fake, replica, monkeypatch, tail) -> None:
+    """Whatever its stream does then: it stays open, breaks off or is nonsense."""
+    monkeypatch.setattr("app.engine.remote.events.END_S", 0.05)
+
+    async def stays(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b'data: {"choices":[{"token_ids":[7],"finish_reason":"stop"}]}\n\n' + tail)
+        await asyncio.sleep(0.3)
+        return response
+
+    fake.routes["/inference/v1/generate"] = stays
+    async with asyncio.timeout(0.2):
+        [last] = await parts_of(replica)
+    assert (last.token_ids, last.finish_reason) == ((7,), "stop")
+
+
+async def test_parts_without_tokens_are_no_news(fake, replica) -> None:
+    """Nor are choices that nobody asked for."""
+    fake.routes["/inference/v1/generate"] = (
+        b'data: {"choices":[{"token_ids":[]}]}\n\ndata: {"choices":[{"token_ids":[7]},{"token_ids":[8]}]}\n\n'
+        b'data: {"choices":[{"token_ids":[],"finish_reason":"stop"}]}\n\n'
+    )
+    assert [part.token_ids for part in await parts_of(replica)] == [(7,), ()]
+
+
+@pytest.mark.parametrize(("status", "interval"), [(200, 0), (500, 1)])
+async def test_answers_fill_no_memory(fake, replica, monkeypatch, status, interval) -> None:
+    """A replica that sends and sends is a failure."""
+    for name in ("MAX_BODY_BYTES", "MAX_ANSWER_BYTES"):
+        monkeypatch.setattr(vllm_server, name, 1000)
+
+    async def floods(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=b" " * 100_000, status=status)
+
+    fake.routes["/inference/v1/generate"] = floods
+    with pytest.raises(ReplicaFailed, match="more than 1000 bytes"):
+        await parts_of(replica, replace(ASKED, interval=interval))
+
+
+async def test_a_replica_that_has_left_is_a_failure(replica) -> None:
+    """A branch may still have been about to go there."""
+    await replica.close()
+    for ask in (parts_of(replica), replica.load(), replica.halt(["r"])):
+        with pytest.raises(ReplicaFailed, match="it has left"):
+            await ask
+
+
 async def test_a_reader_that_leaves_aborts_the_branch(fake, replica) -> None:
     """By the id that vLLM's engine knows it by."""
     parts = replica.generate(ASKED)
