@@ -12,6 +12,12 @@ from app.shared.policy_agreement import PolicyAgreement
 
 Value = str | bytes | int
 
+TIMEOUT_S = 1.0
+"""Seconds that one call may take. A store that is slower than that counts as lost."""
+
+LARGE_S = 5.0
+"""Seconds that a call may take which reads large texts."""
+
 Receive = Callable[[bytes], None]
 """Takes a message of another front end. It neither waits nor raises."""
 
@@ -45,8 +51,13 @@ class ScriptRunner(Protocol):
         """Return the key of these parts."""
         ...
 
-    async def run(self, script: str, keys: Sequence[str], arguments: Sequence[Value] = ()) -> Any:
-        """Run a script, which is atomic, and return what it returns, with texts as bytes. Raises `SharedStateLost`."""
+    async def run(
+        self, script: str, keys: Sequence[str], arguments: Sequence[Value] = (), *, seconds: float = TIMEOUT_S
+    ) -> Any:
+        """Run a script, which is atomic, and return what it returns, with texts as bytes.
+
+        Raises `SharedStateLost` where that takes more than so many seconds; one that reads large texts may need more.
+        """
         ...
 
 

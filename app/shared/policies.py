@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from app.errors import Conflict
+from app.shared.alone import LARGE_S
 from app.shared.policy_agreement import MAX_KEPT, AgreedPolicies, PolicyAgreement, ReadText, hash_of
 from app.shared.scripts import FETCH, KEEP, MISSING
 from app.shared.store import Store
@@ -50,7 +51,7 @@ class SharedPolicies(PolicyAgreement):
 
     async def fetch(self, name: str, digest: str) -> bytes | None:
         """Return a text. One that is not what its hash says is missing."""
-        text: bytes = await self._store.run(FETCH, (self._texts(name),), (digest, MAX_TEXT_BYTES))
+        text: bytes = await self._store.run(FETCH, (self._texts(name),), (digest, MAX_TEXT_BYTES), seconds=LARGE_S)
         return text if hash_of(text) == digest else None
 
     async def _restore(self) -> None:

@@ -12,10 +12,10 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError, RedisError  # noqa: A004 - redis-py's own, which is no OSError
 
 from app.errors import SharedStateLost
-from app.shared.alone import Value
+from app.shared.alone import TIMEOUT_S, Value
 
-TIMEOUT_S = 1.0
-"""Seconds that one call may take. A store that is slower than that counts as lost."""
+SLOWEST_BYTES_PER_S = 10 * 2**20
+"""How fast large texts get to the store at least."""
 
 MAX_CONNECTIONS = 16
 
@@ -52,17 +52,25 @@ class Store:
         return self._prefix + ":".join(parts)
 
     async def run(
-        self, script: str, keys: Sequence[str], arguments: Sequence[Value] = (), *, is_repeatable: bool = True
+        self,
+        script: str,
+        keys: Sequence[str],
+        arguments: Sequence[Value] = (),
+        *,
+        is_repeatable: bool = True,
+        seconds: float = TIMEOUT_S,
     ) -> Any:
         """Run a Lua script, and return what it returns, with texts as bytes. Raises `SharedStateLost`.
 
-        Where the connection breaks, the script is run once more on a new one, unless it is not repeatable.
+        Where the connection breaks, the script is run once more on a new one, unless it is not repeatable. The call may take so many
+        seconds, and some more where it sends much.
         """
+        size = sum(len(value) for value in arguments if isinstance(value, str | bytes))
         if script not in self._scripts:
             self._scripts[script] = self._client.register_script(script)
         try:
             # The client has no `socket_timeout`, since it waits with `asyncio.wait_for`, which in Python 3.11 loses cancellations.
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(seconds + size / SLOWEST_BYTES_PER_S):
                 try:
                     return await self._scripts[script](keys=list(keys), args=list(arguments))
                 except ConnectionError:

@@ -239,20 +239,27 @@ async def test_what_is_in_the_store_is_not_trusted(front_end, valkey, push) -> N
             assert [adapter.name for adapter in b.app.state.service.adapters.adapters()] == ["sums"]
 
 
-async def test_a_store_that_answers_nothing_holds_up_no_request(front_end, valkey, push) -> None:
-    """It counts as lost after a second, and requests never wait for it."""
+async def test_a_store_that_answers_nothing_holds_up_no_request(front_end, valkey, push, monkeypatch) -> None:
+    """No request calls the store. One that does not answer counts as lost, until it answers again."""
     async with front_end("a", valkey.url) as a:
         one = (await push(a, "sums", 1)).json()["version"]
+        shared, callers = a.app.state.service.shared, set()
+        run = shared._store.run
+
+        async def recorded(*arguments: object, **options: object) -> object:
+            callers.add(asyncio.current_task().get_coro().__qualname__)
+            return await run(*arguments, **options)
+
+        monkeypatch.setattr(shared._store, "run", recorded)
         valkey.pause()
         try:
-            before = a.app.state.service.shared.is_up
             assert await version_of(a, "sums") == f"sums:{one[:8]}"
-            assert before, "the request was answered before anybody noticed"
-            await until(lambda: not a.app.state.service.shared.is_up)
+            await until(lambda: not shared.is_up)
             assert await version_of(a, "sums") == f"sums:{one[:8]}"
         finally:
             valkey.go_on()
-        await until(lambda: a.app.state.service.shared.is_up)
+        await until(lambda: shared.is_up)
+        assert callers <= {"FrontEnds._run", "SharedTraces.run", "SharedTable.run"}
 
 
 async def test_a_start_without_the_store_serves_what_is_on_the_disk(front_end, valkey, push, tmp_path, monkeypatch) -> None:

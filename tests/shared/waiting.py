@@ -20,12 +20,12 @@ async def until(holds: Holds, within: float = 30.0) -> float:
 
 
 async def follows(served, holds: Holds) -> None:
-    """Wait until it holds at a front end, which it must within a few beats: ten of them are a second."""
-    for _ in range(10):
+    """Wait until it holds at a front end, which it must within a few beats: tables are compared whole only after a hundred."""
+    for _ in range(30):
         if await _now(holds):
             return
         await served.app.state.service.shared.front_ends.next_beat()
-    pytest.fail("it did not hold within ten beats")
+    pytest.fail("it did not hold within thirty beats")
 
 
 async def _now(holds: Holds) -> bool:

@@ -12,14 +12,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.api.responses.scripts import DELETE, FIND, HOLDERS, SAVE
 from app.api.responses.sqlite_store import SqliteStore
-from app.api.responses.store import RUNNING, Bounds, Stored, with_stop
+from app.api.responses.store import Bounds, Stored, with_stop
 from app.errors import SharedStateLost
-from app.shared.alone import NotShared, ScriptRunner
+from app.shared.alone import LARGE_S, NotShared, ScriptRunner, Value
 
 logger = logging.getLogger("ponder.api")
 
 RETURN_S = 1.0
 """Seconds between two attempts to give the store what was kept here while it was away."""
+
+LARGE_BYTES = 2**17
+"""From this size on, a response is parsed in a thread."""
 
 _SECONDS_PER_DAY = 86_400
 
@@ -93,8 +96,9 @@ class SharedResponses:
         if (owner, response_id) in self._pending:
             return await self._local.find(owner, response_id)
         arguments = (owner, response_id, self._seconds, self._bounds.max_bytes)
-        row = await self._runner.run(FIND, self._keys, arguments)
-        stored = _parsed(row) if row else None
+        row = await self._runner.run(FIND, self._keys, arguments, seconds=LARGE_S)
+        is_large = sum(map(len, row)) > LARGE_BYTES
+        stored = await asyncio.to_thread(_parsed, row) if is_large else _parsed(row)
         if stored is not None and stored.runs and self._shared.has_died(stored.front_end):
             return replace(stored, response=with_stop(stored.response), front_end="")
         return stored
@@ -116,16 +120,17 @@ class SharedResponses:
             return await self._forget((owner, response_id)) or num_deleted > 0
 
     async def _save(self, owner: str, stored: Stored) -> None:
-        response = stored.response
-        front_end = self._shared.front_end if response["status"] in RUNNING else ""
-        arguments = (
-            owner, response["id"], int(response["created_at"]), front_end, orjson.dumps(response), orjson.dumps(stored.items),
-            stored.events, self._bounds.max_responses, self._bounds.max_bytes, self._seconds,
-            *(item["id"] for item in response["output"]),
-        )  # fmt: skip
         if self._shared.is_up is False:  # each attempt may take as long as a call of the store may
             raise SharedStateLost("The shared state is lost.")
-        await self._runner.run(SAVE, self._keys, arguments)
+        await self._runner.run(SAVE, self._keys, await asyncio.to_thread(self._row, owner, stored))
+
+    def _row(self, owner: str, stored: Stored) -> Sequence[Value]:
+        response = stored.response
+        return (
+            owner, response["id"], int(response["created_at"]), self._shared.front_end if stored.runs else "", orjson.dumps(response),
+            orjson.dumps(stored.items), stored.events, self._bounds.max_responses, self._bounds.max_bytes, self._seconds,
+            *(item["id"] for item in response["output"]),
+        )  # fmt: skip
 
     async def _forget(self, name: tuple[str, str]) -> bool:
         if name not in self._pending:
@@ -153,7 +158,9 @@ class SharedResponses:
 
 
 def _parsed(row: Sequence[bytes]) -> Stored | None:
-    """Return what a row holds, None where it is not well-formed."""
+    """Return what a row holds, None where there is none, or one that is not well-formed."""
+    if not row:
+        return None
     front_end, response, items, events = row
     try:
         found = Stored(orjson.loads(response), orjson.loads(items), events, front_end.decode())
