@@ -55,6 +55,7 @@ class Member:
         adapters: what it holds, by content.
         num_branches: that this server has it generate.
         num_failures: how often it failed.
+        num_arrived: parts that arrived from it.
         is_leaving: whether it shall leave when its branches have ended.
         suspected: set when a branch failed on it.
         told: its last state and reason in the log.
@@ -69,6 +70,7 @@ class Member:
     adapters: set[str] = field(default_factory=set)
     num_branches: int = 0
     num_failures: int = 0
+    num_arrived: int = 0
     is_leaving: bool = False
     breaker: Breaker = field(default_factory=_breaker)
     _others: int = 0
@@ -80,6 +82,11 @@ class Member:
     def name(self) -> str:
         """Its address."""
         return self.replica.name
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether something waits for it."""
+        return bool(self._waits)
 
     @property
     def load(self) -> int:
@@ -117,6 +124,7 @@ class Member:
                     yield
                 finally:
                     self._waits.discard(scope)
+            self.num_arrived += 1
         except TimeoutError:
             raise ReplicaFailed("it is lost") from None
 
@@ -178,8 +186,8 @@ class Fleet:
                     if url not in self._members:
                         member = self._members[url] = Member(self._connect(url))
                         group.create_task(self._keep(member))
-                for url in self._members.keys() - set(urls):
-                    self._members[url].is_leaving = True
+                for url, member in self._members.items():
+                    member.is_leaving = url not in urls
                 if not self._discovery.may_change:
                     return  # the group goes on
                 await asyncio.sleep(LOOK_UP_S)
@@ -197,10 +205,10 @@ class Fleet:
         """Let a replica join, watch it, and try again when it fails, until it has left."""
         pause = FIRST_PAUSE_S
         try:
-            while not member.is_leaving:
+            while not member.is_leaving or member.num_branches:
                 try:
                     member.card = await self._join(member)
-                    await self._set(member, State.READY)
+                    await self._serve(member)
                     pause = FIRST_PAUSE_S
                     await self._watch(member)
                 except ReplicaUnfit as error:
@@ -222,21 +230,28 @@ class Fleet:
 
     async def _watch(self, member: Member) -> None:
         """Probe a replica until it fails, or has left. Raises `ReplicaFailed`."""
-        last, since = -1, time.monotonic()
+        last, since = (-1, -1), time.monotonic()
         while not member.is_leaving or member.num_branches:
-            if member.is_leaving and member.state is State.READY:
-                await self._set(member, State.LEAVING, "it is no longer among the addresses")
+            if member.is_leaving is not (member.state is State.LEAVING) and not member.suspected.is_set():
+                await self._serve(member)
             counted = await member.replica.load()
             member.count(counted)
             now = time.monotonic()
-            if counted.generated != last or not counted.running:
-                last, since = counted.generated, now
+            progress = counted.generated, member.num_arrived
+            if progress != last or not (counted.running or member.is_awaited):
+                last, since = progress, now
             elif now - since > STALL_S:
-                raise ReplicaFailed(f"no token within {STALL_S:g} s, with {counted.running} branches")
+                raise ReplicaFailed(f"no token within {STALL_S:g} s, with {counted.running or member.num_branches} branches")
             with suppress(TimeoutError):
                 async with asyncio.timeout(PROBE_S):
                     await member.suspected.wait()
                 raise _Suspected(member.reason)
+
+    async def _serve(self, member: Member) -> None:
+        if member.is_leaving:
+            await self._set(member, State.LEAVING, "it is no longer among the addresses")
+        else:
+            await self._set(member, State.READY)
 
     async def _fail(self, member: Member, state: State, reason: str) -> None:
         member.num_failures += 1

@@ -151,6 +151,57 @@ async def test_a_replica_that_makes_no_token_has_failed(fake_replica, monkeypatc
         assert "no token within" in fleet.members[0].reason
 
 
+async def test_a_replica_that_has_lost_a_branch_has_failed(fake_replica, monkeypatch) -> None:
+    """It runs nothing, and this server waits for it. As long as parts arrive, none is lost: it may not tell what it runs."""
+    monkeypatch.setattr(fleet_module, "STALL_S", 0.1)
+    a = fake_replica("a")
+    async with kept([a]) as (fleet, _):
+        await until(lambda: bool(fleet.ready))
+        [member] = fleet.ready
+
+        async def awaited() -> None:
+            async with member.waiting():
+                await asyncio.sleep(5)
+
+        task = asyncio.create_task(awaited())
+        for _ in range(20):
+            async with member.waiting():
+                await asyncio.sleep(0.01)
+        assert member.num_failures == 0
+        with pytest.raises(ReplicaFailed):
+            await asyncio.wait_for(task, 2)
+
+
+async def test_a_replica_that_is_named_again_before_it_has_left_stays(fake_replica) -> None:
+    """Names may be looked up in part."""
+    a, names = fake_replica("a"), Names("a")
+    async with kept([a], names) as (fleet, _):
+        await until(lambda: bool(fleet.ready))
+        [member] = fleet.ready
+        with member.holding():
+            names.urls = []
+            await until(lambda: member.state is State.LEAVING)
+            names.urls = ["a"]
+            await until(lambda: fleet.ready == [member])
+        await asyncio.sleep(0.1)
+        assert not a.is_closed
+
+
+async def test_a_replica_that_leaves_ends_no_branch_when_one_fails(fake_replica) -> None:
+    """Only a failed probe does."""
+    a, names = fake_replica("a"), Names("a")
+    async with kept([a], names) as (fleet, _):
+        await until(lambda: bool(fleet.ready))
+        [member] = fleet.ready
+        with member.holding():
+            names.urls, member.is_leaving = [], True
+            member.suspect("a branch failed")
+            await until(lambda: member.state is State.LEAVING)
+            await asyncio.sleep(0.1)
+            assert not a.is_closed
+        await until(lambda: a.is_closed)
+
+
 async def test_the_load_counts_other_front_ends(fake_replica) -> None:
     """What a replica counts beyond this server's own branches."""
     member = Member(fake_replica("a"))
