@@ -8,10 +8,13 @@ from hashlib import blake2b
 from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
 from app.engine.remote.fleet import Fleet, Member
-from app.engine.replica import ReplicaFailed, ReplicaUnfit, RequestRefused, TokenRequest
+from app.engine.replica import ReplicaFailed, ReplicaUnfit, RequestFailed, RequestRefused, TokenRequest
 
 NOT_A_NUMBER = -9999.0
 """What vLLM's server sends in place of a log-probability that is not a number, or is minus infinity."""
+
+PROBE_S = 120.0
+"""Seconds that the token may take with which an adapter is tried: the replica may be full, and may compile."""
 
 
 class ReplicaAdapters:
@@ -51,6 +54,8 @@ class ReplicaAdapters:
                     await self._load_on(member, adapter)
                 except AdapterFailed as error:
                     raise ReplicaUnfit(str(error)) from None
+                if adapter.content not in self._adapters:  # it was unloaded meanwhile
+                    await self._unload_from([member], adapter)
 
     def _shall_hold(self, member: Member, adapter: EngineAdapter) -> bool:
         return member in self.holders(adapter, list({*self._fleet.ready, member}))
@@ -105,11 +110,12 @@ class ReplicaAdapters:
             adapter=adapter,
         )
         try:
-            parts = [part async for part in member.replica.generate(request)]
-        except ReplicaFailed as error:
-            member.suspect(str(error))
+            async with asyncio.timeout(PROBE_S), member.waiting():
+                parts = [part async for part in member.replica.generate(request)]
+        except (ReplicaFailed, TimeoutError) as error:
+            member.suspect(str(error) or f"no token within {PROBE_S:g} s")
             return False
-        except RequestRefused as error:
+        except (RequestRefused, RequestFailed) as error:
             raise AdapterFailed(f"The replica {member.name} refused it: {error}") from None
         values = [value for part in parts for position in part.positions for _, value in position[:1]]
         if not values or not all(math.isfinite(value) and value > NOT_A_NUMBER for value in values):
@@ -119,7 +125,9 @@ class ReplicaAdapters:
     async def unload(self, adapter: EngineAdapter) -> None:
         """Remove an adapter from all replicas, as far as they can."""
         self._adapters.pop(adapter.content, None)
-        members = [one for one in self._fleet.members if adapter.content in one.adapters]
+        await self._unload_from([one for one in self._fleet.members if adapter.content in one.adapters], adapter)
+
+    async def _unload_from(self, members: list[Member], adapter: EngineAdapter) -> None:
         for member in members:
             member.adapters.discard(adapter.content)
         if self.is_held_elsewhere(adapter.content):  # the last front end that holds it unloads it

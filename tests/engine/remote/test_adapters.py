@@ -1,12 +1,15 @@
 """Adapters on replicas: on all or on some of them, and on none where one does not take them."""
 
+import asyncio
+
 import pytest
 
 from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
+from app.engine.remote import adapters as adapters_module
 from app.engine.remote.adapters import ReplicaAdapters
 from app.engine.remote.fleet import Member, State
-from app.engine.replica import ReplicaFailed, ReplicaUnfit, RequestRefused, TokenPart
+from app.engine.replica import ReplicaFailed, ReplicaUnfit, RequestFailed, RequestRefused, TokenPart
 from app.errors import first_error_only
 
 pytestmark = pytest.mark.anyio
@@ -51,6 +54,37 @@ async def test_what_another_front_end_holds_stays_on_the_replicas(fake_replica) 
         assert fleet.members[0].replica.adapters == left
         assert not adapters.loaded()
         others.clear()
+
+
+async def test_an_adapter_that_is_unloaded_while_a_replica_joins_does_not_stay_there(fake_replica) -> None:
+    """It would hold a slot for nobody."""
+    fleet, late = Members(fake_replica("a")), Member(fake_replica("late"))
+    adapters = ReplicaAdapters(fleet, None, (1,))
+    await adapters.load(A)
+    load = late.replica.load_adapter
+
+    async def slow(adapter: EngineAdapter) -> None:
+        await adapters.unload(adapter)
+        await load(adapter)
+
+    late.replica.load_adapter = slow
+    await adapters.bring(late)
+    assert late.adapters == late.replica.adapters == set()
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_a_replica_that_gives_no_token_with_it_keeps_nobody_waiting(fake_replica, monkeypatch, hangs) -> None:
+    """It may hang, or fail at this request alone."""
+    monkeypatch.setattr(adapters_module, "PROBE_S", 0.05)
+    replica = fake_replica("a", pauses=hangs)
+    adapters = ReplicaAdapters(Members(replica), None, (1,))
+    await adapters.load(A)
+    if not hangs:
+        replica.failure = RequestFailed()
+    async with asyncio.timeout(1):
+        with pytest.raises(AdapterFailed), first_error_only():
+            await adapters.probe(A)
+    assert replica.running == 0
 
 
 async def test_where_one_replica_refuses_none_keeps_it(fake_replica) -> None:
