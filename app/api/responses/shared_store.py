@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -79,8 +79,8 @@ class SharedResponses:
     async def save(self, owner: str, stored: Stored) -> None:
         """Keep a response."""
         name = (owner, stored.response["id"])
-        # A newer one is never overtaken by an older one that is given back.
-        async with self._saving if self._pending else nullcontext():
+        # One after the other: background responses begin in the order in which they came, and none is overtaken by an older state of it.
+        async with self._saving:
             try:
                 await self._save(owner, stored)
             except SharedStateLost:
