@@ -1,6 +1,7 @@
 """Adapters on replicas: loaded on all of them, or on some, or not at all."""
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable
 from hashlib import blake2b
@@ -9,6 +10,8 @@ from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
 from app.engine.remote.fleet import Fleet, Member
 from app.engine.replica import ReplicaFailed, ReplicaUnfit, RequestFailed, RequestRefused, TokenRequest
+
+logger = logging.getLogger("ponder.replicas")
 
 NOT_A_NUMBER = -9999.0
 """What vLLM's server sends in place of a log-probability that is not a number, or is minus infinity."""
@@ -85,6 +88,7 @@ class ReplicaAdapters:
             if isinstance(result, ReplicaFailed):
                 member.suspect(str(result))
             elif isinstance(result, BaseException):
+                logger.warning("replica %s: does not take the adapter %s: %s", member.name, adapter.name, result)
                 refused = refused or result
         if refused is None and not members:
             refused = AdapterFailed("No replica is ready.")
@@ -116,7 +120,8 @@ class ReplicaAdapters:
             member.suspect(str(error) or f"no token within {PROBE_S:g} s")
             return False
         except (RequestRefused, RequestFailed) as error:
-            raise AdapterFailed(f"The replica {member.name} refused it: {error}") from None
+            logger.warning("replica %s: refuses the adapter %s: %s", member.name, adapter.name, error)
+            raise AdapterFailed(f"A replica refused it: {error}") from None
         values = [value for part in parts for position in part.positions for _, value in position[:1]]
         if not values or not all(math.isfinite(value) and value > NOT_A_NUMBER for value in values):
             raise AdapterFailed("The engine computes nonsense with it: a token's probability is not a number.")

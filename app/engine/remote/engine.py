@@ -3,6 +3,7 @@
 import asyncio
 import math
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -141,11 +142,12 @@ class RemoteEngine(VllmFrontEnd):
 
     @property
     def outage(self) -> str | None:
-        """Why no branch can be generated at the moment, None while there is a replica."""
+        """Why no branch can be generated at the moment, None while there is a replica. Names none: anyone may read it."""
         if self.fleet.ready:
             return None
+        states = Counter(one.state.value for one in self.fleet.members)
         return "no replica is ready: " + (
-            "; ".join(f"{one.name} {one.state}: {one.reason}" for one in self.fleet.members) or "none is known"
+            ", ".join(f"{number} {state}" for state, number in sorted(states.items())) or "none is known"
         )
 
     @property

@@ -138,7 +138,8 @@ class Member:
         """End all waits for it. How often its branches failed until now says nothing of what comes back."""
         self.breaker = _breaker()
         now = asyncio.get_running_loop().time()
-        for scope in self._waits:
+        waits, self._waits = self._waits, set()  # each only once: one that takes long to end must not be told again
+        for scope in waits:
             scope.reschedule(now)
 
 

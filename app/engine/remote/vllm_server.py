@@ -271,7 +271,7 @@ class VllmServer:
         status, answer = await self._ask("POST", "/v1/load_lora_adapter", body, seconds=LOAD_S)
         if status == 200 or (status == 400 and b"already" in answer):
             return
-        raise AdapterFailed(f"The replica {self.name} did not take it: {_message(answer) or status}")
+        raise AdapterFailed(f"A replica did not take it: {_message(answer) or status}")
 
     async def unload_adapter(self, adapter: EngineAdapter) -> None:
         """Unload an adapter where that frees its slot; see the class."""

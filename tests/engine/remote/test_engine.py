@@ -156,6 +156,16 @@ async def test_an_adapter_that_a_replica_does_not_take_moves_the_branch(over, fa
             await outputs_of(engine, branch(adapter=ADAPTER))
 
 
+async def test_an_outage_names_no_replica(over, fake_replica, lost) -> None:
+    """Anyone may ask whether the server is ready."""
+    a = fake_replica("a")
+    async with over(a) as engine:
+        assert engine.outage is None
+        a.failure = lost
+        assert await engine.fleet.wait_until(lambda: not engine.fleet.ready, 5)
+        assert engine.outage == "no replica is ready: 1 failed"
+
+
 async def test_a_branch_that_is_halted_while_none_is_ready_ends_at_once(over, fake_replica, lost) -> None:
     """With what it has."""
     a = fake_replica("a")

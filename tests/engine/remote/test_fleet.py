@@ -114,6 +114,26 @@ async def test_no_error_of_one_replica_ends_the_others(fake_replica) -> None:
         await until(lambda: len(fleet.ready) == 2)
 
 
+async def test_a_wait_that_takes_long_to_end_is_ended_once(fake_replica) -> None:
+    """The replica may fail again meanwhile."""
+    member, ended = Member(fake_replica("a")), asyncio.Event()
+
+    async def wait() -> None:
+        async with member.waiting():
+            try:
+                await asyncio.sleep(5)
+            finally:
+                await ended.wait()
+
+    task = asyncio.create_task(wait())
+    for _ in range(3):
+        await asyncio.sleep(0.01)
+        member.lose()
+    ended.set()
+    with pytest.raises(ReplicaFailed, match="lost"):
+        await task
+
+
 async def test_an_unfit_replica_gets_nothing_and_says_why(fake_replica) -> None:
     """It is looked at again, since an operator may mend it."""
     a = fake_replica("a", unfit=ReplicaUnfit("another model"))
