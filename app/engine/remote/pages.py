@@ -9,8 +9,10 @@ from app.engine.replica import Replica, ReplicaFailed
 PAGE_S = 2.0
 """Seconds that a replica may take for its page. Who scrapes this server does not wait for long."""
 
-_SAMPLE = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})? ")
-_OF_FAMILY = re.compile(r"# (?:HELP|TYPE) (\S+) ")
+_LABEL = r'[A-Za-z_]\w*="(?:[^"\\]|\\.)*"'
+_VALUE = r"[+-]?(?:\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|NaN|Inf)"
+_SAMPLE = re.compile(rf"([A-Za-z_:][\w:]*)(?:\{{((?:{_LABEL}(?:,{_LABEL})*,?)?)\}})? ({_VALUE}(?: -?\d+)?)$", re.ASCII)
+_OF_FAMILY = re.compile(r"# (?:HELP (?=\S+ )|TYPE (?=\S+ (?:counter|gauge|histogram|summary|untyped)$))(\S+) ")
 
 
 async def pages_of(replicas: Sequence[Replica], *, is_openmetrics: bool) -> bytes:
@@ -67,8 +69,8 @@ def _families(lines: Iterable[str]) -> Iterable[tuple[str, list[str], list[str]]
 
 
 def _labelled(line: str, replica: str) -> str:
-    """Return a sample with the label of its replica; empty for what is no sample."""
-    if (found := _SAMPLE.match(line)) is None:
+    """Return a sample with the label of its replica; empty for what is no sample: one such line would make the page unreadable."""
+    if (found := _SAMPLE.match(line)) is None or "replica=" in (found[2] or ""):
         return ""
-    labels = f"{found[2]}," if found[2] else ""
-    return f'{found[1]}{{{labels}replica="{replica}"}} {line[found.end() :]}'
+    labels = f"{found[2].rstrip(',')}," if found[2] else ""
+    return f'{found[1]}{{{labels}replica="{replica}"}} {found[3]}'

@@ -43,7 +43,19 @@ async def test_a_slow_replica_does_not_hold_up_the_page(fake_replica, monkeypatc
     assert await pages_of([slow], is_openmetrics=False) == b""
 
 
-@pytest.mark.parametrize("page", ["", "\n\n", "<html>", "# TYPE vllm:x counter", "# TYPE vllm:x counter\n}{\nvllm:x{ 1\n"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "", "\n\n", "<html>", "# TYPE vllm:x counter", "# TYPE vllm:x foo", "# TYPE vllm:x counter extra",
+        "# HELP vllm:x\n# TYPE vllm:x gauge",
+        *(f"# TYPE vllm:x counter\n{line}\n" for line in (
+            "}{", "vllm:x{ 1", 'vllm:x{a="b} 1', 'vllm:x{a="b"} one', "vllm:x{a=b} 1", 'vllm:x{a="\\"} 1', 'vllm:x{replica="z"} 1',
+            "vllm:x 1.2.3", "vllm:x 1 2 3", 'vllm:x{a="b"c="d"} 1',
+        )),
+    ],
+)  # fmt: skip
 def test_nonsense_leaves_a_readable_page(page) -> None:
-    """Whatever a replica sends."""
-    list(read_text(merged({"a": page}, is_openmetrics=False).decode()))
+    """Whatever a replica sends: the samples of others are on it too."""
+    good = "# TYPE vllm:y gauge\n" + 'vllm:y{a="b,\\"}{",} 1.5e-05\n'
+    families = list(read_text(merged({"a": page, "b": good}, is_openmetrics=False).decode()))
+    assert samples(families) >= {("vllm:y", "b", 1.5e-05)}
