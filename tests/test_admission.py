@@ -143,3 +143,18 @@ async def test_a_waiter_that_gives_up_leaves_no_trace() -> None:
         await asyncio.wait([holder, doomed, heir], timeout=1)
     assert "heir" in log
     assert admission.num_running == admission.num_waiting == 0
+
+
+async def test_slots_come_and_go_while_branches_wait() -> None:
+    """Those that run go on when there are fewer slots, and no other begins before there is room; those that wait begin when it grows."""
+    admission, release, log = gates(has_priorities=False), asyncio.Event(), []
+    with admission.admit(Caller("a"), 8) as request:
+        tasks = [asyncio.create_task(hold(admission, request, release, log, str(number))) for number in range(12)]
+        await settle()
+        for num_slots, num_running, num_waiting in ((2, 8, 4), (10, 10, 2), (1, 10, 2), (32, 12, 0)):
+            admission.resize(num_slots)
+            await settle()
+            assert (admission.num_running, admission.num_waiting) == (num_running, num_waiting)
+        release.set()
+        await asyncio.gather(*tasks)
+    assert (admission.num_admitted, admission.num_running) == (0, 0)
