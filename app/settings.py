@@ -144,7 +144,7 @@ def _base_urls(urls: tuple[str, ...]) -> tuple[str, ...]:
     """Return URLs without a slash at their end. Raises `ValueError` for one that is more than a scheme, a host and a port."""
     for url in urls:
         parts = urlsplit(url)
-        has_more = parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.password
+        has_more = parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.password or parts.port == 0
         if parts.scheme not in {"http", "https"} or not parts.hostname or has_more:
             message = (
                 f"{parts._replace(netloc=parts.hostname or '').geturl()!r} is no URL of a server, such as http://10.0.0.7:8000"

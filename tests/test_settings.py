@@ -218,3 +218,12 @@ def test_a_shared_state_needs_its_client(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(settings_module, "_is_installed", lambda *_: False)
     with pytest.raises(ValidationError, match=r"ponder\[shared\]"):
         Settings(shared_state_url=STORE)
+
+
+@pytest.mark.parametrize("url", ["http://h:99999", "http://h:0", "http://u:secret@h:1", "http://h/v1", "ftp://h", "http://"])
+def test_replicas_are_a_scheme_a_host_and_a_port(url) -> None:
+    """What cannot be called is told before the start, without the secrets in it."""
+    with pytest.raises(ValidationError) as refusal:
+        Settings(replicas=url)
+    assert "secret" not in refusal.value.errors()[0]["msg"]
+    assert Settings(replicas="http://h:1/,https://g").replicas == ("http://h:1", "https://g")
