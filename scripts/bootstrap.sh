@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 lock=locks/cpu.txt
 if [ -e /proc/driver/nvidia/version ]; then lock=locks/cuda.txt; fi
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
+install() { pip install --no-deps --no-compile "$@"; }
 
 add_bench() {
   if [ "${1:-}" != bench ] || cmp -s locks/bench.txt .venv/.bench; then return; fi
@@ -46,14 +47,16 @@ if torch=$(grep '^torch==.*+cpu$' "$lock"); then
   echo "[2/4] installing $torch"
   # PyTorch keeps its CPU wheels in an index of its own. It is asked only where pip's own sources have none, and for torch only:
   # where it cannot be reached, each package that is looked up there costs seconds of retries.
-  pip install --no-deps --quiet "$torch" 2>/dev/null ||
-    pip install --no-deps --extra-index-url https://download.pytorch.org/whl/cpu "$torch"
+  install --quiet "$torch" 2>/dev/null ||
+    install --extra-index-url https://download.pytorch.org/whl/cpu "$torch"
 fi
 echo "[3/4] installing $(grep -c == "$rest") locked packages from $lock: some gigabytes, minutes the first time"
-pip install --no-deps --requirement "$rest" --progress-bar off | grep -v -E '^(Requirement already|  Downloading|Looking|Obtaining)' || true
-pip install --no-deps --quiet --requirement "$rest" # quick when all is there; fails here if something is not
+install --requirement "$rest" --progress-bar off | grep -v -E '^(Requirement already|  Downloading|Looking|Obtaining)' || true
+install --quiet --requirement "$rest" # quick when all is there; fails here if something is not
 echo "[4/4] installing ponder itself"
-pip install --no-deps --no-build-isolation --quiet --editable .
+install --no-build-isolation --quiet --editable .
+# pip would compile one file after the other. Some packages have templates that are no Python.
+.venv/bin/python -m compileall -q -j 0 "$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" >/dev/null 2>&1 || true
 echo "$wanted" >"$stamp"
 add_bench "$@"
 echo "environment ready"
