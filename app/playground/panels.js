@@ -69,12 +69,15 @@ function bar(part, kind = "") {
   return el("div", { class: "meter", "aria-hidden": "true" }, filled);
 }
 
-const PHASES = [["prefill", "Reading"], ["decode", "Writing"], ["verify", "Checking"]];
+const PHASES = [["prefill", "Reading"], ["decode", "Writing"], ["verify", "Checking"], ["recompute", "Repeating"]];
 
 /** FLOPs against sixteen whole answers, by phase; tokens; seconds. */
 export function cost(account) {
   const spent = account.flops;
-  const parts = el("div", { class: "meter parts", "aria-hidden": "true" }, PHASES.map(([phase]) => {
+  // What was computed again is shown only where a replica has failed.
+  const phases = PHASES.filter(([phase]) => phase !== "recompute" || spent[phase]);
+  const tokens = Object.entries(account.tokens).filter(([kind, number]) => kind !== "recomputed" || number);
+  const parts = el("div", { class: "meter parts", "aria-hidden": "true" }, phases.map(([phase]) => {
     const part = el("span", { class: phase });
     part.style.width = `${(spent[phase] / (spent.total || 1)) * 100}%`;
     return part;
@@ -84,13 +87,13 @@ export function cost(account) {
     ...against(spent),
     el("h4", {}, "FLOPs by phase"),
     parts,
-    facts(PHASES.map(([phase, name]) => [el("span", {}, el("i", { class: `dot ${phase}` }), name), flops(spent[phase])])),
+    facts(phases.map(([phase, name]) => [el("span", {}, el("i", { class: `dot ${phase}` }), name), flops(spent[phase])])),
     facts([
       ["Saved by the cache", saved(spent.saved_by_cache)],
       ["Saved by stopping early", saved(spent.saved_by_early_stopping)],
     ]),
     el("h4", {}, "Tokens"),
-    facts(Object.entries(account.tokens).map(([kind, number]) => [kind, count(number)])),
+    facts(tokens.map(([kind, number]) => [kind, count(number)])),
     el("h4", {}, "Time"),
     facts(Object.entries(account.seconds).map(([phase, number]) => [phase.replace("_", " "), seconds(number)])),
     facts([["Branches", `${count(account.branches.drawn)} drawn, ${count(account.branches.cancelled)} cancelled`]]),

@@ -142,21 +142,22 @@ async def test_every_token_is_counted_once(http, replicas) -> None:
 
 
 async def test_a_caller_that_leaves_ends_its_branches_in_the_replicas(http, replicas, front_end) -> None:
-    """Within a second by the replicas' own gauges."""
+    """Within a few steps of their engines, by the replicas' own counts."""
     options = {"strategy": "self_consistency", "n": 8}
     async with httpx.AsyncClient(base_url=front_end.url, timeout=60) as leaving:
         request = asyncio.create_task(
             leaving.post("/v1/chat/completions", json=ask(ponder=options, max_tokens=1500, ignore_eos=True))
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while sum(one.count("num_requests_running") for one in replicas) < 8:  # noqa: ASYNC110 - over HTTP
                 await asyncio.sleep(0.05)
         request.cancel()
         await asyncio.wait([request])
-    left = time.monotonic()
-    while sum(one.count("num_requests_running") for one in replicas):
-        assert time.monotonic() - left < 1
-        await asyncio.sleep(0.02)
+    before = sum(one.count("generation_tokens_total") for one in replicas)
+    async with asyncio.timeout(20):  # on slow machines that do other work too; a second elsewhere
+        while sum(one.count("num_requests_running") for one in replicas):  # noqa: ASYNC110 - over HTTP
+            await asyncio.sleep(0.02)
+    assert sum(one.count("generation_tokens_total") for one in replicas) - before <= 8 * 8
 
 
 async def test_a_budget_halts_branches_with_what_they_have(http) -> None:
