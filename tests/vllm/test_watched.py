@@ -18,6 +18,7 @@ import yaml
 from tests.dashboards import Query, chosen, metrics, queries, rules
 from tests.server import ForkedServer
 from tests.tools import ROOT, tool
+from tests.valkey import Valkey
 
 pytestmark = pytest.mark.vllm
 
@@ -70,7 +71,10 @@ class Watched:
 def watched(tmp_path_factory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("watched")
     away = '{"away": {"url": "http://127.0.0.1:9", "route": "classify", "retries": 0, "timeout_seconds": 2}}'
+    valkey = Valkey(folder / "valkey")  # what an alert says of the shared state has data only where there is one
+    valkey.start()
     server = ForkedServer(
+        "--shared-state-url", valkey.url,
         "--admin-keys", ADMIN_KEY, "--max-model-len", "2048", "--max-branches", "16", "--max-branches-per-key", "24",
         "--adapter-slots", "2", "--reward-models", away, log=folder / "log",
     )  # fmt: skip
@@ -88,7 +92,9 @@ def watched(tmp_path_factory) -> Iterator[Watched]:
             page = http.get("/metrics").text
             yield Watched(prometheus, page, start, time.time())
     finally:
-        assert server.stop() == 0
+        status = server.stop()
+        valkey.kill()
+        assert status == 0
 
 
 class _prometheus:  # noqa: N801 - used like a function
