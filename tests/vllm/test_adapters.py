@@ -35,7 +35,8 @@ def adapter_server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapters")
     (folder / "import").mkdir()
     server = ForkedServer(
-        "--adapter-slots", str(SLOTS), "--adapter-import-dir", str(folder / "import"), "--max-model-len", "2048", log=folder / "log"
+        "--adapter-slots", str(SLOTS), "--adapter-import-dir", str(folder / "import"), "--max-model-len", "2048",
+        "--kv-cache-gib", "1", log=folder / "log"
     )  # fmt: skip
     server.wait()
     server.imports = folder / "import"

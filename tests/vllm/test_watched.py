@@ -75,7 +75,7 @@ def watched(tmp_path_factory) -> Iterator[Watched]:
     valkey.start()
     server = ForkedServer(
         "--shared-state-url", valkey.url,
-        "--admin-keys", ADMIN_KEY, "--max-model-len", "2048", "--max-branches", "16", "--max-branches-per-key", "24",
+        "--admin-keys", ADMIN_KEY, "--kv-cache-gib", "1", "--max-model-len", "2048", "--max-branches", "16", "--max-branches-per-key", "24",
         "--adapter-slots", "2", "--reward-models", away, log=folder / "log",
     )  # fmt: skip
     try:
