@@ -341,3 +341,17 @@ class Engine(AdapterHost, Protocol):
     async def num_running(self) -> int:
         """Return the number of branches that the engine runs or queues now, by its own count."""
         ...
+
+
+class InProcess:
+    """What every engine says of itself that generates in the server's own process."""
+
+    @property
+    def outage(self) -> str | None:
+        """Nothing: while it lives, it generates."""
+        return None
+
+    @property
+    def replicas(self) -> tuple[ReplicaStatus, ...]:
+        """None: it generates in this process."""
+        return ()

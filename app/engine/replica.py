@@ -57,6 +57,9 @@ class TokenRequest:
     features: Mapping[str, Any] | None = None
 
 
+NOT_A_NUMBER = -9999.0
+"""What vLLM's server sends in place of a log-probability that is not a number, or is minus infinity."""
+
 Position = tuple[tuple[int, float], ...]
 """The log-probabilities at one generated token: (token id, log-probability), first of the token itself, then of others."""
 

@@ -20,9 +20,8 @@ from typing import Any
 from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
 from app.engine.architecture import Architecture
-from app.engine.base import Branch, ModelCard, Output, Prompt, PromptLogprobs, RankedToken, Repetition, ReplyParser
+from app.engine.base import Branch, InProcess, ModelCard, Output, Prompt, PromptLogprobs, RankedToken, Repetition, ReplyParser
 from app.engine.flops.vision import ImageTokens
-from app.engine.replica import ReplicaStatus
 from app.engine.reply_parsers import PlainReply, ThinkingReply, ToolReply
 from app.engine.simulated import PrefixCache, WordTokenizer, loop_end, words_of
 from app.errors import EngineDead, InvalidRequest
@@ -52,7 +51,7 @@ def cycle(replies: Sequence[str]) -> Script:
     return lambda _prompt, number: replies[number % len(replies)]
 
 
-class ScriptedEngine:
+class ScriptedEngine(InProcess):
     """An `Engine` that answers from a script.
 
     Answers of an adapter begin with its name in the engine and a colon. When the simulated cache holds a prefix that another adapter
@@ -134,16 +133,6 @@ class ScriptedEngine:
     def failure(self) -> str | None:
         """Why the engine is dead, None unless `die` was called."""
         return self._failure
-
-    @property
-    def outage(self) -> str | None:
-        """Nothing: while it lives, it generates."""
-        return None
-
-    @property
-    def replicas(self) -> tuple[ReplicaStatus, ...]:
-        """None: it generates in this process."""
-        return ()
 
     async def load_adapter(self, adapter: EngineAdapter) -> None:
         """Hold an adapter. Raises `AdapterFailed` where `refused` says so, `RuntimeError` without a free slot."""

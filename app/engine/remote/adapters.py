@@ -4,17 +4,14 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
-from hashlib import blake2b
 
 from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
 from app.engine.remote.fleet import Fleet, Member
-from app.engine.replica import ReplicaFailed, ReplicaUnfit, RequestFailed, RequestRefused, TokenRequest
+from app.engine.remote.placement import ranked
+from app.engine.replica import NOT_A_NUMBER, ReplicaFailed, ReplicaUnfit, RequestFailed, RequestRefused, TokenRequest
 
 logger = logging.getLogger("ponder.replicas")
-
-NOT_A_NUMBER = -9999.0
-"""What vLLM's server sends in place of a log-probability that is not a number, or is minus infinity."""
 
 PROBE_S = 120.0
 """Seconds that the token may take with which an adapter is tried: the replica may be full, and may compile."""
@@ -41,11 +38,7 @@ class ReplicaAdapters:
         """Return those of `members` that shall hold the adapter."""
         if self._num_holders is None or len(members) <= self._num_holders:
             return members
-
-        def weight(member: Member) -> bytes:
-            return blake2b(member.name.encode(), key=adapter.content.encode()[-64:], digest_size=8).digest()
-
-        return sorted(members, key=weight, reverse=True)[: self._num_holders]
+        return ranked(adapter.content.encode()[-64:], members)[: self._num_holders]
 
     async def bring(self, member: Member) -> None:
         """Load what is served on a replica that joins. Raises `ReplicaUnfit` where it does not take an adapter."""

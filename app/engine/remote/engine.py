@@ -200,9 +200,11 @@ class RemoteEngine(VllmFrontEnd):
                 ready = self.adapters.holders(branch.adapter, ready)
             return [one for one in ready if one.name not in journey.failed[-1:]] or ready
 
-        if not free() and not await self.fleet.wait_until(lambda: journey.is_halted or bool(free()), REPLACEMENT_S):
-            raise NoReplica("No engine is ready; try again in a moment.", retry_after=REPLACEMENT_S)
-        return None if journey.is_halted else self._placement.place(branch, free())
+        if not (members := free()):
+            if not await self.fleet.wait_until(lambda: journey.is_halted or bool(free()), REPLACEMENT_S):
+                raise NoReplica("No engine is ready; try again in a moment.", retry_after=REPLACEMENT_S)
+            members = free()
+        return None if journey.is_halted else self._placement.place(branch, members)
 
     async def _parts(self, member: Member, request: TokenRequest, journey: Journey) -> AsyncIterator[TokenPart]:
         """Yield the parts of a branch on one replica. Raises `ReplicaFailed` also when the replica is lost meanwhile."""

@@ -6,13 +6,14 @@ It is read and checked in one step, since nothing that a replica sends is truste
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Required, TypedDict, TypeVar
 
 import aiohttp
 import msgspec
 
-from app.engine.replica import Position, ReplicaFailed, ReplicaUnfit, RequestFailed, RequestRefused, TokenPart
+from app.engine.replica import NOT_A_NUMBER, Position, ReplicaFailed, ReplicaUnfit, RequestFailed, RequestRefused, TokenPart
 from app.engine.speculation import NO_DRAFTS, Drafts
 
 MAX_EVENT_BYTES = 4 * 2**20
@@ -201,7 +202,7 @@ def _position(token: _Token) -> Position:
 
 def _position_of_completion(token: str | None, logprob: float | None, top: dict[str, float] | None) -> Position:
     others = ((_id_of(one), value) for one, value in (top or {}).items() if one != token)
-    return ((_id_of(token), -9999.0 if logprob is None else logprob), *others)
+    return ((_id_of(token), NOT_A_NUMBER if logprob is None else logprob), *others)
 
 
 def _id_of(token: str | None) -> int:
@@ -216,11 +217,8 @@ def _part(answer: _Answer, part: TokenPart) -> TokenPart:
     """Return a last part with what its answer tells besides."""
     details = answer.usage and answer.usage.prompt_tokens_details
     counted = answer.metrics and answer.metrics.speculative_decoding
-    return TokenPart(
-        token_ids=part.token_ids,
-        positions=part.positions,
-        finish_reason=part.finish_reason,
-        stop_reason=part.stop_reason,
+    return replace(
+        part,
         cached_tokens=details.cached_tokens if details else None,
         drafts=Drafts(counted.num_draft_tokens, counted.num_accepted_draft_tokens) if counted else NO_DRAFTS,
         prompt_logprobs=answer.prompt_logprobs or part.prompt_logprobs,

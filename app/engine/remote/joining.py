@@ -4,7 +4,16 @@ import asyncio
 import math
 from collections.abc import Callable
 
-from app.engine.replica import Replica, ReplicaCard, ReplicaFailed, ReplicaUnfit, RequestFailed, RequestRefused, TokenRequest
+from app.engine.replica import (
+    NOT_A_NUMBER,
+    Replica,
+    ReplicaCard,
+    ReplicaFailed,
+    ReplicaUnfit,
+    RequestFailed,
+    RequestRefused,
+    TokenRequest,
+)
 
 SAMPLE = (
     "The quick brown fox jumps over 13 lazy dogs; Zwölf Boxkämpfer jagen Viktor über den Sylter Deich. 你好 \u00e9 {}[]\n\n"
@@ -85,4 +94,4 @@ def _mean(positions: list[dict[str, dict[str, float]] | None] | None, token_ids:
         ]
     except (KeyError, ValueError, TypeError):
         return None
-    return math.fsum(values) / len(values) if values and min(values) > -9999 else None
+    return math.fsum(values) / len(values) if values and min(values) > NOT_A_NUMBER else None

@@ -65,12 +65,17 @@ def affinities_of(branch: Branch) -> list[bytes]:
     return keys
 
 
+def ranked(key: bytes, members: Sequence[M]) -> list[M]:
+    """Return the replicas in the order of a key of at most 64 bytes, the same for everyone who asks (rendezvous hashing)."""
+    return sorted(members, key=lambda one: blake2b(one.name.encode(), key=key, digest_size=8).digest(), reverse=True)
+
+
 def choose(affinity: bytes, members: Sequence[M]) -> M:
     """Return the replica for a prefix. `members` are those that can take a branch, at least one."""
-    ranked = sorted(members, key=lambda one: blake2b(one.name.encode(), key=affinity, digest_size=8).digest(), reverse=True)
-    if not is_above_share(ranked[0], members):
-        return ranked[0]
-    return min(ranked[:2], key=lambda one: one.load)
+    first, *others = ranked(affinity, members)
+    if not is_above_share(first, members):
+        return first
+    return min([first, *others[:1]], key=lambda one: one.load)
 
 
 class Placement:

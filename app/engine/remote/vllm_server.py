@@ -25,11 +25,9 @@ from app.engine.replica import (
     TokenRequest,
     UnknownAdapter,
 )
+from app.reward_models.client import IDLE_CONNECTION_S
 
 ABORT = "/inference/v1/abort_requests"
-
-IDLE_CONNECTION_S = 2.0
-"""Idle connections are closed after this many seconds. vLLM closes them after 5; a request sent just then would fail."""
 
 CONNECT_S = 3.0
 ANSWER_S = 10.0
@@ -116,9 +114,7 @@ class VllmServer:
 
     async def describe(self) -> ReplicaCard:
         """Return what it serves; see `Replica`."""
-        status, _ = await self._ask("GET", "/health")
-        if status != 200:
-            raise ReplicaFailed(f"/health answers {status}")
+        await self._check_health()
         status, body = await self._ask("GET", "/v1/models")
         if status in {401, 403}:
             raise ReplicaUnfit("it refuses the key (`replica_api_key`)")
@@ -144,6 +140,11 @@ class VllmServer:
             adapter_slots=int(slots[1]) if slots and await self._takes_adapters() else 0,
             losses=losses,
         )
+
+    async def _check_health(self) -> None:
+        status, _ = await self._ask("GET", "/health")
+        if status != 200:
+            raise ReplicaFailed(f"/health answers {status}")
 
     async def _version(self) -> str:
         status, body = await self._ask("GET", "/version")
@@ -240,9 +241,7 @@ class VllmServer:
 
     async def load(self) -> ReplicaLoad:
         """Return what it counts of itself; see `Replica`. A dead engine behind a living server counts as a failure."""
-        status, _ = await self._ask("GET", "/health")
-        if status != 200:
-            raise ReplicaFailed(f"/health answers {status}")
+        await self._check_health()
         page = await self.metrics()
         # Each data-parallel rank has its own line.
         try:

@@ -15,9 +15,8 @@ from vllm.v1.metrics.prometheus import get_prometheus_registry
 from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
 from app.engine.architecture import Architecture
-from app.engine.base import Branch, ModelCard, Output
+from app.engine.base import Branch, InProcess, ModelCard, Output
 from app.engine.hardware import cpu_shares
-from app.engine.replica import ReplicaStatus
 from app.engine.vllm.arguments import engine_arguments
 from app.engine.vllm.cpu_memory import reserve_memory
 from app.engine.vllm.drafting import speculation_of, with_drafts_counted
@@ -37,7 +36,7 @@ CPU_SHUTDOWN_S = 0.5
 """Seconds until vLLM's processes are killed. On CPU they hold nothing that outlives them, and never end within vLLM's own 5 seconds."""
 
 
-class VllmEngine(VllmFrontEnd):
+class VllmEngine(VllmFrontEnd, InProcess):
     """An `Engine` over one `AsyncLLM`, which runs the model in processes of its own."""
 
     card: ModelCard
@@ -133,16 +132,6 @@ class VllmEngine(VllmFrontEnd):
         if self._llm is None:
             return "the engine is not running"
         return self._post_mortem.of_death() if self._llm.errored else None
-
-    @property
-    def outage(self) -> str | None:
-        """Nothing: while it lives, it generates."""
-        return None
-
-    @property
-    def replicas(self) -> tuple[ReplicaStatus, ...]:
-        """None: it generates in this process."""
-        return ()
 
     async def generate(self, branch: Branch) -> AsyncIterator[Output]:
         """Run one branch as one request to vLLM. Closing the iterator aborts the request and frees its memory."""

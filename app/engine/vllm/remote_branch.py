@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from vllm import SamplingParams
 from vllm.entrypoints.scale_out.token_in_token_out.mm_serde import encode_mm_kwargs_item
 from vllm.logprobs import Logprob
 from vllm.v1.engine import EngineCoreRequest
@@ -37,15 +38,10 @@ _INTERNAL = frozenset({"output_kind", "skip_clone", "output_text_buffer_length"}
 
 def request_of(branch: Branch) -> TokenRequest:
     """Return a branch as a replica gets it. Raises `InvalidRequest` for images that cannot be sent."""
-    sampling = sampling_of(branch)
-    wanted = sampling.logprobs
+    sampling = _with_sampled_token(sampling_of(branch), branch)
     if branch.options:
-        # vLLM's server leaves out all log-probabilities unless this number is that of the options. It returns so many in all, that of the
-        # sampled token among them: an option that is given twice makes room for it.
+        # vLLM's server leaves out all log-probabilities unless their number is that of the options: one of these is given twice.
         sampling.logprob_token_ids = [*branch.options, branch.options[0]]
-        sampling.logprobs = len(sampling.logprob_token_ids)
-    elif wanted:
-        sampling.logprobs = min(wanted + 1, MAX_LOGPROBS)  # as above: one more for the sampled token
     # The text is read here. There, only stop strings need it, and the tokens of a prompt with log-probabilities.
     sampling.detokenize = bool(sampling.stop) or branch.num_prompt_logprobs is not None
     given = {name: value for name, value in msgspec.to_builtins(sampling).items() if name[0] != "_" and name not in _INTERNAL}
@@ -64,6 +60,15 @@ def request_of(branch: Branch) -> TokenRequest:
         gate=_gate(branch) if sampling.structured_outputs is not None else {},
         features=_features(branch),
     )
+
+
+def _with_sampled_token(sampling: SamplingParams, branch: Branch) -> SamplingParams:
+    """Ask for one more log-probability at each token: vLLM's server returns so many in all, that of the sampled token among them."""
+    if branch.options:
+        sampling.logprobs = len(branch.options) + 1
+    elif sampling.logprobs:
+        sampling.logprobs = min(sampling.logprobs + 1, MAX_LOGPROBS)
+    return sampling
 
 
 def _gate(branch: Branch) -> dict[str, Any]:
@@ -109,16 +114,11 @@ class OutputReader:
 
     def __init__(self, branch: Branch, tokenizer: Any) -> None:
         self._branch = branch
-        sampling = sampling_of(branch)
-        if branch.options:
-            sampling.logprobs = len(branch.options) + 1
-        elif sampling.logprobs:
-            sampling.logprobs += 1
         request = EngineCoreRequest(
             request_id=branch.id,
             prompt_token_ids=list(branch.prefix),
             mm_features=None,
-            sampling_params=sampling,
+            sampling_params=_with_sampled_token(sampling_of(branch), branch),
             pooling_params=None,
             arrival_time=0.0,
             lora_request=None,
