@@ -169,10 +169,8 @@ class RemoteEngine(VllmFrontEnd):
                 if (member := await self._member_for(branch, journey)) is None:
                     break
                 self._journeys[branch.id] = (journey, member)
-                if request.interval == 1 and member.load >= CROWD:
-                    request = replace(request, interval=CROWD_INTERVAL)
                 try:
-                    async with aclosing(self._parts(member, request, journey)) as parts:  # type: ignore[type-var]
+                    async with aclosing(self._parts(member, _paced(request, member), journey)) as parts:  # type: ignore[type-var]
                         async for part in parts:
                             if (output := journey.read(part)) is None:
                                 continue
@@ -286,3 +284,9 @@ class RemoteEngine(VllmFrontEnd):
     async def num_running(self) -> int:
         """Return the number of branches that the replicas run or queue for this server."""
         return sum(one.num_branches for one in self.fleet.members)
+
+
+def _paced(request: TokenRequest, member: Member) -> TokenRequest:
+    """Return a request whose tokens come in larger parts where its replica has a crowd of branches."""
+    is_crowded = request.interval == 1 and member.load >= CROWD
+    return replace(request, interval=CROWD_INTERVAL) if is_crowded else request
