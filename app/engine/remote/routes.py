@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from adapters.ports import EngineAdapter
@@ -47,7 +48,8 @@ def _common(model: str, request: TokenRequest) -> dict[str, Any]:
     if request.interval:
         body["stream_options"] = {"include_usage": True}
     if request.cache_salt:
-        body["cache_salt"] = request.cache_salt
+        # A server takes 128 characters, and not all of them. Keys, adapters and callers make longer salts.
+        body["cache_salt"] = sha256(request.cache_salt.encode(errors="surrogatepass")).hexdigest()
     return body
 
 

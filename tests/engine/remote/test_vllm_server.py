@@ -45,12 +45,25 @@ async def test_a_branch_is_token_ids_and_sampling_parameters(fake, replica) -> N
     assert (first.token_ids, first.finish_reason, first.cached_tokens) == ((7,), None, None)
     assert (last.token_ids, last.finish_reason, last.cached_tokens) == ((8,), "length", 2)
     [body] = fake.bodies
+    assert body.pop("cache_salt")
     assert body == {
         "model": "m", "token_ids": [1, 2, 3], "sampling_params": {"max_tokens": 2}, "stream": True, "priority": 5,
-        "stream_options": {"include_usage": True}, "cache_salt": "s",
+        "stream_options": {"include_usage": True},
     }  # fmt: skip
     assert fake.headers[-1]["X-Request-Id"] == "r-0"
     assert fake.headers[-1]["Authorization"] == "Bearer secret"
+
+
+async def test_salts_are_sent_in_a_form_that_every_server_takes(fake, replica) -> None:
+    """Those of callers may be longer, and have other characters. Equal ones stay equal, and others differ."""
+    salts = ("s", "s", "k" * 64 + ":colour:" + "v" * 64, "k" * 64 + ":colour:" + "w" * 64, "a/b@c\\d\0\ud800")
+    for salt in salts:
+        await parts_of(replica, replace(ASKED, cache_salt=salt))
+    sent = [body["cache_salt"] for body in fake.bodies]
+    validate = pytest.importorskip("vllm.entrypoints.generate.base.protocol").validate_cache_salt
+    for one in sent:
+        validate(one)
+    assert len(set(sent)) == len(set(salts))
 
 
 async def test_a_branch_that_is_over_is_not_aborted(fake, replica) -> None:
