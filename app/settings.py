@@ -173,7 +173,7 @@ class FleetSettings(BaseModel):
 
 
 class AddressSettings(BaseModel):
-    """Where a server listens, and the keys of its callers."""
+    """Where a server listens, the keys of its callers, and how it ends."""
 
     help_group: ClassVar[str] = "Server"
 
@@ -182,6 +182,7 @@ class AddressSettings(BaseModel):
     api_keys: Words = Field(
         (), description="keys for inference, separated by commas; without keys, only a loopback address is served"
     )
+    drain_seconds: float = Field(30, ge=0, description="seconds that running requests may take to end after SIGTERM")
 
     @model_validator(mode="after")
     def _check_keys_for_open_host(self) -> Self:
@@ -210,7 +211,6 @@ class ServerSettings(AddressSettings):
     )
     playground: bool = Field(True, description="serve the web page at `/playground`")
     strict_fields: bool = Field(False, description="refuse a field that this server does not know, instead of ignoring it")
-    drain_seconds: float = Field(30, ge=0, description="seconds that running requests may take to end after SIGTERM")
     keep_alive_seconds: float = Field(5, gt=0, description="seconds of silence in a stream after which a comment is sent")
 
 

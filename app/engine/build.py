@@ -39,7 +39,7 @@ def build_engine(settings: Settings) -> Engine:
         ModelUnavailable: the model cannot be converted, or cannot be served as asked.
 
     """
-    options = engine_options(settings)
+    options = engine_options(settings, has_weights=not settings.replicas)
     options = replace(options, max_tokens=settings.max_tokens, default_max_tokens=settings.default_max_tokens)
     # Only now: vLLM reads the environment when it is imported.
     if settings.replicas:
@@ -54,11 +54,11 @@ def run_replica(settings: ReplicaSettings) -> None:
     options = engine_options(settings)
     from app.engine.vllm.replica_server import run  # noqa: PLC0415 - as above
 
-    run(options, settings.host, settings.port, settings.api_keys)
+    run(options, settings)
 
 
-def engine_options(settings: Settings | ReplicaSettings) -> EngineOptions:
-    """Return the options of the engine, fitted to this machine.
+def engine_options(settings: Settings | ReplicaSettings, *, has_weights: bool = True) -> EngineOptions:
+    """Return the options of the engine, fitted to this machine. Without weights, it has none converted to int8.
 
     This sets environment variables of the process, since vLLM reads its environment when it is imported and its processes inherit
     it. The embedded model, and int8 weights, are converted here when they are not there yet. Raises `ModelUnavailable`.
@@ -75,7 +75,7 @@ def engine_options(settings: Settings | ReplicaSettings) -> EngineOptions:
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # standard output belongs to the program that uses ponder
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_MAX_STOP_STRINGS", "64")  # `app.api.sampling` has the limit; vLLM's own is 4
-    model, quantization = _weights(settings, dtype, is_cpu=is_cpu)
+    model, quantization = _weights(settings, dtype, is_cpu=is_cpu, has_weights=has_weights)
     logger.info("loading vLLM and %s", settings.name)
     return EngineOptions(
         model=model,
@@ -131,7 +131,7 @@ def set_log_of_vllm(settings: Settings | ReplicaSettings) -> None:
         os.environ.setdefault(name, value)
 
 
-def _weights(settings: Settings | ReplicaSettings, dtype: str, *, is_cpu: bool) -> tuple[str, str | None]:
+def _weights(settings: Settings | ReplicaSettings, dtype: str, *, is_cpu: bool, has_weights: bool) -> tuple[str, str | None]:
     """Return the model that vLLM is to load, a folder or a name on the hub, and the quantization that it must be told of."""
     model = settings.model
     if model == DEFAULT_MODEL:
@@ -140,6 +140,8 @@ def _weights(settings: Settings | ReplicaSettings, dtype: str, *, is_cpu: bool) 
     if Path(model).is_dir():
         # transformers asks the hub for files that a folder lacks, which delays the start and fails without a network.
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if not has_weights:
+        return model, None
     if settings.quantization != int8.NAME:
         return model, settings.quantization
     if is_cpu:

@@ -1,4 +1,7 @@
-"""Gives vLLM's CPU back end its memory: adds up what the server will take, tells it, and refuses what cannot fit."""
+"""Gives vLLM's CPU back end its memory, and each of its ranks its processors.
+
+The memory that the server will take is added up, told, and refused where it cannot fit.
+"""
 
 import logging
 import os
@@ -7,6 +10,7 @@ from pathlib import Path
 from huggingface_hub import try_to_load_from_cache
 from vllm import AsyncEngineArgs
 
+from app.engine.hardware import cpu_shares
 from app.engine.memory import GIB, plan_memory
 from app.engine.vllm.options import EngineOptions
 
@@ -18,7 +22,7 @@ KV_CACHE_GIB = "VLLM_CPU_KVCACHE_SPACE"
 
 def reserve_memory(options: EngineOptions, arguments: AsyncEngineArgs) -> None:
     """Set the size of the KV cache in the environment, and log the sum of memory. Raises `ModelUnavailable` when it cannot fit."""
-    ranks = arguments.tensor_parallel_size * arguments.pipeline_parallel_size * arguments.data_parallel_size
+    ranks = _ranks(arguments)
     cache = arguments.kv_cache_memory_bytes if options.kv_cache_gib is None else options.kv_cache_gib * GIB
     plan = plan_memory(
         _folder(options.model, arguments.revision),
@@ -36,6 +40,18 @@ def reserve_memory(options: EngineOptions, arguments: AsyncEngineArgs) -> None:
         os.environ.pop(KV_CACHE_GIB, None)
     else:
         os.environ[KV_CACHE_GIB] = str(plan.kv_cache // ranks // GIB)
+
+
+def share_processors(arguments: AsyncEngineArgs) -> None:
+    """Give each of several ranks an equal share of the processors, in the environment: vLLM's workers read it when they start."""
+    if (ranks := _ranks(arguments)) > 1:
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = cpu_shares(ranks)
+
+
+def _ranks(arguments: AsyncEngineArgs) -> int:
+    """Return the number of ranks on this node."""
+    ranks = arguments.tensor_parallel_size * arguments.pipeline_parallel_size * arguments.data_parallel_size
+    return max(1, ranks // max(1, arguments.nnodes))
 
 
 def _folder(model: str, revision: str | None) -> Path | None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -16,9 +15,8 @@ from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
 from app.engine.architecture import Architecture
 from app.engine.base import Branch, InProcess, ModelCard, Output
-from app.engine.hardware import cpu_shares
 from app.engine.vllm.arguments import engine_arguments
-from app.engine.vllm.cpu_memory import reserve_memory
+from app.engine.vllm.cpu_memory import reserve_memory, share_processors
 from app.engine.vllm.drafting import speculation_of, with_drafts_counted
 from app.engine.vllm.errors import adapter_errors, impossible_form, request_errors
 from app.engine.vllm.front_end import VllmFrontEnd
@@ -48,9 +46,8 @@ class VllmEngine(VllmFrontEnd, InProcess):
         with start_errors(options.model, self._post_mortem):  # without a way to the hub, vLLM looks for the model already here
             ask_hub(options.model)
             self._arguments = arguments = engine_arguments(options)
-        ranks = arguments.tensor_parallel_size * arguments.pipeline_parallel_size * arguments.data_parallel_size
-        if options.is_cpu and ranks > 1:
-            os.environ["VLLM_CPU_OMP_THREADS_BIND"] = cpu_shares(ranks)  # vLLM's workers read it when they start
+        if options.is_cpu:
+            share_processors(arguments)
         self._llm: AsyncLLM | None = None
         self._lora = LoraSlots(self._running)
 

@@ -1,14 +1,17 @@
 """Eight-bit weights: converted weights stay close to the originals, and what cannot be served is refused before loading."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from app.engine.build import engine_options
 from app.engine.weights import int8
 from app.engine.weights.conversions import STAGING_FOLDER, ModelUnavailable
+from app.settings import Settings
 
 LAYER = "model.layers.0.mlp.up_proj.weight"
 
@@ -106,3 +109,13 @@ def test_processors_whose_kernels_would_fail_are_told_before_loading(has_amx, dt
             int8.check_processor(has_amx=has_amx, dtype=dtype, adapter_slots=adapter_slots)
     else:
         int8.check_processor(has_amx=has_amx, dtype=dtype, adapter_slots=adapter_slots)
+
+
+def test_a_front_end_converts_no_weights(model, monkeypatch, tmp_path):
+    """The replicas have them. On a processor that could not use them, nothing is refused either."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # what is set for vLLM does not stay
+    folder = model(config={"hidden_size": 16, "num_hidden_layers": 1})
+    settings = Settings(model=str(folder), quantization="int8", cache_dir=tmp_path / "cache", replicas="http://127.0.0.1:1")
+    options = engine_options(settings, has_weights=False)
+    assert (options.model, options.quantization) == (settings.model, None)
+    assert not (tmp_path / "cache").exists()
