@@ -22,7 +22,7 @@ env-bench: ## The same with what the benchmarks need besides
 env-clients: env ## .venv-clients with the clients that the tests drive the server with
 	@scripts/clients.sh
 
-tools: ## Debian's prometheus and chromium, kubectl and valkey-server, for the tests that need them
+tools: ## Debian's prometheus and chromium, kubectl, helm and valkey-server, for the tests that need them
 	@scripts/tools.sh
 
 serve: env ## Serve on 127.0.0.1:8000; MODEL=folder-or-id PORT=8000 ARGS="--max-n 16"

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.rendered import OPERATOR, Documents, of_kind
+from tests.rendered import OPERATOR, Documents, matches, of_kind
 from tests.tools import ROOT
 
 
@@ -78,9 +78,10 @@ def test_a_misspelt_field_is_seen(fleet: Documents) -> None:
 
 def test_the_scraper_has_its_key(fleet: Documents, example: dict) -> None:
     """It scrapes the port of the Service, which it finds by the Service's label."""
-    monitor, service = of_kind(fleet, "ServiceMonitor")["spec"], of_kind(fleet, "Service")
+    monitor, service = of_kind(fleet, "ServiceMonitor")["spec"], of_kind(fleet, "Service", "ponder")
     (endpoint,) = monitor["endpoints"]
-    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    found = [one for one in fleet if one["kind"] == "Service" and matches(monitor["selector"], one["metadata"]["labels"])]
+    assert found == [service], "front ends tell of their replicas"
     assert service["metadata"]["labels"][monitor["jobLabel"]] == "ponder", "as alerts call the job"
     assert endpoint["port"] == service["spec"]["ports"][0]["name"]
     assert endpoint["authorization"]["credentials"]["name"] == example["metadata"]["name"]
