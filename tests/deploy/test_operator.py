@@ -12,46 +12,36 @@ import jsonschema
 import pytest
 import yaml
 
+from tests.custom_resources import TEXT, TEXTS, strict_document, strict_object
 from tests.rendered import OPERATOR, Documents, matches, of_kind
 from tests.tools import ROOT
 
-
-def _object(required: str = "", **properties: dict) -> dict:
-    """Return the schema of an object with these fields and no others."""
-    return {"type": "object", "required": required.split(), "additionalProperties": False, "properties": properties}
-
-
-def _document(kind: str, spec: dict) -> dict:
-    metadata = _object("name namespace labels", name=TEXT, namespace=TEXT, labels=TEXTS)
-    known = {"apiVersion": {"const": OPERATOR}, "kind": {"const": kind}, "metadata": metadata, "spec": spec}
-    return _object("apiVersion kind metadata spec", **known)
-
-
-TEXT = {"type": "string"}
-TEXTS = {"type": "object", "additionalProperties": TEXT}
 DURATION = {"type": "string", "pattern": r"^(0|[0-9]+(ms|[smhdwy]))$"}  # the operator also takes those of several units
-KEY = _object("name key", name=TEXT, key=TEXT)
-ENDPOINT = _object(
+KEY = strict_object("name key", name=TEXT, key=TEXT)
+ENDPOINT = strict_object(
     "port",
     port=TEXT,
     path=TEXT,
     interval=DURATION,
     scrapeTimeout=DURATION,
-    authorization=_object(type={"const": "Bearer"}, credentials=KEY),
+    authorization=strict_object(type={"const": "Bearer"}, credentials=KEY),
 )
-SERVICE_MONITOR = _document(
+SERVICE_MONITOR = strict_document(
+    OPERATOR,
     "ServiceMonitor",
-    _object(
+    strict_object(
         "selector endpoints",
         jobLabel=TEXT,
-        selector=_object("matchLabels", matchLabels=TEXTS),
+        selector=strict_object("matchLabels", matchLabels=TEXTS),
         endpoints={"type": "array", "minItems": 1, "items": ENDPOINT},
     ),
 )
-RULE = _object("expr", alert=TEXT, record=TEXT, expr=TEXT, labels=TEXTS, annotations=TEXTS, **{"for": DURATION})
+RULE = strict_object("expr", alert=TEXT, record=TEXT, expr=TEXT, labels=TEXTS, annotations=TEXTS, **{"for": DURATION})
 RULE |= {"oneOf": [{"required": ["alert"]}, {"required": ["record"]}]}
-GROUP = _object("name rules", name={"type": "string", "minLength": 1}, rules={"type": "array", "items": RULE})
-PROMETHEUS_RULE = _document("PrometheusRule", _object("groups", groups={"type": "array", "minItems": 1, "items": GROUP}))
+GROUP = strict_object("name rules", name={"type": "string", "minLength": 1}, rules={"type": "array", "items": RULE})
+PROMETHEUS_RULE = strict_document(
+    OPERATOR, "PrometheusRule", strict_object("groups", groups={"type": "array", "minItems": 1, "items": GROUP})
+)
 
 
 def rules(*folder: Path) -> Documents:
