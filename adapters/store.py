@@ -59,7 +59,7 @@ class AdapterStore:
         clear(self._incoming)
         found = []
         for folder in sorted(self._root.iterdir()):
-            if folder.name == INCOMING or not folder.is_dir():
+            if folder.name.startswith(".") or not folder.is_dir():
                 continue
             versions = tuple(filter(None, (self._read(path) for path in sorted(folder.iterdir()))))
             if not versions:

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from app.search_traces import SearchTraces
 from app.serving.accounting import Observers
 from app.serving.feedback import Feedback
 from app.serving.planning import Planning
+from app.serving.pools import Pools
 from app.serving.service import Service
 from app.settings import DEFAULT_MODEL, Settings
 from app.shared.alone import NotShared
@@ -46,42 +48,81 @@ SHIPPED = Path(__file__).parent / "routing" / "shipped"
 """Folder of the policies that ship with the embedded model and its adapters. Each file has the name under which they are served."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What all base models of a server have in common."""
+
+    equivalence: Equivalence
+    reward_models: dict[str, RewardModel]
+    images: ImageLoader
+    registries: Registries
+    metrics: Metrics
+    traces: SearchTraces
+    feedback: Feedback
+    tracer: Tracer
+
+
 @asynccontextmanager
 async def running(
     settings: Settings,
-    engine: Engine,
+    *engines: Engine,
     on_engine_death: Callable[[str], None] = lambda _reason: None,
     registries: Registries = BUILT_IN,
-) -> AsyncIterator[Service]:
-    """Run the service without HTTP: start the engine, load the adapters, and close everything at the end of the block."""
+) -> AsyncIterator[Pools]:
+    """Run the service without HTTP: start the engines, load the adapters, and close everything at the end of the block.
+
+    The engines are those of `Settings.of_pools`, in its order.
+    """
     equivalence = Equivalence()
     try:
-        await engine.start()
-        if engine.card.has_estimated_flops:
-            logger.warning(
-                "FLOPs are estimated: the architecture of %s, or of what drafts for it, is not among those that are counted",
-                engine.card.name,
-            )
+        for engine in engines:
+            await _start(engine)
         async with (
-            _tracing(settings, engine.card.name) as tracer,
+            _tracing(settings, engines[0].card.name) as tracer,
             _reward_models(settings) as reward_models,
             _images(settings) as images,
         ):
-            shared = _shared_state(settings)
-            service = _service(
-                settings, engine, equivalence, reward_models, tracer, images=images, registries=registries, shared=shared
+            metrics = Metrics()
+            common = _Common(
+                equivalence, reward_models, images, registries, metrics,
+                SearchTraces(settings.max_traces, settings.max_trace_chars),
+                Feedback(settings.feedback_path and settings.feedback_path.expanduser(), metrics), tracer,
+            )  # fmt: skip
+            names = frozenset(one.name for one in settings.of_pools())
+            pools = Pools(
+                *(_service(own, engine, common, names) for own, engine in zip(settings.of_pools(), engines, strict=True))
             )
-            async with (
-                _watched(engine, service.admission, on_engine_death),
-                _energy(service.observers.metrics),
-                _stored_adapters(service.adapters),
-                shared.running(),
-                _adapters(settings, service.adapters, shared),
-            ):
-                yield service
+            pools.first.shared.publish_traces(common.traces.names)
+            metrics.export_shared_state(pools.first.shared)
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(_energy(metrics))
+                for own, service in zip(settings.of_pools(), pools, strict=True):
+                    await _run_pool(stack, own, service, on_engine_death)
+                yield pools
     finally:
-        await engine.close()
+        for engine in engines:
+            await engine.close()
         equivalence.close()
+
+
+async def _start(engine: Engine) -> None:
+    await engine.start()
+    if engine.card.has_estimated_flops:
+        logger.warning(
+            "FLOPs are estimated: the architecture of %s, or of what drafts for it, is not among those that are counted",
+            engine.card.name,
+        )
+
+
+async def _run_pool(stack: AsyncExitStack, settings: Settings, service: Service, on_death: Callable[[str], None]) -> None:
+    """Watch the engine of a base model, and serve its adapters, until the end of the stack."""
+    for one in (
+        _watched(service.engine, service.admission, on_death),
+        _stored_adapters(service.adapters),
+        service.shared.running(),
+        _adapters(settings, service.adapters, service.shared),
+    ):
+        await stack.enter_async_context(one)
 
 
 @asynccontextmanager
@@ -133,17 +174,9 @@ def _shared_state(settings: Settings) -> NotShared:
     return SharedState(settings.shared_state_url, settings.shared_state_prefix, settings.own_url, keys)
 
 
-def _service(
-    settings: Settings,
-    engine: Engine,
-    equivalence: Equivalence,
-    reward_models: dict[str, RewardModel],
-    tracer: Tracer,
-    *,
-    images: ImageLoader,
-    registries: Registries,
-    shared: NotShared,
-) -> Service:
+def _service(settings: Settings, engine: Engine, common: _Common, names: frozenset[str]) -> Service:
+    """Return the service of one base model. `names` are those of all base models."""
+    shared = _shared_state(settings)
     slots = engine.card.max_branches
     admission = Admission(
         num_slots=slots,
@@ -153,7 +186,7 @@ def _service(
         elsewhere=shared.branches_elsewhere,
     )
     shared.publish_branches(lambda: admission.branches_by_owner)
-    observers = _observers(settings, engine, admission, tracer, registries)
+    common.metrics.export_pool(engine, admission, common.registries.strategies.names())
     limits = Limits(
         max_n=settings.max_n,
         max_prompt_chars=settings.max_prompt_chars,
@@ -166,38 +199,26 @@ def _service(
         ),
     )
     context = StrategyContext(
-        equivalence=equivalence, vocab_size=engine.card.architecture.vocab_size, reward_models=reward_models
+        equivalence=common.equivalence, vocab_size=engine.card.architecture.vocab_size, reward_models=common.reward_models
     )
-    observers.metrics.export_shared_state(shared)
-    shared.publish_traces(observers.traces.names)
-    adapters = _registry(settings, engine, observers.metrics, shared) if engine.card.adapter_slots else None
+    adapters = _registry(settings, engine, common.metrics, shared, names) if engine.card.adapter_slots else None
     policies = Policies(settings.policy_dir.expanduser(), SHIPPED if settings.shipped_adapters else None, shared.policies)
     shared.follow_policies(policies.follow)
     planner = Planner(policies, engine.card, Path(settings.model).name, adapters)
     return Service(
         engine,
-        planning=Planning(planner, context, limits, registries),
+        planning=Planning(planner, context, limits, common.registries),
         admission=admission,
-        observers=observers,
-        images=images,
+        observers=Observers(common.metrics, common.traces, common.feedback, common.tracer),
+        images=common.images,
         adapters=adapters,
         shared=shared,
     )
 
 
-def _observers(settings: Settings, engine: Engine, admission: Admission, tracer: Tracer, registries: Registries) -> Observers:
-    metrics = Metrics()
-    metrics.export_admission(admission)
-    metrics.export_engine(engine, VERSION, registries.strategies.names())
-    return Observers(
-        metrics=metrics,
-        traces=SearchTraces(settings.max_traces, settings.max_trace_chars),
-        feedback=Feedback(settings.feedback_path and settings.feedback_path.expanduser(), engine.card.name, metrics),
-        tracer=tracer,
-    )
-
-
-def _registry(settings: Settings, engine: Engine, metrics: Metrics, shared: NotShared) -> AdapterRegistry:
+def _registry(
+    settings: Settings, engine: Engine, metrics: Metrics, shared: NotShared, names: frozenset[str]
+) -> AdapterRegistry:
     card = engine.card
     base = BaseModel(card.name, card.architecture.num_layers, card.architecture.linear_modules)
     registry = AdapterRegistry(
@@ -205,7 +226,7 @@ def _registry(settings: Settings, engine: Engine, metrics: Metrics, shared: NotS
         engine,
         slots=card.adapter_slots,
         max_wait=settings.adapter_wait_seconds,
-        reserved=frozenset({card.name, OTHER}),
+        reserved=names | {card.name, OTHER},
         observer=metrics.adapters,
         agreement=shared.adapters,
     )

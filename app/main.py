@@ -1,4 +1,4 @@
-"""The composition root: `create_app` builds the server over the service that `app.lifespan` runs."""
+"""The composition root: `create_app` builds the server over the pools that `app.lifespan` runs."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -41,20 +41,19 @@ PLAYGROUND_ROUTES = _routes(playground.router)
 
 def create_app(
     settings: Settings,
-    engine: Engine,
-    *,
+    *engines: Engine,
     registries: Registries | None = None,
     on_engine_death: Callable[[str], None] = lambda _reason: None,
     is_draining: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
-    """Return an app that serves `engine`.
+    """Return an app that serves these engines, those of `Settings.of_pools` in its order.
 
     Args:
-        settings: how the server is run. `engine` was already built with the settings of the model and of the engine.
-        engine: started and closed by the app's lifespan.
+        settings: how the server is run. The engines were already built with the settings of the models and of the engines.
+        engines: started and closed by the app's lifespan.
         registries: the strategies and verifiers to serve; by default the built-in ones, those of installed packages, and those of the
             settings. Raises `PluginError` where one of them cannot be used.
-        on_engine_death: called once when the engine dies; the process should end, so that its supervisor starts it again.
+        on_engine_death: called once when an engine dies; the process should end, so that its supervisor starts it again.
         is_draining: whether the process has been told to stop.
 
     """
@@ -64,16 +63,17 @@ def create_app(
         """Return the most bytes of a body: one that uploads an adapter is larger, and one with images where the model reads them."""
         if path == "/v1/adapters":
             return settings.max_adapter_bytes + settings.max_body_bytes  # the form around the files takes a little more
-        return settings.max_body_bytes + (encoded_bytes(settings.max_image_bytes) if engine.card.max_images else 0)
+        reads_images = any(engine.card.max_images for engine in engines)
+        return settings.max_body_bytes + (encoded_bytes(settings.max_image_bytes) if reads_images else 0)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
-            running(settings, engine, on_engine_death, registries) as service,
-            responses.running(settings, max_body_bytes(""), service.shared) as kept,
+            running(settings, *engines, on_engine_death=on_engine_death, registries=registries) as pools,
+            responses.running(settings, max_body_bytes(""), pools.first.shared) as kept,
         ):
             app.state.responses = kept
-            app.state.service = service
+            app.state.pools = pools
             app.state.created = int(time.time())
             yield
 

@@ -38,6 +38,7 @@ class SearchTrace:
         example: the question with its answer, as `ponder calibrate` reads it; None where no feedback is kept.
         is_right: the caller's feedback, None until it is given.
         owner: the id of the API key that stays the same after a restart.
+        base: the name of the base model, by which metrics are counted.
         otel_trace_id: the id of the request's OpenTelemetry trace, None where no spans are recorded.
 
     """
@@ -56,6 +57,7 @@ class SearchTrace:
     example: Mapping[str, Any] | None = None
     is_right: bool | None = None
     owner: str = "anonymous"
+    base: str = ""
     otel_trace_id: str | None = None
 
     @property

@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, HttpUrl, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from app.option_file import BadOptions, options_in, words_of
@@ -24,6 +35,9 @@ from strategies.core.thinking import LONGEST_LANDING
 DEFAULT_MODEL = "smollm2-135m"
 
 ENV_PREFIX = "PONDER_"
+
+OTHER_MODELS = ".pools"
+"""Folder, in that of the first model's adapters or policies, with one folder for each further model. No adapter's name has a dot first."""
 
 SECRETS = Path("/run/secrets")
 """Where containers find secrets: a file `ponder_api_keys` there stands for the variable, so that keys need not be in the environment."""
@@ -169,6 +183,44 @@ class FleetSettings(BaseModel):
     )
     adapter_replicas: int | None = Field(
         None, ge=1, description="replicas on which an adapter is loaded; by default all of them"
+    )
+
+
+class PoolOptions(FleetSettings, EngineSettings, ModelSettings):
+    """A further base model: what is said of it alone. All else is as for the first model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    model: str = Field(min_length=1, description="a local folder, or a hub id")
+    max_images: int = Field(16, ge=0, le=256, description="most images of one request; 0 refuses images")
+    adapter_slots: int = Field(8, ge=0, le=128, description="adapter versions that the engine holds at the same time")
+    max_adapter_rank: int = Field(16, ge=1, le=256, description="highest rank of an adapter")
+    adapter_preload_dir: Path | None = Field(None, description="folder with one folder for each adapter")
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        if self.config is not None or self.model_name is not None:
+            message = "config and model_name belong to the first model: this one's name is that of the pool"
+            raise ValueError(message)
+        if self.adapter_preload_dir is not None and not self.adapter_preload_dir.expanduser().is_dir():
+            message = f"adapter_preload_dir: there is no folder {self.adapter_preload_dir}"
+            raise ValueError(message)
+        return self
+
+
+PoolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
+"""The name of a further model, also of the folders that keep its adapters and its policies."""
+
+
+class PoolSettings(FleetSettings):
+    """Further base models."""
+
+    help_group: ClassVar[str] = "Replicas"
+
+    pools: dict[PoolName, PoolOptions] = Field(
+        default_factory=dict,
+        description="further base models: a JSON object from name to options, `model`, `replicas` and others of the model, the engine, the "
+        "replicas and the adapters; only one model may run in this process, and the others have replicas",
     )
 
 
@@ -418,7 +470,7 @@ class Settings(
     ImageSettings,
     LimitSettings,
     ServerSettings,
-    FleetSettings,
+    PoolSettings,
     EngineSettings,
     ModelSettings,
     BaseSettings,
@@ -476,6 +528,36 @@ class Settings(
             message = f"advertise_url: the other front ends cannot call {self.host}: name a URL at which they reach this one"
             raise ValueError(message)
         return self
+
+    @model_validator(mode="after")
+    def _check_pools(self) -> "Settings":
+        if self.name in self.pools:
+            message = f"pools: {self.name} is the name of the first model"
+            raise ValueError(message)
+        inside = [name for name, one in {self.name: self, **self.pools}.items() if not one.replicas]
+        if len(inside) > 1:
+            message = f"pools: only one model may run in this process: name the replicas of {' and '.join(inside[1:])}"
+            raise ValueError(message)
+        return self
+
+    def of_pools(self) -> "tuple[Settings, ...]":
+        """Return the settings of each base model, these first. A pool keeps its adapters and policies in folders of its own."""
+        return (self, *(self._of_pool(name, one) for name, one in self.pools.items()))
+
+    def _of_pool(self, name: str, options: PoolOptions) -> "Settings":
+        own = {field: getattr(options, field) for field in type(options).model_fields}
+        return self.model_copy(
+            update={
+                **own,
+                "model_name": name,
+                "pools": {},
+                "adapter_dir": self.adapter_dir / OTHER_MODELS / name,
+                "policy_dir": self.policy_dir / OTHER_MODELS / name,
+                "adapter_watch": self.adapter_watch and options.adapter_preload_dir is not None,
+                "shipped_adapters": self.shipped_adapters and options.model == DEFAULT_MODEL != self.model,
+                "shared_state_prefix": f"{self.shared_state_prefix}.{name}",
+            }
+        )
 
     @property
     def own_url(self) -> str:

@@ -74,7 +74,7 @@ async def drive(
             Limits(64, 100_000, Budget(100_000, None, 600)),
         ),
         admission=Admission(num_slots=64, max_branches=10_000, max_branches_per_key=10_000),
-        observers=Observers(metrics, SearchTraces(256, 32_000_000), Feedback(None, "scripted", metrics), tracer or Tracer()),
+        observers=Observers(metrics, SearchTraces(256, 32_000_000), Feedback(None, metrics), tracer or Tracer()),
     )
     drawn = 0
 

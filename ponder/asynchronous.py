@@ -151,10 +151,13 @@ async def load(
 
     chosen = Settings(model=model, **settings)
     registries = load_registries((*chosen.plugins, *plugins))
-    if engine is None:
-        engine = await asyncio.to_thread(build_engine, chosen)  # seconds: it imports vLLM, and may convert the model
-    async with running(chosen, engine, registries=registries) as service:
-        yield AsyncPonder(service)
+    engines = [engine] if engine is not None else []
+    others = chosen.of_pools()[len(engines) :]
+    engines += [
+        await asyncio.to_thread(build_engine, one) for one in others
+    ]  # seconds: this imports vLLM, and may convert models
+    async with running(chosen, *engines, registries=registries) as pools:
+        yield AsyncPonder(pools.first)
 
 
 def _refuse_spawned_import() -> None:

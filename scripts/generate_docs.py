@@ -157,8 +157,7 @@ def metrics() -> str:
     """A row for each metric of a server with adapters."""
     engine = ScriptedEngine(lambda _branch: "")
     registry = Metrics()
-    registry.export_admission(Admission(num_slots=1, max_branches=1, max_branches_per_key=1))
-    registry.export_engine(engine, "", ())
+    registry.export_pool(engine, Admission(num_slots=1, max_branches=1, max_branches_per_key=1), ())
     rows = ["| metric | kind | labels | what it is |", "|---|---|---|---|"]
     rows += [
         f"| `{name}` | {kind} | {', '.join(labels)} | {text} |" for name, kind, labels, text in registry.registry.describe()

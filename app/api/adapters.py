@@ -22,6 +22,7 @@ from adapters.weights import WEIGHTS_FILE
 from app.api.access import changer
 from app.api.body import ClosedBody
 from app.api.errors import RESPONSES
+from app.api.pools import pools_of
 from app.errors import Forbidden, InvalidRequest, NotFound
 from app.settings import Settings
 from app.telemetry.adapter_metrics import state_of
@@ -34,11 +35,12 @@ Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class ImportBody(ClosedBody):
-    """The name of a new adapter, and its path inside the server's import folder."""
+    """The name of a new adapter, its path inside the server's import folder, and the base model; the server's first one by default."""
 
     name: Name
     path: Annotated[str, Field(min_length=1, max_length=4096)]
     activate: bool = True
+    base_model: Annotated[str | None, Field(max_length=512)] = None
 
 
 class ActivateBody(ClosedBody):
@@ -75,6 +77,7 @@ _PUSH = {
                     "properties": {
                         "name": {"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"},
                         "activate": {"type": "boolean", "default": True},
+                        "base_model": {"type": "string", "description": "a base model of the server; by default the first one"},
                         "files": {
                             "type": "array",
                             "items": {"type": "string", "format": "binary"},
@@ -91,12 +94,15 @@ _PUSH = {
 
 @router.get("/v1/adapters")
 async def list_adapters(request: Request) -> dict[str, Any]:
-    """List all adapters with their versions, and how many versions the engine reports to hold."""
-    registry = _registry(request)
+    """List all adapters with their versions, and how many versions the engines report to hold."""
+    registries = _registries(request)
     return {
         "object": "list",
-        "data": [_shown(registry, adapter) for adapter in registry.adapters()],
-        "slots": {"total": registry.slots, "held": await registry.num_held()},
+        "data": [_shown(registry, adapter) for registry in registries for adapter in registry.adapters()],
+        "slots": {
+            "total": sum(one.slots for one in registries),
+            "held": sum([await one.num_held() for one in registries]),
+        },
     }
 
 
@@ -108,19 +114,20 @@ async def list_adapters(request: Request) -> dict[str, Any]:
 )
 async def push(request: Request, response: Response) -> dict[str, Any]:
     """Add a version from the files of a peft folder, a zip of them, or a path inside the import folder. It is served at once by default."""
-    registry = _registry(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     async with AsyncExitStack() as stack:
         if kind == "multipart/form-data":
             # FastAPI would read a declared form before it checks the key. So the form is not declared, and is read here.
             form = await stack.enter_async_context(request.form(max_files=MAX_ENTRIES, max_fields=8))
             name, write_files, source, activate = _upload(form, _settings(request).max_adapter_bytes)
+            base = form.get("base_model")
         elif kind == "application/json":
             body = _parsed(await request.body())
             name, source, activate = body.name, f"import:{body.path[:1024]}", body.activate
-            write_files = _import(request, body.path)
+            write_files, base = _import(request, body.path), body.base_model
         else:
             raise InvalidRequest("Send multipart/form-data with the adapter's files, or application/json with a path.")
+        registry = _registry_for(request, name, str(base) if base else None)
         version, is_new = await registry.add(name, write_files, source=source, activate=activate)
     response.status_code = 201 if is_new else 200
     return {**_shown(registry, registry.adapter(name)), "version": version.version}
@@ -129,8 +136,8 @@ async def push(request: Request, response: Response) -> dict[str, Any]:
 @router.get("/v1/adapters/{name}")
 async def show(request: Request, name: str) -> dict[str, Any]:
     """Return one adapter, or one version of it as `name:sha8`."""
-    registry = _registry(request)
     ref = AdapterRef.parse(name)
+    registry = _registry_with(request, ref.name)
     adapter = registry.adapter(ref.name)
     return _shown(registry, adapter) if ref.pin is None else _version(registry, adapter, adapter.find(ref))
 
@@ -138,14 +145,15 @@ async def show(request: Request, name: str) -> dict[str, Any]:
 @router.delete("/v1/adapters/{name}")
 async def delete(request: Request, name: str) -> dict[str, Any]:
     """Delete an adapter, or one version of it as `name:sha8`. Running requests that use it are completed."""
-    await _registry(request).remove(AdapterRef.parse(name))
+    ref = AdapterRef.parse(name)
+    await _registry_with(request, ref.name).remove(ref)
     return {"id": name, "object": "adapter", "deleted": True}
 
 
 @router.post("/v1/adapters/{name}/activate")
 async def activate(request: Request, name: str, body: ActivateBody) -> dict[str, Any]:
     """Serve another version under the adapter's name. Running requests keep the version that they began with."""
-    registry = _registry(request)
+    registry = _registry_with(request, name)
     version = await registry.activate(name, body.version)
     return {**_shown(registry, registry.adapter(name)), "version": version.version}
 
@@ -153,7 +161,7 @@ async def activate(request: Request, name: str, body: ActivateBody) -> dict[str,
 @router.post("/v1/load_lora_adapter", response_class=Response)
 async def load_lora_adapter(request: Request, body: LoadBody) -> Response:
     """Add a folder inside the import folder, as vLLM's route does. `load_inplace` adds a version, and overwrites none."""
-    registry = _registry(request)
+    registry = _registry_for(request, body.lora_name, None)
     if not body.load_inplace and any(one.name == body.lora_name and one.current for one in registry.adapters()):
         message = (
             f"The lora adapter '{body.lora_name}' has already been loaded. "
@@ -169,15 +177,42 @@ async def load_lora_adapter(request: Request, body: LoadBody) -> Response:
 @router.post("/v1/unload_lora_adapter", response_class=Response)
 async def unload_lora_adapter(request: Request, body: UnloadBody) -> Response:
     """Stop serving an adapter, as vLLM's route does. Its versions are kept, and can be activated again."""
-    await _registry(request).deactivate(body.lora_name)
+    await _registry_with(request, body.lora_name).deactivate(body.lora_name)
     return Response(f"Success: LoRA adapter '{body.lora_name}' removed successfully.", media_type="text/plain")
 
 
-def _registry(request: Request) -> AdapterRegistry:
-    registry: AdapterRegistry | None = request.app.state.service.adapters
-    if registry is None:
-        raise NotFound("This server holds no adapters: it was started with PONDER_ADAPTER_SLOTS=0.")
-    return registry
+def _registries(request: Request) -> list[AdapterRegistry]:
+    """Return the registries of all base models that can have adapters, or raise `NotFound` where none can."""
+    if found := [service.adapters for service in pools_of(request) if service.adapters is not None]:
+        return found
+    raise NotFound("This server holds no adapters: it was started with PONDER_ADAPTER_SLOTS=0.")
+
+
+def _registry_with(request: Request, name: str) -> AdapterRegistry:
+    """Return the registry that has an adapter, or the first one, which will say that there is none."""
+    registries = _registries(request)
+    return next((one for one in registries if _has(one, name)), registries[0])
+
+
+def _registry_for(request: Request, name: str, base: str | None) -> AdapterRegistry:
+    """Return the registry to which an adapter is added: of the base model that is named, or else of the first one.
+
+    Raises `NotFound`, or `AdapterRefused` where another base model has an adapter of that name: a name stands for one adapter.
+    """
+    holder = _registry_with(request, name)
+    service = next((one for one in pools_of(request) if base in (None, one.names.base)), None)
+    if service is None:
+        raise NotFound(f"There is no base model `{base}`.", parameter="base_model")
+    if service.adapters is None:
+        raise NotFound(f"The model `{service.names.base}` holds no adapters: its `adapter_slots` is 0.", parameter="base_model")
+    if holder is not service.adapters and _has(holder, name):
+        message = f"Another base model of this server has an adapter `{name[:200]}`: delete it, or choose another name."
+        raise AdapterRefused(message, parameter="name")
+    return service.adapters
+
+
+def _has(registry: AdapterRegistry, name: str) -> bool:
+    return any(name == known.name for known in registry.adapters())
 
 
 def _settings(request: Request) -> Settings:
@@ -203,7 +238,7 @@ def _upload(form: FormData, max_bytes: int) -> tuple[str, WriteFiles, str, bool]
     """Return (name, function that writes the files, source, whether to activate) from an upload form."""
     texts = {key: value for key, value in form.multi_items() if isinstance(value, str)}
     files = [(key, value) for key, value in form.multi_items() if isinstance(value, UploadFile)]
-    if unknown := {*texts} - {"name", "activate"} | {key for key, _ in files} - {"files", "archive"}:
+    if unknown := {*texts} - {"name", "activate", "base_model"} | {key for key, _ in files} - {"files", "archive"}:
         raise InvalidRequest("this field is not supported", parameter=min(unknown))
     if texts.get("activate", "true") not in ("true", "false"):
         raise InvalidRequest("`activate` is true or false", parameter="activate")

@@ -12,6 +12,7 @@ from app.api.completion_shape import CompletionShape
 from app.api.disconnects import while_connected
 from app.api.errors import RESPONSES
 from app.api.openapi import json_or_stream
+from app.api.pools import service_of
 from app.api.reply_events import ReplyEvents
 from app.api.requests import Origin, chat_request, completion_request
 from app.api.sampling import Sampling, StreamOptions
@@ -36,7 +37,7 @@ _CONTENT = json_or_stream("The answer, or a stream of chunks.")
 @router.post("/v1/chat/completions", responses=_CONTENT)
 async def chat_completions(http_request: Request, body: ChatRequest, who: Who, header: StrategyHeader = None) -> Response:
     """Answer a conversation."""
-    request = chat_request(body, origin_of(http_request, header))
+    request = chat_request(body, origin_of(http_request, body.model, header))
     return await _respond(http_request, request, body, who, _chat_shape(body))
 
 
@@ -45,7 +46,7 @@ async def chat_completions_by(
     http_request: Request, strategy: str, body: ChatRequest, who: Who, header: StrategyHeader = None
 ) -> Response:
     """Answer a conversation with the strategy in the path, for clients that can set only a base URL."""
-    origin = origin_of(http_request, header, strategy)
+    origin = origin_of(http_request, body.model, header, strategy)
     if strategy not in origin.names.strategies:
         message = f"There is no strategy `{strategy}`; there are {', '.join(origin.names.strategies)}."
         raise NotFound(message, parameter="strategy")
@@ -55,7 +56,7 @@ async def chat_completions_by(
 @router.post("/v1/completions", responses=_CONTENT)
 async def completions(http_request: Request, body: CompletionRequest, who: Who, header: StrategyHeader = None) -> Response:
     """Continue one or several texts."""
-    request = completion_request(body, origin_of(http_request, header))
+    request = completion_request(body, origin_of(http_request, body.model, header))
     return await _respond(http_request, request, body, who, CompletionShape(_details(body), echo=body.echo))
 
 
@@ -72,14 +73,13 @@ def _chat_shape(body: ChatRequest) -> ChatShape:
     return ChatShape(details, body.echoed, has_functions=body.has_functions, has_reasoning=body.include_reasoning)
 
 
-def origin_of(http_request: Request, header: str | None, path: str | None = None) -> Origin:
-    """Return what a request brings besides its body."""
-    service: Service = http_request.app.state.service
+def origin_of(http_request: Request, model: str, header: str | None, path: str | None = None) -> Origin:
+    """Return what a request to this model brings besides its body. Raises `NotFound`."""
     trace_context = {name: value for name in TRACE_HEADERS if (value := http_request.headers.get(name))}
     settings: Settings = http_request.app.state.settings
     return Origin(
         http_request.state.request_id,
-        service.names,
+        service_of(http_request, model).names,
         header,
         path,
         trace_context,
@@ -89,7 +89,7 @@ def origin_of(http_request: Request, header: str | None, path: str | None = None
 
 
 async def _respond(http_request: Request, request: InferenceRequest, body: Sampling, who: Caller, shape: Shape) -> Response:
-    service: Service = http_request.app.state.service
+    service = service_of(http_request, body.model)
     if body.ponder is not None and body.ponder.dry_run:
         return replies.json_response(replies.preview(await service.preview(request)))
     if body.stream:

@@ -9,8 +9,8 @@ from app.api.access import Who
 from app.api.body import ClosedBody
 from app.api.errors import RESPONSES
 from app.api.forwarding import from_owner
+from app.api.pools import pools_of
 from app.errors import UnknownTrace
-from app.serving.service import Service
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (400, 401, 404)})
 
@@ -25,10 +25,10 @@ class FeedbackBody(ClosedBody):
 @router.post("/v1/feedback")
 async def give_feedback(request: Request, body: FeedbackBody, who: Who) -> Any:
     """Count the feedback. `kept` says whether the question was kept for the next calibration, which the operator decides."""
-    service: Service = request.app.state.service
+    observers = pools_of(request).first.observers
     try:
-        trace = service.observers.traces.find(who.key, body.trace_id)
+        trace = observers.traces.find(who.key, body.trace_id)
     except UnknownTrace as unknown:
         return await from_owner(request, who, body.trace_id, unknown, content=body.model_dump_json().encode())
-    kept = await service.observers.feedback.record(trace, is_right=body.correct)
+    kept = await observers.feedback.record(trace, is_right=body.correct)
     return {"object": "ponder.feedback", "trace_id": body.trace_id, "correct": body.correct, "kept": kept}

@@ -4,9 +4,9 @@ from urllib.parse import quote
 
 from fastapi import Request, Response
 
+from app.api.pools import pools_of
 from app.errors import UnknownTrace
 from app.request import Caller
-from app.serving.service import Service
 from app.shared.alone import PeerCall
 
 FORWARDED = "x-ponder-forwarded"
@@ -26,13 +26,14 @@ async def from_owner(request: Request, who: Caller, trace_id: str, unknown: Unkn
         content: the body of feedback on the trace; empty asks for the trace.
 
     """
-    service: Service = request.app.state.service
     if FORWARDED in request.headers:
         raise unknown
     key = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
     path = "/v1/feedback" if content else f"/v1/traces/{quote(trace_id, safe='')}"
     headers = {**key, FORWARDED: "1", "content-type": "application/json"}
-    reply = await service.shared.ask_for_trace(who.owner, trace_id, PeerCall(request.method, path, headers, content))
+    reply = await pools_of(request).first.shared.ask_for_trace(
+        who.owner, trace_id, PeerCall(request.method, path, headers, content)
+    )
     # Feedback may be refused, on a request that was not answered for instance.
     if reply is None or (reply.status != 200 and not (content and reply.status == 400)):
         raise unknown

@@ -1,4 +1,4 @@
-"""`/v1/models`: the base model and its adapters, each also with every strategy, for clients that offer only a menu of models."""
+"""`/v1/models`: the base models and their adapters, each also with every strategy, for clients that offer only a menu of models."""
 
 from datetime import datetime
 from typing import Any
@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 
 from app.api.access import Who
 from app.api.errors import RESPONSES
+from app.api.pools import pools_of, service_of
 from app.serving.service import Service
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (401, 404)})
@@ -14,23 +15,24 @@ router = APIRouter(responses={status: RESPONSES[status] for status in (401, 404)
 
 @router.get("/v1/models")
 async def list_models(request: Request, _who: Who) -> dict[str, Any]:
-    """List the base model and the served adapters, then each of them with `@auto` and with each strategy."""
-    service: Service = request.app.state.service
-    served = service.adapters.adapters() if service.adapters else []
-    names = [service.engine.card.name, *(adapter.name for adapter in served if adapter.current)]
-    names += [f"{name}@{strategy}" for name in names for strategy in service.names.strategies]
-    return {"object": "list", "data": [_entry(request, one) for one in names]}
+    """List the base models and the served adapters, then each of them with `@auto` and with each strategy."""
+    names: dict[str, Service] = {}
+    for service in pools_of(request):
+        served = service.adapters.adapters() if service.adapters else []
+        for name in (service.engine.card.name, *(adapter.name for adapter in served if adapter.current)):
+            names.setdefault(name, service)
+    with_strategies = {f"{name}@{one}": service for name, service in names.items() for one in service.names.strategies}
+    return {"object": "list", "data": [_entry(request, service, one) for one, service in (names | with_strategies).items()]}
 
 
 @router.get("/v1/models/{model:path}")
 async def get_model(request: Request, model: str, _who: Who) -> dict[str, Any]:
     """Return one of the listed models, or one version of an adapter as `name:sha8`."""
-    return _entry(request, model)
+    return _entry(request, service_of(request, model), model)
 
 
-def _entry(request: Request, name: str) -> dict[str, Any]:
+def _entry(request: Request, service: Service, name: str) -> dict[str, Any]:
     """Return vLLM's shape of an entry: `parent` is the base model of an adapter, `root` the version that the name stands for."""
-    service: Service = request.app.state.service
     card = service.engine.card
     ref, _ = service.names.resolve(name)
     version = service.adapters.find(ref) if ref and service.adapters else None

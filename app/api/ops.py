@@ -1,10 +1,15 @@
 """Routes for operators: liveness, readiness, metrics."""
 
+import asyncio
+from typing import Any
+
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.api.access import administrator
 from app.api.errors import RESPONSES
+from app.api.pools import pools_of
+from app.telemetry.pages import joined
 from app.telemetry.registry import OPENMETRICS, TEXT
 
 router = APIRouter()
@@ -21,19 +26,25 @@ DEGRADED = (
 @router.get("/health", responses={503: {"description": "The engine is dead."}})
 async def health(request: Request) -> JSONResponse:
     """Tell whether the engine lives. If not, the process should be restarted."""
-    failure = request.app.state.service.engine.failure
+    failure = pools_of(request).failure
     return JSONResponse({"status": failure or "ok"}, 503 if failure else 200)
 
 
 @router.get("/ready", responses={503: {"description": "Not now: starting, draining, or dead."}})
 async def ready(request: Request) -> JSONResponse:
     """Tell whether new requests should be sent to this server."""
-    engine = request.app.state.service.engine
-    failure = engine.failure or engine.outage
+    pools = pools_of(request)
+    outages = pools.outages
+    # As long as one model answers, requests for it shall come here.
+    failure = pools.failure or (next(iter(outages.values())) if len(outages) == len(tuple(pools)) else None)
     if failure is None and request.app.state.is_draining():
         failure = "draining"
-    degraded = {"shared_state": "lost", "degraded": DEGRADED} if request.app.state.service.shared.is_up is False else {}
-    return JSONResponse({"status": failure or "ready"} | degraded, 503 if failure else 200)
+    body: dict[str, Any] = {"status": failure or "ready"}
+    if outages and failure is None:
+        body["models"] = outages
+    if any(one.shared.is_up is False for one in pools):
+        body |= {"shared_state": "lost", "degraded": DEGRADED}
+    return JSONResponse(body, 503 if failure else 200)
 
 
 @router.api_route("/ping", methods=["GET", "POST"], include_in_schema=False)
@@ -55,11 +66,10 @@ async def version(request: Request) -> dict[str, str]:
     response_class=Response,
 )
 async def metrics(request: Request) -> Response:
-    """Return ponder's own metrics, then the engine's. Clients that accept OpenMetrics get it, with exemplars."""
-    service = request.app.state.service
+    """Return ponder's own metrics, then those of the engines. Clients that accept OpenMetrics get it, with exemplars."""
+    pools = pools_of(request)
     is_openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
-    registry = service.observers.metrics.registry
-    of_engine = await service.engine.metrics(is_openmetrics=is_openmetrics)
-    page = registry.render(is_openmetrics=is_openmetrics) + of_engine
+    of_engines = [await one.engine.metrics(is_openmetrics=is_openmetrics) for one in pools]
+    page = pools.metrics.registry.render(is_openmetrics=is_openmetrics) + await asyncio.to_thread(joined, of_engines)
     # The content type is set as a header, since Starlette would add a character set of its own to a media type.
     return Response(page + b"# EOF\n" * is_openmetrics, headers={"content-type": OPENMETRICS if is_openmetrics else TEXT})

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
+from app.api.pools import pools_of
 from app.errors import NotFound
 from app.request import Effort
 from app.routing.planner import AUTO
@@ -82,7 +83,7 @@ async def page(request: Request) -> Response:
 @router.get("/playground/options")
 async def options(request: Request) -> dict[str, Any]:
     """Return what may be chosen: strategies with the JSON schemas of their parameters, verifiers, efforts, kinds of answer."""
-    registries: Registries = request.app.state.service.planning.registries
+    registries: Registries = pools_of(request).first.planning.registries
     return {
         "strategies": [
             {

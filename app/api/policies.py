@@ -8,6 +8,7 @@ from pydantic import Field
 from app.api.access import administrator, changer
 from app.api.body import ClosedBody
 from app.api.errors import RESPONSES
+from app.api.pools import pools_of, service_of
 from app.errors import InvalidRequest
 from app.routing.policies import Policies, PolicyHistory, parse_policy
 from app.routing.policy_file import PolicyFile
@@ -27,14 +28,14 @@ class ChooseBody(ClosedBody):
 @router.get("/v1/policies", dependencies=[Depends(administrator)])
 async def list_policies(request: Request) -> dict[str, Any]:
     """List the models and adapters that have policies."""
-    policies = _policies(request)
-    return {"object": "list", "data": [_summary(name, policies.history(name)) for name in policies.names()]}
+    found = {name: one for service in pools_of(request) for one in [_policies_of(service)] for name in one.names()}
+    return {"object": "list", "data": [_summary(name, one.history(name)) for name, one in sorted(found.items())]}
 
 
 @router.get("/v1/policies/{model}", dependencies=[Depends(administrator)])
 async def show(request: Request, model: str) -> dict[str, Any]:
     """Return the whole policy in use, and the numbers of the earlier ones."""
-    history = _policies(request).history(model)
+    history = _policies(request, model).history(model)
     policy = None if history.policy is None else history.policy.file.model_dump(mode="json")
     return {**_summary(model, history), "policy": policy}
 
@@ -42,7 +43,7 @@ async def show(request: Request, model: str) -> dict[str, Any]:
 @router.put("/v1/policies/{model}", dependencies=[Depends(changer)], openapi_extra=_PUT)
 async def put(request: Request, model: str) -> dict[str, Any]:
     """Use a policy from the next request on. A broken policy, or one for another model, is refused; then the old one stays in use."""
-    service: Service = request.app.state.service
+    service = service_of(request, model)
     file = parse_policy(await request.body())
     adapter = service.names.resolve_policy(model)
     if (mismatch := service.planning.planner.mismatch(adapter, file)) is not None:
@@ -54,7 +55,7 @@ async def put(request: Request, model: str) -> dict[str, Any]:
 @router.post("/v1/policies/{model}/choose", dependencies=[Depends(changer)])
 async def choose(request: Request, model: str, body: ChooseBody) -> dict[str, Any]:
     """Roll back to an earlier policy, or to none."""
-    policies = _policies(request)
+    policies = _policies(request, model)
     await policies.choose(model, body.number)
     return _summary(model, policies.history(model))
 
@@ -71,6 +72,9 @@ def _summary(name: str, history: PolicyHistory) -> dict[str, Any]:
     }
 
 
-def _policies(request: Request) -> Policies:
-    service: Service = request.app.state.service
+def _policies(request: Request, model: str) -> Policies:
+    return _policies_of(pools_of(request).with_policy(model))
+
+
+def _policies_of(service: Service) -> Policies:
     return service.planning.planner.policies

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request
 
 from app.api.access import administrator
 from app.api.errors import RESPONSES
+from app.api.pools import pools_of
 from app.engine.replica import ReplicaStatus
 
 router = APIRouter(dependencies=[Depends(administrator)], responses={401: RESPONSES[401]})
@@ -15,15 +16,16 @@ router = APIRouter(dependencies=[Depends(administrator)], responses={401: RESPON
 @router.get("/v1/replicas")
 async def list_replicas(request: Request) -> dict[str, Any]:
     """List the replicas, each with its state, the reason where it is not ready, and what it runs. Empty for an engine in this process."""
-    replicas = request.app.state.service.engine.replicas
-    return {"object": "list", "data": [_entry(one) for one in replicas]}
+    found = [(service.engine.card.name, one) for service in pools_of(request) for one in service.engine.replicas]
+    return {"object": "list", "data": [_entry(pool, one) for pool, one in found]}
 
 
-def _entry(replica: ReplicaStatus) -> dict[str, Any]:
+def _entry(pool: str, replica: ReplicaStatus) -> dict[str, Any]:
     card = replica.card
     return {
         "id": replica.name,
         "object": "replica",
+        "pool": pool,
         "state": replica.state,
         "reason": replica.reason or None,
         "model": card and card.model,

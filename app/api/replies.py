@@ -124,6 +124,10 @@ def _ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
         ],
         "branches": {state: meter.branches[state] for state in BRANCHES},
         "tokens": {kind: meter.tokens[kind] for kind in TOKENS},
+        "models": {
+            model: {"tokens": {kind: spent.tokens[kind] for kind in TOKENS}, "flops": spent.flops.total()}
+            for model, spent in meter.guests.items()
+        },
         "flops": {
             **{phase: meter.flops[phase] for phase in FLOP_PHASES},
             "total": meter.total_flops,

@@ -12,11 +12,11 @@ from app.api.errors import RESPONSES
 from app.api.field_table import Table
 from app.api.messages import Message
 from app.api.output_formats import check_size
+from app.api.pools import service_of
 from app.api.sampling import TokenId
 from app.api.template_variables import TemplateVariables
 from app.api.tools import Tool
 from app.errors import InvalidRequest
-from app.serving.service import Service
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (400, 401, 404, 413, 415, 503)})
 
@@ -90,7 +90,7 @@ class DetokenizeReply(Body):
 @router.post("/tokenize")
 async def tokenize(request: Request, body: TokenizeRequest, _who: Who) -> TokenizeReply:
     """Return the tokens of a text or of a conversation. Nothing is generated."""
-    service = _service(request, body.model)
+    service = service_of(request, body.model)
     limit = service.planning.limits.max_prompt_chars
     if body.num_chars > limit:
         parameter = "prompt" if body.messages is None else "messages"
@@ -107,12 +107,4 @@ async def tokenize(request: Request, body: TokenizeRequest, _who: Who) -> Tokeni
 @router.post("/detokenize")
 async def detokenize(request: Request, body: DetokenizeRequest, _who: Who) -> DetokenizeReply:
     """Return the text of tokens."""
-    return DetokenizeReply(prompt=await _service(request, body.model).engine.detokenize(body.tokens))
-
-
-def _service(request: Request, model: str | None) -> Service:
-    """Return the service, or raise `NotFound` for a model that it does not serve. All adapters have the base model's tokenizer."""
-    service: Service = request.app.state.service
-    if model is not None:
-        service.names.resolve(model)
-    return service
+    return DetokenizeReply(prompt=await service_of(request, body.model).engine.detokenize(body.tokens))

@@ -8,9 +8,9 @@ from app.api import replies
 from app.api.access import Who
 from app.api.errors import RESPONSES
 from app.api.forwarding import from_owner
+from app.api.pools import pools_of
 from app.errors import UnknownTrace
 from app.search_traces import SearchTrace
-from app.serving.service import Service
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (401, 404)})
 
@@ -18,7 +18,7 @@ router = APIRouter(responses={status: RESPONSES[status] for status in (401, 404)
 @router.get("/v1/traces", responses={400: RESPONSES[400]})
 async def list_traces(request: Request, who: Who, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> dict[str, Any]:
     """List the last traces, the newest first, without their nodes. `flops` counts the whole request, and is null until it has ended."""
-    service: Service = request.app.state.service
+    traces = pools_of(request).first.observers.traces
     return {
         "object": "list",
         "data": [
@@ -27,7 +27,7 @@ async def list_traces(request: Request, who: Who, limit: Annotated[int, Query(ge
                 "num_nodes": len(trace.nodes),
                 "flops": None if trace.ponder is None else trace.ponder["flops"]["total"],
             }
-            for trace in service.observers.traces.newest(who.key, limit)
+            for trace in traces.newest(who.key, limit)
         ],
     }
 
@@ -35,9 +35,8 @@ async def list_traces(request: Request, who: Who, limit: Annotated[int, Query(ge
 @router.get("/v1/traces/{trace_id}")
 async def get_trace(request: Request, trace_id: str, who: Who) -> Any:
     """Return a trace with the texts, scores, values and costs of its nodes. `ponder` is the reply's, null until there is one."""
-    service: Service = request.app.state.service
     try:
-        trace = service.observers.traces.find(who.key, trace_id)
+        trace = pools_of(request).first.observers.traces.find(who.key, trace_id)
     except UnknownTrace as unknown:
         return await from_owner(request, who, trace_id, unknown)
     return {

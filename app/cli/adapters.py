@@ -75,6 +75,9 @@ def push(
     name: Annotated[str, typer.Argument(metavar="NAME", help="name of the adapter in the API")],
     path: Annotated[Path, typer.Argument(metavar="PATH", help="folder as peft saves it, or a zip file of one", exists=True)],
     activate: Annotated[bool, typer.Option(help="serve this version at once [default: yes]", show_default=False)] = True,
+    base_model: Annotated[
+        str | None, typer.Option(metavar="<name>", help="base model that it was trained for, where the server has several")
+    ] = None,
     url: Url = None,
     key: Key = None,
     as_json: Json = False,
@@ -88,7 +91,8 @@ def push(
         parts = [
             (field, (file.name, stack.enter_context(bar.open(file, "rb", description=file.name)))) for field, file in files
         ]
-        answer = json_or_exit(server.post("/v1/adapters", data={"name": name, "activate": str(activate).lower()}, files=parts))
+        fields = {"name": name, "activate": str(activate).lower()} | ({"base_model": base_model} if base_model else {})
+        answer = json_or_exit(server.post("/v1/adapters", data=fields, files=parts))
     served = "is served as" if activate else "can be activated as"
     _report(answer, f"{name}:{answer['version'][:8]} {served} [bold]{name}[/bold]", as_json=as_json)
 

@@ -64,7 +64,7 @@ def run_server(settings: Settings) -> int:
     registries = load_registries(settings.plugins)
     with _listening(settings.host, settings.port) as listener:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})  # port 0 takes any free one
-        engine = build_engine(settings)
+        engines = [build_engine(one) for one in settings.of_pools()]
         # vLLM reads environment variables that `build_engine` has set, so the application is imported after it.
         from app.main import create_app  # noqa: PLC0415
 
@@ -78,7 +78,7 @@ def run_server(settings: Settings) -> int:
         server_of: list[uvicorn.Server] = []
         app = create_app(
             settings,
-            engine,
+            *engines,
             registries=registries,
             on_engine_death=stop_after_engine_death,
             is_draining=lambda: bool(server_of) and server_of[0].should_exit,

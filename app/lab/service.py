@@ -174,5 +174,5 @@ async def start_service(
             max_adapter_rank=rank, max_tokens=max_tokens, max_request_tokens=NO_LIMIT, max_request_flops=None,
             max_request_seconds=NO_LIMIT, max_n=64, max_branches_per_key=4096, max_waiting_branches=4096, priorities=False,
         )  # fmt: skip
-        async with running(settings, build(settings)) as service:
-            yield LabService(service)
+        async with running(settings, build(settings)) as pools:
+            yield LabService(pools.first)

@@ -7,9 +7,9 @@ branch ends, what it did not use is given back. So the budget is never exceeded,
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from app.engine.architecture import Architecture
@@ -50,6 +50,7 @@ class Reservation:
         architecture: of what computes it: the base model, alone or with an adapter.
         limit: the budget that made `tokens` smaller than what was asked for; None where it is not smaller.
         speculation: how tokens are drafted; None without speculative decoding.
+        guest: the name of the model, where it is not the one that answers.
 
     """
 
@@ -59,6 +60,7 @@ class Reservation:
     architecture: Architecture
     limit: StopReason | None = None
     speculation: Speculation | None = None
+    guest: str = ""
 
     def cost(self, cached: int, generated: int, drafts: Drafts) -> tuple[int, int]:
         """Return the FLOPs of (prefill, decode) of the branch, drafted tokens among those of decode."""
@@ -66,6 +68,31 @@ class Reservation:
         if self.speculation is not None:
             decode += self.speculation.extra_cost(self.architecture, self.prefix_tokens, cached, generated, drafts)
         return prefill, decode
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """What a branch is charged by; see `Reservation`."""
+
+    architecture: Architecture
+    speculation: Speculation | None
+    guest: str = ""
+
+    def most(self, prefix_tokens: int, tokens: int) -> int:
+        """Return the FLOPs that a branch of so many tokens costs at most."""
+        return sum(self.architecture.branch_cost(prefix_tokens, 0, tokens)) + self.most_drafts(prefix_tokens, tokens)
+
+    def most_drafts(self, prefix_tokens: int, tokens: int) -> int:
+        """Return the FLOPs of drafting so many tokens, at most."""
+        return self.speculation.most(self.architecture, prefix_tokens, tokens) if self.speculation else 0
+
+
+@dataclass(slots=True)
+class GuestSpending:
+    """What a model has cost that is not the one that answers, by the kinds of `Meter.tokens` and the phases of `Meter.flops`."""
+
+    tokens: Counter[str] = field(default_factory=Counter)
+    flops: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -104,13 +131,13 @@ class Meter:
             `thinking_cut` (ended), `thinking_landed` (announced the end of) or `thinking_extended` (taken the end back, each time).
         prompt_cached: tokens of the prompt that were found in the prefix cache, the fewest of all branches that generated answers;
             None before the first branch has ended.
+        guests: what other models have cost, by name: `tokens` and `flops` count it too.
         stopped: the budget that ran out first, None while there is something left of all.
 
     """
 
     def __init__(self, architecture: Architecture, budget: Budget, speculation: Speculation | None = None) -> None:
-        self._architecture = architecture
-        self._speculation = speculation
+        self._rates = _Rates(architecture, speculation)
         self.budget = budget
         self.started = time.monotonic()
         self.tokens: Counter[str] = Counter()
@@ -119,6 +146,7 @@ class Meter:
         self.best_of = 0
         self.seconds: dict[str, float] = {}
         self.branches: Counter[str] = Counter()
+        self.guests: dict[str, GuestSpending] = {}
         self.prompt_cached: int | None = None
         self.stopped: StopReason | None = None
         self._reserved_tokens = 0
@@ -180,23 +208,38 @@ class Meter:
             self._num_thinking -= 1
             self._thought += min(share.used, held)
 
-    async def reserve(self, prefix_tokens: int, wanted: int, architecture: Architecture | None = None) -> Reservation | None:
+    async def reserve(
+        self,
+        prefix_tokens: int,
+        wanted: int,
+        architecture: Architecture | None = None,
+        guest: tuple[str, Speculation | None] | None = None,
+    ) -> Reservation | None:
         """Reserve up to `wanted` generated tokens after a prefix of `prefix_tokens`. Call `settle` when the branch has ended.
 
         Returns None when the budget has no room for a single token, or when its seconds are over. When the room is short while
         other branches hold reservations, this waits for what they give back, instead of starting an answer that would be cut off.
+
+        Args:
+            prefix_tokens: length of the prefix that the branch continues.
+            wanted: the most tokens that it would generate.
+            architecture: of what computes it; by default the base model's.
+            guest: the name of the model where it is not the one that answers, and how it drafts.
+
         """
-        model = architecture or self._architecture
+        rates = self._rates if guest is None else _Rates(self._rates.architecture, guest[1], guest[0])
+        if architecture is not None:
+            rates = replace(rates, architecture=architecture)
         if self._has_expired:
             return None
-        if (reservation := self._try_reserve(prefix_tokens, wanted, model)) is not None:
+        if (reservation := self._try_reserve(prefix_tokens, wanted, rates)) is not None:
             return reservation
         async with self._freed:
             while not self._has_expired:
-                if (reservation := self._try_reserve(prefix_tokens, wanted, model)) is not None:
+                if (reservation := self._try_reserve(prefix_tokens, wanted, rates)) is not None:
                     return reservation
                 if self._num_open == 0:
-                    return self._reserve_rest(prefix_tokens, wanted, model)
+                    return self._reserve_rest(prefix_tokens, wanted, rates)
                 await self._freed.wait()
         return None
 
@@ -212,40 +255,35 @@ class Meter:
             None if flops is None else flops - self.total_flops - self._reserved_flops,
         )
 
-    def _affordable(self, prefix_tokens: int, wanted: int, model: Architecture) -> tuple[int, StopReason | None]:
+    def _affordable(self, prefix_tokens: int, wanted: int, rates: _Rates) -> tuple[int, StopReason | None]:
         """Return how many of the `wanted` tokens there is room for now, and the budget that allows no more."""
         tokens, flops = self._left()
         affordable, limit = wanted, None
         if tokens is not None and tokens < affordable:
             affordable, limit = tokens, StopReason.TOKENS
         if flops is not None:
-            by_flops = model.affordable_tokens(
-                prefix_tokens, flops, lambda tokens: self._most_drafts(prefix_tokens, tokens, model)
+            by_flops = rates.architecture.affordable_tokens(
+                prefix_tokens, flops, lambda tokens: rates.most_drafts(prefix_tokens, tokens)
             )
             if by_flops < affordable:
                 affordable, limit = by_flops, StopReason.FLOPS
         return max(affordable, 0), limit
 
-    def _try_reserve(self, prefix_tokens: int, wanted: int, model: Architecture) -> Reservation | None:
-        affordable, _ = self._affordable(prefix_tokens, wanted, model)
-        return self._hold(prefix_tokens, wanted, model) if affordable >= wanted else None
+    def _try_reserve(self, prefix_tokens: int, wanted: int, rates: _Rates) -> Reservation | None:
+        affordable, _ = self._affordable(prefix_tokens, wanted, rates)
+        return self._hold(prefix_tokens, wanted, rates) if affordable >= wanted else None
 
-    def _reserve_rest(self, prefix_tokens: int, wanted: int, model: Architecture) -> Reservation | None:
-        affordable, limit = self._affordable(prefix_tokens, wanted, model)
+    def _reserve_rest(self, prefix_tokens: int, wanted: int, rates: _Rates) -> Reservation | None:
+        affordable, limit = self._affordable(prefix_tokens, wanted, rates)
         self.stopped = self.stopped or limit
-        return self._hold(prefix_tokens, affordable, model, limit) if affordable > 0 else None
+        return self._hold(prefix_tokens, affordable, rates, limit) if affordable > 0 else None
 
-    def _hold(self, prefix_tokens: int, tokens: int, model: Architecture, limit: StopReason | None = None) -> Reservation:
-        flops = 0
-        if self.budget.flops is not None:
-            flops = sum(model.branch_cost(prefix_tokens, 0, tokens)) + self._most_drafts(prefix_tokens, tokens, model)
+    def _hold(self, prefix_tokens: int, tokens: int, rates: _Rates, limit: StopReason | None = None) -> Reservation:
+        flops = 0 if self.budget.flops is None else rates.most(prefix_tokens, tokens)
         self._reserved_tokens += tokens
         self._reserved_flops += flops
         self._num_open += 1
-        return Reservation(prefix_tokens, tokens, flops, model, limit, self._speculation)
-
-    def _most_drafts(self, prefix_tokens: int, tokens: int, model: Architecture) -> int:
-        return self._speculation.most(model, prefix_tokens, tokens) if self._speculation else 0
+        return Reservation(prefix_tokens, tokens, flops, rates.architecture, limit, rates.speculation, rates.guest)
 
     async def settle(
         self,
@@ -296,8 +334,9 @@ class Meter:
             self._book(reservation, cached, generated, purpose, drafts)
         prefix_tokens = reservation.prefix_tokens + generated + inserted - dropped
         rest = max(reservation.tokens - generated - inserted, 0)
-        affordable, limit = self._affordable(prefix_tokens, rest, reservation.architecture)
-        return self._hold(prefix_tokens, affordable, reservation.architecture, limit or reservation.limit)
+        rates = _Rates(reservation.architecture, reservation.speculation, reservation.guest)
+        affordable, limit = self._affordable(prefix_tokens, rest, rates)
+        return self._hold(prefix_tokens, affordable, rates, limit or reservation.limit)
 
     def _release(self, reservation: Reservation) -> None:
         self._reserved_tokens -= reservation.tokens
@@ -310,25 +349,27 @@ class Meter:
         model = reservation.architecture.without_encoded(self._encoded, cached)
         self._encoded.update(image for image in model.images if image.end > cached)
         prefill, decode = replace(reservation, architecture=model).cost(cached, generated, drafts)
-        self.tokens["prefilled"] += prefix_tokens - cached
-        self.tokens["cached"] += cached
-        self.tokens["decoded"] += generated
-        self.tokens["drafted"] += drafts.drafted
+        spent = {"prefilled": prefix_tokens - cached, "cached": cached, "decoded": generated, "drafted": drafts.drafted}
         self.saved["cache"] += model.saved(prefix_tokens, cached)
         if purpose is Purpose.VERIFY:
-            self.tokens["verified"] += prefix_tokens - cached + generated
-            self.flops["verify"] += prefill + decode
+            self._add(reservation, {**spent, "verified": prefix_tokens - cached + generated}, {"verify": prefill + decode})
             return
-        self.flops["prefill"] += prefill
-        self.flops["decode"] += decode
-        if purpose is Purpose.GENERATE:
+        self._add(reservation, spent, {"prefill": prefill, "decode": decode})
+        if purpose is Purpose.GENERATE and not reservation.guest:
             self.prompt_cached = cached if self.prompt_cached is None else min(cached, self.prompt_cached)
+
+    def _add(self, reservation: Reservation, tokens: Mapping[str, int], flops: Mapping[str, int]) -> None:
+        self.tokens.update(tokens)
+        self.flops.update(flops)
+        if reservation.guest:
+            guest = self.guests.setdefault(reservation.guest, GuestSpending())
+            guest.tokens.update(tokens)
+            guest.flops.update(flops)
 
     def lose(self, reservation: Reservation, tokens: int) -> None:
         """Book tokens that a branch had to compute again. The caller's budget has no room kept for them, and may be exceeded by them."""
         self.branches["moved"] += 1
-        self.tokens["recomputed"] += tokens
-        self.flops["recompute"] += reservation.architecture.prefill(tokens)
+        self._add(reservation, {"recomputed": tokens}, {"recompute": reservation.architecture.prefill(tokens)})
 
     def spend(self, tokens: int, flops: int) -> bool:
         """Book a verification that another server computes. Returns False, and books nothing, when the FLOPs do not suffice for it."""

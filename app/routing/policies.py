@@ -68,7 +68,7 @@ class Policies:
             file = read_policy(path)
             self._histories[path.stem] = PolicyHistory(file, [], 0, CalibratedPolicy(file))
         for folder in sorted(root.iterdir()) if root.is_dir() else ():
-            if folder.is_dir():
+            if folder.is_dir() and not folder.name.startswith("."):
                 self._load(folder)
         self._agreement.offer(self._on_disk, self._text)
 

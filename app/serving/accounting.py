@@ -113,7 +113,7 @@ def open_account(
     labels = RequestLabels(planned.strategy.name, model, adapter.name if adapter else "")
     trace = SearchTrace(
         request.id, str(adapter or model), planned.strategy.name, bin=plan.bin, difficulty=plan.difficulty,
-        adapter=labels.adapter, owner=caller.owner, otel_trace_id=span.trace_id,
+        adapter=labels.adapter, owner=caller.owner, base=model, otel_trace_id=span.trace_id,
     )  # fmt: skip
     source = PlanLabels(_plan_source(request, planned), str(plan.bin), request.effort.value)
     with observers.metrics.request(labels, source, meter, trace), observers.traces.recorded(caller.key, trace):

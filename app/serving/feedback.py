@@ -26,14 +26,12 @@ class Feedback:
 
     Args:
         path: the file to which confirmed answers are appended, as questions for `ponder calibrate`. None keeps no answers.
-        model: the name of the base model, for the metrics.
         metrics: counts right and wrong answers.
 
     """
 
-    def __init__(self, path: Path | None, model: str, metrics: Metrics) -> None:
+    def __init__(self, path: Path | None, metrics: Metrics) -> None:
         self._path = path
-        self._model = model
         self._metrics = metrics
         self._lock = asyncio.Lock()
 
@@ -66,7 +64,7 @@ class Feedback:
         if trace.is_right is not None:
             return False
         trace.is_right = is_right
-        self._metrics.count_feedback(self._model, trace, is_right=is_right)
+        self._metrics.count_feedback(trace, is_right=is_right)
         if not is_right or trace.example is None or self._path is None:
             return False
         async with self._lock:

@@ -8,17 +8,18 @@ import asyncio
 import copy
 import itertools
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from adapters.leases import Lease
 from adapters.version import AdapterVersion
 from app.admission import AdmittedRequest
-from app.engine.architecture import Architecture
 from app.engine.base import Engine, PromptLogprobs, Repetition
 from app.errors import first_error
-from app.metering.meter import Meter, Purpose
+from app.metering.meter import Meter, Purpose, Reservation
 from app.serving.branch_run import BranchRunner
+from app.serving.guests import Guest
 from app.serving.leasing import Leases
 from app.serving.legs import thinking_budget
 from app.serving.places import BEHIND
@@ -41,6 +42,7 @@ class MeteredModel:
         admitted: the request's place in the admission, which hands out slots.
         defaults: what all branches have in common.
         leases: the leases on the request's adapters. The generator's adapter is used until `using` chooses another one.
+        guests: other models that take part in the request, by name.
         span: parent of the spans of waves, branches and scores.
 
     """
@@ -53,6 +55,7 @@ class MeteredModel:
         defaults: BranchDefaults,
         *,
         leases: Leases,
+        guests: Mapping[str, Guest] | None = None,
         span: Span = NO_SPAN,
     ) -> None:
         self._engine = engine
@@ -60,6 +63,9 @@ class MeteredModel:
         self._admitted = admitted
         self._defaults = defaults
         self._leases = leases
+        self._guests = guests or {}
+        self._guest: Guest | None = None
+        self._host = engine.card.name
         self._serials = itertools.count()
         self._budget = thinking_budget(engine, defaults.prompt, meter.budget, has_tools=defaults.has_tools)
         self.span = span
@@ -80,6 +86,26 @@ class MeteredModel:
         other = copy.copy(self)
         other._use(self._leases.verifiers[adapter])
         return other
+
+    def asking(self, model: str) -> "MeteredModel":
+        """Return another model of the server; see `strategies.core.ports.Model.asking`."""
+        guest = self._guests[model]
+        other = copy.copy(self)
+        other._engine, other._admitted, other._guest, other._budget = guest.engine, guest.admitted, guest, None
+        _, _, number = self._defaults.id_prefix.partition("-")
+        # Ids are unique in the engine that the guest runs on, where its place in the admission is.
+        other._defaults = replace(self._defaults, id_prefix=f"{guest.admitted.serial}-{number}", prompt=guest.prompt)
+        other._use(guest.lease)
+        return other
+
+    async def prompt_of(self, text: str) -> tuple[int, ...]:
+        """Return the prompt of a text; see `strategies.core.ports.OtherModel`. Only what `asking` has returned is asked so."""
+        assert self._guest is not None
+        return await self._guest.ask(text)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of a text; see `strategies.core.ports.OtherModel`."""
+        return self._engine.encode(text)
 
     def within(self, span: Span) -> "MeteredModel":
         """Return this model with another parent for its spans."""
@@ -199,14 +225,17 @@ class MeteredModel:
         branch_id = self._next_id()
         # `_end` compares the task's name with `wave.live`, to find out whether the engine runs the branch.
         asyncio.current_task().set_name(branch_id)  # type: ignore[union-attr] # runs in a task of `sample`
-        reservation = await self._meter.reserve(len(wave.prefix), wave.share, self._reading(wave.prefix))
+        reservation = await self._reserve(wave.prefix, wave.share)
         candidate = None if reservation is None else await self._runner.run(wave, index, reservation, branch_id)
         wave.arrived.put_nowait(candidate)
         return candidate
 
-    def _reading(self, prefix: Sequence[int]) -> Architecture:
-        """Return the architecture of the model in use, with the images that are in a prefix."""
-        return self._architecture.with_images(self._defaults.prompt.images_in(prefix))
+    async def _reserve(self, prefix: Sequence[int], wanted: int) -> Reservation | None:
+        """Reserve tokens behind a prefix, at the cost of the model in use with the images that are in it."""
+        reading = self._architecture.with_images(self._defaults.prompt.images_in(prefix))
+        card = self._engine.card
+        guest = None if self._guest is None or card.name == self._host else (card.name, card.speculation)
+        return await self._meter.reserve(len(prefix), wanted, reading, guest)
 
     def spend(self, tokens: int, flops: int) -> bool:
         """Book a verification that was computed elsewhere; see `strategies.core.ports.Model.spend`."""
@@ -219,7 +248,7 @@ class MeteredModel:
 
     async def _score_options(self, prefix: Sequence[int], options: Sequence[int], span: Span) -> list[float]:
         has_room = len(prefix) < self._engine.card.max_model_len
-        reservation = await self._meter.reserve(len(prefix), 1, self._reading(prefix)) if has_room else None
+        reservation = await self._reserve(prefix, 1) if has_room else None
         if reservation is None:
             return [0.0] * len(options)
         output = await self._runner.run_one_token(tuple(prefix), reservation, Purpose.VERIFY, span, options=tuple(options))
@@ -233,7 +262,7 @@ class MeteredModel:
         """
         prefix = self._defaults.prompt.token_ids
         with self.span.child("score_prompt") as span:
-            reservation = await self._meter.reserve(len(prefix), 1, self._reading(prefix))
+            reservation = await self._reserve(prefix, 1)
             if reservation is None:
                 return ()
             try:

@@ -17,6 +17,7 @@ from app.images.loading import ImageLoader
 from app.metering.meter import Meter
 from app.request import Caller, InferenceRequest
 from app.serving.accounting import Observers, open_account
+from app.serving.guests import FindModel, admit_guests
 from app.serving.leasing import lease_adapters
 from app.serving.model_names import ModelNames
 from app.serving.planning import PlannedRequest, Planning
@@ -30,6 +31,9 @@ from app.telemetry.spans import NO_SPAN, Span
 
 class Service:
     """Answers requests with one engine.
+
+    Attributes:
+        find_model: returns the service of another model, which may be this one.
 
     Args:
         engine: generates; the code that made the engine also starts and closes it.
@@ -61,6 +65,12 @@ class Service:
         self.adapters = adapters
         self.shared = NotShared() if shared is None else shared
         self.names = ModelNames(engine.card.name, adapters, planning.registries.strategies.names())
+        self.find_model: FindModel = self._find_own
+
+    def _find_own(self, name: str) -> "Service":
+        """Return this service for a name of its own; `Pools` replaces this by a search of all services."""
+        self.names.resolve(name)
+        return self
 
     @asynccontextmanager
     async def open(self, request: InferenceRequest, caller: Caller) -> AsyncIterator[Session]:
@@ -80,15 +90,18 @@ class Service:
             template = self.names.template_of(request.adapter)
             rendered = await self._render(request, planned, meter, span, template)
             with observers.metrics.refusals(), self.admission.admit(caller, planned.width) as admitted:
-                verifiers = planned.strategy.params.adapters
-                async with lease_adapters(self.names, request.adapter, verifiers, meter) as leases:
+                params = planned.strategy.params
+                async with (
+                    lease_adapters(self.names, request.adapter, params.adapters, meter) as leases,
+                    admit_guests(self.find_model, params.models, admitted, meter) as guests,
+                ):
                     leased = None if leases.generator is None else leases.generator.version.chat_template
                     if leased != template:  # the adapter was replaced while the request waited
                         rendered = await self._render(request, planned, meter, span, leased)
                     with open_account(
                         observers, request, planned, model=model, caller=caller, meter=meter, span=span
                     ) as account:
-                        yield Session(self.engine, request, planned, rendered, admitted, leases, account)
+                        yield Session(self.engine, request, planned, rendered, admitted, leases, account, guests)
 
     async def preview(self, request: InferenceRequest) -> Preview:
         """Return what `open` would run and what it is expected to take. Nothing is generated, admitted or leased."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from app.admission import AdmittedRequest
@@ -11,6 +11,7 @@ from app.errors import first_error_only
 from app.metering.meter import Meter
 from app.request import InferenceRequest, Outcome
 from app.serving.accounting import Account
+from app.serving.guests import Guest
 from app.serving.leasing import Leases
 from app.serving.metered_model import MeteredModel
 from app.serving.planning import PlannedRequest, unsupported_as_invalid
@@ -34,6 +35,7 @@ class Session:
     """An admitted request with what each stage made of it, ready to run.
 
     Attributes:
+        guests: other models that take part, by name.
         prompt_logprobs: by the number of the prompt, where the request asks for them. They are there before the first event of the run;
             a prompt for which the budget had no room has none.
 
@@ -46,6 +48,7 @@ class Session:
     admitted: AdmittedRequest
     leases: Leases
     account: Account
+    guests: Mapping[str, Guest] = field(default_factory=dict)
     prompt_logprobs: dict[int, PromptLogprobs] = field(default_factory=dict)
 
     @property
@@ -113,7 +116,7 @@ class Session:
             is_streamed=self.request.is_watched,
             has_tools=self.request.has_tools,
         )
-        return MeteredModel(self.engine, self.meter, self.admitted, defaults, leases=self.leases, span=span)
+        return MeteredModel(self.engine, self.meter, self.admitted, defaults, leases=self.leases, guests=self.guests, span=span)
 
 
 def _stop_reason(results: tuple[Result, ...]) -> StopReason:

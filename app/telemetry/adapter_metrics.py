@@ -4,8 +4,9 @@ The names of adapters are labels, and callers of the administration choose them.
 are served are named, and at most `MAX_LABELS` of them.
 """
 
+import itertools
 from collections import Counter as Tally
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from adapters.leases import LoadedVersion
 from adapters.names import RegisteredAdapter
@@ -30,7 +31,7 @@ class AdapterMetrics:
     """
 
     def __init__(self, registry: Registry, on_forgotten: Callable[[str], None]) -> None:
-        self._adapters: AdapterRegistry | None = None
+        self._adapters: list[AdapterRegistry] = []
         self._on_forgotten = on_forgotten
         self._names: set[str] = set()
         by = ["adapter"]
@@ -54,8 +55,8 @@ class AdapterMetrics:
         registry.gauge("adapter_leases", "Requests that run on the adapter.", self._leases, by)
 
     def export_state(self, adapters: AdapterRegistry) -> None:
-        """Read the gauges of adapters from this registry from now on."""
-        self._adapters = adapters
+        """Read the gauges of adapters from this registry too, from now on."""
+        self._adapters.append(adapters)
 
     def label(self, name: str) -> str:
         """Return the label of an adapter: its name while it is served, else `OTHER`. An empty name is the base model's."""
@@ -92,14 +93,22 @@ class AdapterMetrics:
             self._failures.labels(OTHER).inc(self._failures.labels(name).value)
             self._on_forgotten(name)
 
+    def _all(self) -> Iterator[RegisteredAdapter]:
+        """Return the adapters of all registries. Of one name, the first registry's is served."""
+        found: dict[str, RegisteredAdapter] = {}
+        for registry in self._adapters:
+            for adapter in registry.adapters():
+                found.setdefault(adapter.name, adapter)
+        return iter(found.values())
+
     def _states(self) -> Samples:
-        for adapter in self._adapters.adapters() if self._adapters is not None else ():
+        for adapter in self._all():
             if adapter.name in self._names:
                 for state in STATES:
                     yield (adapter.name, state), float(state == state_of(adapter))
 
     def _behind(self) -> Samples:
-        for adapter in self._adapters.adapters() if self._adapters is not None else ():
+        for adapter in self._all():
             if adapter.name in self._names:
                 yield (adapter.name,), float(adapter.awaited is not None)
 
@@ -112,7 +121,7 @@ class AdapterMetrics:
     def _tally(self, amount: Callable[[LoadedVersion], int]) -> Samples:
         """Return the sum of an amount over the versions in the engine, by adapter."""
         tally: Tally[str] = Tally(dict.fromkeys(self._names, 0))
-        for loaded in self._adapters.loaded_versions() if self._adapters is not None else ():
+        for loaded in itertools.chain(*(one.loaded_versions() for one in self._adapters)):
             tally[self.label(loaded.version.name)] += amount(loaded)
         return [((name,), num) for name, num in tally.items()]
 

@@ -18,9 +18,10 @@ from app.metering.meter import Meter
 from app.search_traces import SearchTrace
 from app.shared.alone import NotShared
 from app.telemetry.adapter_metrics import OTHER, AdapterMetrics
+from app.telemetry.pool_metrics import PoolMetrics
 from app.telemetry.quality_metrics import AnswerQuality, QualityMetrics
 from app.telemetry.registry import Registry
-from app.telemetry.request_metrics import RequestLabels, RequestMetrics
+from app.telemetry.request_metrics import RequestLabels, RequestMetrics, shares_of
 
 REASONS = ("quota", "overload", "adapter_slots", "adapter")
 """Why requests are refused before they run."""
@@ -59,56 +60,20 @@ class Metrics:
         )  # fmt: skip
         self._quality = QualityMetrics(self.registry)
         self.adapters = AdapterMetrics(self.registry, self.forget_adapter)
+        self.pools = PoolMetrics(self.registry)
         self.registry.gauge("requests_in_flight", "Requests admitted and not ended.", lambda: self.num_in_flight)
         for reason in REASONS:
             self._rejections.labels(reason)  # appears at 0: a rate needs a value before the first rejection
 
-    def export_admission(self, admission: Admission) -> None:
-        """Add gauges of the admission's state, which is read at each scrape."""
-        gauge = self.registry.gauge
-        gauge("branches_running", "Branches that hold a slot of the engine.", lambda: admission.num_running)
-        gauge("branches_waiting", "Branches that wait for a slot.", lambda: admission.num_waiting)
-        gauge("branch_slots", "Branches that the engine runs at the same time.", lambda: admission.num_slots)
-        gauge("load_ratio", "Admitted branches as a share of the most that are admitted.", lambda: admission.load)
+    def export_pool(self, engine: Engine, admission: Admission, strategies: Sequence[str]) -> None:
+        """Show the state of a base model's engine and admission from now on.
 
-    def export_engine(self, engine: Engine, version: str, strategies: Sequence[str]) -> None:
-        """Add gauges that describe the engine and this `version` of the server.
-
-        The counters of the base model appear on the page at zero, for each of these `strategies`.
+        The counters of the model appear on the page at zero, for each of these `strategies`.
         """
-        card = engine.card
-        self._requests.start_at_zero(card.name, strategies)
+        self.pools.add(engine, admission)
+        self._requests.start_at_zero(engine.card.name, strategies)
         for strategy in strategies:
-            self._fallbacks.labels(strategy, card.name)
-        started = time.time()
-        gauge = self.registry.gauge
-        gauge("start_time_seconds", "When the server began to serve, in seconds since 1970.", lambda: started)
-        gauge("engine_up", "1 while the engine lives.", lambda: engine.failure is None)
-        gauge(
-            "build_info", "Version, engine and model of this server; always 1.",
-            lambda: [((version, card.description, card.name), 1)], ["version", "engine", "model"],
-        )  # fmt: skip
-        gauge(
-            "flops_is_estimate", "1 where FLOPs are estimated, since the model's architecture is not among those that are counted.",
-            lambda: card.has_estimated_flops,
-        )  # fmt: skip
-        if card.peak_flops is not None:
-            gauge(
-                "engine_peak_flops_per_second", "FLOPs a second of a large matrix product, as measured at the start.",
-                lambda: engine.card.peak_flops or 0,
-            )  # fmt: skip
-        gauge(
-            "replica_state", "1 for the state that a replica of the engine is in.",
-            lambda: [((one.name, one.state), 1) for one in engine.replicas], ["replica", "state"],
-        )  # fmt: skip
-        gauge(
-            "replica_branches", "Branches that a replica generates for this server.",
-            lambda: [((one.name,), one.branches) for one in engine.replicas], ["replica"],
-        )  # fmt: skip
-        gauge(
-            "replica_failures", "Times that a replica failed since this server found it.",
-            lambda: [((one.name,), one.failures) for one in engine.replicas], ["replica"],
-        )  # fmt: skip
+            self._fallbacks.labels(strategy, engine.card.name)
 
     def export_shared_state(self, shared: NotShared) -> None:
         """Add a gauge of the state that front ends share. The page of a single front end has it too, without a value."""
@@ -165,10 +130,10 @@ class Metrics:
         """Count a request in which a verifier did not answer."""
         self._fallbacks.labels(labels.strategy, labels.model).inc()
 
-    def count_feedback(self, model: str, trace: SearchTrace, *, is_right: bool) -> None:
-        """Count what a caller says of an answer that `model` gave."""
+    def count_feedback(self, trace: SearchTrace, *, is_right: bool) -> None:
+        """Count what a caller says of an answer."""
         adapter = self.adapters.label(trace.adapter)
-        self._quality.count_outcome(model, adapter, trace.bin, "feedback", is_right=is_right, difficulty=trace.difficulty)
+        self._quality.count_outcome(trace.base, adapter, trace.bin, "feedback", is_right=is_right, difficulty=trace.difficulty)
 
     @property
     def num_in_flight(self) -> int:
@@ -179,7 +144,8 @@ class Metrics:
         """Return the FLOPs spent so far by the labels of requests, those of running requests included."""
         spent = Tally(self._requests.flops())
         for meter, labels in self._running.items():
-            spent[labels] += meter.total_flops
+            for by, _, flops in shares_of(labels, meter):
+                spent[by] += flops.total()
         return spent
 
 

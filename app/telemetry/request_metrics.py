@@ -5,7 +5,8 @@ them up for each request would cost more than counting.
 """
 
 import time
-from collections.abc import Sequence
+from collections import Counter as Tally
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from app.metering.meter import BRANCHES, FLOP_PHASES, TOKENS, Meter
@@ -103,14 +104,33 @@ class _RequestCounters:
 
     def count(self, meter: Meter, outcome: str) -> None:
         self.requests[outcome].value += 1
-        for counters, amounts in (
-            (self.tokens, meter.tokens), (self.flops, meter.flops), (self.saved, meter.saved), (self.branches, meter.branches)
-        ):  # fmt: skip
-            for kind, amount in amounts.items():
-                counters[kind].value += amount
+        _add(self.saved, meter.saved)
+        _add(self.branches, meter.branches)
         self.best_of.value += meter.best_of
         if meter.stopped is not None:
             self.exhausted[meter.stopped.value.removeprefix("budget_")].value += 1
+
+    def spend(self, tokens: Tally[str], flops: Tally[str]) -> None:
+        _add(self.tokens, tokens)
+        _add(self.flops, flops)
+
+
+def _add(counters: dict[str, Counter], amounts: Tally[str]) -> None:
+    for kind, amount in amounts.items():
+        counters[kind].value += amount
+
+
+def shares_of(labels: RequestLabels, meter: Meter) -> Iterator[tuple[RequestLabels, Tally[str], Tally[str]]]:
+    """Yield the tokens and the FLOPs of a request by the labels that they are counted by: those of other models under their names."""
+    if not meter.guests:
+        yield labels, meter.tokens, meter.flops
+        return
+    tokens, flops = meter.tokens.copy(), meter.flops.copy()
+    for model, guest in meter.guests.items():
+        tokens.subtract(guest.tokens)
+        flops.subtract(guest.flops)
+        yield RequestLabels(labels.strategy, model), guest.tokens, guest.flops
+    yield labels, tokens, flops
 
 
 class _RequestHistograms:
@@ -163,6 +183,8 @@ class RequestMetrics:
     def count(self, labels: RequestLabels, meter: Meter, trace: SearchTrace, outcome: str, seconds: float) -> None:
         """Count one request that ended with one of `OUTCOMES` after so many seconds."""
         self._counters_of(labels).count(meter, outcome)
+        for by, tokens, flops in shares_of(labels, meter):
+            self._counters_of(by).spend(tokens, flops)
         if (histograms := self._histograms.get(labels)) is None:
             histograms = self._histograms[labels] = _RequestHistograms(self._families, labels)
         histograms.observe(meter, trace, seconds)

@@ -16,8 +16,16 @@ class Params(BaseModel):
 
         By default those of the values of the parameters, such as a chosen verifier.
         """
+        return self._of_values("adapters")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Models of the server that take part besides the one that generates, each on its own engine and at its own cost."""
+        return self._of_values("models")
+
+    def _of_values(self, kind: str) -> tuple[str, ...]:
         values = (getattr(self, name) for name in type(self).model_fields)
-        return tuple(adapter for value in values for adapter in getattr(value, "adapters", ()))
+        return tuple(name for value in values for name in getattr(value, kind, ()))
 
 
 NumAnswers = Annotated[int, Field(ge=1, le=256)]

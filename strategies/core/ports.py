@@ -50,6 +50,10 @@ class Model(Protocol):
         """
         ...
 
+    def asking(self, model: str) -> "OtherModel":
+        """Return another model of the server, with the same budget. It must be one of `Params.models`."""
+        ...
+
     @property
     def verifier_prompt(self) -> VerifierPrompt | None:
         """The prompt that the adapter in use was trained with as a verifier; None if it has none."""
@@ -68,6 +72,21 @@ class Model(Protocol):
     @property
     def stopped(self) -> StopReason | None:
         """The budget that ran out; None while none has."""
+        ...
+
+
+class OtherModel(Model, Protocol):
+    """A model of the server besides the one that answers. The tokens of that one mean nothing to it."""
+
+    async def prompt_of(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of a conversation in which the user says this text, behind which the model answers without thinking.
+
+        Raises `VerifierFailed` for a text that is longer than its context.
+        """
+        ...
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of a text that continues a prompt."""
         ...
 
 

@@ -116,6 +116,11 @@ class VerifierChoice:
         """Adapters that the verifier needs."""
         return self.params.adapters
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Other models that the verifier needs."""
+        return self.params.models
+
     def build(self, context: StrategyContext) -> Verifier:
         """Return the verifier for one run. Raises `UnsupportedTask` for parameters that this server cannot honour."""
         return context.watched(self.verifier.build(self.params, context))

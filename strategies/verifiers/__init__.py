@@ -15,6 +15,7 @@ from strategies.verifiers.adapter import AdapterVerifier
 from strategies.verifiers.arithmetic import ArithmeticVerifier
 from strategies.verifiers.equations import Equations
 from strategies.verifiers.json_schema import SchemaVerifier
+from strategies.verifiers.judge import Judge
 from strategies.verifiers.likelihood import Likelihood
 from strategies.verifiers.majority import Majority
 from strategies.verifiers.number import NumberVerifier
@@ -34,6 +35,7 @@ VERIFIERS: Registry[type[Verifier]] = Registry(
         Tournament,
         Equations,
         AdapterVerifier,
+        Judge,
         RewardModelVerifier,
         RegexVerifier,
         SchemaVerifier,

@@ -98,7 +98,7 @@ async def test_a_verifier_prompt_is_accepted_in_every_way_and_shown(serve, made,
             files=[("files", ("ponder.json", b'{"verifier_prompt": {"template": "{context}"}}'))]
             + [("files", (file, (folder / file).read_bytes())) for file in FILES],
         )
-        held = served.app.state.service.adapters.adapter("judge").current.verifier_prompt
+        held = served.app.state.pools.first.adapters.adapter("judge").current.verifier_prompt
     assert [answer.status_code for answer in answers] == [201, 200, 200]
     assert len(shown["versions"]) == 1
     assert shown["versions"][0]["verifier_prompt"] == one["verifier_prompt"] == held.model_dump() == VERIFIER_PROMPT
@@ -239,7 +239,7 @@ async def test_an_adapter_verifies_what_another_generates(serve, made) -> None:
         by_base = await served.chat("Tell me.", ponder=options)
         unknown = await served.chat("Tell me.", ponder={**options, "verifier": {"adapter": "nobody"}})
         wrong = await served.chat("Tell me.", ponder={**options, "verifier": {"adapter": 3}})
-        assert all(one.leases == 0 for one in served.app.state.service.adapters.loaded_versions())
+        assert all(one.leases == 0 for one in served.app.state.pools.first.adapters.loaded_versions())
     assert roles == {(f"writer:{writer}", False), (f"judge:{judge}", True)}
     assert reply["ponder"]["verifier_adapters"] == reply["ponder"]["parts"] == {"judge": f"judge:{judge}"}
     assert all(0 < candidate["score"] < 1 for candidate in reply["ponder"]["candidates"])

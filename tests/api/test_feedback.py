@@ -43,7 +43,7 @@ async def test_without_a_file_no_prompt_is_kept(serve) -> None:
     """The trace then holds no question."""
     async with serve() as served:
         trace_id = (await served.chat()).json()["ponder"]["trace_id"]
-        assert served.app.state.service.observers.traces.find("anonymous", trace_id).example is None
+        assert served.app.state.pools.first.observers.traces.find("anonymous", trace_id).example is None
         assert (await give_feedback(served, trace_id, correct=True)).json()["kept"] is False
 
 

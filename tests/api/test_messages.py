@@ -171,7 +171,7 @@ async def test_thinking_sets_the_budget_and_shows_the_search(serve) -> None:
 )
 async def test_effort(serve, monkeypatch, fields: dict[str, Any], effort: str) -> None:
     async with serve() as served:
-        service, efforts = served.app.state.service, []
+        service, efforts = served.app.state.pools.first, []
         render = service.open
         monkeypatch.setattr(service, "open", lambda request, who: efforts.append(request.effort) or render(request, who))
         await create(served, **fields)
@@ -305,7 +305,7 @@ async def test_errors_of_every_kind_have_anthropics_shape(serve) -> None:
         junk = await served.client.post("/v1/messages", content=b"{", headers={"x-api-key": "key"})
     async with serve() as served:
         stranger = await served.client.post("/v1/messages", json=OK, headers={"host": "evil.example"})
-        served.app.state.service.open = None
+        served.app.state.pools.first.open = None
         defect = await create(served)
     kinds = [
         (wrong, 401, "authentication_error"), (large, 413, "request_too_large"), (post, 405, "invalid_request_error"),

@@ -161,7 +161,7 @@ async def test_metrics_tell_how_streams_ended(serve) -> None:
         await leave(served)
         assert await outcomes(served) == {"cancelled"}
         assert not served.engine.live
-        assert served.app.state.service.admission.num_admitted == 0
+        assert served.app.state.pools.first.admission.num_admitted == 0
         asked = asyncio.create_task(served.chat("Hi", stream=True))
         await asyncio.sleep(0.06)
         served.engine.die()
@@ -184,7 +184,7 @@ async def test_metrics_count_what_the_replies_said(serve) -> None:
     assert value("ponder_tokens_total", "decoded") == sum(one["tokens"]["decoded"] for one in told)
     assert value("ponder_flops_total", "prefill") == sum(one["flops"]["prefill"] for one in told)
     assert 'ponder_requests_total{adapter="",model="scripted",outcome="completed",strategy="best_of_n"} 1.0' in page
-    assert "ponder_branches_running 0.0" in page
+    assert 'ponder_branches_running{model="scripted"} 0.0' in page
 
 
 @pytest.mark.parametrize("is_estimate", [False, True])
@@ -195,7 +195,7 @@ async def test_estimated_flops_are_marked(serve, monkeypatch, is_estimate: bool)
         reply = (await served.chat(ponder={"strategy": "direct"})).json()
         page = (await served.client.get("/metrics")).text
     assert reply["ponder"]["flops"]["is_estimate"] is is_estimate
-    assert f"ponder_flops_is_estimate {float(is_estimate)}" in page
+    assert f'ponder_flops_is_estimate{{model="scripted"}} {float(is_estimate)}' in page
 
 
 @pytest.mark.parametrize(("given", "is_kept"), [("abc-123", True), ("x" * 65, False), ("a b", False), ("<script>", False)])

@@ -67,7 +67,7 @@ class Run:
                 Limits(64, 100_000, Budget(100_000, None, 600)),
             ),
             admission=self.admission,
-            observers=Observers(metrics, SearchTraces(4, 1_000_000), Feedback(None, "scripted", metrics)),
+            observers=Observers(metrics, SearchTraces(4, 1_000_000), Feedback(None, metrics)),
         )
         self.session: Session | None = None
 

@@ -43,7 +43,7 @@ async def version_of(served, name: str) -> str | None:
 
 def versions_of(served, name: str) -> list[str]:
     """Return the versions that a front end knows of a name."""
-    return [version for one in served.app.state.service.adapters.adapters() if one.name == name for version in one.versions]
+    return [version for one in served.app.state.pools.first.adapters.adapters() if one.name == name for version in one.versions]
 
 
 async def shown(served, name: str) -> dict:
@@ -105,8 +105,8 @@ async def test_running_requests_keep_their_version_everywhere(front_end, valkey,
     """A deletion at another front end drains here; the files go when nobody follows the old state any more."""
     async with front_end("a", valkey.url) as a, front_end("b", valkey.url, ["a b c d e f g h"], seconds_per_token=0.05) as b:
         one = (await push(a, "sums", 1)).json()["version"]
-        await until(lambda: b.app.state.service.adapters.adapters() != [])
-        await until(lambda: b.app.state.service.adapters.adapter("sums").current is not None)
+        await until(lambda: b.app.state.pools.first.adapters.adapters() != [])
+        await until(lambda: b.app.state.pools.first.adapters.adapter("sums").current is not None)
         running = asyncio.create_task(b.chat(model="sums"))
         await until(lambda: bool(b.engine.running))
         await a.client.delete("/v1/adapters/sums")
@@ -121,15 +121,15 @@ async def test_files_are_removed_by_the_one_that_was_asked(front_end, valkey, pu
         a = await stack.enter_async_context(front_end("a", valkey.url))
         b = await stack.enter_async_context(front_end("b", valkey.url))
         await push(a, "sums", 1)
-        await until(lambda: b.app.state.service.adapters.adapters() != [])
-        followed = b.app.state.service.adapters.follow
+        await until(lambda: b.app.state.pools.first.adapters.adapters() != [])
+        followed = b.app.state.pools.first.adapters.follow
         gate = asyncio.Event()
 
         async def slowly(name: str) -> None:
             await gate.wait()
             await followed(name)
 
-        b.app.state.service.shared.adapter_table.follow = slowly
+        b.app.state.pools.first.shared.adapter_table.follow = slowly
         deleting = asyncio.create_task(a.client.delete("/v1/adapters/sums"))
         await asyncio.sleep(0.5)
         assert list((tmp_path / "adapters" / "sums").iterdir())
@@ -146,7 +146,7 @@ async def test_what_one_cannot_load_leaves_the_old_version_serving_there(front_e
         await until(serves(b, "sums", one))
         b.engine.refused.add("load")
         two = (await push(a, "sums", 2)).json()["version"]
-        await until(lambda: b.app.state.service.adapters.adapter("sums").awaited == two)
+        await until(lambda: b.app.state.pools.first.adapters.adapter("sums").awaited == two)
         assert await version_of(a, "sums") == f"sums:{two[:8]}"
         assert await version_of(b, "sums") == f"sums:{one[:8]}"
         assert (await shown(b, "sums"))["awaited"] == two
@@ -162,7 +162,7 @@ async def test_without_the_store_all_serve_on_and_refuse_changes(front_end, valk
         one, two = [(await push(a, "sums", seed)).json()["version"] for seed in (1, 2)]
         await until(serves(b, "sums", two))
         valkey.kill()
-        await until(lambda: not a.app.state.service.shared.is_up and not b.app.state.service.shared.is_up)
+        await until(lambda: not a.app.state.pools.first.shared.is_up and not b.app.state.pools.first.shared.is_up)
         for served in (a, b):
             assert await version_of(served, "sums") == f"sums:{two[:8]}"
             ready = await served.client.get("/ready")
@@ -177,7 +177,7 @@ async def test_without_the_store_all_serve_on_and_refuse_changes(front_end, valk
             assert int(reply.headers["retry-after"]) > 0
         assert await version_of(a, "sums") == f"sums:{two[:8]}"
         valkey.start()
-        await until(lambda: a.app.state.service.shared.is_up and b.app.state.service.shared.is_up)
+        await until(lambda: a.app.state.pools.first.shared.is_up and b.app.state.pools.first.shared.is_up)
         assert (await a.client.get("/ready")).json() == {"status": "ready"}
         async with front_end("c", valkey.url) as c:
             assert await version_of(c, "sums") == f"sums:{two[:8]}"
@@ -194,7 +194,7 @@ async def test_a_change_that_one_missed_is_followed_when_the_store_is_back(front
             versions.append(reply.json()["version"])
             durable_valkey.kill()
             durable_valkey.start()
-            await until(lambda: a.app.state.service.shared.is_up)
+            await until(lambda: a.app.state.pools.first.shared.is_up)
         await until(serves(b, "sums", versions[-1]))
         await until(lambda: set(versions_of(b, "sums")) == set(versions))
 
@@ -203,7 +203,7 @@ async def test_two_changes_at_once_never_mix(front_end, valkey, push) -> None:
     """One of them counts for all, and the other is refused or comes after it."""
     async with front_end("a", valkey.url) as a, front_end("b", valkey.url) as b:
         one, two = [(await push(a, "sums", seed)).json()["version"] for seed in (1, 2)]
-        await until(lambda: len(b.app.state.service.adapters.adapters()) == 1)
+        await until(lambda: len(b.app.state.pools.first.adapters.adapters()) == 1)
         await until(lambda: len(versions_of(b, "sums")) == 2)
         for _ in range(5):
             replies = await asyncio.gather(
@@ -236,14 +236,14 @@ async def test_what_is_in_the_store_is_not_trusted(front_end, valkey, push) -> N
             client.zadd("{ponder:1}:front-ends", {"zz": 4e15})
         async with front_end("b", valkey.url) as b:
             assert await version_of(b, "sums") == f"sums:{one[:8]}"
-            assert [adapter.name for adapter in b.app.state.service.adapters.adapters()] == ["sums"]
+            assert [adapter.name for adapter in b.app.state.pools.first.adapters.adapters()] == ["sums"]
 
 
 async def test_a_store_that_answers_nothing_holds_up_no_request(front_end, valkey, push, monkeypatch) -> None:
     """No request calls the store. One that does not answer counts as lost, until it answers again."""
     async with front_end("a", valkey.url) as a:
         one = (await push(a, "sums", 1)).json()["version"]
-        shared, callers = a.app.state.service.shared, set()
+        shared, callers = a.app.state.pools.first.shared, set()
         run = shared._store.run
 
         async def recorded(*arguments: object, **options: object) -> object:
@@ -352,7 +352,7 @@ async def test_no_confirmed_change_is_lost_when_the_store_dies_again_and_again(
                 if chance.random() < 0.5:
                     await change(chance.choice([a, b]))
                 store.start()
-                await until(lambda: a.app.state.service.shared.is_up and b.app.state.service.shared.is_up)
+                await until(lambda: a.app.state.pools.first.shared.is_up and b.app.state.pools.first.shared.is_up)
 
             async def all_agree() -> bool:
                 found = {(await shown(one, "sums"))["current"] for one in (a, b)}
@@ -368,7 +368,7 @@ async def test_front_ends_know_what_the_others_hold(front_end, valkey, push) -> 
     """So that a version leaves an engine which they share with the last of them."""
     async with front_end("a", valkey.url) as a, front_end("b", valkey.url) as b:
         one = (await push(a, "sums", 1)).json()["version"]
-        shared = b.app.state.service.shared
+        shared = b.app.state.pools.first.shared
         await until(lambda: shared.is_held_elsewhere(f"sums:{one}"))
         assert not shared.is_held_elsewhere(f"sums:{one[::-1]}")
         await a.client.delete("/v1/adapters/sums")

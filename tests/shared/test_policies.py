@@ -71,7 +71,7 @@ async def test_an_emptied_store_gets_all_policies_back(front_end, valkey) -> Non
         assert {(reply.status_code, reply.json()["error"]["code"]) for reply in refused} == {(503, "shared_state_lost")}
         assert await has(a, 2, 1, 2)()
         valkey.start()
-        await until(lambda: a.app.state.service.shared.is_up)
+        await until(lambda: a.app.state.pools.first.shared.is_up)
         async with front_end("b", valkey.url) as b:
             await until(has(b, 2, 1, 2))
 

@@ -21,12 +21,12 @@ KEYS = {"api_keys": "one,two", "max_branches_per_key": 4, "max_branches": 64}
 
 
 def held(served) -> int:
-    return served.app.state.service.admission.num_admitted
+    return served.app.state.pools.first.admission.num_admitted
 
 
 def elsewhere(served) -> int:
     """Return the branches at other front ends of the key that `served` has counted most of."""
-    others = served.app.state.service.shared.front_ends.others().values()
+    others = served.app.state.pools.first.shared.front_ends.others().values()
     return max((count for other in others for count in other.branches.values()), default=0)
 
 

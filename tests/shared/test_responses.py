@@ -101,7 +101,7 @@ async def test_what_is_made_while_the_store_is_away_is_given_back(front_end, val
     async with front_end("a", valkey.url, ["one"]) as a, front_end("b", valkey.url, ["two"]) as b:
         before = await create(a)
         valkey.kill()
-        await until(lambda: not a.app.state.service.shared.is_up)
+        await until(lambda: not a.app.state.pools.first.shared.is_up)
         made = await create(a)
         assert await read(a, made["id"]) == made
         await create(a, previous_response_id=made["id"])
@@ -126,7 +126,7 @@ async def test_responses_of_a_store_with_a_disk_survive_its_death(front_end, dur
         made = await create(a)
         durable_valkey.kill()
         durable_valkey.start()
-        await until(lambda: b.app.state.service.shared.is_up)
+        await until(lambda: b.app.state.pools.first.shared.is_up)
         assert await read(b, made["id"]) == made
 
 
@@ -134,7 +134,7 @@ async def test_a_row_or_a_message_that_is_not_well_formed_is_left_out(front_end,
     async with front_end("a", valkey.url) as a:
         made = [await create(a) for _ in range(4)]
         rows = [b"[]", b"\xff", b'{"id": 5}', b'{"id": "x", "status": "completed", "output": [5]}']
-        shared = a.app.state.service.shared
+        shared = a.app.state.pools.first.shared
         with redis.Redis(port=valkey.port) as client:
             for response, row in zip(made, rows, strict=True):
                 client.hset("{ponder:1}:responses:row:anonymous:" + response["id"], "response", row)

@@ -29,7 +29,7 @@ def connect(calls):
                 calls.append(request)
                 return await super().handle_async_request(request)
 
-        traces = b.app.state.service.shared.traces
+        traces = b.app.state.pools.first.shared.traces
         await traces._client.aclose()
         traces._client = httpx.AsyncClient(transport=Transport(a.app, raise_app_exceptions=False))
 
@@ -40,7 +40,7 @@ async def asked(served, **fields: object) -> str:
     """Ask one question; return the id of its trace, when the others may know of it."""
     reply = await served.chat(ponder={"strategy": "direct"}, **fields)
     trace_id = reply.json()["ponder"]["trace_id"]
-    traces = served.app.state.service.shared.traces
+    traces = served.app.state.pools.first.shared.traces
     await until(lambda: any(known == trace_id for _, known in traces._told or ()))
     return trace_id
 
@@ -84,11 +84,11 @@ async def test_front_ends_never_ask_in_a_circle(front_end, valkey, connect, call
     async with front_end("a", valkey.url) as a, front_end("b", valkey.url) as b:
         await connect(a, b)
         await connect(b, a)
-        ids = [one.app.state.service.shared.front_end for one in (a, b)]
+        ids = [one.app.state.pools.first.shared.front_end for one in (a, b)]
         trace_id = await asked(a)
         with redis.Redis(port=valkey.port) as client:
             client.sunionstore("{ponder:1}:traces:" + ids[1], "{ponder:1}:traces:" + ids[0])
-        a.app.state.service.observers.traces._kept.clear()
+        a.app.state.pools.first.observers.traces._kept.clear()
         reply = await b.client.get(f"/v1/traces/{trace_id}")
         assert reply.json()["error"]["code"] == "trace_not_found"
         assert len(calls) == 1
@@ -101,7 +101,7 @@ async def test_keys_are_sent_only_to_who_knows_them(front_end, valkey, connect, 
         for served in (a, b):
             served.client.headers["Authorization"] = "Bearer one"
         trace_id = await asked(a)
-        own = a.app.state.service.shared.front_end
+        own = a.app.state.pools.first.shared.front_end
         with redis.Redis(port=valkey.port) as client:
             seal = json.loads(client.hget("{ponder:1}:beats", own))["seal"]
             for name, given in (("evil", ""), ("worse", seal), ("none", "\u00e9")):
@@ -110,7 +110,7 @@ async def test_keys_are_sent_only_to_who_knows_them(front_end, valkey, connect, 
                 client.zadd("{ponder:1}:front-ends", {name: time.time() * 1000 + 60_000})
                 client.sunionstore(f"{{ponder:1}}:traces:{name}", "{ponder:1}:traces:" + own)
             client.delete("{ponder:1}:traces:" + own)
-            await until(lambda: len(b.app.state.service.shared.front_ends.others()) == 3)
+            await until(lambda: len(b.app.state.pools.first.shared.front_ends.others()) == 3)
             assert (await b.client.get(f"/v1/traces/{trace_id}")).status_code == 404
         assert calls == []
 
@@ -121,7 +121,7 @@ async def test_errors_of_the_other_are_the_usual_404(front_end, valkey) -> None:
         trace_id = await asked(a)
         replies = [await b.client.get(f"/v1/traces/{trace_id}")]
         valkey.kill()
-        await until(lambda: not b.app.state.service.shared.is_up)
+        await until(lambda: not b.app.state.pools.first.shared.is_up)
         replies.append(await b.client.get(f"/v1/traces/{trace_id}"))
         assert {(reply.status_code, reply.json()["error"]["code"]) for reply in replies} == {(404, "trace_not_found")}
         assert (await a.client.get(f"/v1/traces/{trace_id}")).status_code == 200

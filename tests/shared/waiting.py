@@ -24,7 +24,7 @@ async def follows(served, holds: Holds) -> None:
     for _ in range(30):
         if await _now(holds):
             return
-        await served.app.state.service.shared.front_ends.next_beat()
+        await served.app.state.pools.first.shared.front_ends.next_beat()
     pytest.fail("it did not hold within thirty beats")
 
 

@@ -15,11 +15,11 @@ async def test_a_request_continues_the_trace_of_its_caller(serve, collector) -> 
     """The caller's trace state is kept too, and the operator's ratio does not matter. The search trace knows the id, for exemplars."""
     async with serve(otlp_endpoint=collector.url, trace_sample_ratio=0) as served:
         reply = (await ask(served, SAMPLED)).json()
-        [trace] = served.app.state.service.observers.traces._kept.values()
+        [trace] = served.app.state.pools.first.observers.traces._kept.values()
         assert (trace.id, trace.otel_trace_id) == (reply["ponder"]["trace_id"], TRACE_ID)
         await ask(served, NOT_SAMPLED)
         await ask(served)
-        assert [trace.otel_trace_id for trace in served.app.state.service.observers.traces._kept.values()] == [
+        assert [trace.otel_trace_id for trace in served.app.state.pools.first.observers.traces._kept.values()] == [
             TRACE_ID,
             None,
             None,

@@ -1,6 +1,7 @@
 """A front end over a `vllm serve` and a `ponder replica`: answers are those of one process, and no failure of a replica is a caller's."""
 
 import asyncio
+import json
 import re
 import time
 from collections import Counter
@@ -179,6 +180,31 @@ async def test_swaps_under_load(http, front_end) -> None:
     assert (own["frees_adapter_slots"], own["adapter_slots"]) == (True, 8)
 
 
+async def test_a_model_of_another_pool_judges(replicas, tmp_path) -> None:
+    """On its own replica, by the count of that replica, and at its own cost."""
+    pools = {"critic": {"model": MODEL, "replicas": [replicas[1].url], "adapter_slots": 0}}
+    server = ForkedServer("--replica", replicas[0].url, "--pools", json.dumps(pools), log=tmp_path / "log")
+    server.wait()
+    plan = {"strategy": "best_of_n", "n": 4, "verifier": {"judge": "critic"}}
+    async with httpx.AsyncClient(base_url=server.url, timeout=300) as http:
+        models = [one["id"] for one in (await http.get("/v1/models")).json()["data"]]
+        before = [one.count("generation_tokens_total") for one in replicas]
+        reply = await answer(http, ponder=plan)
+        answers, judgements = (one.count("generation_tokens_total") - was for one, was in zip(replicas, before, strict=True))
+        alone = (await http.post("/v1/chat/completions", json=ask(model="critic", ponder={"strategy": "direct"}))).json()
+        page = (await http.get("/metrics")).text
+    assert server.stop() == 0
+    told = reply["ponder"]
+    assert {MODEL, "critic", "critic@mcts"} <= set(models)
+    assert (told["tokens"]["decoded"], told["models"]["critic"]["tokens"]["decoded"]) == (answers + judgements, judgements)
+    assert judgements == 4
+    assert told["flops"]["verify"] == told["models"]["critic"]["flops"] > 0
+    assert len({one["score"] for one in told["candidates"]}) > 1
+    assert alone["model"] == "critic"
+    counted = re.findall(r'^vllm:generation_tokens_total\{[^}]*replica="([^"]+)"\}', page, re.MULTILINE)
+    assert sorted(counted) == sorted(one.url for one in replicas)
+
+
 PLANS = (
     {"strategy": "self_consistency", "n": 6},
     {"strategy": "beam_search", "n": 2, "expand": 2, "depth": 3},
@@ -222,4 +248,4 @@ async def test_a_killed_replica_fails_no_request(http, replicas, front_end) -> N
     listed = (await http.get("/v1/replicas")).json()["data"]
     assert listed[0]["adapters"] == listed[1]["adapters"]
     page = (await http.get("/metrics")).text
-    assert re.search(r'^ponder_replica_failures\{replica="[^"]+"\} [1-9]', page, re.MULTILINE)
+    assert re.search(r'^ponder_replica_failures\{model="smollm2-135m",replica="[^"]+"\} [1-9]', page, re.MULTILINE)

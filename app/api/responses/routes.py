@@ -12,6 +12,7 @@ from app.api.chat import StrategyHeader, origin_of
 from app.api.disconnects import while_connected
 from app.api.errors import RESPONSES
 from app.api.openapi import json_or_stream
+from app.api.pools import pools_of, service_of
 from app.api.responses import elsewhere
 from app.api.responses.background import Jobs
 from app.api.responses.creation import Creation, KeptResponses, conversation
@@ -24,7 +25,6 @@ from app.api.responses.truncation import fitting
 from app.api.sse import KEEP_ALIVE, EventStream
 from app.errors import InvalidRequest, UnknownResponse
 from app.request import Caller
-from app.serving.service import Service
 from app.settings import Settings
 from app.shared.alone import NotShared
 
@@ -48,12 +48,12 @@ async def running(settings: Settings, max_body_bytes: int, shared: NotShared) ->
 @router.post("/v1/responses", responses=_CONTENT)
 async def create_response(http_request: Request, body: ResponsesRequest, who: Who, header: StrategyHeader = None) -> Response:
     """Answer a text or a conversation."""
-    service: Service = http_request.app.state.service
+    service = service_of(http_request, body.model)
     kept: KeptResponses = http_request.app.state.responses
     if body.background and not body.store:
         raise InvalidRequest("background: it needs store to be true, since the reply is polled.", parameter="background")
     items = await conversation(kept, who, body)
-    asked = await fitting(service, body, items, origin_of(http_request, header))
+    asked = await fitting(service, body, items, origin_of(http_request, body.model, header))
     if body.ponder is not None and body.ponder.dry_run:
         return replies.json_response(replies.preview(await service.preview(asked.request)))
     response = opened(body, asked, str(asked.request.adapter or service.engine.card.name))
@@ -140,7 +140,7 @@ async def _stop(http_request: Request, kept: KeptResponses, who: Caller, respons
     if (job := kept.jobs.find(who, response_id)) is not None:
         await kept.jobs.stop(job)
     elif (stored := await kept.store.find(who.owner, response_id)) is not None and stored.front_end:
-        await elsewhere.cancel(http_request.app.state.service.shared, kept.store, who, stored)
+        await elsewhere.cancel(pools_of(http_request).first.shared, kept.store, who, stored)
 
 
 async def _find(store: ResponseStore, who: Caller, response_id: str) -> Stored:

@@ -16,7 +16,7 @@ from app.lab.calibration.pool import Continuation, Generation, Sample
 from app.lab.calibration.pooled_questions import PooledQuestion, ReplayOutcome
 from strategies.checking.sample_vote import WEIGHTS
 from strategies.core.errors import UnsupportedTask
-from strategies.core.ports import ignore_events
+from strategies.core.ports import OtherModel, ignore_events
 from strategies.core.values import Candidate, Draw, Step, StopReason, Task, VerifierPrompt
 from strategies.core.verifier import StrategyContext, Verifier
 from strategies.registry import STRATEGIES
@@ -211,6 +211,10 @@ class ReplayModel:
     def using(self, adapter: str) -> Self:  # noqa: ARG002 - the port's signature
         """Return this model: the answers are recorded, whichever adapter is named."""
         return self
+
+    def asking(self, model: str) -> OtherModel:
+        """Raise `NotImplementedError`: the lab has one model."""
+        raise NotImplementedError
 
 
 class RecordedVerifier(Verifier):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Self
 
+from strategies.core.ports import OtherModel
 from strategies.core.values import StopReason, VerifierPrompt
 
 
@@ -23,5 +24,9 @@ class SampleOnly:
         raise NotImplementedError
 
     def using(self, adapter: str) -> Self:
+        """Raise `NotImplementedError`."""
+        raise NotImplementedError
+
+    def asking(self, model: str) -> OtherModel:
         """Raise `NotImplementedError`."""
         raise NotImplementedError

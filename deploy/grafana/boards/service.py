@@ -111,7 +111,7 @@ ENGINE = Row(
         ),
         lines(
             "Load by replica", SHARE, "Branches admitted, running or waiting, as a share of the most that can be.",
-            ("ponder_load_ratio", "{{instance}}"), top=1, limits=((0.7, "orange"), (0.95, "red")),
+            ("ponder_load_ratio", "{{instance}} {{model}}"), top=1, limits=((0.7, "orange"), (0.95, "red")),
         ),
         lines(
             "KV cache", SHARE, "Share of the blocks in use. When it is full, vLLM preempts branches and computes them again.",

@@ -62,7 +62,8 @@ async def sampling(tmp_path: Path, script: Callable[[str, int], str] | str, **fi
     settings = Settings(adapter_dir=tmp_path / "store", shipped_adapters=False)
     engine = ScriptedEngine(script, **fields)
     with AnswerGrader() as grader:
-        async with running(settings, engine) as service:
+        async with running(settings, engine) as pools:
+            service = pools.first
             sampler = PoolSampler(LabService(service), None, None, grader, SETTINGS)
             pool = Pool(tmp_path / "pool.jsonl", SETTINGS)
             await sampler.fill(pool, questions(), at_once=2, report=lambda *_: None)

@@ -64,8 +64,8 @@ def context():
 @asynccontextmanager
 async def serving(tmp_path: Path, script, **engine) -> AsyncIterator:
     settings = Settings(adapter_dir=tmp_path / "store", shipped_adapters=False)
-    async with running(settings, ScriptedEngine(script, **engine)) as service:
-        yield service
+    async with running(settings, ScriptedEngine(script, **engine)) as pools:
+        yield pools.first
 
 
 async def sampled(tmp_path: Path, script, settings: PoolSettings, **engine) -> PoolEntry:
