@@ -16,9 +16,16 @@ secret() { # file, what was given
 secret ponder_api_keys "${PONDER_API_KEYS:-}"
 secret ponder_admin_keys "${PONDER_ADMIN_KEYS:-}"
 secret grafana_admin_password "${GRAFANA_ADMIN_PASSWORD:-}"
+secret replica_api_key ""
+secret valkey_password ""
 chmod 0444 grafana_admin_password # Grafana is in no group with the others, and may read nothing else
 
 first=$(tr ',' '\n' <ponder_admin_keys | tr -d ' \t' | grep -m1 .) || { echo "PONDER_ADMIN_KEYS has no key in it" >&2 && exit 1; }
 keep ponder_admin_key "$first" # for the scraper
+
+# Of the fleet. A file ponder_shared_state_url would be read by a server alone too, which has no store.
+keep front-end.yml "replica-api-key: '$(cat replica_api_key)'
+shared-state-url: redis://:$(cat valkey_password)@valkey:6379/0"
+keep replica.yml "api-keys: '$(cat replica_api_key)'"
 
 echo "Your API key: docker compose exec prometheus cat /run/secrets/ponder_api_keys"

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,8 +17,12 @@ from app.settings import Settings
 from tests.tools import ROOT
 
 KEPT_BY_SERVER = {"/home/ponder/.cache", "/home/ponder/adapters", "/home/ponder/policies"}
-LASTING = ("ponder", "ponder-gpu", "prometheus", "grafana")
 SERVERS = ("ponder", "ponder-gpu")
+FRONT_ENDS = ("front-end-1", "front-end-2")
+REPLICAS = ("replica-1", "replica-2")
+FLEET = (*FRONT_ENDS, *REPLICAS, "valkey")
+WATCHERS = ("prometheus", "grafana")
+LASTING = (*SERVERS, *FLEET, *WATCHERS)
 SECONDS = {"s": 1, "m": 60}
 
 
@@ -42,8 +47,10 @@ def test_it_is_a_compose_file(compose: dict) -> None:
     jsonschema.validate(compose, schema)
 
 
-@pytest.mark.parametrize(("arguments", "server"), [([], "ponder"), (["--profile", "gpu"], "ponder-gpu")])
-def test_compose_starts_one_of_the_two_servers(arguments: list[str], server: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "servers"), [([], ["ponder"]), (["--profile", "gpu"], ["ponder-gpu"]), (["--profile", "fleet"], FLEET)]
+)
+def test_compose_starts_a_server_or_the_fleet(arguments: list[str], servers: Sequence[str]) -> None:
     """Docker Compose says so itself, where it is installed; it needs no Docker engine for that."""
     program = shutil.which("docker-compose")
     if program is None:
@@ -52,14 +59,15 @@ def test_compose_starts_one_of_the_two_servers(arguments: list[str], server: str
     run = subprocess.run(
         [program, *arguments, "config", "--services"], cwd=ROOT, env=environment, capture_output=True, text=True
     )
-    assert set(run.stdout.split()) == {"keys", server, "prometheus", "grafana"}, run.stderr
+    assert set(run.stdout.split()) == {"keys", *servers, *WATCHERS}, run.stderr
 
 
 def test_the_cpu_is_what_is_there_without_a_profile(services: dict[str, dict]) -> None:
     """A profile on the command line replaces the one in .env, so the two never start together."""
     lines = (ROOT / ".env").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line and not line.startswith("#")] == ["COMPOSE_PROFILES=cpu"], "and no secrets"
-    assert [services[name].get("profiles") for name in LASTING] == [["cpu"], ["gpu"], None, None]
+    wanted = {"ponder": ["cpu"], "ponder-gpu": ["gpu"], **{name: ["fleet"] for name in FLEET}}
+    assert {name: services[name].get("profiles") for name in LASTING} == {name: wanted.get(name) for name in LASTING}
 
 
 @pytest.mark.parametrize("name", LASTING)
@@ -86,9 +94,57 @@ def test_keys_are_made_without_network_or_root(services: dict[str, dict]) -> Non
 
 @pytest.mark.parametrize("name", LASTING)
 def test_only_this_machine_reaches_them(services: dict[str, dict], name: str) -> None:
-    """The operator can publish the server, which has keys, on other addresses, and nothing else."""
-    (port,) = services[name]["ports"]
-    assert port.startswith(("127.0.0.1:", "${PUBLISH_ADDRESS:-127.0.0.1}:" if name in SERVERS else "127.0.0.1:"))
+    """The operator can publish servers, which have keys, on other addresses, and nothing else. Nobody reaches replicas and the store."""
+    ports = services[name].get("ports", [])
+    assert len(ports) == (0 if name in (*REPLICAS, "valkey") else 1)
+    prefix = "${PUBLISH_ADDRESS:-127.0.0.1}:" if name in (*SERVERS, *FRONT_ENDS) else "127.0.0.1:"
+    assert all(port.startswith(prefix) for port in ports)
+
+
+def test_the_fleet_is_put_together(services: dict[str, dict]) -> None:
+    """Front ends know all replicas and are known by a name each; they and the replicas have one folder of adapters at one path."""
+    folders = [dict(reversed(mount.split(":")[:2]) for mount in services[name]["volumes"]) for name in (*FRONT_ENDS, *REPLICAS)]
+    assert {folder["/home/ponder/adapters"] for folder in folders} == {"adapters"}
+    for name in FRONT_ENDS:
+        environment = services[name]["environment"]
+        assert environment["PONDER_REPLICAS"].split(",") == [f"http://{one}:8000" for one in REPLICAS]
+        assert environment["PONDER_ADVERTISE_URL"] == f"http://{name}:8000"
+        assert services[name]["networks"]["default"]["aliases"] == ["ponder"], "as Prometheus looks for them"
+        assert services[name]["command"] == ["--config", "/run/secrets/front-end.yml"]
+        assert "entrypoint" not in services[name]
+    for name in REPLICAS:
+        assert (services[name]["entrypoint"], services[name]["command"]) == (
+            ["ponder", "replica"],
+            ["--config", "/run/secrets/replica.yml"],
+        )
+        assert "adapters:/home/ponder/adapters:ro" in services[name]["volumes"]
+        assert services[name]["environment"]["PONDER_API_KEYS"] == ""
+    own = [folder["/home/ponder/policies"] for folder in folders[:2]]
+    assert len(set(own)) == 2, "each has policies of its own, and the store says which hold"
+
+
+def test_the_store_is_that_of_kubernetes(services: dict[str, dict]) -> None:
+    """Its image, its command, where `$$` is a dollar, and the question whether it is well."""
+    (pod,) = [
+        one
+        for one in yaml.safe_load_all((ROOT / "deploy/kubernetes/components/valkey/valkey.yaml").read_text())
+        if one["kind"] == "StatefulSet"
+    ]
+    (container,) = pod["spec"]["template"]["spec"]["containers"]
+    store = services["valkey"]
+    assert store["image"] == container["image"]
+    assert [word.replace("$$", "$") for word in store["command"]] == container["command"]
+    assert store["healthcheck"]["test"][3].replace("$$", "$") == container["readinessProbe"]["exec"]["command"][2]
+
+
+def test_prometheus_finds_every_front_end(services: dict[str, dict]) -> None:
+    """By a name that has the addresses of all."""
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    (job,) = config["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    assert found["names"] == ["ponder"]
+    assert "ponder" in services
+    assert (found["type"], found["port"]) == ("A", 8000)
 
 
 def test_health_is_asked_of_all(services: dict[str, dict], dockerfile: str) -> None:
@@ -100,7 +156,7 @@ def test_health_is_asked_of_all(services: dict[str, dict], dockerfile: str) -> N
         assert command[-1].startswith(f"http://127.0.0.1:{port}/")
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", [*SERVERS, *FRONT_ENDS, *REPLICAS])
 def test_settings_are_settings(services: dict[str, dict], dockerfile: str, variables: set[str], name: str) -> None:
     """This holds for variables in the file and in the image; ponder.env is the operator's."""
     assert set(services[name]["environment"]) <= variables
@@ -120,13 +176,13 @@ def test_the_server_keeps_what_it_must(services: dict[str, dict], compose: dict,
         assert any(Path(path).is_relative_to(kept) for kept in KEPT_BY_SERVER), variable
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", [*SERVERS, *REPLICAS])
 def test_the_engine_finds_shared_memory(services: dict[str, dict], name: str) -> None:
     """The engine needs 160 MiB; with Docker's default of 64 it does not start."""
     assert services[name]["shm_size"] == "1g"
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", [*SERVERS, *FRONT_ENDS, *REPLICAS])
 def test_there_is_time_to_drain(services: dict[str, dict], name: str) -> None:
     """There is time left for the engine to end."""
     number, unit = re.fullmatch(r"(\d+)([sm])", services[name]["stop_grace_period"]).groups()
@@ -144,7 +200,7 @@ def test_the_gpu_is_asked_for(services: dict[str, dict]) -> None:
 
 def test_images_are_pinned(services: dict[str, dict]) -> None:
     """Versions are pinned to the patch level."""
-    for name in ("keys", "prometheus", "grafana"):
+    for name in ("keys", "valkey", *WATCHERS):
         assert re.search(r":v?\d+\.\d+\.\d+$", services[name]["image"])
 
 

@@ -114,6 +114,7 @@ class _prometheus:  # noqa: N801 - used like a function
         }
         config["rule_files"] = [str(source / name) for name in config["rule_files"]]
         (scraped,) = config["scrape_configs"]
+        del scraped["dns_sd_configs"]
         scraped["static_configs"] = [{"targets": [f"127.0.0.1:{target}"]}]
         scraped["authorization"]["credentials_file"] = str(folder / "key")
         (folder / "key").write_text(ADMIN_KEY)
