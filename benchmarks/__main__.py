@@ -7,6 +7,7 @@ from benchmarks import (
     buckets,
     direct,
     easy_traffic,
+    front_end,
     int8,
     orchestration,
     priorities,
@@ -35,6 +36,7 @@ ALL = {
     "watching": watching,
     "scrape": scrape,
     "replicas": replicas,
+    "front_end": front_end,
     "buckets": buckets,
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 import uvloop
 
 from app.admission import Admission
+from app.engine.base import Engine
 from app.engine.scripted import ScriptedEngine, cycle
 from app.metering.budget import Budget
 from app.request import Caller, InferenceRequest, Limits
@@ -55,15 +56,16 @@ async def _measure(num_branches: int) -> Table:
     return table
 
 
-async def drive(
+async def drive(  # noqa: PLR0917 - each is a part of the service that a benchmark varies
     strategy: str,
     parameters: dict[str, Any],
     num_branches: int,
     tracer: Tracer | None = None,
     metrics: Metrics | None = None,
+    engine: Engine | None = None,
 ) -> tuple[int, float]:
-    """Return the number of branches that eight clients drew, and the seconds that they took."""
-    engine = ScriptedEngine(cycle(REPLIES))
+    """Return the number of branches that eight clients drew, and the seconds that they took. `engine` has started; by default scripted."""
+    engine = engine or ScriptedEngine(cycle(REPLIES))
     equivalence = Equivalence()
     metrics = metrics or Metrics()
     service = Service(

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import logging
 import multiprocessing
 import os
@@ -97,6 +98,9 @@ def run_server(settings: Settings) -> int:
 async def _serve(app: FastAPI, server: uvicorn.Server, listener: socket.socket) -> None:
     # uvicorn's own handling of the lifespan would log an error of the start with its traceback, instead of raising it.
     async with app.router.lifespan_context(app):
+        # vLLM and torch leave a million objects, through which each full collection goes, for a tenth of a second and more.
+        gc.collect()
+        gc.freeze()
         await server.serve(sockets=[listener])
 
 

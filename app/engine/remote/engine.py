@@ -38,6 +38,7 @@ from app.engine.vllm.post_mortem import start_errors
 from app.engine.vllm.remote_branch import OutputReader, request_of
 from app.engine.vllm.render_only import RenderOnly
 from app.engine.vllm.rendering import Rendering
+from app.engine.vllm.token_texts import TokenTexts
 from app.engine.weights.conversions import ModelUnavailable
 from app.errors import EngineFailed, InvalidRequest, NoReplica, first_error_only
 
@@ -77,6 +78,7 @@ class RemoteEngine(VllmFrontEnd):
             self._model = await asyncio.to_thread(RenderOnly.load, self._options)
             self._rendering = Rendering(self._options, lambda: self._model)
             await asyncio.to_thread(self._rendering.warm_up)
+        self._texts = TokenTexts(self._model.renderer.tokenizer)
         self.adapters = ReplicaAdapters(self.fleet, self._fleet_options.adapter_replicas, self.encode(SAMPLE))
         self._joining = Joining(self.encode, lambda: self._max_model_len)
         self._max_model_len = self._options.max_model_len or 0
@@ -162,7 +164,7 @@ class RemoteEngine(VllmFrontEnd):
         """Run one branch, on as many replicas as it takes. Closing the iterator aborts it."""
         if branch.prompt.is_constrained and branch.seed is None and branch.is_streamed:
             branch = replace(branch, seed=secrets.randbits(62))  # so that another replica can repeat what was sent of it
-        journey = Journey(branch, request_of(branch), OutputReader(branch, self._model.renderer.tokenizer))
+        journey = Journey(branch, request_of(branch), OutputReader(branch, self._model.renderer.tokenizer, self._texts))
         self._journeys[branch.id] = (journey, None)
         try:
             while (request := journey.next_request()) is not None and not journey.is_halted:

@@ -24,6 +24,7 @@ from app.engine.vllm.images import input_of
 from app.engine.vllm.outputs import output_of, with_separator
 from app.engine.vllm.sampling import sampling_of
 from app.engine.vllm.thinking_end import END
+from app.engine.vllm.token_texts import TokenTexts
 from app.errors import InvalidRequest
 
 MAX_LOGPROBS = 20
@@ -106,13 +107,14 @@ class OutputReader:
     Args:
         branch: that is read.
         tokenizer: of the model.
+        texts: the same, where it is asked for the texts of single tokens.
 
     Attributes:
         token_ids: all tokens so far.
 
     """
 
-    def __init__(self, branch: Branch, tokenizer: Any) -> None:
+    def __init__(self, branch: Branch, tokenizer: Any, texts: TokenTexts) -> None:
         self._branch = branch
         request = EngineCoreRequest(
             request_id=branch.id,
@@ -126,7 +128,7 @@ class OutputReader:
             data_parallel_rank=None,
         )
         self._detokenizer = IncrementalDetokenizer.from_new_request(tokenizer, request)
-        self._logprobs = LogprobsProcessor.from_new_request(tokenizer, request)
+        self._logprobs = LogprobsProcessor.from_new_request(texts, request)
 
     @property
     def token_ids(self) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import copy
-from dataclasses import asdict
 from typing import Any
 
 from vllm import SamplingParams
@@ -63,7 +62,10 @@ def sampling_of(branch: Branch) -> SamplingParams:
             # vLLM sets these for a request with temperature 0, but these parameters were made for another temperature.
             sampling.top_p, sampling.top_k, sampling.min_p = 1.0, 0, 0.0
     if branch.repetition is not None and sampling.repetition_detection is None:
-        sampling.repetition_detection = RepetitionDetectionParams(**asdict(branch.repetition))
+        loop = branch.repetition
+        sampling.repetition_detection = RepetitionDetectionParams(
+            max_pattern_size=loop.max_pattern_size, min_pattern_size=loop.min_pattern_size, min_count=loop.min_count
+        )
     if branch.options:
         # The options are read from the probabilities of one token, for which a grammar would mask them.
         sampling.logprobs, sampling.logprob_token_ids = None, list(branch.options)

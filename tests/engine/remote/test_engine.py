@@ -54,6 +54,7 @@ def over(monkeypatch):
         engine._model = SimpleNamespace(
             model_config=SimpleNamespace(get_vocab_size=lambda: 100), renderer=SimpleNamespace(tokenizer=None)
         )
+        engine._texts = None
         engine.adapters = ReplicaAdapters(engine.fleet, None, PREFIX)
         engine._joining = SimpleNamespace(check=lambda replica: replica.describe())
         engine._keeping = asyncio.create_task(engine.fleet.run())
