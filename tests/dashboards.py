@@ -66,3 +66,8 @@ def metrics(expr: str) -> set[str]:
 def rules() -> list[dict]:
     """Return all recording rules and alerts."""
     return [rule for path in RULES for group in yaml.safe_load(Path(path).read_text())["groups"] for rule in group["rules"]]
+
+
+def is_of_replicas(expr: str) -> bool:
+    """Whether a query has data only where a server has replicas, or where one of them has failed."""
+    return any(word in expr for word in ("ponder_replica_", "by (replica)", "recompute"))

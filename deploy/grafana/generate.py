@@ -5,11 +5,11 @@ import json
 import sys
 from pathlib import Path
 
-from boards import adapters, compute, routing, service
+from boards import adapters, compute, replicas, routing, service
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 FOLDER = Path(__file__).parent / "dashboards"
-BOARDS = (service.BOARD, compute.BOARD, routing.BOARD, adapters.BOARD)
+BOARDS = (service.BOARD, compute.BOARD, routing.BOARD, adapters.BOARD, replicas.BOARD)
 
 
 def main() -> None:

@@ -28,9 +28,10 @@ def test_what_is_committed_is_what_the_code_writes() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_there_are_four_and_they_find_each_other() -> None:
+def test_there_are_five_and_they_find_each_other() -> None:
     boards = [json.loads(path.read_text()) for path in DASHBOARDS]
-    assert [board["uid"] for board in boards] == ["ponder-adapters", "ponder-compute", "ponder-routing", "ponder-service"]
+    names = ("adapters", "compute", "replicas", "routing", "service")
+    assert [board["uid"] for board in boards] == [f"ponder-{name}" for name in names]
     for board in boards:
         (link,) = board["links"]
         assert link["tags"] == board["tags"]

@@ -10,8 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.dashboards import chosen, is_of_replicas, metrics, queries, rules
 from tests.server import ForkedServer, Replica
 from tests.swap_traffic import WORDS, swap_under_load
+from tests.watching import STEP_S, WINDOW, Prometheus, Watched
 
 pytestmark = [pytest.mark.vllm, pytest.mark.anyio]
 
@@ -249,3 +251,26 @@ async def test_a_killed_replica_fails_no_request(http, replicas, front_end) -> N
     assert listed[0]["adapters"] == listed[1]["adapters"]
     page = (await http.get("/metrics")).text
     assert re.search(r'^ponder_replica_failures\{model="smollm2-135m",replica="[^"]+"\} [1-9]', page, re.MULTILINE)
+
+
+async def test_a_fleet_is_watched_as_it_is_deployed(http, front_end, tmp_path) -> None:
+    """Every query that tells of replicas has data. It is the last test, since some have none before a replica has failed."""
+    with (
+        Prometheus(tmp_path, front_end.port, "none") as url,
+        httpx.Client(base_url=url, timeout=60) as prometheus,
+    ):
+        start = time.time()
+        for first in range(60, 84, 4):
+            await asyncio.gather(*(one_of_many(http, number) for number in range(first, first + 4)))
+            await asyncio.sleep(STEP_S)  # a scrape between two loads: a rate needs both
+        await asyncio.sleep(2 * STEP_S)  # the last scrape, and the rules' look at it
+        watched = Watched(prometheus, "", start, time.time())
+        asked = [query for query in queries() if is_of_replicas(query.expr)]
+        compared = {name for rule in rules() if is_of_replicas(rule["expr"]) for name in metrics(rule["expr"])}
+        firing = [
+            rule["name"] for group in watched.ask("rules")["groups"] for rule in group["rules"] if rule.get("state") == "firing"
+        ]
+        assert len(asked) > 10
+        assert [query.panel for query in asked if not watched.values(chosen(query.expr, window=WINDOW))] == []
+        assert [name for name in compared if not watched.values(name)] == []
+        assert firing == []

@@ -1,24 +1,23 @@
-"""As it is deployed: Debian's prometheus scrapes a real server under mixed load, and every query of every panel and rule has data."""
+"""As it is deployed: Debian's prometheus scrapes a real server under mixed load, and every query of every panel and rule has data.
 
-import math
-import signal
-import socket
+What tells of replicas is in test_replicas.py.
+"""
+
 import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import yaml
 
-from tests.dashboards import Query, chosen, metrics, queries, rules
+from tests.dashboards import Query, chosen, is_of_replicas, metrics, queries, rules
 from tests.server import ForkedServer
 from tests.tools import ROOT, tool
 from tests.valkey import Valkey
+from tests.watching import STEP_S, WINDOW, Prometheus, Watched
 
 pytestmark = pytest.mark.vllm
 
@@ -39,32 +38,8 @@ STRATEGIES: list[dict[str, Any]] = [
     {"strategy": "best_of_n", "n": 2, "verifier": {"reward_model": "away"}},
 ]
 ROUNDS = 2  # what begins with its first event, and not at zero, has a rate from the second on
-STEP_S = 2
-WINDOW = "20s"
-
 UNMEASURED = "Energy (where measured)"
 """The row of panels that have data only where the machine measures energy: RAPL or NVML."""
-
-
-@dataclass(frozen=True)
-class Watched:
-    """A server that was under load, and the Prometheus that watched it."""
-
-    prometheus: httpx.Client
-    page: str
-    start: float
-    end: float
-
-    def ask(self, path: str, **parameters: Any) -> Any:
-        """What Prometheus' API answers."""
-        reply = self.prometheus.get(f"/api/v1/{path}", params=parameters).json()
-        assert reply["status"] == "success", reply
-        return reply["data"]
-
-    def values(self, expr: str) -> list[float]:
-        """All that a query gives over the time of the load; without those that are no numbers, as where nothing is divided by nothing."""
-        series = self.ask("query_range", query=expr, start=self.start, end=self.end, step=STEP_S)["result"]
-        return [value for one in series for _, text in one["values"] if math.isfinite(value := float(text))]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +56,7 @@ def watched(tmp_path_factory) -> Iterator[Watched]:
     try:
         server.wait()
         with (
-            _prometheus(folder, server.port) as url,
+            Prometheus(folder, server.port, ADMIN_KEY) as url,
             httpx.Client(base_url=url, timeout=60) as prometheus,
             httpx.Client(base_url=server.url, timeout=300, headers={"Authorization": f"Bearer {ADMIN_KEY}"}) as http,
         ):
@@ -95,52 +70,6 @@ def watched(tmp_path_factory) -> Iterator[Watched]:
         status = server.stop()
         valkey.kill()
         assert status == 0
-
-
-class _prometheus:  # noqa: N801 - used like a function
-    """Debian's, with the configuration that is deployed: only who is scraped how often, and with which key, is this test's."""
-
-    def __init__(self, folder: Path, target: int) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
-        self.url = f"http://{address}"
-        source = ROOT / "deploy" / "prometheus"
-        config = yaml.safe_load((source / "prometheus.yml").read_text())
-        config["global"] = {
-            "scrape_interval": f"{STEP_S}s",
-            "scrape_timeout": f"{STEP_S}s",
-            "evaluation_interval": f"{STEP_S}s",
-        }
-        config["rule_files"] = [str(source / name) for name in config["rule_files"]]
-        (scraped,) = config["scrape_configs"]
-        del scraped["dns_sd_configs"]
-        scraped["static_configs"] = [{"targets": [f"127.0.0.1:{target}"]}]
-        scraped["authorization"]["credentials_file"] = str(folder / "key")
-        (folder / "key").write_text(ADMIN_KEY)
-        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-        self.log = folder / "prometheus.log"
-        self.command = [
-            tool("prometheus"), f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address={address}", "--enable-feature=exemplar-storage",
-        ]  # fmt: skip
-
-    def __enter__(self) -> str:
-        with self.log.open("wb") as output:
-            self.process = subprocess.Popen(self.command, stdout=output, stderr=subprocess.STDOUT)
-        for _ in range(150):
-            try:
-                if httpx.get(f"{self.url}/-/ready").status_code == 200:
-                    return self.url
-            except httpx.TransportError:
-                pass
-            time.sleep(0.2)
-        self.__exit__()
-        pytest.fail(f"prometheus did not start:\n{self.log.read_text()[-4000:]}")
-
-    def __exit__(self, *_: object) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
 
 
 def _load(http: httpx.Client, number: int) -> None:
@@ -191,7 +120,9 @@ def _ask(http: httpx.Client, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "query", [query for query in queries() if query.row != UNMEASURED], ids=lambda query: f"{query.board}-{query.panel}"
+    "query",
+    [query for query in queries() if query.row != UNMEASURED and not is_of_replicas(query.expr)],
+    ids=lambda query: f"{query.board}-{query.panel}",
 )
 def test_every_query_of_every_panel_has_data(watched: Watched, query: Query) -> None:
     assert watched.values(chosen(query.expr, window=WINDOW)), query.expr
@@ -210,7 +141,9 @@ def test_every_rule_is_evaluated(watched: Watched) -> None:
     assert [rule["name"] for rule in seen if rule.get("state") == "firing"] == []
 
 
-@pytest.mark.parametrize("alert", [rule for rule in rules() if "alert" in rule], ids=lambda rule: rule["alert"])
+@pytest.mark.parametrize(
+    "alert", [rule for rule in rules() if "alert" in rule and not is_of_replicas(rule["expr"])], ids=lambda rule: rule["alert"]
+)
 def test_what_an_alert_compares_has_data(watched: Watched, alert: dict) -> None:
     """Its metrics, one by one: an alert whose series are misspelt would keep quiet for ever."""
     assert [name for name in metrics(alert["expr"]) if not watched.values(name)] == []

@@ -8,6 +8,12 @@ TOTAL = f'{STRATEGY}, phase="total"'
 PARTS = f'{STRATEGY}, phase!~"total|first_token"'
 BY_PHASE = f"job_strategy_phase:ponder_request_seconds:p95_rate5m{{{PARTS}}}"
 
+
+def once(metric: str) -> str:
+    """The query of the sum of one of vLLM's gauges. Every front end tells of all replicas; each is counted once."""
+    return f'sum(max by (job, replica, engine) ({metric}{{replica!=""}}) or {metric}{{replica=""}})'
+
+
 NOW = Row(
     title="Now",
     panels=(
@@ -119,7 +125,7 @@ ENGINE = Row(
         ),
         lines(
             "vLLM's queue", "short", "Sequences as vLLM counts them. Ponder hands out slots itself, so few wait here.",
-            ("sum(vllm:num_requests_running)", "running"), ("sum(vllm:num_requests_waiting)", "waiting"),
+            (once("vllm:num_requests_running"), "running"), (once("vllm:num_requests_waiting"), "waiting"),
             colours={"running": "green", "waiting": "orange"},
         ),
         lines(
