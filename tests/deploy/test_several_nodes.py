@@ -4,6 +4,10 @@ The schema is ours, as much of LeaderWorkerSet's as is used: no package has its 
 """
 
 import re
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import jsonschema
 import kubernetes_validate
@@ -127,3 +131,32 @@ def test_all_read_the_same_settings(nodes: Documents, group: dict) -> None:
         group[pod]["spec"]["containers"][0]["envFrom"] == [{"configMapRef": {"name": name}}]
         for pod in ("leaderTemplate", "workerTemplate")
     )
+
+
+def test_a_worker_ends_after_its_leader(group: dict) -> None:
+    """Its preStop waits as long as the leader answers, which may still compute with it."""
+    command = group["workerTemplate"]["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    leader = ThreadingHTTPServer(("127.1.9.1", 8000), Healthy)
+    serving = Thread(target=leader.serve_forever)
+    serving.start()
+    waiting = subprocess.Popen([sys.executable, *command[1:]], env={"LWS_LEADER_ADDRESS": "127.1.9.1"})
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(2)
+    finally:
+        leader.shutdown()
+        leader.server_close()
+        serving.join()
+    assert waiting.wait(20) == 0
+
+
+class Healthy(BaseHTTPRequestHandler):
+    """A server that is well."""
+
+    def do_GET(self) -> None:
+        """Answer `/health`."""
+        self.send_response(200 if self.path == "/health" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Write nothing."""
