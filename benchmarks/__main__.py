@@ -9,12 +9,14 @@ from benchmarks import (
     easy_traffic,
     front_end,
     int8,
+    large_fleet,
     orchestration,
     priorities,
     replicas,
     sampling,
     scrape,
     searches,
+    shared_state,
     starts,
     swaps,
     tracing,
@@ -37,6 +39,8 @@ ALL = {
     "scrape": scrape,
     "replicas": replicas,
     "front_end": front_end,
+    "large_fleet": large_fleet,
+    "shared_state": shared_state,
     "buckets": buckets,
 }
 

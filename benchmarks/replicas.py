@@ -9,6 +9,8 @@ from benchmarks.report import Table
 
 BRANCHES, TOKENS = 32, 64
 
+_Pair = tuple[load.Run, load.Run, float]
+
 
 def run(*, is_quick: bool) -> Table:
     """Measure both in turn, each round in the other order. Ratios and differences are taken within a round."""
@@ -31,10 +33,17 @@ async def _measure(rounds: int) -> Table:
     return table
 
 
-async def _pair(measure: Any, inside: servers.Server, over: servers.Server, number: int) -> tuple[load.Run, load.Run]:
+async def _pair(measure: Any, inside: servers.Server, over: servers.Server, number: int) -> _Pair:
+    """Measure both, and the processor time that the front end takes for a token, in microseconds."""
     order = (inside, over) if number % 2 else (over, inside)
-    runs = {server.name: await measure(server, number) for server in order}
-    return runs[inside.name], runs[over.name]
+    spent = {}
+    runs = {}
+    for server in order:
+        before = servers.processor_seconds(server)
+        runs[server.name] = await measure(server, number)
+        spent[server.name] = servers.processor_seconds(server) - before
+    run = runs[over.name]
+    return runs[inside.name], run, 1e6 * spent[over.name] / (run.tokens_per_second * run.total)
 
 
 async def _streams(server: servers.Server, number: int) -> load.Run:
@@ -52,12 +61,13 @@ async def _vote(server: servers.Server, number: int) -> load.Run:
     return load.Run(BRANCHES * TOKENS / seconds, 0.0, seconds)
 
 
-def _row(what: str, pairs: list[tuple[load.Run, load.Run]]) -> dict[str, Any]:
+def _row(what: str, pairs: list[_Pair]) -> dict[str, Any]:
     return {
         "load": what,
-        "in process tokens/s": round(statistics.median(a.tokens_per_second for a, _ in pairs), 1),
-        "replica tokens/s": round(statistics.median(b.tokens_per_second for _, b in pairs), 1),
-        "ratio": round(statistics.median(b.tokens_per_second / a.tokens_per_second for a, b in pairs), 3),
-        "in process first token ms": round(1000 * statistics.median(a.first_token for a, _ in pairs), 1),
-        "difference ms": round(1000 * statistics.median(b.first_token - a.first_token for a, b in pairs), 1),
+        "in process tokens/s": round(statistics.median(a.tokens_per_second for a, _, _ in pairs), 1),
+        "replica tokens/s": round(statistics.median(b.tokens_per_second for _, b, _ in pairs), 1),
+        "ratio": round(statistics.median(b.tokens_per_second / a.tokens_per_second for a, b, _ in pairs), 3),
+        "in process first token ms": round(1000 * statistics.median(a.first_token for a, _, _ in pairs), 1),
+        "difference ms": round(1000 * statistics.median(b.first_token - a.first_token for a, b, _ in pairs), 1),
+        "front end us/token": round(statistics.median(spent for _, _, spent in pairs)),
     }

@@ -40,6 +40,12 @@ def memory_mib(server: Server) -> float:
     return sum(one.memory_info().rss for one in (process, *process.children(recursive=True))) / 2**20
 
 
+def processor_seconds(server: Server) -> float:
+    """Return the processor time of a server's first process so far, without its engine's."""
+    times = psutil.Process(server.pid).cpu_times()
+    return float(times.user + times.system)
+
+
 @contextmanager
 def _running(name: str, command: list[str], port: int, health: str, environment: dict[str, str]) -> Iterator[Server]:
     url = f"http://127.0.0.1:{port}"

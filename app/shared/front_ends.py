@@ -28,6 +28,9 @@ logger = logging.getLogger("ponder.shared")
 BEAT_S = 0.1
 """Seconds between two beats. Others know of a change after that, and of a key's branches."""
 
+MANY, SLOWEST_BEAT_S = 10, 1.0
+"""Above so many front ends, beats get rarer in proportion, down to one in so many seconds: each has what all others say."""
+
 LIFE_S = 3.0
 """Seconds after its last beat for which a front end counts as alive."""
 
@@ -169,7 +172,7 @@ class FrontEnds:
                 await asyncio.sleep(ERROR_S)
             async with self._beaten:
                 self._beaten.notify_all()
-            await asyncio.sleep(BEAT_S)
+            await asyncio.sleep(min(BEAT_S * max(1.0, (len(self._others) + 1) / MANY), SLOWEST_BEAT_S))
 
     def _beat_keys(self) -> Sequence[str]:
         return (*self._keys, self._mail(self.id), *(table.key for table in self.tables))

@@ -1,13 +1,16 @@
 """Which replica a branch goes to: the one that holds its prefix, unless that has more than its share of the work.
 
 Rendezvous hashing (Thaler and Ravishankar 1998) gives every prefix an order of the replicas. All front ends find the same one, and when a
-replica comes or goes, only its own prefixes move. The share is that of consistent hashing with bounded loads (Mirrokni et al. 2018,
-arXiv 1608.01350); above it, the less loaded of the first two serves (Mitzenmacher 2001).
+replica comes or goes, only its own prefixes move. The first replica in this order that is not above its share serves, as in consistent
+hashing with bounded loads (Mirrokni et al. 2018, arXiv 1608.01350). So a prefix that many ask for is held by as many replicas as it needs.
+
+The share is reckoned with the branches of this front end alone. What it knows of others is a second old: where many front ends act on the
+same old numbers, all go to the same replica (`benchmarks/large_fleet.py`). If each keeps its own branches in proportion, their sum is too.
 """
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
@@ -16,8 +19,14 @@ from app.engine.base import Branch
 MAX_SHARE = 1.25
 """A replica may have this multiple of the mean load before prefixes that are its own go elsewhere."""
 
+MAX_TOTAL_SHARE = 2.0
+"""The same for the branches of all front ends: one has more only where somebody else uses it, or does not keep shares."""
+
 FREE_LOAD = 8
-"""Below so many branches a replica is never too loaded: one vote is no imbalance."""
+"""Up to so many branches a replica is never too loaded: one vote is no imbalance."""
+
+MIN_BLOCKS = 4
+"""Of shorter prompts, those that are the same share a replica, and not those that begin alike: there is little to save."""
 
 MAX_REQUESTS = 16_384
 """Requests whose replica is remembered; the one that was placed first is forgotten first."""
@@ -41,8 +50,13 @@ class Loaded(Protocol):
         ...
 
     @property
+    def num_branches(self) -> int:
+        """The branches that it has of this front end."""
+        ...
+
+    @property
     def load(self) -> int:
-        """The branches that it runs or queues."""
+        """The branches that it has of all front ends, as far as is known."""
         ...
 
 
@@ -70,12 +84,20 @@ def ranked(key: bytes, members: Sequence[M]) -> list[M]:
     return sorted(members, key=lambda one: blake2b(one.name.encode(), key=key, digest_size=8).digest(), reverse=True)
 
 
+def meeting_key(keys: Sequence[bytes]) -> bytes:
+    """Return the key by which a request is placed whose beginning this front end has not seen, from those of `affinities_of`.
+
+    All front ends find the same one for prompts that have a quarter or more in common, and a conversation keeps it until it is twice as
+    long: it is that of the largest power of two of blocks that is at most half of the prompt.
+    """
+    return keys[-1] if len(keys) < MIN_BLOCKS else keys[2 ** ((len(keys) // 2).bit_length() - 1) - 1]
+
+
 def choose(affinity: bytes, members: Sequence[M]) -> M:
     """Return the replica for a prefix. `members` are those that can take a branch, at least one."""
-    first, *others = ranked(affinity, members)
-    if not is_above_share(first, members):
-        return first
-    return min([first, *others[:1]], key=lambda one: one.load)
+    order = ranked(affinity, members)
+    is_above_share = shares_of(members)
+    return next((one for one in order if not is_above_share(one)), None) or min(order, key=lambda one: one.load)
 
 
 class Placement:
@@ -92,7 +114,7 @@ class Placement:
         found = next((one for one in members if one.name == name), None)
         if found is None:
             keys = affinities_of(branch)
-            found = self._holder(keys, members) or choose(keys[-1], members)
+            found = self._holder(keys, members) or choose(meeting_key(keys), members)
             self._remember(self._placed, MAX_REQUESTS, {request: found.name})
             self._remember(self._seen, MAX_BEGINNINGS, dict.fromkeys(keys, found.name))
         return found
@@ -102,7 +124,7 @@ class Placement:
         for number in range(len(keys), math.ceil(MIN_SHARED * len(keys)) - 1, -1):
             if (name := self._seen.get(keys[number - 1])) is not None:
                 found = next((one for one in members if one.name == name), None)
-                return found if found is not None and not is_above_share(found, members) else None
+                return None if found is None or shares_of(members)(found) else found
         return None
 
     @staticmethod
@@ -114,7 +136,8 @@ class Placement:
             kept.popitem(last=False)
 
 
-def is_above_share(member: M, members: Sequence[M]) -> bool:
-    """Whether a replica has so many branches that the next request should go elsewhere."""
-    share = MAX_SHARE * (sum(one.load for one in members) + 1) / len(members)
-    return member.load > max(share, FREE_LOAD)
+def shares_of(members: Sequence[M]) -> Callable[[M], bool]:
+    """Return a function that tells whether a replica has so many branches that the next request should go elsewhere."""
+    share = MAX_SHARE * (sum(one.num_branches for one in members) + 1) / len(members)
+    total = MAX_TOTAL_SHARE * (sum(one.load for one in members) + 1) / len(members)
+    return lambda one: one.load > FREE_LOAD and (one.num_branches > share or one.load > total)

@@ -9,15 +9,31 @@ from hypothesis import strategies as st
 
 from adapters.ports import EngineAdapter
 from app.engine.base import Branch, Prompt
-from app.engine.remote.placement import BLOCK, FREE_LOAD, MAX_SHARE, Placement, affinities_of, choose
+from app.engine.remote.placement import (
+    BLOCK,
+    FREE_LOAD,
+    MAX_SHARE,
+    MIN_BLOCKS,
+    Placement,
+    affinities_of,
+    choose,
+    meeting_key,
+    ranked,
+)
 
 
 @dataclass
 class Holder:
-    """A replica with a load."""
+    """A replica with branches of this front end and of others."""
 
     name: str
-    load: int = 0
+    num_branches: int = 0
+    others: int = 0
+
+    @property
+    def load(self) -> int:
+        """All of them."""
+        return self.num_branches + self.others
 
 
 def branch(prompt: int = 0, request: str = "r", *, number: int = 0, salt: str = "s", adapter: str | None = None) -> Branch:
@@ -58,34 +74,68 @@ def test_only_the_prefixes_of_a_replica_that_leaves_move(prompt, leaver) -> None
     assert after is before or before is members[leaver]
 
 
-def test_a_replica_above_its_share_is_passed_over_for_the_less_loaded_of_two() -> None:
-    """Small loads are no imbalance."""
+def test_a_replica_above_its_share_is_passed_over_for_the_next() -> None:
+    """In the order of the prefix, so that all front ends find the same ones. Small loads are no imbalance."""
     members = [Holder(f"http://10.0.0.{i}") for i in range(4)]
     key = affinity_of(branch())
+    order = ranked(key, members)
+    order[0].num_branches = FREE_LOAD
+    assert choose(key, members) is order[0]
+    for number, one in enumerate(order[:3]):
+        one.num_branches = 100
+        assert choose(key, members) is order[number + 1]
+
+
+def test_what_others_have_there_counts_only_where_it_is_much() -> None:
+    """It is a second old: front ends that all act on it would all go to the same replica."""
+    members = [Holder(f"http://10.0.0.{i}", num_branches=10, others=100) for i in range(4)]
+    key = affinity_of(branch())
     first = choose(key, members)
-    first.load = FREE_LOAD
+    first.others = 150
     assert choose(key, members) is first
-    first.load = 100
-    second = choose(key, members)
-    assert second is not first
-    second.load = 200
-    assert choose(key, members) is first
+    first.others = 400
+    assert choose(key, members) is not first
 
 
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=12), st.integers(0, 99))
-def test_no_replica_gets_more_while_it_has_the_most(loads, prompt) -> None:
-    """Above its share, it gets a branch only where the alternative is no better."""
+def test_no_replica_gets_more_above_its_share(loads, prompt) -> None:
+    """There is always one below it."""
     members = [Holder(f"http://10.0.0.{i}", load) for i, load in enumerate(loads)]
     chosen = choose(affinity_of(branch(prompt)), members)
-    share = max(MAX_SHARE * (sum(loads) + 1) / len(loads), FREE_LOAD)
-    assert chosen.load <= share or sum(one.load >= chosen.load for one in members) >= min(2, len(members))
+    assert chosen.load <= max(MAX_SHARE * (sum(loads) + 1) / len(loads), FREE_LOAD)
+
+
+def test_front_ends_agree_on_where_a_beginning_goes() -> None:
+    """Also if they have seen nothing of it: a long system prompt is in one cache, and a conversation keeps its replica while it grows."""
+    system = tuple(range(900))
+    keys = {
+        meeting_key(affinities_of(with_tokens((*system, *range(5000 + 300 * user, 5300 + 300 * user))))) for user in range(9)
+    }
+    assert len(keys) == 1
+    turns = [meeting_key(affinities_of(with_tokens(tuple(range(tokens))))) for tokens in range(1024, 1900, 100)]
+    assert len(set(turns)) == 1
+    short = {meeting_key(affinities_of(with_tokens((*range(300), user)))) for user in range(9)}
+    assert len(short) == 9
+
+
+@given(st.integers(1, 5000))
+def test_the_beginning_that_they_agree_on_is_a_quarter_at_least(tokens) -> None:
+    """And never more than the prompt."""
+    keys = affinities_of(with_tokens(tuple(range(tokens))))
+    place = keys.index(meeting_key(keys)) + 1
+    assert place == len(keys) if len(keys) < MIN_BLOCKS else len(keys) / 4 < place <= len(keys) / 2
+
+
+def with_tokens(tokens: tuple[int, ...]) -> Branch:
+    """A branch of this prompt."""
+    return Branch(id="r-0", prompt=Prompt(tokens, 9), prefix=tokens, max_tokens=9)
 
 
 def test_all_branches_of_a_request_stay_together() -> None:
     """Also when their replica gets above its share meanwhile: it has their prefix."""
     members, placement = [Holder("a"), Holder("b")], Placement()
     first = placement.place(branch(), members)
-    first.load = 1000
+    first.num_branches = 1000
     assert all(placement.place(branch(number=i), members) is first for i in range(1, 20))
     assert placement.place(branch(request="next"), members) is not first
 
@@ -133,7 +183,7 @@ def test_a_conversation_leaves_a_replica_above_its_share() -> None:
     """And one that is gone."""
     members, placement = [Holder("a"), Holder("b"), Holder("c")], Placement()
     first = placement.place(turn(1), members)
-    first.load = 1000
+    first.num_branches = 1000
     second = placement.place(turn(2), members)
     assert second is not first
     rest = [one for one in members if one is not second]
