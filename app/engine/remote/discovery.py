@@ -5,12 +5,26 @@ import logging
 import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
+from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
 logger = logging.getLogger("ponder.replicas")
 
 LOOK_UP_S = 5.0
 """Seconds between two look-ups of the names."""
+
+
+class Finder(Protocol):
+    """Finds replicas."""
+
+    @property
+    def may_change(self) -> bool:
+        """Whether another look-up may find others."""
+        ...
+
+    async def find(self) -> tuple[str, ...]:
+        """Return the names of all replicas, each once."""
+        ...
 
 
 class Discovery:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from app.engine.remote.discovery import LOOK_UP_S, Discovery
+from app.engine.remote.discovery import LOOK_UP_S, Finder
 from app.engine.replica import Replica, ReplicaCard, ReplicaFailed, ReplicaLoad, ReplicaStatus, ReplicaUnfit
 from app.reward_models.breaker import Breaker
 
@@ -156,7 +156,7 @@ class Fleet:
 
     def __init__(
         self,
-        discovery: Discovery,
+        discovery: Finder,
         connect: Callable[[str], Replica],
         join: Callable[[Member], Awaitable[ReplicaCard]],
         on_change: Callable[[], None],
