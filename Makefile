@@ -16,8 +16,8 @@ help: ## This list
 env: ## .venv with the locked dependencies
 	@scripts/bootstrap.sh
 
-env-bench: ## The same with what the benchmarks need besides
-	@scripts/bootstrap.sh bench
+env-bench: ## The same with what the benchmarks need besides, and with Ray
+	@scripts/bootstrap.sh bench ray
 
 env-clients: env ## .venv-clients with the clients that the tests drive the server with
 	@scripts/clients.sh

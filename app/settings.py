@@ -186,6 +186,41 @@ class FleetSettings(BaseModel):
     )
 
 
+class RaySettings(BaseModel):
+    """Replicas that Ray Serve runs."""
+
+    help_group: ClassVar[str] = "Ray"
+
+    ray: bool = Field(
+        False,
+        description="generate on replicas that Ray Serve runs, on the cluster that `RAY_ADDRESS` names, or on a Ray that is started here; "
+        "needs the extra `ray`",
+    )
+    ray_replicas: int = Field(1, ge=1, le=1000, description="replicas that there are always")
+    ray_max_replicas: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="most replicas, of which there are as many as the branches need; by default `ray_replicas`",
+    )
+    ray_target_branches: int | None = Field(
+        None, ge=1, description="branches of a replica above which another one is started; by default half of `max_branches`"
+    )
+    ray_idle_seconds: float = Field(
+        300, ge=0, description="seconds in which fewer replicas would do, before one of them is stopped"
+    )
+    ray_cpus: int | None = Field(
+        None,
+        ge=1,
+        description="processors of a replica; by default an equal share of those of this machine, and one where replicas have GPUs",
+    )
+    ray_gpus: int | None = Field(
+        None,
+        ge=0,
+        description="GPUs of a replica, all of one machine; by default as many as vLLM's parallelism takes, where the cluster has any",
+    )
+
+
 class PoolOptions(FleetSettings, EngineSettings, ModelSettings):
     """A further base model: what is said of it alone. All else is as for the first model."""
 
@@ -470,6 +505,7 @@ class Settings(
     ImageSettings,
     LimitSettings,
     ServerSettings,
+    RaySettings,
     PoolSettings,
     EngineSettings,
     ModelSettings,
@@ -534,7 +570,9 @@ class Settings(
         if self.name in self.pools:
             message = f"pools: {self.name} is the name of the first model"
             raise ValueError(message)
-        inside = [name for name, one in {self.name: self, **self.pools}.items() if not one.replicas]
+        inside = [
+            name for name, one in {self.name: self, **self.pools}.items() if not one.replicas and not getattr(one, "ray", False)
+        ]
         if len(inside) > 1:
             message = f"pools: only one model may run in this process: name the replicas of {' and '.join(inside[1:])}"
             raise ValueError(message)
@@ -551,6 +589,7 @@ class Settings(
                 **own,
                 "model_name": name,
                 "pools": {},
+                "ray": False,
                 "adapter_dir": self.adapter_dir / OTHER_MODELS / name,
                 "policy_dir": self.policy_dir / OTHER_MODELS / name,
                 "adapter_watch": self.adapter_watch and options.adapter_preload_dir is not None,
@@ -558,6 +597,23 @@ class Settings(
                 "shared_state_prefix": f"{self.shared_state_prefix}.{name}",
             }
         )
+
+    @model_validator(mode="after")
+    def _check_ray(self) -> "Settings":
+        if self.ray and self.replicas:
+            message = "ray: the replicas are either those of Ray or those at URLs"
+            raise ValueError(message)
+        if self.ray and not _is_installed("ray"):  # a name with a dot would import it, with its environment as it is now
+            message = "ray: Ray is not installed: pip install 'ponder[ray]'"
+            raise ValueError(message)
+        return self
+
+    @property
+    def of_replica(self) -> dict[str, Any]:
+        """The settings of an engine elsewhere, as `ReplicaSettings` takes them: values of JSON, without keys."""
+        names = ReplicaSettings.model_fields.keys() - AddressSettings.model_fields.keys() - {"config"}
+        given = self.model_dump(mode="json", include=set(names))
+        return {**given, "engine_args": shlex.join(self.engine_args), "host": "127.0.0.1"}
 
     @property
     def own_url(self) -> str:

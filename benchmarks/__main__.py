@@ -10,6 +10,7 @@ from benchmarks import (
     front_end,
     int8,
     large_fleet,
+    on_ray,
     orchestration,
     priorities,
     replicas,
@@ -41,6 +42,7 @@ ALL = {
     "front_end": front_end,
     "large_fleet": large_fleet,
     "shared_state": shared_state,
+    "on_ray": on_ray,
     "buckets": buckets,
 }
 

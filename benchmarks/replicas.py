@@ -24,13 +24,18 @@ async def _measure(rounds: int) -> Table:
         servers.vllm() as replica,
         servers.ponder("--adapter-slots", "0", "--replica", replica.url, name="one replica") as over,
     ):
-        await load.warm_up(inside, over)
-        for what, measure in (("32 streams", _streams), ("a vote of 32", _vote)):
-            pairs = [await _pair(measure, inside, over, number) for number in range(rounds)]
-            table.rows.append(_row(what, pairs))
-        pairs = [await _pair(_alone, inside, over, number) for number in range(3 * rounds)]
-        table.rows.append(_row("one stream alone", pairs))
+        await compare(table, inside, over, rounds)
     return table
+
+
+async def compare(table: Table, inside: servers.Server, over: servers.Server, rounds: int) -> None:
+    """Measure a server in whose process the engine is, and one in front of a replica, and add rows to the table."""
+    await load.warm_up(inside, over)
+    for what, measure in (("32 streams", _streams), ("a vote of 32", _vote)):
+        pairs = [await _pair(measure, inside, over, number) for number in range(rounds)]
+        table.rows.append(_row(what, pairs))
+    pairs = [await _pair(_alone, inside, over, number) for number in range(3 * rounds)]
+    table.rows.append(_row("one stream alone", pairs))
 
 
 async def _pair(measure: Any, inside: servers.Server, over: servers.Server, number: int) -> _Pair:

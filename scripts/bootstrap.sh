@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Make .venv with the locked dependencies; silent and instant when it is there already. `bootstrap.sh bench`: with what benchmarks need.
+# Make .venv with the locked dependencies; silent and instant when it is there already. `bootstrap.sh bench ray`: with what benchmarks need,
+# and with Ray.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,17 +9,20 @@ if [ -e /proc/driver/nvidia/version ]; then lock=locks/cuda.txt; fi
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 install() { pip install --no-deps --no-compile "$@"; }
 
-add_bench() {
-  if [ "${1:-}" != bench ] || cmp -s locks/bench.txt .venv/.bench; then return; fi
-  echo "installing $(grep -c == locks/bench.txt) packages for benchmarks from locks/bench.txt; one of them needs a C compiler"
-  pip install --no-deps --quiet --requirement locks/bench.txt
-  cp locks/bench.txt .venv/.bench
+add_more() {
+  local name
+  for name in "$@"; do
+    if cmp -s "locks/$name.txt" ".venv/.$name"; then continue; fi
+    echo "installing $(grep -c == "locks/$name.txt") packages from locks/$name.txt" # one of bench.txt needs a C compiler
+    pip install --no-deps --quiet --requirement "locks/$name.txt"
+    cp "locks/$name.txt" ".venv/.$name"
+  done
 }
 
 stamp=.venv/.installed
 wanted=$(cat "$lock" pyproject.toml | cksum)
 if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
-  add_bench "$@"
+  add_more "$@"
   exit 0
 fi
 
@@ -58,5 +62,5 @@ install --no-build-isolation --quiet --editable .
 # pip would compile one file after the other. Some packages have templates that are no Python.
 .venv/bin/python -m compileall -q -j 0 "$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" >/dev/null 2>&1 || true
 echo "$wanted" >"$stamp"
-add_bench "$@"
+add_more "$@"
 echo "environment ready"

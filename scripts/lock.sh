@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Resolve pyproject.toml into locks/cpu.txt, locks/cuda.txt and locks/bench.txt (what benchmarks need besides), and the clients of the tests into
+# Resolve pyproject.toml into locks/cpu.txt, locks/cuda.txt, locks/bench.txt and locks/ray.txt (what benchmarks and Ray need besides), and the clients of the tests into
 # locks/clients.txt and tests/clients/package-lock.json, keeping what is pinned there; --upgrade for newer releases. Needs uv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,9 +21,11 @@ lock() { # extra, target, further arguments
 lock cpu locks/cpu.txt "$@" "${torch[@]}" --override locks/cpu-overrides.txt
 lock cuda locks/cuda.txt "$@"
 
-echo "resolving locks/bench.txt"
-uv pip compile pyproject.toml --extra bench --constraint <(grep -v -e '^torch==' -e '^llm-' locks/cpu.txt) --python-version 3.11 \
-  --python-platform x86_64-manylinux_2_28 --no-header --no-annotate --quiet | grep -vxFf locks/cpu.txt >locks/bench.txt
+for extra in bench ray; do
+  echo "resolving locks/$extra.txt"
+  uv pip compile pyproject.toml --extra "$extra" --constraint <(grep -v -e '^torch==' -e '^llm-' locks/cpu.txt) --python-version 3.11 \
+    --python-platform x86_64-manylinux_2_28 --no-header --no-annotate --quiet | grep -vxFf locks/cpu.txt >"locks/$extra.txt"
+done
 
 echo "resolving locks/clients.txt"
 # The clients are installed over locks/cpu.txt: what is pinned there is preferred, and only what differs is locked here.

@@ -1,13 +1,20 @@
 """Builds the engine that the settings ask for, fitted to this machine."""
 
 import logging
+import math
 import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from app.engine import hardware
 from app.engine.base import Engine
+from app.engine.ray.options import RayOptions, variables
 from app.engine.remote.options import FleetOptions
+from app.engine.replica import Replica
 from app.engine.vllm.options import EngineOptions
 from app.engine.weights import int8
 from app.engine.weights.conversions import ModelUnavailable
@@ -15,6 +22,7 @@ from app.engine.weights.default_model import ensure_default_model
 from app.engine.weights.model_folder import check_model
 from app.engine.worker.failures import IS_VLLM_SILENT
 from app.engine.worker.server_watch import SERVER_PID
+from app.logs import configure_logging
 from app.settings import DEFAULT_MODEL, ReplicaSettings, Settings
 
 logger = logging.getLogger("ponder")
@@ -39,8 +47,9 @@ def build_engine(settings: Settings) -> Engine:
         ModelUnavailable: the model cannot be converted, or cannot be served as asked.
 
     """
-    options = engine_options(settings, has_weights=not settings.replicas)
-    options = replace(options, max_tokens=settings.max_tokens, default_max_tokens=settings.default_max_tokens)
+    if settings.ray:
+        return _on_ray(settings)
+    options = _options_of_server(settings)
     # Only now: vLLM reads the environment when it is imported.
     if settings.replicas:
         return _over_replicas(settings, options)
@@ -55,6 +64,30 @@ def run_replica(settings: ReplicaSettings) -> None:
     from app.engine.vllm.replica_server import run  # noqa: PLC0415 - as above
 
     run(options, settings)
+
+
+async def started_replica(name: str, settings: Mapping[str, Any]) -> Replica:
+    """Return a replica with an engine in this process, which has been started. Raises `ModelUnavailable`.
+
+    Args:
+        name: of the replica.
+        settings: as `Settings.of_replica` returns them.
+
+    """
+    of_replica = ReplicaSettings(**settings)
+    configure_logging(of_replica.log_level, of_replica.log_format)
+    options = engine_options(of_replica)
+    from app.engine.vllm.engine import VllmEngine  # noqa: PLC0415 - as above
+    from app.engine.vllm.own_replica import VllmReplica, on_one_machine  # noqa: PLC0415
+
+    engine = VllmEngine(on_one_machine(options))
+    await engine.start()
+    return VllmReplica(name, engine)
+
+
+def _options_of_server(settings: Settings) -> EngineOptions:
+    options = engine_options(settings, has_weights=not settings.replicas and not settings.ray)
+    return replace(options, max_tokens=settings.max_tokens, default_max_tokens=settings.default_max_tokens)
 
 
 def engine_options(settings: Settings | ReplicaSettings, *, has_weights: bool = True) -> EngineOptions:
@@ -113,6 +146,73 @@ def _over_replicas(settings: Settings, options: EngineOptions) -> Engine:
         adapter_replicas=settings.adapter_replicas,
     )
     return RemoteEngine(options, fleet, lambda url: VllmServer(url, names, key))
+
+
+def _on_ray(settings: Settings) -> Engine:
+    """Return an engine over replicas that Ray Serve is to run. Ray is started here, or joined."""
+    is_own = not os.environ.get("RAY_ADDRESS")
+    for variable, value in variables(is_own=is_own).items():
+        os.environ.setdefault(variable, value)
+    from app.engine.ray import cluster  # noqa: PLC0415 - comes with an extra
+
+    # Before the options: they put libraries for vLLM into the environment, which Ray's processes would inherit.
+    own_cpus = max(hardware.num_processors(), _most_replicas(settings) * (settings.ray_cpus or 1)) if is_own else None
+    cluster.start_ray(own_cpus, is_verbose=settings.log_level == "debug")
+    name = f"ponder-{settings.name}"
+    backing = cluster.deployed(name, engines_on_ray(settings), is_own=is_own)
+    return over_deployment(settings, partial(cluster.handle_of, name), backing)
+
+
+def engines_on_ray(settings: Settings) -> Any:
+    """Return the replicas as an application of Ray Serve, for the cluster that has been joined."""
+    from app.engine.ray import cluster, deployment  # noqa: PLC0415 - as above
+
+    num_gpus = settings.ray_gpus
+    if num_gpus is None:
+        num_gpus = _num_ranks(settings) if cluster.has_gpus() else 0
+    most = _most_replicas(settings)
+    options = RayOptions(
+        min_replicas=settings.ray_replicas,
+        max_replicas=most,
+        target_branches=settings.ray_target_branches or math.ceil(settings.max_branches / 2),
+        idle_seconds=settings.ray_idle_seconds,
+        drain_seconds=settings.drain_seconds,
+        num_cpus=settings.ray_cpus or (1 if num_gpus else max(hardware.num_processors() // most, 1)),
+        num_gpus=num_gpus,
+    )
+    return deployment.engines(partial(started_replica, settings=settings.of_replica), options)
+
+
+def _most_replicas(settings: Settings) -> int:
+    return max(settings.ray_max_replicas or 0, settings.ray_replicas)
+
+
+def _num_ranks(settings: Settings) -> int:
+    from app.engine.vllm.engine_args import parse_engine_args  # noqa: PLC0415 - as above
+
+    given = parse_engine_args(settings.engine_args)
+    return math.prod(given.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline", "data"))
+
+
+def over_deployment(
+    settings: Settings, engines: Callable[[], Any], backing: AbstractAsyncContextManager[None] | None = None
+) -> Engine:
+    """Return an engine over replicas that Ray Serve runs.
+
+    Args:
+        settings: of the server.
+        engines: returns the deployment of the replicas.
+        backing: runs it, as long as this engine; None where others run it.
+
+    """
+    options = _options_of_server(settings)
+    from app.engine.ray.cluster import replicas_of  # noqa: PLC0415 - as above
+    from app.engine.ray.discovery import RayDiscovery  # noqa: PLC0415
+    from app.engine.remote.engine import RemoteEngine  # noqa: PLC0415
+
+    found = RayDiscovery(replicas_of(engines))
+    fleet = FleetOptions(max_branches=settings.max_branches, adapter_replicas=settings.adapter_replicas)
+    return RemoteEngine(options, fleet, found.connect, found, backing)
 
 
 def set_log_of_vllm(settings: Settings | ReplicaSettings) -> None:

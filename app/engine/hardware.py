@@ -71,6 +71,12 @@ def cpu_shares(ranks: int, cpus: set[int] | None = None) -> str:
     return "|".join(_ranges(set(ids[start : start + size])) for start in starts)
 
 
+def share_of_processors(number: int, size: int, cpus: set[int] | None = None) -> set[int]:
+    """Return `size` of this thread's processors, others for each number from 0 on as long as there are enough."""
+    ids = sorted(os.sched_getaffinity(0) if cpus is None else cpus)
+    return {ids[(number * size + place) % len(ids)] for place in range(min(size, len(ids)))}
+
+
 def has_amx(cpuinfo: str | None = None) -> bool:
     """Whether the processor has instructions for products of 8-bit matrices (AMX)."""
     return "amx_int8" in _flags(cpuinfo)

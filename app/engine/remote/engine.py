@@ -5,7 +5,7 @@ import math
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, nullcontext, suppress
 from dataclasses import replace
 
 from adapters.ports import EngineAdapter
@@ -13,7 +13,7 @@ from app.engine.architecture import Architecture
 from app.engine.base import Branch, ModelCard, Output
 from app.engine.remote.adapters import ReplicaAdapters
 from app.engine.remote.checks import AnswerChecks
-from app.engine.remote.discovery import Discovery
+from app.engine.remote.discovery import Discovery, Finder
 from app.engine.remote.fleet import Fleet, Member, State
 from app.engine.remote.joining import SAMPLE, Joining
 from app.engine.remote.journey import Journey
@@ -59,26 +59,36 @@ class RemoteEngine(VllmFrontEnd):
         options: of the model, as an engine in this process would have them.
         fleet: of the replicas.
         connect: returns the replica at an address.
+        finder: finds the addresses; None for those in `fleet`.
+        backing: is entered before replicas are looked for, and left when this engine is closed.
 
     """
 
     card: ModelCard
 
-    def __init__(self, options: EngineOptions, fleet: FleetOptions, connect: Callable[[str], Replica]) -> None:
+    def __init__(
+        self,
+        options: EngineOptions,
+        fleet: FleetOptions,
+        connect: Callable[[str], Replica],
+        finder: Finder | None = None,
+        backing: AbstractAsyncContextManager[None] | None = None,
+    ) -> None:
         self._options = options
         self._fleet_options = fleet
-        self.fleet = Fleet(Discovery(fleet.urls), connect, self._join, self._count)
+        self._backing = backing or nullcontext()
+        self._to_leave = AsyncExitStack()
+        self.fleet = Fleet(finder or Discovery(fleet.urls), connect, self._join, self._count)
         self._placement = Placement()
         self._journeys: dict[str, tuple[Journey, Member | None]] = {}
         self._keeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Read the model's config and tokenizer, and wait for the first replica. Raises `ModelUnavailable` where all are unfit."""
-        with start_errors(self._options.model):
-            self._model = await asyncio.to_thread(RenderOnly.load, self._options)
-            self._rendering = Rendering(self._options, lambda: self._model)
-            await asyncio.to_thread(self._rendering.warm_up)
-        self._texts = TokenTexts(self._model.renderer.tokenizer)
+        with first_error_only():
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read_model())
+                group.create_task(self._to_leave.enter_async_context(self._backing))
         self.adapters = ReplicaAdapters(self.fleet, self._fleet_options.adapter_replicas, self.encode(SAMPLE))
         self._joining = Joining(self.encode, lambda: self._max_model_len)
         self._max_model_len = self._options.max_model_len or 0
@@ -90,6 +100,13 @@ class RemoteEngine(VllmFrontEnd):
             if members and all(one.state is State.UNFIT for one in members):
                 raise ModelUnavailable("; ".join(f"{one.name}: {one.reason}" for one in members))
         self._describe()
+
+    async def _read_model(self) -> None:
+        with start_errors(self._options.model):
+            self._model = await asyncio.to_thread(RenderOnly.load, self._options)
+            self._rendering = Rendering(self._options, lambda: self._model)
+            await asyncio.to_thread(self._rendering.warm_up)
+        self._texts = TokenTexts(self._model.renderer.tokenizer)
 
     def _describe(self) -> None:
         """Set the card, once the first replica is there. Callers get the context that the smallest of the first replicas has."""
@@ -137,6 +154,7 @@ class RemoteEngine(VllmFrontEnd):
             self._keeping.cancel()
             with suppress(asyncio.CancelledError):
                 await self._keeping
+        await self._to_leave.aclose()
 
     @property
     def failure(self) -> str | None:

@@ -14,6 +14,6 @@ class FleetOptions:
 
     """
 
-    urls: tuple[str, ...]
+    urls: tuple[str, ...] = ()
     max_branches: int = 64
     adapter_replicas: int | None = None

@@ -22,7 +22,7 @@ KV_CACHE_GIB = "VLLM_CPU_KVCACHE_SPACE"
 
 def reserve_memory(options: EngineOptions, arguments: AsyncEngineArgs) -> None:
     """Set the size of the KV cache in the environment, and log the sum of memory. Raises `ModelUnavailable` when it cannot fit."""
-    ranks = _ranks(arguments)
+    ranks = local_ranks(arguments)
     cache = arguments.kv_cache_memory_bytes if options.kv_cache_gib is None else options.kv_cache_gib * GIB
     plan = plan_memory(
         _folder(options.model, arguments.revision),
@@ -44,11 +44,11 @@ def reserve_memory(options: EngineOptions, arguments: AsyncEngineArgs) -> None:
 
 def share_processors(arguments: AsyncEngineArgs) -> None:
     """Give each of several ranks an equal share of the processors, in the environment: vLLM's workers read it when they start."""
-    if (ranks := _ranks(arguments)) > 1:
+    if (ranks := local_ranks(arguments)) > 1:
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = cpu_shares(ranks)
 
 
-def _ranks(arguments: AsyncEngineArgs) -> int:
+def local_ranks(arguments: AsyncEngineArgs) -> int:
     """Return the number of ranks on this node."""
     ranks = arguments.tensor_parallel_size * arguments.pipeline_parallel_size * arguments.data_parallel_size
     return max(1, ranks // max(1, arguments.nnodes))

@@ -49,9 +49,10 @@ class VllmEngine(VllmFrontEnd, InProcess):
         if options.is_cpu:
             share_processors(arguments)
         self._llm: AsyncLLM | None = None
-        self._lora = LoraSlots(self._running)
+        self._lora = LoraSlots(self.running)
 
-    def _running(self) -> AsyncLLM:
+    def running(self) -> AsyncLLM:
+        """Return vLLM's engine. Raises `EngineDead` where there is none."""
         if self._llm is None:
             raise EngineDead("The engine is not running.")
         return self._llm
@@ -68,7 +69,7 @@ class VllmEngine(VllmFrontEnd, InProcess):
         config = with_drafts_counted(await asyncio.to_thread(self._arguments.create_engine_config))
         llm = self._llm = AsyncLLM.from_vllm_config(config)
         peak_flops = await self._extend_worker(llm)
-        self._rendering = Rendering(options, self._running)
+        self._rendering = Rendering(options, self.running)
         await asyncio.to_thread(self._rendering.warm_up)
         model = llm.model_config
         self.card = ModelCard(
@@ -134,7 +135,7 @@ class VllmEngine(VllmFrontEnd, InProcess):
         """Run one branch as one request to vLLM. Closing the iterator aborts the request and frees its memory."""
         with request_errors(self._post_mortem):
             sampling = sampling_of(branch)
-            stream = self._running().generate(
+            stream = self.running().generate(
                 input_of(branch),
                 sampling,
                 branch.id,
@@ -168,7 +169,7 @@ class VllmEngine(VllmFrontEnd, InProcess):
             except AdapterFailed:
                 # The values are in the KV cache now, where they would ruin other requests; see `app.engine.worker.cache_scrub`.
                 if self._options.is_cpu:
-                    await self._running().collective_rpc("ponder_scrub_cache")
+                    await self.running().collective_rpc("ponder_scrub_cache")
                 raise
 
     async def unload_adapter(self, adapter: EngineAdapter) -> None:

@@ -26,7 +26,7 @@ def output_of(result: Any, branch: Branch) -> Output:
             {token: entry.logprob for token, entry in output.logprobs[0].items()} if branch.options and output.logprobs else {}
         ),
         prompt_logprobs=() if branch.num_prompt_logprobs is None else _prompt_logprobs(result.prompt_logprobs or ()),
-        drafts=_drafts(output.spec_decode_metrics),
+        drafts=drafts_of(output.spec_decode_metrics),
     )
 
 
@@ -41,7 +41,7 @@ def with_separator(output: Output, branch: Branch) -> Output:
     return replace(output, text=f"{output.text}{stop}")
 
 
-def _drafts(counted: Any) -> Drafts:
+def drafts_of(counted: Any) -> Drafts:
     """Return what vLLM counted for one branch; `histogram[n]` is the number of steps with `n` accepted tokens."""
     if counted is None:
         return NO_DRAFTS
