@@ -1,9 +1,11 @@
 # ponder on CPU, or with --build-arg TARGET=cuda --build-arg BASE=nvidia/cuda:13.0.1-base-ubuntu24.04 on an NVIDIA GPU.
+# With --build-arg RAY=1 it has Ray too, where a login shell finds it, as KubeRay starts it.
 # Run it with --shm-size 1g: vLLM passes messages through 160 MiB of shared memory, Docker's default is 64.
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
 
 ARG TARGET=cpu
+ARG RAY=
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 
 # The allocator that vLLM computes faster with on CPU, a compiler for what vLLM compiles at run time, and, in the CUDA base, Python.
@@ -22,7 +24,11 @@ COPY locks locks
 RUN if [ "$TARGET" = cpu ]; then \
         pip install --no-deps --extra-index-url https://download.pytorch.org/whl/cpu "$(grep '^torch==' locks/cpu.txt)"; \
     fi \
-    && grep -v '+cpu$' "locks/$TARGET.txt" | pip install --no-deps --requirement /dev/stdin
+    && grep -v '+cpu$' "locks/$TARGET.txt" | pip install --no-deps --requirement /dev/stdin \
+    && if [ -n "$RAY" ]; then \
+        pip install --no-deps --requirement locks/ray.txt \
+        && ln -s /opt/venv/bin/ray /usr/local/bin/ray; \
+    fi
 
 COPY pyproject.toml README.md ./
 COPY scripts/hatch_build.py scripts/hatch_build.py
