@@ -39,9 +39,12 @@ class InstantReplica:
 
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenPart]:
         await asyncio.sleep(0)
-        scored = [{str(token): {"logprob": -1.0}} for token in request.token_ids] if not request.interval else None
+        asked = request.sampling.get("logprob_token_ids", ())  # when it joins
+        if asked:
+            yield TokenPart(asked[:1], (((asked[0], -1.0),),), finish_reason="length", cached_tokens=0)
+            return
         positions = tuple(((token, -0.1),) for token in self._token_ids) if "logprobs" in request.sampling else ()
-        yield TokenPart(self._token_ids, positions, finish_reason="stop", cached_tokens=0, prompt_logprobs=scored)
+        yield TokenPart(self._token_ids, positions, finish_reason="stop", cached_tokens=0)
 
     async def halt(self, ids: list[str]) -> None: ...
 
@@ -152,8 +155,9 @@ async def _serve_two(pipe: Connection, token_ids: tuple[int, ...]) -> None:
         if body["stream"]:
             has_logprobs = "logprobs" in body["sampling_params"]
             return web.Response(body=streamed[has_logprobs], content_type="text/event-stream")
-        scored = [{str(token): {"logprob": -1.0}} for token in body["token_ids"]]
-        return web.json_response({"choices": [choice], "prompt_logprobs": scored, "usage": usage["usage"]})
+        [token, _] = body["sampling_params"]["logprob_token_ids"]  # it joins
+        scored = {"content": [{"token_id": token, "logprob": -1.0, "top_logprobs": []}]}
+        return web.json_response({"choices": [{**choice, "token_ids": [token], "logprobs": scored}], "usage": usage["usage"]})
 
     app = web.Application()
     app.router.add_get("/health", _nothing)

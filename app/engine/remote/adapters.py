@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import secrets
 from collections.abc import Callable
 
 from adapters.errors import AdapterFailed
@@ -101,7 +102,7 @@ class ReplicaAdapters:
 
     async def _probe(self, member: Member, adapter: EngineAdapter) -> bool:
         request = TokenRequest(
-            id=f"probe-{adapter.name}",
+            id=f"ponder-try-{secrets.token_hex(8)}",
             token_ids=self._probe_tokens,
             sampling={"max_tokens": 1, "temperature": 0, "logprobs": 0},
             adapter=adapter,

@@ -81,6 +81,7 @@ class RemoteEngine(VllmFrontEnd):
         self.fleet = Fleet(finder or Discovery(fleet.urls), connect, self._join, self._count)
         self._placement = Placement()
         self._journeys: dict[str, tuple[Journey, Member | None]] = {}
+        self._name = secrets.token_hex(4)  # other front ends have the same ids for branches of theirs
         self._keeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -182,7 +183,8 @@ class RemoteEngine(VllmFrontEnd):
         """Run one branch, on as many replicas as it takes. Closing the iterator aborts it."""
         if branch.prompt.is_constrained and branch.seed is None and branch.is_streamed:
             branch = replace(branch, seed=secrets.randbits(62))  # so that another replica can repeat what was sent of it
-        journey = Journey(branch, request_of(branch), OutputReader(branch, self._model.renderer.tokenizer, self._texts))
+        first = replace(request_of(branch), id=self._id_of(branch.id))
+        journey = Journey(branch, first, OutputReader(branch, self._model.renderer.tokenizer, self._texts))
         self._journeys[branch.id] = (journey, None)
         try:
             while (request := journey.next_request()) is not None and not journey.is_halted:
@@ -208,6 +210,10 @@ class RemoteEngine(VllmFrontEnd):
             yield journey.end("abort" if journey.is_halted else "length")
         finally:
             del self._journeys[branch.id]
+
+    def _id_of(self, branch_id: str) -> str:
+        """Return the id that a branch has on replicas, which several front ends share."""
+        return f"{self._name}-{branch_id}"
 
     def _failure_of(self, branch: Branch) -> Exception:
         if branch.prompt.is_constrained:
@@ -262,7 +268,7 @@ class RemoteEngine(VllmFrontEnd):
         for one in ids:
             journey, member = self._journeys.get(one, (None, None))
             if journey is not None and member is not None:
-                by_member.setdefault(member, []).append(one)
+                by_member.setdefault(member, []).append(self._id_of(one))
             if journey is not None:
                 journey.is_halted = True
         await self.fleet.wake()

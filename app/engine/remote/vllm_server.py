@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -161,7 +162,9 @@ class VllmServer:
 
     async def _try(self, route: Route) -> tuple[str, ...]:
         """Generate one token on a route. Return what the answer lacks. Raises `ReplicaUnfit`, or `ReplicaFailed` for a slow answer."""
-        request = TokenRequest(id="ponder-probe", token_ids=(1,), sampling={"max_tokens": 1, "temperature": 0}, priority=1)
+        request = TokenRequest(
+            id=f"ponder-probe-{secrets.token_hex(8)}", token_ids=(1,), sampling={"max_tokens": 1, "temperature": 0}, priority=1
+        )
         try:
             async with asyncio.timeout(LOAD_S):
                 parts = [part async for part in self._generate(request, route)]

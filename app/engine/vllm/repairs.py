@@ -39,6 +39,7 @@ def repair_worker() -> None:
         CpuWorker.ponder_slice_prompts(self)
         if self.vllm_config.lora_config is not None:
             CpuWorker.ponder_group_loras(self)
+            CpuWorker.ponder_spare_prompts(self)
         return times
 
     setattr(repaired, REPAIRS, True)

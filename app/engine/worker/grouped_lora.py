@@ -7,6 +7,8 @@ answered with the adapter that is, or once was, in that slot.
 Here the matrices are multiplied where they are, for all tokens of an adapter at once, and tokens without an adapter stay untouched.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -107,6 +109,20 @@ class GroupedLora:
                 if layer.punica_wrapper is wrapper and isinstance(layer.lora_a_stacked, tuple):
                     GroupedLayer(layer, groups)
         manager._last_mapping = None  # vLLM skips the update for an unchanged mapping; this makes the next step group its rows
+
+    def ponder_spare_prompts(self) -> None:
+        """Leave adapters out of the scores of whole prompts, where vLLM has wrapped the LM head for them.
+
+        It would add those of the tokens that are sampled, whose number is another one, and end at that (0.32). The adapters that the store
+        accepts leave the LM head alone, so nothing is missing.
+        """
+        for wrapper in set(self.model_runner.lora_manager._adapter_manager.punica_wrapper_mapping.values()):
+            wrapper.add_lora_logits = partial(_add_to_sampled, wrapper, wrapper.add_lora_logits)
+
+
+def _add_to_sampled(wrapper: Any, add: Callable[..., None], y: Any, x: Any, *args: Any, **kwargs: Any) -> None:
+    if x.view(-1, x.shape[-1]).shape[0] == len(wrapper.sampler_indices):
+        add(y, x, *args, **kwargs)
 
 
 def _kept_up_to_date(wrapper: Any) -> list[Group]:

@@ -196,3 +196,19 @@ async def test_a_branch_that_is_halted_while_its_adapter_is_loaded_is_not_begun(
         loading.set()
         assert [one.finish_reason for one in await task] == ["abort"]
         assert not a.requests
+
+
+async def test_ids_on_replicas_are_those_of_one_front_end(over, fake_replica) -> None:
+    """Two front ends have branches of the same id on one replica. One that ends its own must not end the other's."""
+    replica = fake_replica("a")
+    replica.pauses = True
+    async with over(replica) as one, over(replica) as other:
+        async with asyncio.TaskGroup() as group:
+            ended, running = (group.create_task(outputs_of(engine, branch())) for engine in (one, other))
+            while len(replica.requests) < 2:  # noqa: ASYNC110 - of two engines
+                await asyncio.sleep(0.001)
+            await one.halt(["r-0"])
+            assert (await ended)[-1].finish_reason == "abort"
+            replica.pauses = False
+            assert (await running)[-1].finish_reason == "length"
+    assert len({request.id for request in replica.requests}) == 2

@@ -16,9 +16,11 @@ def answering(monkeypatch, replica, logprob: float, tokens=TOKENS):
     """A replica that computes this log-probability for each token of the sample."""
 
     async def generate(request):
-        assert request.token_ids == TOKENS
-        ranked = [None, *({str(token): {"logprob": logprob, "rank": 1}} for token in tokens[1:])]
-        yield TokenPart((1,), finish_reason="length", prompt_logprobs=ranked)
+        size = len(request.token_ids)
+        assert request.token_ids == TOKENS[:size]
+        assert request.sampling["logprob_token_ids"] == [TOKENS[size], TOKENS[size]]
+        ranked = ((tokens[size], logprob),) if size < len(tokens) else ()
+        yield TokenPart((1,), (((1, -9.0), *ranked),), finish_reason="length")
 
     monkeypatch.setattr(replica, "generate", generate)
     return replica
@@ -48,7 +50,7 @@ async def test_replicas_that_compute_something_else_may_not(fake_replica, monkey
         await check(answering(monkeypatch, fake_replica("b"), logprob))
 
 
-@pytest.mark.parametrize("tokens", [(), TOKENS[:-1], TOKENS[::-1]])
+@pytest.mark.parametrize("tokens", [(), TOKENS[:9], TOKENS[::-1]])
 async def test_log_probabilities_of_other_tokens_are_none(fake_replica, monkeypatch, tokens) -> None:
     """An answer to another question."""
     with pytest.raises(ReplicaUnfit):
