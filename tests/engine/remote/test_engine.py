@@ -202,13 +202,12 @@ async def test_ids_on_replicas_are_those_of_one_front_end(over, fake_replica) ->
     """Two front ends have branches of the same id on one replica. One that ends its own must not end the other's."""
     replica = fake_replica("a")
     replica.pauses = True
-    async with over(replica) as one, over(replica) as other:
-        async with asyncio.TaskGroup() as group:
-            ended, running = (group.create_task(outputs_of(engine, branch())) for engine in (one, other))
-            while len(replica.requests) < 2:  # noqa: ASYNC110 - of two engines
-                await asyncio.sleep(0.001)
-            await one.halt(["r-0"])
-            assert (await ended)[-1].finish_reason == "abort"
-            replica.pauses = False
-            assert (await running)[-1].finish_reason == "length"
+    async with over(replica) as one, over(replica) as other, asyncio.TaskGroup() as group:
+        ended, running = (group.create_task(outputs_of(engine, branch())) for engine in (one, other))
+        while len(replica.requests) < 2:  # noqa: ASYNC110 - of two engines
+            await asyncio.sleep(0.001)
+        await one.halt(["r-0"])
+        assert (await ended)[-1].finish_reason == "abort"
+        replica.pauses = False
+        assert (await running)[-1].finish_reason == "length"
     assert len({request.id for request in replica.requests}) == 2
