@@ -373,11 +373,12 @@ class AdapterRegistry:
     async def _find_folder(self, version: AdapterVersion) -> Path:
         """Return the folder of a version for the engine, after a full check: changed or missing files are never loaded.
 
-        Raises `AdapterLost`.
+        Raises `AdapterLost`, or `AdapterFailed` where replicas could not read it.
         """
         if (why := await asyncio.to_thread(self._store.check, version)) is not None:
             self._mark_lost(version, why)
             raise AdapterLost(f"The adapter version `{version.id}` is lost: {why}.", parameter="model")
+        await asyncio.to_thread(self._store.publish, version)
         return self._store.path(version)
 
     def _mark_lost(self, version: AdapterVersion, why: str) -> None:

@@ -10,6 +10,7 @@ any moment leaves either the old state or the new one, and incomplete files only
 clears. All methods block: call them from a thread.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -21,14 +22,16 @@ from adapters.chat_template import CHAT_TEMPLATE_FILE
 from adapters.config import CONFIG_FILE
 from adapters.content import digest, read_content
 from adapters.disk import clear, flush, staging
-from adapters.errors import AdapterRefused
+from adapters.errors import AdapterFailed, AdapterRefused
+from adapters.object_store import ObjectStore, ObjectStoreFailed
 from adapters.upload import WriteFiles
 from adapters.verifier_prompt import PONDER_CONFIG_FILE
-from adapters.version import AdapterVersion, StoredAdapter
+from adapters.version import MANIFEST_FILE, AdapterVersion, StoredAdapter
 from adapters.weights import WEIGHTS_FILE, BaseModel, check_numbers
 
-MANIFEST_FILE = "manifest.json"
 CURRENT_FILE = "current"
+logger = logging.getLogger("ponder.adapters")
+
 INCOMING = ".incoming"  # no adapter has this name: names do not begin with a dot
 GONE = "its files are gone"
 CHANGED = "its files have been changed"
@@ -41,13 +44,21 @@ class AdapterStore:
         root: the folder; it is made when it does not exist.
         base: the base model that versions must fit.
         max_rank: the highest rank that the engine has room for.
+        objects: where other machines find the versions, and this one those of others; None for nowhere.
         on_step: called after each step that changes the disk, with the step's name; tests kill the process there.
 
     """
 
     def __init__(
-        self, root: Path, base: BaseModel, *, max_rank: int, on_step: Callable[[str], None] = lambda _step: None
+        self,
+        root: Path,
+        base: BaseModel,
+        *,
+        max_rank: int,
+        objects: ObjectStore | None = None,
+        on_step: Callable[[str], None] = lambda _step: None,
     ) -> None:
+        self._objects = objects
         self._root = root
         self._base = base
         self._max_rank = max_rank
@@ -74,7 +85,36 @@ class AdapterStore:
 
     def find(self, name: str, version: str) -> AdapterVersion | None:
         """Return a version that another server may have stored, by its hash; None where it is not there as a whole."""
-        return self._read(self.folder(name) / version)
+        return self._read(self.folder(name) / version) or self._fetch(name, version)
+
+    def _fetch(self, name: str, version: str) -> AdapterVersion | None:
+        """Return a version that was only in the object store until now."""
+        if self._objects is None:
+            return None
+        place = self.folder(name) / version
+        try:
+            with self._staging() as folder:
+                if not self._objects.fetch(f"{name}:{version}", folder):
+                    return None
+                place.parent.mkdir(exist_ok=True)
+                folder.rename(place)
+                flush(place.parent, self._root)
+        except OSError as error:  # the next call tries it again
+            logger.warning("adapter %s: %s", name, error)
+            return None
+        return self._read(place)
+
+    def publish(self, version: AdapterVersion) -> None:
+        """Write a version where other machines find it, if it is not there. Raises `AdapterFailed`."""
+        self._publish(version, self.path(version))
+
+    def _publish(self, version: AdapterVersion, folder: Path) -> None:
+        if self._objects is not None:
+            try:
+                self._objects.put(version.key, folder)
+            except OSError as error:
+                logger.error("adapter %s: %s", version.id, error)  # noqa: TRY400 - the message says all
+                raise AdapterFailed("It cannot be written to the store from which replicas read adapters.") from error
 
     def folder(self, name: str) -> Path:
         """Return the folder of all versions of a name."""
@@ -136,7 +176,7 @@ class AdapterStore:
             The version, and whether it is new.
 
         Raises:
-            AdapterRefused: it is not an adapter for the base model.
+            AdapterRefused: it is not an adapter for the base model, or cannot be written where other machines find it.
 
         """
         with self._staging() as folder:
@@ -144,6 +184,7 @@ class AdapterStore:
             self._step("received")
             version = self._finish(folder, name, source)
             self._step("written")
+            self._publish(version, folder)
             place = self.path(version)
             place.parent.mkdir(exist_ok=True)  # an empty folder that a kill leaves here is removed by `scan`
             self._step("placed")
@@ -219,6 +260,9 @@ class AdapterStore:
         place = self._root / name if version is None else self.path(version)
         with suppress(FileNotFoundError):
             self._discard(place)
+        if self._objects is not None:
+            with suppress(ObjectStoreFailed):  # it stays there, and nothing names it
+                self._objects.remove(name if version is None else version.key)
         if version is not None:
             with suppress(OSError):  # other versions are in it
                 place.parent.rmdir()

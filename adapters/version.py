@@ -6,6 +6,9 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from adapters.verifier_prompt import VerifierPrompt
 
+MANIFEST_FILE = "manifest.json"
+"""The file in a version's folder that says what it is."""
+
 
 class AdapterVersion(BaseModel):
     """The manifest of one version.

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from adapters import preload
+from adapters.object_store import ObjectStore
 from adapters.ports import SharedHost
 from adapters.registry import AdapterRegistry
 from adapters.store import AdapterStore
@@ -222,7 +223,12 @@ def _registry(
     card = engine.card
     base = BaseModel(card.name, card.architecture.num_layers, card.architecture.linear_modules)
     registry = AdapterRegistry(
-        AdapterStore(settings.adapter_dir.expanduser(), base, max_rank=card.max_adapter_rank),
+        AdapterStore(
+            settings.adapter_dir.expanduser(),
+            base,
+            max_rank=card.max_adapter_rank,
+            objects=None if settings.adapter_store_url is None else ObjectStore(settings.adapter_store_url),
+        ),
         engine,
         slots=card.adapter_slots,
         max_wait=settings.adapter_wait_seconds,

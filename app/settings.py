@@ -380,6 +380,24 @@ class ResponseSettings(BaseModel):
     )
 
 
+def _object_store(url: str | None) -> str | None:
+    """Return the URL of a folder. Raises `ValueError` where fsspec does not know its scheme, or lacks the package for it."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if not re.fullmatch(r"[a-z][a-z0-9+]*", parts.scheme) or parts.username or parts.password or parts.query or parts.fragment:
+        message = "a URL of a folder, such as s3://bucket/adapters, without a user, a password or a query"
+        raise ValueError(message)
+    from fsspec import get_filesystem_class  # noqa: PLC0415 - takes a while
+
+    try:
+        get_filesystem_class(parts.scheme)
+    except (ImportError, ValueError) as error:
+        message = f"fsspec cannot open {parts.scheme}:// here: {error}"
+        raise ValueError(message) from error
+    return url.rstrip("/")
+
+
 class AdapterSlotSettings(BaseModel):
     """The memory that the engine sets apart for adapters."""
 
@@ -392,6 +410,11 @@ class AdapterSlotSettings(BaseModel):
         description="LoRA adapter versions that the engine holds at the same time; 0 for models that vLLM cannot serve with LoRA",
     )
     max_adapter_rank: int = Field(16, ge=1, le=256, description="highest rank of an adapter; every slot reserves memory for it")
+    adapter_store_url: Annotated[str | None, AfterValidator(_object_store)] = Field(
+        None,
+        description="folder to which adapters are written and from which replicas and other front ends read them, such as "
+        "`s3://bucket/adapters`: any URL that fsspec knows; replicas need the same one; without it, they read the paths of `adapter_dir`",
+    )
 
 
 class AdapterSettings(AdapterSlotSettings):

@@ -99,7 +99,9 @@ class Replica(Server):
 
     """
 
-    def __init__(self, number: int, *options: str, log: Path, is_own: bool = False) -> None:
+    def __init__(
+        self, number: int, *options: str, log: Path, is_own: bool = False, variables: Mapping[str, str] | None = None
+    ) -> None:
         self._program = "ponder" if is_own else "vllm"
         self._cpu = sorted(os.sched_getaffinity(0))[number % len(os.sched_getaffinity(0))]
         self._options = (
@@ -108,7 +110,7 @@ class Replica(Server):
             "--enable-scale-out", "--enable-prompt-tokens-details", "--no-enable-log-requests",
             "--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}', *options,
         )  # fmt: skip
-        super().__init__(log=log)
+        super().__init__(log=log, variables=variables)
 
     def start(self, program: Path, command: list[str], environment: Mapping[str, str]) -> Forked:
         """Start the process."""

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from adapters.object_store import AdapterCache, ObjectStore
 from app.engine import hardware
 from app.engine.base import Engine
 from app.engine.ray.options import RayOptions, variables
@@ -63,7 +64,14 @@ def run_replica(settings: ReplicaSettings) -> None:
     options = engine_options(settings)
     from app.engine.vllm.replica_server import run  # noqa: PLC0415 - as above
 
-    run(options, settings)
+    run(options, settings, adapter_cache(settings))
+
+
+def adapter_cache(settings: ReplicaSettings) -> AdapterCache | None:
+    """Return where a replica finds adapters that it is told URLs of; None where it is told paths."""
+    if settings.adapter_store_url is None:
+        return None
+    return AdapterCache(ObjectStore(settings.adapter_store_url), settings.cache_dir.expanduser() / "adapters")
 
 
 async def started_replica(name: str, settings: Mapping[str, Any]) -> Replica:
@@ -82,7 +90,7 @@ async def started_replica(name: str, settings: Mapping[str, Any]) -> Replica:
 
     engine = VllmEngine(on_one_machine(options))
     await engine.start()
-    return VllmReplica(name, engine)
+    return VllmReplica(name, engine, adapter_cache(of_replica))
 
 
 def _options_of_server(settings: Settings) -> EngineOptions:
@@ -144,6 +152,7 @@ def _over_replicas(settings: Settings, options: EngineOptions) -> Engine:
         urls=settings.replicas,
         max_branches=settings.max_branches,
         adapter_replicas=settings.adapter_replicas,
+        adapter_store_url=settings.adapter_store_url,
     )
     return RemoteEngine(options, fleet, lambda url: VllmServer(url, names, key))
 
@@ -211,7 +220,11 @@ def over_deployment(
     from app.engine.remote.engine import RemoteEngine  # noqa: PLC0415
 
     found = RayDiscovery(replicas_of(engines))
-    fleet = FleetOptions(max_branches=settings.max_branches, adapter_replicas=settings.adapter_replicas)
+    fleet = FleetOptions(
+        max_branches=settings.max_branches,
+        adapter_replicas=settings.adapter_replicas,
+        adapter_store_url=settings.adapter_store_url,
+    )
     return RemoteEngine(options, fleet, found.connect, found, backing)
 
 

@@ -87,6 +87,24 @@ async def test_a_version_that_is_not_active_is_known_everywhere(front_end, valke
         await until(lambda: versions_of(a, "sums") == [one])
 
 
+async def test_front_ends_without_a_common_folder(front_end, valkey, push, tmp_path) -> None:
+    """They have a store behind a URL: a version is served by all, may be pinned, and is deleted there too."""
+    store = {"adapter_store_url": f"file://{tmp_path}/objects"}
+    async with (
+        front_end("a", valkey.url, adapter_dir=tmp_path / "adapters-a", **store) as a,
+        front_end("b", valkey.url, adapter_dir=tmp_path / "adapters-b", **store) as b,
+    ):
+        one = (await push(a, "sums", 1)).json()["version"]
+        await follows(b, serves(b, "sums", one))
+        two = (await push(b, "sums", 2, activate="false")).json()["version"]
+        await until(lambda: len(versions_of(a, "sums")) == 2)
+        assert await version_of(a, f"sums:{two[:8]}") == f"sums:{two[:8]}"
+        assert (tmp_path / "objects" / "sums" / two / "manifest.json").is_file()
+        await a.client.delete("/v1/adapters/sums")
+        await until(lambda: versions_of(b, "sums") == [])
+        await until(lambda: not list((tmp_path / "objects").glob("*/*/manifest.json")))
+
+
 async def test_one_that_was_down_follows_when_it_starts(front_end, valkey, push) -> None:
     """Also a deletion: what lies on disk does not come back."""
     async with front_end("a", valkey.url) as a:

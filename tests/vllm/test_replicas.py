@@ -25,7 +25,8 @@ ADAPTERS = Path(__file__).parents[1] / "data" / "adapters"
 def replicas(tmp_path_factory):
     """Two replicas, each on one processor."""
     folder = tmp_path_factory.mktemp("replicas")
-    started = [Replica(number, log=folder / f"replica-{number}", is_own=number == 1) for number in range(2)]
+    store = {"PONDER_ADAPTER_STORE_URL": f"file://{folder}/adapters"}
+    started = [Replica(number, log=folder / f"replica-{number}", is_own=number == 1, variables=store) for number in range(2)]
     for one in started:
         one.wait()
     yield started
@@ -35,8 +36,9 @@ def replicas(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def front_end(replicas, tmp_path_factory):
-    """A front end over both."""
+    """A front end over both, whose adapters they read from a store."""
     options = [word for one in replicas for word in ("--replica", one.url)]
+    options += ["--adapter-store-url", f"file://{replicas[0].log.parent}/adapters"]
     server = ForkedServer(*options, log=tmp_path_factory.mktemp("front-end") / "log")
     server.wait()
     wait_for_replicas(server, 2)

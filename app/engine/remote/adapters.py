@@ -5,8 +5,10 @@ import logging
 import math
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 
 from adapters.errors import AdapterFailed
+from adapters.object_store import ObjectStore
 from adapters.ports import EngineAdapter
 from app.engine.remote.fleet import Fleet, Member
 from app.engine.remote.placement import ranked
@@ -25,10 +27,14 @@ class ReplicaAdapters:
         fleet: whose replicas hold the adapters.
         num_holders: on how many of them an adapter is loaded; None for all.
         probe_tokens: of the prompt that an adapter is tried with.
+        objects: from where replicas read versions; None where they have the paths of this machine.
 
     """
 
-    def __init__(self, fleet: Fleet, num_holders: int | None, probe_tokens: tuple[int, ...]) -> None:
+    def __init__(
+        self, fleet: Fleet, num_holders: int | None, probe_tokens: tuple[int, ...], objects: ObjectStore | None = None
+    ) -> None:
+        self._objects = objects
         self._fleet = fleet
         self._num_holders = num_holders
         self._probe_tokens = probe_tokens
@@ -58,7 +64,8 @@ class ReplicaAdapters:
         return member in self.holders(adapter, list({*self._fleet.ready, member}))
 
     async def _load_on(self, member: Member, adapter: EngineAdapter) -> None:
-        await member.replica.load_adapter(adapter)
+        path = adapter.path if self._objects is None else self._objects.url_of(adapter.content)
+        await member.replica.load_adapter(replace(adapter, path=path))
         member.adapters.add(adapter.content)
 
     async def ensure(self, member: Member, adapter: EngineAdapter) -> None:

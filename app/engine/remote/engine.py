@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, nullcontext, suppress
 from dataclasses import replace
 
+from adapters.object_store import ObjectStore
 from adapters.ports import EngineAdapter
 from app.engine.architecture import Architecture
 from app.engine.base import Branch, ModelCard, Output
@@ -90,7 +91,10 @@ class RemoteEngine(VllmFrontEnd):
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read_model())
                 group.create_task(self._to_leave.enter_async_context(self._backing))
-        self.adapters = ReplicaAdapters(self.fleet, self._fleet_options.adapter_replicas, self.encode(SAMPLE))
+        url = self._fleet_options.adapter_store_url
+        self.adapters = ReplicaAdapters(
+            self.fleet, self._fleet_options.adapter_replicas, self.encode(SAMPLE), None if url is None else ObjectStore(url)
+        )
         self._joining = Joining(self.encode, lambda: self._max_model_len)
         self._max_model_len = self._options.max_model_len or 0
         self._keeping = asyncio.create_task(self.fleet.run())

@@ -3,6 +3,7 @@
 It is to `VllmEngine` what vLLM's route for tokens is to vLLM's server, and answers the same.
 """
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
@@ -19,6 +20,8 @@ from vllm.inputs.engine import EngineInput, tokens_input
 from vllm.multimodal.inputs import MultiModalKwargsItems, PlaceholderRange
 from vllm.sampling_params import RequestOutputKind
 
+from adapters.errors import AdapterFailed
+from adapters.object_store import AdapterCache
 from adapters.ports import EngineAdapter
 from app.engine.replica import (
     Position,
@@ -52,11 +55,13 @@ class VllmReplica:
     Args:
         name: see `Replica`.
         engine: that generates. Whoever made it closes it.
+        cache: where adapters are found that are named by URLs; None where all are named by paths.
 
     """
 
-    def __init__(self, name: str, engine: VllmEngine) -> None:
+    def __init__(self, name: str, engine: VllmEngine, cache: AdapterCache | None = None) -> None:
         self.name = name
+        self._cache = cache
         self._engine = engine
         self._adapters: dict[str, EngineAdapter] = {}
         self._numbers = itertools.count(1)
@@ -122,10 +127,18 @@ class VllmReplica:
     async def load_adapter(self, adapter: EngineAdapter) -> None:
         """Load an adapter; see `Replica`."""
         if adapter.content not in self._adapters:
-            own = EngineAdapter(adapter.content, next(self._numbers), adapter.path, adapter.content)
+            path = await asyncio.to_thread(self._path_of, adapter)
+            own = EngineAdapter(adapter.content, next(self._numbers), path, adapter.content)
             with _replica_errors():
                 await self._engine.load_adapter(own)
             self._adapters[adapter.content] = own
+
+    def _path_of(self, adapter: EngineAdapter) -> str:
+        """Return the folder of an adapter. Raises `AdapterFailed` where its store cannot be read."""
+        try:
+            return str((self._cache and self._cache.find(adapter.path)) or adapter.path)
+        except OSError as error:
+            raise AdapterFailed(f"A replica cannot read it: {error}") from error
 
     async def unload_adapter(self, adapter: EngineAdapter) -> None:
         """Remove an adapter, and free its slot."""

@@ -3,12 +3,23 @@
 vLLM calls `repair` in each of its processes, as a plugin (`vllm.general_plugins` in pyproject.toml).
 """
 
+import asyncio
+import logging
 import multiprocessing
 import os
+from pathlib import Path
 from typing import Any
+
+from adapters.object_store import AdapterCache, ObjectStore
 
 REPAIRS = "PONDER_REPAIRS"
 """The variable that asks for them. The engine in ponder's own process is repaired when it starts, and does not need it."""
+
+
+STORE = "PONDER_ADAPTER_STORE_URL"
+"""The variable that names the store of adapters, as the setting of `ponder replica` does."""
+
+logger = logging.getLogger("ponder.replicas")
 
 
 def repair() -> None:
@@ -16,7 +27,7 @@ def repair() -> None:
     if REPAIRS not in os.environ:
         return
     if multiprocessing.parent_process() is None:
-        repair_server()
+        repair_server(_cache_of_environment())
     from vllm.platforms import current_platform  # noqa: PLC0415 - vLLM's platform is known only now
 
     if current_platform.is_cpu():
@@ -46,12 +57,22 @@ def repair_worker() -> None:
     CPUWorker.compile_or_warm_up_model = repaired
 
 
-def repair_server() -> None:
-    """Let an adapter that is unloaded leave its slot, which it keeps otherwise (0.32). The page of metrics says so, and how many run."""
+def _cache_of_environment() -> AdapterCache | None:
+    """Return where adapters are found that front ends name by URLs, in a vLLM server that has none of our settings."""
+    url = os.environ.get(STORE)
+    return (url and AdapterCache(ObjectStore(url), Path("~/.cache/ponder/adapters").expanduser())) or None
+
+
+def repair_server(cache: AdapterCache | None = None) -> None:
+    """Let an adapter that is unloaded leave its slot, which it keeps otherwise (0.32). The page of metrics says so, and how many run.
+
+    Adapters that are named by URLs of the `cache`'s store are read from there.
+    """
     from prometheus_client import Gauge  # noqa: PLC0415
     from vllm.entrypoints.openai.models.serving import OpenAIServingModels  # noqa: PLC0415
 
     unload = OpenAIServingModels.unload_lora_adapter
+    load = OpenAIServingModels.load_lora_adapter
     begin = OpenAIServingModels.__init__
     if hasattr(unload, REPAIRS):
         return
@@ -64,6 +85,17 @@ def repair_server() -> None:
             await self.engine_client.remove_lora(known.lora_int_id)
         return answer
 
+    async def fetch_and_load(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        if cache is not None:
+            try:
+                folder = await asyncio.to_thread(cache.find, request.lora_path)
+            except OSError as error:  # vLLM then answers that it is not there
+                logger.warning("the adapter %s cannot be read: %s", request.lora_name, error)
+                folder = None
+            if folder is not None:
+                request.lora_path = str(folder)
+        return await load(self, request, *args, **kwargs)
+
     def tell(self: Any, engine_client: Any, *args: Any, **kwargs: Any) -> None:
         begin(self, engine_client, *args, **kwargs)
         config = engine_client.vllm_config
@@ -72,4 +104,5 @@ def repair_server() -> None:
 
     setattr(unload_and_free, REPAIRS, True)
     OpenAIServingModels.unload_lora_adapter = unload_and_free
+    OpenAIServingModels.load_lora_adapter = fetch_and_load
     OpenAIServingModels.__init__ = tell

@@ -12,6 +12,7 @@ from vllm.entrypoints.launchers.api_server.entry import run_server
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+from adapters.object_store import AdapterCache
 from app.engine.vllm.arguments import engine_arguments
 from app.engine.vllm.cpu_memory import reserve_memory, share_processors
 from app.engine.vllm.hub import ask_hub
@@ -48,11 +49,11 @@ def _compute(arguments: Any) -> None:
     run_headless(arguments)
 
 
-def run(options: EngineOptions, settings: AddressSettings) -> None:
+def run(options: EngineOptions, settings: AddressSettings, cache: AdapterCache | None = None) -> None:
     """Serve, or compute for another node, until a signal ends it. Raises `ModelUnavailable` where the engine does not start."""
     os.environ[REPAIRS] = "1"
     os.environ["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
-    repair_server()
+    repair_server(cache)
     with start_errors(options.model, PostMortem()):
         ask_hub(options.model)
         arguments = server_arguments(options, settings)
