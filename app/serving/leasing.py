@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from adapters.errors import UnknownAdapter
 from adapters.leases import Lease
@@ -32,10 +32,20 @@ class Leases:
         return generator | {f"ponder.adapter.{name}": lease.version.id for name, lease in self.verifiers.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class WantedAdapters:
+    """The adapters that a request needs of one pool: that which answers (None for the base model), and others by their names."""
+
+    generator: AdapterRef | None
+    verifiers: tuple[str, ...] = ()
+
+    def also(self, verifiers: tuple[str, ...]) -> "WantedAdapters":
+        """Return these adapters and further ones."""
+        return replace(self, verifiers=(*self.verifiers, *verifiers))
+
+
 @asynccontextmanager
-async def lease_adapters(
-    names: ModelNames, generator: AdapterRef | None, verifiers: tuple[str, ...], meter: Meter
-) -> AsyncIterator[Leases]:
+async def lease_adapters(names: ModelNames, wanted: WantedAdapters, meter: Meter) -> AsyncIterator[Leases]:
     """Hold the generator's and the verifiers' adapters for the length of the block.
 
     Raises:
@@ -44,9 +54,10 @@ async def lease_adapters(
 
     """
     try:
-        verifier_refs = {name: names.find_adapter(name) for name in verifiers}
+        verifier_refs = {name: names.find_adapter(name) for name in wanted.verifiers}
     except UnknownAdapter as error:
         raise InvalidRequest(str(error), parameter="ponder") from error
+    generator = wanted.generator
     refs = [*([generator] if generator else []), *verifier_refs.values()]
     if names.adapters is None or not refs:
         yield Leases()

@@ -7,6 +7,7 @@ counting of every token, including those of branches that were ended early.
 import asyncio
 import copy
 import itertools
+import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from adapters.leases import Lease
 from adapters.version import AdapterVersion
 from app.admission import AdmittedRequest
 from app.engine.base import Engine, PromptLogprobs, Repetition
-from app.errors import first_error
+from app.errors import EngineFailed, PonderError, first_error
 from app.metering.meter import Meter, Purpose, Reservation
 from app.serving.branch_run import BranchRunner
 from app.serving.guests import Guest
@@ -26,6 +27,7 @@ from app.serving.places import BEHIND
 from app.serving.wave import BranchDefaults, Wave
 from app.telemetry.branch_spans import in_spans
 from app.telemetry.spans import NO_SPAN, Span
+from strategies.core.errors import VerifierFailed
 from strategies.core.thinking import Thinking
 from strategies.core.values import Candidate, Draw, StopReason, VerifierPrompt
 
@@ -243,8 +245,13 @@ class MeteredModel:
 
     async def score_options(self, prefix: Sequence[int], options: Sequence[int]) -> list[float]:
         """Return the log-probability of each option as the next token; see `strategies.core.ports.Model.score_options`."""
-        with self.span.child("score") as span:
-            return await self._score_options(prefix, options, span)
+        try:
+            with self.span.child("score") as span:
+                return await self._score_options(prefix, options, span)
+        except PonderError as error:
+            if self._guest is None:
+                raise
+            raise VerifierFailed(f"{self._engine.card.name} does not answer") from error
 
     async def _score_options(self, prefix: Sequence[int], options: Sequence[int], span: Span) -> list[float]:
         has_room = len(prefix) < self._engine.card.max_model_len
@@ -252,7 +259,10 @@ class MeteredModel:
         if reservation is None:
             return [0.0] * len(options)
         output = await self._runner.run_one_token(tuple(prefix), reservation, Purpose.VERIFY, span, options=tuple(options))
-        return [output.option_logprobs[option] for option in options] if output else []
+        found = [output.option_logprobs.get(option, math.nan) for option in options] if output else [math.nan]
+        if any(map(math.isnan, found)):
+            raise EngineFailed("The engine computed no probabilities.")
+        return found
 
     async def score_prompt(self, num_top: int) -> PromptLogprobs:
         """Return the log-probabilities of the prompt's tokens, each with its `num_top` most probable alternatives.

@@ -17,8 +17,8 @@ from app.images.loading import ImageLoader
 from app.metering.meter import Meter
 from app.request import Caller, InferenceRequest
 from app.serving.accounting import Observers, open_account
-from app.serving.guests import FindModel, admit_guests
-from app.serving.leasing import lease_adapters
+from app.serving.guests import FindModel, admit_guests, invite
+from app.serving.leasing import WantedAdapters
 from app.serving.model_names import ModelNames
 from app.serving.planning import PlannedRequest, Planning
 from app.serving.preview import Preview, predict
@@ -91,10 +91,9 @@ class Service:
             rendered = await self._render(request, planned, meter, span, template)
             with observers.metrics.refusals(), self.admission.admit(caller, planned.width) as admitted:
                 params = planned.strategy.params
-                async with (
-                    lease_adapters(self.names, request.adapter, params.adapters, meter) as leases,
-                    admit_guests(self.find_model, params.models, admitted, meter) as guests,
-                ):
+                wanted = WantedAdapters(request.adapter, params.adapters)
+                invited = invite(self.find_model, params.models)
+                async with admit_guests(self, invited, admitted, wanted, meter) as (leases, guests):
                     leased = None if leases.generator is None else leases.generator.version.chat_template
                     if leased != template:  # the adapter was replaced while the request waited
                         rendered = await self._render(request, planned, meter, span, leased)
@@ -107,6 +106,7 @@ class Service:
         """Return what `open` would run and what it is expected to take. Nothing is generated, admitted or leased."""
         meter = self._meter(request)
         planned = self._plan(request, meter, NO_SPAN)
+        invite(self.find_model, planned.strategy.params.models)
         rendered = await self._render(request, planned, meter, NO_SPAN, self.names.template_of(request.adapter))
         architecture = self.engine.card.architecture.with_images(rendered.prompts[0].images)
         prediction = predict(planned, rendered, self.observers.throughput, architecture)

@@ -18,10 +18,13 @@ async def yes_probabilities(
 ) -> list[float]:
     """Return P(yes) / (P(yes) + P(no)) as the next token after the prompt of each thing that is asked about, in [0, 1].
 
-    All prompts are sent together, so that the engine batches them.
+    All prompts are sent together, so that the engine batches them. Raises what the first one that fails raises.
     """
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(model.score_options(prompt(one), (yes, no))) for one in asked]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(model.score_options(prompt(one), (yes, no))) for one in asked]
+    except BaseExceptionGroup as errors:  # all fail for the same reason
+        raise errors.exceptions[0] from None
     return [_probability(*task.result()) for task in tasks]
 
 
