@@ -39,7 +39,7 @@ test-fast: env
 test-vllm: env
 	$(PYTEST) -m vllm tests $(TWO_ENGINES)
 
-test-replicas: env ## The tests of the surface once more, over a front end with two `vllm serve` processes
+test-replicas: env ## The tests of the surface once more, over two front ends with two `vllm serve` processes
 	REPLICAS=2 $(PYTEST) -m vllm tests/vllm/test_surface.py tests/vllm/test_protocol.py tests/vllm/test_searches.py tests/vllm/test_tools.py \
 	  tests/vllm/test_responses.py tests/vllm/test_messages.py tests/vllm/test_logprobs.py tests/vllm/test_tokenize.py tests/vllm/test_endings.py
 

@@ -17,7 +17,7 @@ from app.engine.scripted import Script, ScriptedEngine, cycle
 from app.main import create_app
 from app.settings import Settings
 from strategies.plugins import load_registries
-from tests.server import ForkedServer, Replica, Server
+from tests.server import ForkedServer, FrontEnds, Replica, Server
 from tests.tools import ROOT
 from tests.valkey import Valkey
 
@@ -148,19 +148,44 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server on real vLLM that most tests marked `vllm` share, since each start takes long. It has the example's plugin.
 
-    With `REPLICAS=2` in the environment it is a front end over so many `vllm serve` processes (`make test-replicas`).
+    With `REPLICAS=2` in the environment it is two front ends over so many `vllm serve` processes (`make test-replicas`). They share a
+    Valkey, and tests use them in turn.
     """
     folder = tmp_path_factory.mktemp("server")
     plugins = ("--plugin", "ponder_example.strategy:FirstGood", "--plugin", "ponder_example.verifier:Brief")
-    kept = ("--kv-cache-gib", "2", "--policy-dir", str(folder / "policies"), "--feedback-path", str(folder / "feedback.jsonl"))
+    kept = ("--kv-cache-gib", "2", "--feedback-path", str(folder / "feedback.jsonl"))
     variables = {"PYTHONPATH": str(ROOT / "examples" / "plugin")}
     replicas = [Replica(number, log=folder / f"replica-{number}") for number in range(int(os.environ.get("REPLICAS", "0")))]
     for one in replicas:
         one.wait()
-    over = (word for one in replicas for word in ("--replica", one.url))
-    server = ForkedServer(*plugins, *kept, *over, log=folder / "log", variables=variables)
-    server.wait()
-    yield server
-    assert server.stop() == 0
+    if not replicas:
+        server = ForkedServer(
+            *plugins, *kept, "--policy-dir", str(folder / "policies"), log=folder / "log", variables=variables
+        )
+        server.wait()
+        yield server
+        assert server.stop() == 0
+        return
+    valkey = Valkey(folder / "valkey")
+    valkey.start()
+    over = [word for one in replicas for word in ("--replica", one.url)] + ["--shared-state-url", valkey.url]
+    over += ["--adapter-store-url", f"file://{folder}/objects"]
+    two = [
+        ForkedServer(
+            *plugins,
+            *kept,
+            *over,
+            "--policy-dir",
+            str(folder / f"policies-{number}"),
+            log=folder / f"log-{number}",
+            variables=variables,
+        )
+        for number in range(2)
+    ]
+    for one in two:
+        one.wait()
+    yield FrontEnds(two)
+    assert [one.stop() for one in two] == [0, 0]
     for one in replicas:
         one.stop()
+    valkey.kill()

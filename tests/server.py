@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -162,6 +163,27 @@ class Replica(Server):
         """One of its own counts, such as `generation_tokens_total`."""
         page = httpx.get(f"{self.url}/metrics", timeout=30).text
         return int(float(re.search(rf"^vllm:{metric}\{{[^}}]*\}} (\S+)", page, re.MULTILINE)[1]))
+
+
+class FrontEnds:
+    """Several front ends of one fleet that stand for one server; each test uses the next one.
+
+    Args:
+        servers: that share their state.
+
+    """
+
+    def __init__(self, servers: list[Server]) -> None:
+        self._servers = servers
+        self._number = 0
+
+    def turn(self) -> None:
+        """Use the next one from now on."""
+        self._number += 1
+
+    def __getattr__(self, name: str) -> Any:
+        """What the one in use has."""
+        return getattr(self._servers[self._number % len(self._servers)], name)
 
 
 def ended(processes: list[int], within: float) -> bool:

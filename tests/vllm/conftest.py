@@ -10,7 +10,7 @@ import pytest
 
 from app.engine.weights.default_model import ensure_default_model
 from app.settings import Settings
-from tests.server import ForkedServer, Server
+from tests.server import ForkedServer, FrontEnds, Server
 from tests.vllm.front_end import without_engine
 
 
@@ -23,6 +23,13 @@ def llm() -> Any:
     model = str(ensure_default_model(Settings().cache_dir.expanduser(), print))
     options = EngineOptions(model=model, name="smollm2-135m", dtype="float32", max_model_len=2048, enforce_eager=True)
     return without_engine(engine_arguments(options).create_engine_config())
+
+
+@pytest.fixture(autouse=True)
+def next_front_end(request: pytest.FixtureRequest) -> None:
+    """Where the shared server is several front ends, each test has another one."""
+    if "server" in request.fixturenames and isinstance(server := request.getfixturevalue("server"), FrontEnds):
+        server.turn()
 
 
 @pytest.fixture
