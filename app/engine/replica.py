@@ -101,6 +101,7 @@ class ReplicaCard:
         peak_flops: FLOPs a second of a large matrix product; None where it does not tell.
         frees_slots: whether an adapter that is unloaded leaves its slot for certain.
         losses: what it cannot do that an engine in this process can, each in a few words.
+        reads_store: whether it takes URLs of a store of adapters, and not only paths.
 
     """
 
@@ -112,6 +113,7 @@ class ReplicaCard:
     peak_flops: float | None = None
     frees_slots: bool = False
     losses: tuple[str, ...] = ()
+    reads_store: bool = False
 
 
 @dataclass(frozen=True, slots=True)

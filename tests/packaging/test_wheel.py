@@ -16,8 +16,13 @@ IMPORT_ALL = """
 
     names = [module.name for module in pkgutil.walk_packages(ponder.__path__, "ponder.", onerror=fail)]
     for name in names:
-        if not name.endswith("__main__"):
+        if name.endswith("__main__"):
+            continue
+        try:
             importlib.import_module(name)
+        except ModuleNotFoundError as missing:
+            if missing.name != "ray":  # an extra that only CI has
+                raise
     moved = {"app", "strategies", "adapters"} & set(sys.modules)
     assert not moved, moved
     assert not any("CHECKOUT" == entry for entry in sys.path), sys.path

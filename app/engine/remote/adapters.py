@@ -64,8 +64,9 @@ class ReplicaAdapters:
         return member in self.holders(adapter, list({*self._fleet.ready, member}))
 
     async def _load_on(self, member: Member, adapter: EngineAdapter) -> None:
-        path = adapter.path if self._objects is None else self._objects.url_of(adapter.content)
-        await member.replica.load_adapter(replace(adapter, path=path))
+        if self._objects is not None and member.card is not None and member.card.reads_store:
+            adapter = replace(adapter, path=self._objects.url_of(adapter.content))
+        await member.replica.load_adapter(adapter)
         member.adapters.add(adapter.content)
 
     async def ensure(self, member: Member, adapter: EngineAdapter) -> None:

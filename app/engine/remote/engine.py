@@ -149,9 +149,9 @@ class RemoteEngine(VllmFrontEnd):
         self.card = replace(self.card, max_branches=branches, peak_flops=peak, description=description, losses=losses)
 
     async def _join(self, member: Member) -> ReplicaCard:
-        card = await self._joining.check(member.replica)
+        member.card = await self._joining.check(member.replica)
         await self.adapters.bring(member)
-        return card
+        return member.card
 
     async def close(self) -> None:
         """Leave the replicas, which end what they generate for this server."""

@@ -45,7 +45,9 @@ _COUNTS = {
     "waiting": re.compile(rb"^vllm:num_requests_waiting\{[^}\n]*\} (\d[\d.e+]*)$", re.MULTILINE),
     "generated": re.compile(rb"^vllm:generation_tokens_total\{[^}\n]*\} (\d[\d.e+]*)$", re.MULTILINE),
 }
-_INFO = re.compile(rb'^ponder_replica_info\{frees_slots="(\d)",max_branches="(\d{1,6})"\}', re.MULTILINE)
+_INFO = re.compile(
+    rb'^ponder_replica_info\{frees_slots="(\d)",max_branches="(\d{1,6})"(?:,reads_store="(\d)")?\}', re.MULTILINE
+)
 
 MAX_ANSWER_BYTES = 512 * 2**20
 """The most bytes of a branch's answer in one piece: the log-probabilities of a long prompt are large."""
@@ -140,6 +142,7 @@ class VllmServer:
             frees_slots=self._frees_slots,
             adapter_slots=int(slots[1]) if slots and await self._takes_adapters() else 0,
             losses=losses,
+            reads_store=info is not None and info[3] == b"1",
         )
 
     async def _check_health(self) -> None:

@@ -79,6 +79,7 @@ class VllmReplica:
             adapter_slots=card.adapter_slots,
             peak_flops=card.peak_flops,
             frees_slots=True,
+            reads_store=self._cache is not None,
         )
 
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenPart]:

@@ -76,7 +76,7 @@ def repair_server(cache: AdapterCache | None = None) -> None:
     begin = OpenAIServingModels.__init__
     if hasattr(unload, REPAIRS):
         return
-    info = Gauge("ponder_replica_info", "What this replica is; always 1.", ["frees_slots", "max_branches"])
+    info = Gauge("ponder_replica_info", "What this replica is; always 1.", ["frees_slots", "max_branches", "reads_store"])
 
     async def unload_and_free(self: Any, request: Any) -> Any:
         known = self.lora_requests.get(request.lora_name)
@@ -100,7 +100,7 @@ def repair_server(cache: AdapterCache | None = None) -> None:
         begin(self, engine_client, *args, **kwargs)
         config = engine_client.vllm_config
         branches = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
-        info.labels(frees_slots="1", max_branches=str(branches)).set(1)
+        info.labels(frees_slots="1", max_branches=str(branches), reads_store=str(int(cache is not None))).set(1)
 
     setattr(unload_and_free, REPAIRS, True)
     OpenAIServingModels.unload_lora_adapter = unload_and_free

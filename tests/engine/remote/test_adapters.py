@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from adapters.errors import AdapterFailed
+from adapters.object_store import ObjectStore
 from adapters.ports import EngineAdapter
 from app.engine.remote import adapters as adapters_module
 from app.engine.remote.adapters import ReplicaAdapters
 from app.engine.remote.fleet import Member, State
-from app.engine.replica import ReplicaFailed, ReplicaUnfit, RequestFailed, RequestRefused, TokenPart
+from app.engine.replica import ReplicaCard, ReplicaFailed, ReplicaUnfit, RequestFailed, RequestRefused, TokenPart
 from app.errors import first_error_only
 
 pytestmark = pytest.mark.anyio
@@ -41,6 +42,22 @@ async def test_an_adapter_is_loaded_on_all_and_known_to_those_that_join(fake_rep
     await adapters.unload(A)
     assert not any(one.replica.adapters for one in fleet.members)
     assert not adapters.loaded()
+
+
+@pytest.mark.parametrize(("reads_store", "path"), [(True, "file:///store/a/sha"), (False, "/a")])
+async def test_a_replica_that_reads_the_store_is_told_urls(fake_replica, reads_store, path) -> None:
+    """Others are told the path here: they may have mounted it."""
+    told = []
+
+    async def load_adapter(adapter):
+        told.append(adapter.path)
+
+    replica = fake_replica("a")
+    replica.load_adapter = load_adapter
+    fleet = Members(replica)
+    fleet.members[0].card = ReplicaCard("m", "0.32.0", 100, reads_store=reads_store)
+    await ReplicaAdapters(fleet, None, (1,), ObjectStore("file:///store")).load(A)
+    assert told == [path]
 
 
 async def test_what_another_front_end_holds_stays_on_the_replicas(fake_replica) -> None:

@@ -392,7 +392,9 @@ async def test_adapters_are_unloaded_only_where_that_frees_their_slots(fake, rep
     assert not unloaded
     fake.routes["/metrics"] += 'ponder_replica_info{frees_slots="1",max_branches="32"} 1.0\n'
     card = await replica.describe()
-    assert (card.frees_slots, card.max_branches) == (True, 32)
+    assert (card.frees_slots, card.max_branches, card.reads_store) == (True, 32, False)
+    fake.routes["/metrics"] = fake.routes["/metrics"].replace('max_branches="32"}', 'max_branches="32",reads_store="1"}')
+    assert (await replica.describe()).reads_store
     await replica.unload_adapter(adapter)
     assert unloaded == ["a:sha"]
 
