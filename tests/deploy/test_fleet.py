@@ -52,11 +52,12 @@ def test_who_reaches_whom(fleet: Documents, source: str, target: str) -> None:
 
 
 def test_names_are_looked_up_and_models_come_from_public_addresses(fleet: Documents) -> None:
-    """By front ends and replicas, and by nobody else."""
-    outside = of_kind(fleet, "NetworkPolicy", "ponder-outside")["spec"]
-    (chosen,) = outside["podSelector"]["matchExpressions"]
-    names, hub = outside["egress"]
-    assert set(chosen["values"]) == {"ponder", "ponder-replica"}
+    """By front ends and replicas, and by nobody else. Whoever deletes the policy for models can still look up names."""
+    policies = [of_kind(fleet, "NetworkPolicy", name)["spec"] for name in ("ponder-names", "ponder-outside")]
+    (names,), (hub,) = (one["egress"] for one in policies)
+    for one in policies:
+        (chosen,) = one["podSelector"]["matchExpressions"]
+        assert set(chosen["values"]) == {"ponder", "ponder-replica"}
     assert {(one["port"], one["protocol"]) for one in names["ports"]} == {(53, "UDP"), (53, "TCP")}
     assert hub["ports"] == [{"port": 443}]
     assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"} < set(hub["to"][0]["ipBlock"]["except"])
