@@ -56,6 +56,15 @@ def staging(incoming: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def put_in_place(folder: Path, place: Path) -> None:
+    """Rename a folder to its place, or leave it where another thread or process has been faster with the same content."""
+    try:
+        folder.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
+
+
 def clear(incoming: Path) -> None:
     """Remove the folders that killed processes left; those that a running process uses stay."""
     incoming.mkdir(parents=True, exist_ok=True)

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from adapters.chat_template import CHAT_TEMPLATE_FILE
 from adapters.config import CONFIG_FILE
 from adapters.content import digest
-from adapters.disk import staging
+from adapters.disk import put_in_place, staging
 from adapters.verifier_prompt import PONDER_CONFIG_FILE
-from adapters.version import MANIFEST_FILE
+from adapters.version import MANIFEST_FILE, AdapterVersion
 from adapters.weights import WEIGHTS_FILE
 
 FILES = (CONFIG_FILE, WEIGHTS_FILE, PONDER_CONFIG_FILE, CHAT_TEMPLATE_FILE, MANIFEST_FILE)
@@ -39,28 +41,24 @@ class ObjectStore:
         self.url = url.rstrip("/")
         self._opened: tuple[Any, str] | None = None
         self._opening = threading.Lock()
-        self._written: set[str] = set()
 
     def url_of(self, key: str) -> str:
         """Return the URL of the version with this `AdapterVersion.key`."""
         return f"{self.url}/{key.replace(':', '/')}"
 
     def put(self, key: str, folder: Path) -> None:
-        """Write a version, if it is not there. Raises `ObjectStoreFailed`."""
-        if key in self._written:
-            return
+        """Write a version, if it is not there as a whole. Raises `ObjectStoreFailed`."""
         with self._folder(key) as (files, target):
-            if not files.exists(f"{target}/{MANIFEST_FILE}"):
+            if not _is_whole(files, target, key):
                 files.makedirs(target, exist_ok=True)
                 for name in FILES:
                     if (folder / name).is_file():
                         files.put_file(str(folder / name), f"{target}/{name}")
-        self._written.add(key)
 
     def fetch(self, key: str, folder: Path) -> bool:
         """Write the files of a version into a folder; returns False where it is not there as a whole. Raises `ObjectStoreFailed`."""
         with self._folder(key) as (files, source):
-            if not files.exists(f"{source}/{MANIFEST_FILE}"):
+            if not _is_whole(files, source, key):
                 return False
             for name in FILES:
                 if files.exists(f"{source}/{name}"):
@@ -69,9 +67,14 @@ class ObjectStore:
 
     def remove(self, key: str) -> None:
         """Delete a version, or all of a name. Raises `ObjectStoreFailed`."""
-        self._written = {one for one in self._written if one != key and not one.startswith(f"{key}:")}
         with self._folder(key) as (files, target):
-            if files.exists(target):
+            if not files.exists(target):
+                return
+            # First the manifests: without one, what a kill leaves is no version, and is written again.
+            manifests = [path for path in files.find(target) if path.endswith(f"/{MANIFEST_FILE}")]
+            if manifests:
+                files.rm(manifests)
+            if files.exists(target):  # a store without folders has none that is empty
                 files.rm(target, recursive=True)
 
     @contextmanager
@@ -127,9 +130,17 @@ class AdapterCache:
                 if not self._store.fetch(f"{name}:{version}", incoming):
                     return None
                 place.parent.mkdir(parents=True, exist_ok=True)
-                if not place.is_dir():  # another thread may have been faster
-                    incoming.rename(place)
+                put_in_place(incoming, place)
         return place
+
+
+def _is_whole(files: Any, folder: str, key: str) -> bool:
+    """Return whether a folder of the store has the manifest of a version: a whole one, since a kill may have cut it off."""
+    try:
+        manifest = AdapterVersion.model_validate_json(files.cat_file(f"{folder}/{MANIFEST_FILE}"))
+    except (FileNotFoundError, ValidationError):
+        return False
+    return manifest.key == key
 
 
 def _hash_of(folder: Path) -> str | None:

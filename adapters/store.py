@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from adapters.chat_template import CHAT_TEMPLATE_FILE
 from adapters.config import CONFIG_FILE
 from adapters.content import digest, read_content
-from adapters.disk import clear, flush, staging
+from adapters.disk import clear, flush, put_in_place, staging
 from adapters.errors import AdapterFailed, AdapterRefused
 from adapters.object_store import ObjectStore, ObjectStoreFailed
 from adapters.upload import WriteFiles
@@ -96,8 +96,10 @@ class AdapterStore:
             with self._staging() as folder:
                 if not self._objects.fetch(f"{name}:{version}", folder):
                     return None
+                if place.is_dir() and self._read(place) is None:
+                    self._discard(place)  # its manifest is damaged
                 place.parent.mkdir(exist_ok=True)
-                folder.rename(place)
+                put_in_place(folder, place)
                 flush(place.parent, self._root)
         except OSError as error:  # the next call tries it again
             logger.warning("adapter %s: %s", name, error)
@@ -192,7 +194,7 @@ class AdapterStore:
                 if self.check(version) is None and (known := self._read(place)) is not None:
                     return known, False
                 self._discard(place)  # its files are damaged, and this content replaces them
-            folder.rename(place)
+            put_in_place(folder, place)
             self._step("renamed")
             flush(place.parent, self._root)  # a rename survives a power cut once the folders are flushed
         return version, True

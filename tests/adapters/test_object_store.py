@@ -104,6 +104,83 @@ def test_changed_content_is_not_used(tmp_path, objects) -> None:
     assert store_of(tmp_path, "there", objects).find("a", version.version) is None
 
 
+def test_a_version_that_another_machine_removed_is_written_again(tmp_path, objects) -> None:
+    """Whoever adds it once more has not told itself that it is there."""
+    here, there = (store_of(tmp_path, name, ObjectStore(objects.url)) for name in ("here", "there"))
+    version = added(here, tmp_path)
+    assert there.find("a", version.version) == version
+    there.remove("a")
+    assert objects.fetch(version.key, tmp_path) is False
+    here.remove("a")
+    added(here, tmp_path)
+    assert there.find("a", version.version) == version
+
+
+@pytest.mark.parametrize("left", [b"", b'{"name": "a"', b"{}"])
+def test_a_manifest_that_a_kill_cut_off_is_none(tmp_path, objects, left) -> None:
+    """The version is not there, nothing is kept of it, and it is written again."""
+    here, there = (store_of(tmp_path, name, objects) for name in ("here", "there"))
+    version = added(here, tmp_path)
+    (tmp_path / "objects" / "a" / version.version / "manifest.json").write_bytes(left)
+    assert there.find("a", version.version) is None
+    assert AdapterCache(objects, tmp_path / "cache").find(objects.url_of(version.key)) is None
+    here.publish(version)
+    assert there.find("a", version.version) == version
+
+
+def test_a_version_that_a_kill_left_half_removed_is_written_again(tmp_path, objects, monkeypatch) -> None:
+    """Its manifest goes first, so what is left is no version."""
+    store = store_of(tmp_path, "here", objects)
+    version = added(store, tmp_path)
+    files = objects._files()
+    rm = type(files).rm
+    removed: list[str] = []
+
+    def killed(self, path, *args, **kwargs) -> None:
+        if removed:
+            raise KeyboardInterrupt
+        removed.extend([path] if isinstance(path, str) else path)
+        rm(self, path, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(files), "rm", killed)
+        with pytest.raises(KeyboardInterrupt):
+            objects.remove(version.key)
+    assert [path.rpartition("/")[2] for path in removed] == ["manifest.json"]
+    store.publish(version)
+    assert store_of(tmp_path, "there", objects).find("a", version.version) == version
+
+
+def test_what_two_processes_read_at_once_is_read_by_both(tmp_path, objects, monkeypatch) -> None:
+    """The later one finds the place taken, and uses what is there: a replica, and a front end."""
+    version = added(store_of(tmp_path, "here", objects), tmp_path)
+    fetch = ObjectStore.fetch
+    cache = AdapterCache(ObjectStore(objects.url), tmp_path / "cache")
+    there = store_of(tmp_path, "there", ObjectStore(objects.url))
+
+    def overtaken(self, key, folder) -> bool:
+        monkeypatch.setattr(ObjectStore, "fetch", fetch)
+        AdapterCache(objects, tmp_path / "cache").find(objects.url_of(key))
+        assert store_of(tmp_path, "there", objects).find("a", version.version) == version
+        return fetch(self, key, folder)
+
+    monkeypatch.setattr(ObjectStore, "fetch", overtaken)
+    assert cache.find(objects.url_of(version.key)) == tmp_path / "cache" / "a" / version.version
+    (tmp_path / "there" / "a").rename(tmp_path / "away")
+    monkeypatch.setattr(ObjectStore, "fetch", overtaken)
+    assert there.find("a", version.version) == version
+
+
+def test_a_damaged_copy_is_fetched_again(tmp_path, objects) -> None:
+    """A front end whose own manifest is cut off replaces the version by that of the store."""
+    version = added(store_of(tmp_path, "here", objects), tmp_path)
+    there = store_of(tmp_path, "there", objects)
+    assert there.find("a", version.version) == version
+    (there.path(version) / "manifest.json").write_bytes(b"")
+    assert there.find("a", version.version) == version
+    assert there.check(version) is None
+
+
 def test_a_store_that_cannot_be_written_refuses_the_adapter(tmp_path) -> None:
     """Replicas could not read it. One that cannot be read is tried again."""
     (tmp_path / "file").write_text("no folder")
