@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from app import settings as settings_module
 from app.cli import serve, server_process
 from app.cli.__main__ import app
-from app.settings import Settings, read_settings
+from app.settings import ReplicaSettings, Settings, read_settings
 
 
 @pytest.fixture
@@ -227,3 +228,25 @@ def test_replicas_are_a_scheme_a_host_and_a_port(url) -> None:
         Settings(replicas=url)
     assert "secret" not in refusal.value.errors()[0]["msg"]
     assert Settings(replicas="http://h:1/,https://g").replicas == ("http://h:1", "https://g")
+
+
+def test_replicas_are_those_of_ray_or_those_at_urls(monkeypatch) -> None:
+    """And Ray must be installed."""
+    monkeypatch.setattr(settings_module, "_is_installed", lambda *_: True)
+    assert Settings(ray=True).ray
+    with pytest.raises(ValidationError, match="ray: the replicas are either"):
+        Settings(ray=True, replicas="http://a")
+    monkeypatch.setattr(settings_module, "_is_installed", lambda *_: False)
+    with pytest.raises(ValidationError, match="not installed"):
+        Settings(ray=True)
+
+
+def test_the_settings_of_a_replica_are_those_of_the_engine_without_keys() -> None:
+    """As they were given, also words with spaces and quotes."""
+    words = ("--tensor-parallel-size", "2", "--hf-overrides", '{"a": "b c"}')
+    given = Settings(
+        model="/m", max_branches=7, api_keys="secret", admin_keys="secret", host="0.0.0.0", engine_args=shlex.join(words)
+    ).of_replica
+    assert "secret" not in repr(given)
+    replica = ReplicaSettings(**given)
+    assert (replica.model, replica.max_branches, replica.engine_args) == ("/m", 7, words)

@@ -65,6 +65,7 @@ class VllmReplica:
         self._engine = engine
         self._adapters: dict[str, EngineAdapter] = {}
         self._numbers = itertools.count(1)
+        self._loading = asyncio.Lock()
         self._num_branches = 0
         self._num_generated = 0
 
@@ -127,7 +128,9 @@ class VllmReplica:
 
     async def load_adapter(self, adapter: EngineAdapter) -> None:
         """Load an adapter; see `Replica`."""
-        if adapter.content not in self._adapters:
+        async with self._loading:  # two front ends may load one adapter at the same time, and it shall take one slot
+            if adapter.content in self._adapters:
+                return
             path = await asyncio.to_thread(self._path_of, adapter)
             own = EngineAdapter(adapter.content, next(self._numbers), path, adapter.content)
             with _replica_errors():
