@@ -1,4 +1,4 @@
-"""Parts of a search that another model of the server computes, such as a judge: each with its own engine, places, adapter and prompt."""
+"""Other models of the server that take part in a request, such as a judge: each with its own engine, places, adapter and prompt."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager

@@ -98,7 +98,7 @@ async def _started(name: str) -> None:
 
 
 def _leave(name: str | None) -> None:
-    """Delete an application, where there is one of this name to delete, and leave Ray. A Ray of this process ends."""
+    """Delete an application, if there is a name, and leave Ray. A Ray that this process has started ends."""
     with suppress(RayError, RayServeException):
         if name is not None:
             serve.delete(name)

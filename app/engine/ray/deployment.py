@@ -33,7 +33,7 @@ HEALTH_S = 1.0
 """Seconds between two checks of a replica. After three that fail, Ray Serve replaces it."""
 
 MANY = 100_000
-"""Calls that may run at the same time. With Ray Serve's own limit of 5, further ones wait, also those that would end the first ones."""
+"""Calls that may run at the same time. With Ray Serve's own limit of 5, further calls wait, also those that are to end the first ones."""
 
 
 Begin = Callable[[str], Awaitable[Replica]]

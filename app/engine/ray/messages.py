@@ -96,11 +96,11 @@ class Codec:
         return arguments
 
     def read_answer(self, data: bytes) -> Any:
-        """Return what an answer holds, or raise the error in it. Raises `ReplicaFailed` for one that is none."""
+        """Return what an answer holds, or raise the error in it. Raises `ReplicaFailed` where it cannot be read."""
         try:
             failure, result = self._answer.decode(data)
         except msgspec.DecodeError as error:
-            raise ReplicaFailed(f"an answer that is none: {error}"[:200]) from None
+            raise ReplicaFailed(f"an answer that cannot be read: {error}"[:200]) from None
         if failure is not None:
             raise failure.error()
         return result

@@ -34,7 +34,7 @@ async def _ask(to: Call, method: str, *arguments: Any, seconds: float | None = N
 
 
 class _Inbox(asyncio.Queue[TokenPart | Exception]):
-    """What came of one branch, and has not been read."""
+    """Parts of one branch that have arrived and have not been read."""
 
 
 class _Session:

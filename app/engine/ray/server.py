@@ -1,7 +1,7 @@
 """A replica's end of the messages: it runs the branches of several front ends, and hands each front end what its branches generate.
 
-A front end asks for what there is (`pull`), and gets one answer for each step of the engine with the tokens of all its branches. What comes
-while an answer is on its way waits for the next question, so a slow front end gets larger answers.
+A front end asks for new tokens (`pull`), and gets one answer for each step of the engine, with the tokens of all its branches. Tokens that
+come while an answer is on its way wait for the next question, so a slow front end gets larger answers.
 """
 
 import asyncio
@@ -85,7 +85,7 @@ class ReplicaServer:
         try:
             arguments = CODECS[method].read_call(data)
         except (msgspec.DecodeError, KeyError) as error:
-            return answer(failure=Failure("lost", f"a call that is none: {error}"[:200]))
+            return answer(failure=Failure("lost", f"a call that cannot be read: {error}"[:200]))
         try:
             handler = self._of_sessions.get(method) or getattr(self._replica, method)
             return answer(await handler(*arguments))
@@ -118,7 +118,7 @@ class ReplicaServer:
             async with aclosing(self._replica.generate(request)) as parts:  # type: ignore[type-var]
                 async for part in parts:
                     session.put(Item(request.id, part))
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - the front end is told
             session.put(Item(request.id, None, self._failure(error)))
         finally:
             session.branches.pop(request.id, None)

@@ -1,4 +1,4 @@
-"""What a replica may answer to a branch. Anything else is its failure: nothing behind this has to expect nonsense."""
+"""What a replica may answer to a branch. Any other answer is a failure of the replica, so that later code need not expect it."""
 
 from app.engine.replica import Position, ReplicaFailed, TokenPart, TokenRequest
 

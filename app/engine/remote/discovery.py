@@ -1,4 +1,4 @@
-"""From what the operator names to the addresses of replicas. A name may stand for several, as that of a headless service does."""
+"""From what the operator names to the addresses of replicas. A host name may have several, as that of a headless service has."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ class Finder(Protocol):
 class Discovery:
     """Finds the replicas behind a list of URLs.
 
-    Over `https`, a name is called as it is, since certificates are for names. Over `http`, every address of a name is one replica.
+    With `http`, every address of a name is one replica. With `https`, a name is one replica, since certificates are for names.
 
     Args:
         urls: without paths.
@@ -47,7 +47,7 @@ class Discovery:
         return any(_is_looked_up(urlsplit(url)) for url in self._urls)
 
     async def find(self) -> tuple[str, ...]:
-        """Return the URLs of all replicas, each once. A name that cannot be looked up stands for what it stood for before."""
+        """Return the URLs of all replicas, each once. If a name cannot be looked up, its last known addresses hold."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._find(url)) for url in self._urls]
         return tuple(dict.fromkeys(url for task in tasks for url in task.result()))

@@ -1,6 +1,6 @@
 """What a vLLM server answers to a branch, on its route for tokens or on that for completions.
 
-It is read and checked in one step, since nothing that a replica sends is trusted.
+Each answer is read and its types are checked in one step, since nothing that a replica sends is trusted.
 """
 
 import asyncio
@@ -17,15 +17,15 @@ from app.engine.replica import NOT_A_NUMBER, Position, ReplicaFailed, ReplicaUnf
 from app.engine.speculation import NO_DRAFTS, Drafts
 
 MAX_EVENT_BYTES = 4 * 2**20
-"""No event is larger: a replica that sends more without an end has gone wrong."""
+"""No event is larger. A replica that sends more without the end of an event has failed."""
 
 DONE = b"[DONE]"
 
 END_S = 2.0
-"""Seconds that a stream may take from the end of its branch to its own."""
+"""Seconds that a stream may still take after its branch has ended."""
 
 REQUEST_FAILED = "Internal server error"
-"""What vLLM says where one request failed and its engine goes on; of a dead engine it says more."""
+"""The message of vLLM when one request failed and its engine goes on. When the engine is dead, the message is longer."""
 
 
 class _Ranked(msgspec.Struct):
@@ -40,9 +40,8 @@ class _Token(msgspec.Struct):
 
 
 class _Logprobs(msgspec.Struct):
-    content: list[_Token] | None = (
-        None  # of the route for tokens; the others are of completions, whose tokens are written `token_id:5`
-    )
+    content: list[_Token] | None = None  # of the route for tokens
+    # The others are of the route for completions, which writes tokens as `token_id:5`.
     tokens: list[str] = []
     token_logprobs: list[float | None] = []
     top_logprobs: list[dict[str, float] | None] = []
@@ -101,11 +100,11 @@ T = TypeVar("T")
 
 
 def decoded(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """Return JSON from a replica as a value of the decoder's type. Raises `ReplicaFailed` for what is none."""
+    """Return JSON from a replica as a value of the decoder's type. Raises `ReplicaFailed` where it has another form."""
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ReplicaFailed(f"an answer that is none: {error}"[:200]) from None
+        raise ReplicaFailed(f"an answer that cannot be read: {error}"[:200]) from None
 
 
 def read_whole(body: bytes) -> TokenPart:
@@ -122,7 +121,7 @@ async def read_stream(chunks: AsyncIterator[bytes]) -> AsyncIterator[TokenPart]:
     The stream is read to its end, so that its connection can be used again.
 
     Raises:
-        ReplicaFailed: the stream ended before the branch, or is no such stream.
+        ReplicaFailed: the stream ended before the branch, or cannot be read.
         RequestFailed: the replica failed at this branch alone.
 
     """
@@ -141,7 +140,7 @@ async def read_stream(chunks: AsyncIterator[bytes]) -> AsyncIterator[TokenPart]:
 
 
 async def _with_end(part: TokenPart, events: AsyncIterator[bytes]) -> TokenPart:
-    """Return a last part with what the stream tells behind it. The branch is over, so nothing that goes wrong there is a failure."""
+    """Return a last part with what the stream tells after it. The branch is over, so an error there is no failure."""
     with suppress(TimeoutError, ReplicaFailed, RequestFailed, RequestRefused, aiohttp.ClientError):
         async with asyncio.timeout(END_S):
             async for data in events:
@@ -214,7 +213,7 @@ def _id_of(token: str | None) -> int:
 
 
 def _part(answer: _Answer, part: TokenPart) -> TokenPart:
-    """Return a last part with what its answer tells besides."""
+    """Return a last part with the counts that its answer tells."""
     details = answer.usage and answer.usage.prompt_tokens_details
     counted = answer.metrics and answer.metrics.speculative_decoding
     return replace(

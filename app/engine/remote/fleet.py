@@ -1,4 +1,4 @@
-"""The replicas there are: each joins, is watched, fails, and joins again, while others serve."""
+"""The replicas of one model: each joins, is watched, fails, and joins again, while others serve."""
 
 import asyncio
 import logging
@@ -18,17 +18,17 @@ PROBE_S = 1.0
 """Seconds between two probes of a replica that serves."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 10.0
-"""Seconds before a replica that failed is tried again. They double with each failure, and begin anew once it serves."""
+"""Seconds before a replica that failed is tried again. They double with each failure, and start again once it serves."""
 
 STALL_S = 60.0
 """Seconds without a token while it has branches, after which a replica counts as failed."""
 
 FAILURES, REST_S = 3, 10.0
-"""Branches in a row that fail on a replica whose probes succeed, before it gets none for so many seconds."""
+"""After so many failed branches in a row, a replica whose probes succeed gets no branches for so many seconds."""
 
 
 class State(StrEnum):
-    """Where a replica is on its way."""
+    """What a replica is doing, from joining to leaving."""
 
     JOINING = "joining"
     READY = "ready"
@@ -129,16 +129,16 @@ class Member:
             raise ReplicaFailed("it is lost") from None
 
     def suspect(self, reason: str) -> None:
-        """Take it out at once, since a branch failed on it. It joins again as soon as a probe succeeds."""
+        """Take it out at once, since a branch failed on it. It may join again after a pause."""
         if self.state is State.READY:
             self.state, self.reason = State.FAILED, reason
             self.suspected.set()
 
     def lose(self) -> None:
-        """End all waits for it. How often its branches failed until now says nothing of what comes back."""
+        """End all waits for it, and forget how often its branches failed: it may come back as another process."""
         self.breaker = _breaker()
         now = asyncio.get_running_loop().time()
-        waits, self._waits = self._waits, set()  # each only once: one that takes long to end must not be told again
+        waits, self._waits = self._waits, set()  # each only once, also one that takes long to end
         for scope in waits:
             scope.reschedule(now)
 
@@ -179,7 +179,7 @@ class Fleet:
         return [one for one in self._members.values() if one.state is State.READY]
 
     async def run(self) -> None:
-        """Keep the fleet, until this is cancelled."""
+        """Look for replicas, and keep each of them, until this is cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
                 urls = await self._discovery.find()
@@ -194,7 +194,7 @@ class Fleet:
                 await asyncio.sleep(LOOK_UP_S)
 
     async def wait_until(self, is_true: Callable[[], bool], seconds: float | None = None) -> bool:
-        """Wait for a change of the fleet after which `is_true` holds; at most so long. Return whether it does."""
+        """Wait until `is_true` holds after a change of the fleet, at most `seconds`. Return whether it does."""
         try:
             async with asyncio.timeout(seconds), self._changed:
                 await self._changed.wait_for(is_true)

@@ -20,10 +20,10 @@ from app.errors import first_error_only
 SAMPLE = (
     "The quick brown fox jumps over 13 lazy dogs; Zwölf Boxkämpfer jagen Viktor über den Sylter Deich. 你好 \u00e9 {}[]\n\n"
 )
-"""A text that other tokenizers split otherwise."""
+"""A text that other tokenizers split differently."""
 
 TOLERANCE = 0.25
-"""How much the mean log-probability of the sample's tokens may differ between replicas: processors and number formats differ by less."""
+"""How much the mean log-probability of the sample's tokens may differ between replicas. Other number formats change it less."""
 
 NUM_PLACES = 16
 """Tokens of the sample that are compared."""
@@ -92,7 +92,7 @@ class Joining:
 
 
 async def _logprob(replica: Replica, prefix: tuple[int, ...], token: int) -> float:
-    """Return the log-probability of a token behind a prefix; that of no number where the replica does not tell it."""
+    """Return the log-probability of a token behind a prefix; `NOT_A_NUMBER` if the replica does not tell it."""
     request = TokenRequest(
         id=f"ponder-join-{secrets.token_hex(8)}",
         token_ids=prefix,

@@ -8,13 +8,13 @@ from app.engine.replica import TokenPart, TokenRequest
 from app.errors import NoReplica
 
 MAX_MOVES = 2
-"""Failures of replicas that one branch survives. A branch that ends every replica it meets must not end them all."""
+"""Failures of replicas that one branch survives. A branch that crashes every replica must not crash them all."""
 
 RETRY_S = 1.0
-"""Seconds after which a caller may try again whose answer was given up."""
+"""Seconds after which the caller of an answer that was given up may try again."""
 
 _OF_ANSWER = ("presence_penalty", "frequency_penalty")
-"""Penalties for what an answer has said, which the engine would not know of tokens that it is given as a prompt."""
+"""Penalties for tokens of the answer. An engine does not apply them to tokens that it gets as part of a prompt."""
 
 
 class Reader(Protocol):
@@ -59,12 +59,12 @@ class Journey:
 
     @property
     def _can_go_on(self) -> bool:
-        """Whether another replica can continue the tokens that there are, instead of generating them again."""
+        """Whether another replica can continue after the tokens that have arrived, instead of generating them again."""
         sampling = self._first.sampling
         return not self._branch.prompt.is_constrained and not any(sampling.get(name) for name in _OF_ANSWER)
 
     def move(self, name: str) -> None:
-        """Note that the replica of this name failed. Raises `NoReplica` where the branch has met too many of those."""
+        """Note that the replica of this name failed. Raises `NoReplica` at the third failure."""
         self.failed.append(name)
         if len(self.failed) > MAX_MOVES:
             raise NoReplica("Several replicas failed while they generated this answer; try again.", retry_after=RETRY_S)
@@ -105,7 +105,7 @@ class Journey:
 
     @property
     def _lost(self) -> int:
-        """What replicas that failed computed, but for the branch's own prefix, which is counted once in any case."""
+        """Tokens that failed replicas computed, without the branch's own prefix, which is counted once in any case."""
         return self._computed and self._computed - self._prefix_tokens + self._recomputed
 
     def _without_known(self, part: TokenPart) -> TokenPart:

@@ -1,4 +1,4 @@
-"""The metrics of the replicas as one page: each sample tells its replica."""
+"""The metrics of the replicas as one page: each sample has the name of its replica as a label."""
 
 import asyncio
 import re
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from app.engine.replica import Replica, ReplicaFailed
 
 PAGE_S = 2.0
-"""Seconds that a replica may take for its page. Who scrapes this server does not wait for long."""
+"""Seconds that a replica may take for its page. Prometheus does not wait long for this server."""
 
 _LABEL = r'[A-Za-z_]\w*="(?:[^"\\]|\\.)*"'
 _VALUE = r"[+-]?(?:\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|NaN|Inf)"
@@ -69,7 +69,7 @@ def _families(lines: Iterable[str]) -> Iterable[tuple[str, list[str], list[str]]
 
 
 def _labelled(line: str, replica: str) -> str:
-    """Return a sample with the label of its replica; empty for what is no sample: one such line would make the page unreadable."""
+    """Return a sample with the label of its replica. Return nothing for a line that is no sample, which would make the page unreadable."""
     if (found := _SAMPLE.match(line)) is None or "replica=" in (found[2] or ""):
         return ""
     labels = f"{found[2].rstrip(',')}," if found[2] else ""

@@ -246,14 +246,14 @@ async def test_a_call_that_is_none_is_answered_with_a_failure(over) -> None:
             ("submit", call("s", [{"id": 1}])),
             ("halt", call("s")),
         ):
-            with pytest.raises(ReplicaFailed, match="a call that is none"):
+            with pytest.raises(ReplicaFailed, match="a call that cannot be read"):
                 CODECS["load"].read_answer(await line.server.answer(method, data))
 
 
 def test_an_answer_that_is_none_is_a_failure() -> None:
     """Whatever arrives."""
     for data in (b"", b"\x01", answer("text"), answer(failure=None)[:1]):
-        with pytest.raises(ReplicaFailed, match="an answer that is none"):
+        with pytest.raises(ReplicaFailed, match="an answer that cannot be read"):
             CODECS["load"].read_answer(data)
 
 
