@@ -6,6 +6,7 @@ routes.py       what such a server is sent            events.py   what it stream
 checks.py       what a replica may answer to a branch
 joining.py      what is checked of a replica before it gets branches
 fleet.py        the replicas of one model, and their health
+member.py       one of them: its state, its branches, and who waits for it
 placement.py    which replica a branch goes to
 journey.py      one branch that goes on elsewhere when its replica fails
 adapters.py     adapters on all replicas

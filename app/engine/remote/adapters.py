@@ -10,7 +10,8 @@ from dataclasses import replace
 from adapters.errors import AdapterFailed
 from adapters.object_store import ObjectStore
 from adapters.ports import EngineAdapter
-from app.engine.remote.fleet import Fleet, Member
+from app.engine.remote.fleet import Fleet
+from app.engine.remote.member import Member
 from app.engine.remote.placement import ranked
 from app.engine.replica import NOT_A_NUMBER, ReplicaFailed, ReplicaUnfit, RequestFailed, RequestRefused, TokenRequest
 

@@ -15,9 +15,10 @@ from app.engine.base import Branch, ModelCard, Output
 from app.engine.remote.adapters import ReplicaAdapters
 from app.engine.remote.checks import AnswerChecks
 from app.engine.remote.discovery import Discovery, Finder
-from app.engine.remote.fleet import Fleet, Member, State
+from app.engine.remote.fleet import Fleet
 from app.engine.remote.joining import SAMPLE, Joining
 from app.engine.remote.journey import Journey
+from app.engine.remote.member import Member, State
 from app.engine.remote.options import FleetOptions
 from app.engine.remote.pages import pages_of
 from app.engine.remote.placement import Placement

@@ -23,7 +23,7 @@ SAMPLE = (
 """A text that other tokenizers split differently."""
 
 TOLERANCE = 0.25
-"""How much the mean log-probability of the sample's tokens may differ between replicas. Other number formats change it less."""
+"""How much the mean log-probability of the sample may differ between replicas. Other processors and number formats change it less."""
 
 NUM_PLACES = 16
 """Tokens of the sample that are compared."""

@@ -9,7 +9,7 @@ from adapters.object_store import ObjectStore
 from adapters.ports import EngineAdapter
 from app.engine.remote import adapters as adapters_module
 from app.engine.remote.adapters import ReplicaAdapters
-from app.engine.remote.fleet import Member, State
+from app.engine.remote.member import Member, State
 from app.engine.replica import ReplicaCard, ReplicaFailed, ReplicaUnfit, RequestFailed, RequestRefused, TokenPart
 from app.errors import first_error_only
 

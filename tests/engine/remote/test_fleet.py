@@ -7,7 +7,8 @@ import pytest
 
 from app.engine.remote import fleet as fleet_module
 from app.engine.remote.discovery import Discovery
-from app.engine.remote.fleet import Fleet, Member, State
+from app.engine.remote.fleet import Fleet
+from app.engine.remote.member import Member, State
 from app.engine.replica import ReplicaCard, ReplicaFailed, ReplicaLoad, ReplicaUnfit
 
 pytestmark = pytest.mark.anyio
