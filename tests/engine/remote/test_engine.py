@@ -9,6 +9,7 @@ import pytest
 from adapters.ports import EngineAdapter
 from app.engine.base import Branch, Output, Prompt
 from app.engine.remote import fleet as fleet_module
+from app.engine.remote.member import FAILURES
 from app.engine.replica import ReplicaFailed, TokenPart, TokenRequest
 from app.errors import NoReplica
 
@@ -92,7 +93,7 @@ async def test_failures_are_counted_in_a_row_only(over, fake_replica) -> None:
     a = fake_replica("a")
     async with over(a) as engine:
         [member] = engine.fleet.members
-        for number in range(fleet_module.FAILURES):
+        for number in range(FAILURES):
             with suppress(ReplicaFailed), member.breaker.passing():
                 raise ReplicaFailed
             assert (await outputs_of(engine, branch(number)))[-1].finish_reason == "length"
