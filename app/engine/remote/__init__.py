@@ -2,6 +2,7 @@
 
 engine.py       the `Engine` itself: renders here, generates there
 vllm_server.py  a replica that is vLLM's own server
+connection.py   HTTP to such a server, with limits
 routes.py       what such a server is sent            events.py   what it streams
 checks.py       what a replica may answer to a branch
 joining.py      what is checked of a replica before it gets branches

@@ -3,16 +3,15 @@
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from typing import TypeVar
 
 import aiohttp
 import msgspec
-import orjson
 
 from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
+from app.engine.remote.connection import MAX_BODY_BYTES, Connection, message_of, read
 from app.engine.remote.events import decoded, read_stream, read_whole
 from app.engine.remote.routes import COMPLETIONS, TOKENS, Route, name_of
 from app.engine.replica import (
@@ -26,19 +25,11 @@ from app.engine.replica import (
     TokenRequest,
     UnknownAdapter,
 )
-from app.reward_models.client import IDLE_CONNECTION_S
 
 ABORT = "/inference/v1/abort_requests"
 
-CONNECT_S = 3.0
-ANSWER_S = 10.0
-"""Seconds that a replica may take to accept a connection, and to answer what needs no generation."""
-
 LOAD_S = 120.0
 """Seconds that loading an adapter may take: the replica may read it from slow storage."""
-
-MAX_BODY_BYTES = 16 * 2**20
-"""The most bytes of an answer that is no branch's; vLLM's page of metrics has some 100 KiB."""
 
 _COUNTS = {
     "running": re.compile(rb"^vllm:num_requests_running\{[^}\n]*\} (\d[\d.e+]*)$", re.MULTILINE),
@@ -95,17 +86,7 @@ class VllmServer:
         self._frees_slots = False
         self._answers: dict[str, aiohttp.ClientResponse] = {}
         self._halted: set[str] = set()
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        if api_key:
-            headers["Authorization"] = f"Bearer {api_key}"
-        self._session = aiohttp.ClientSession(
-            url,
-            headers=headers,
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_S),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,  # no proxies and no .netrc of the environment
-        )
+        self._connection = Connection(url, api_key)
         self._to_abort: list[str] = []
         self._aborting: asyncio.Task[None] | None = None
 
@@ -113,12 +94,12 @@ class VllmServer:
         """Close its connections, which ends what it still generates for this server."""
         if self._aborting is not None:
             self._aborting.cancel()
-        await self._session.close()
+        await self._connection.close()
 
     async def describe(self) -> ReplicaCard:
         """Return what it serves; see `Replica`."""
         await self._check_health()
-        status, body = await self._ask("GET", "/v1/models")
+        status, body = await self._connection.ask("GET", "/v1/models")
         if status in {401, 403}:
             raise ReplicaUnfit("it refuses the key (`replica_api_key`)")
         models = _decode(body, _Models).data if status == 200 else []
@@ -129,7 +110,7 @@ class VllmServer:
             raise ReplicaUnfit(f"it serves {names}, and not {self._wanted[0]}")
         self._model = found.id
         losses = await self._choose_route()
-        status, _ = await self._ask("POST", ABORT, {"request_ids": []})
+        status, _ = await self._connection.ask("POST", ABORT, {"request_ids": []})
         self._can_abort = status == 200
         page = await self.metrics()
         slots, info = _SLOTS.search(page), _INFO.search(page)
@@ -146,12 +127,12 @@ class VllmServer:
         )
 
     async def _check_health(self) -> None:
-        status, _ = await self._ask("GET", "/health")
+        status, _ = await self._connection.ask("GET", "/health")
         if status != 200:
             raise ReplicaFailed(f"/health answers {status}")
 
     async def _version(self) -> str:
-        status, body = await self._ask("GET", "/version")
+        status, body = await self._connection.ask("GET", "/version")
         version = _decode(body, dict).get("version") if status == 200 else None
         return str(version or "?")[:40]
 
@@ -186,7 +167,7 @@ class VllmServer:
 
     async def _takes_adapters(self) -> bool:
         """Whether adapters can be loaded: whether the route is there, which says that a name is missing."""
-        status, _ = await self._ask("POST", "/v1/load_lora_adapter", {})
+        status, _ = await self._connection.ask("POST", "/v1/load_lora_adapter", {})
         return status not in {404, 405}
 
     def generate(self, request: TokenRequest) -> AsyncIterator[TokenPart]:
@@ -197,11 +178,11 @@ class VllmServer:
         is_over = False
         body = route.body(self._model, request)
         try:
-            async with self._answer("POST", route.path, body, {"X-Request-Id": request.id}) as response:
+            async with self._connection.answer("POST", route.path, body, {"X-Request-Id": request.id}) as response:
                 if response.status != 200:
                     await _refuse(response, request, route)
                 if request.interval == 0:
-                    part = read_whole(await _read(response, MAX_ANSWER_BYTES))
+                    part = read_whole(await read(response, MAX_ANSWER_BYTES))
                 else:
                     self._answers[request.id] = response
                     async for part in read_stream(response.content.iter_any()):
@@ -227,7 +208,9 @@ class VllmServer:
                     self._halted.add(one)
                     answer.close()
             return
-        status, _ = await self._ask("POST", ABORT, {"request_ids": [self._route.engine_id.format(one) for one in ids]})
+        status, _ = await self._connection.ask(
+            "POST", ABORT, {"request_ids": [self._route.engine_id.format(one) for one in ids]}
+        )
         if status != 200:
             raise ReplicaFailed(f"an abort was answered with {status}")
 
@@ -238,7 +221,7 @@ class VllmServer:
             self._aborting = asyncio.create_task(self._abort_all())
 
     async def _abort_all(self) -> None:
-        while self._to_abort and not self._session.closed:
+        while self._to_abort and not self._connection.is_closed:
             ids, self._to_abort = self._to_abort, []
             try:
                 await self.halt(ids)
@@ -258,12 +241,12 @@ class VllmServer:
 
     async def metrics(self) -> bytes:
         """Return its page of metrics; see `Replica`."""
-        status, page = await self._ask("GET", "/metrics")
+        status, page = await self._connection.ask("GET", "/metrics")
         return page if status == 200 else b""
 
     async def tokenize(self, text: str) -> tuple[int, ...] | None:
         """Return the token ids of a text; see `Replica`."""
-        status, body = await self._ask("POST", "/tokenize", {"prompt": text, "add_special_tokens": False})
+        status, body = await self._connection.ask("POST", "/tokenize", {"prompt": text, "add_special_tokens": False})
         if status in {404, 405}:
             return None
         if status != 200:
@@ -273,58 +256,20 @@ class VllmServer:
     async def load_adapter(self, adapter: EngineAdapter) -> None:
         """Load an adapter under the name of its content. Loading it again does nothing: vLLM says that it has it."""
         body = {"lora_name": name_of(adapter), "lora_path": adapter.path}
-        status, answer = await self._ask("POST", "/v1/load_lora_adapter", body, seconds=LOAD_S)
+        status, answer = await self._connection.ask("POST", "/v1/load_lora_adapter", body, seconds=LOAD_S)
         if status == 200 or (status == 400 and b"already" in answer):
             return
-        raise AdapterFailed(f"A replica did not take it: {_message(answer) or status}")
+        raise AdapterFailed(f"A replica did not take it: {message_of(answer) or status}")
 
     async def unload_adapter(self, adapter: EngineAdapter) -> None:
         """Unload an adapter where that frees its slot; see the class."""
         if self._frees_slots:
-            await self._ask("POST", "/v1/unload_lora_adapter", {"lora_name": name_of(adapter)})
-
-    async def _ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, seconds: float | None = None
-    ) -> tuple[int, bytes]:
-        """Return the status and the body of an answer that comes at once, or within `seconds`."""
-        seconds = ANSWER_S if seconds is None else seconds
-        try:
-            async with asyncio.timeout(seconds), self._answer(method, path, body) as response:
-                return response.status, await _read(response, MAX_BODY_BYTES)
-        except TimeoutError:
-            raise ReplicaFailed(f"{path} was not answered within {seconds:g} s") from None
-
-    @asynccontextmanager
-    async def _answer(
-        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None = None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        if self._session.closed:
-            raise ReplicaFailed("it has left")
-        data = None if body is None else orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
-        try:
-            async with self._session.request(method, path, data=data, headers=headers, allow_redirects=False) as response:
-                try:
-                    yield response
-                except BaseException:
-                    response.close()  # leave the connection, so that the replica sees that nobody reads
-                    raise
-        except (aiohttp.ClientError, OSError) as error:
-            raise ReplicaFailed(f"{type(error).__name__}: {error}"[:200]) from None
-
-
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Return the body of an answer. Raises `ReplicaFailed` where it is longer than the limit."""
-    chunks, size = [], 0
-    async for chunk in response.content.iter_any():
-        chunks.append(chunk)
-        if (size := size + len(chunk)) > limit:
-            raise ReplicaFailed(f"an answer of more than {limit} bytes")
-    return b"".join(chunks)
+            await self._connection.ask("POST", "/v1/unload_lora_adapter", {"lora_name": name_of(adapter)})
 
 
 async def _refuse(response: aiohttp.ClientResponse, request: TokenRequest, route: Route) -> None:
     """Raise the error that an answer to a branch stands for."""
-    message = _message(await _read(response, MAX_BODY_BYTES)) or f"status {response.status}"
+    message = message_of(await read(response, MAX_BODY_BYTES)) or f"status {response.status}"
     if response.status in {400, 413, 422}:
         raise RequestRefused(message)
     if response.status in {401, 403}:
@@ -332,15 +277,6 @@ async def _refuse(response: aiohttp.ClientResponse, request: TokenRequest, route
     if response.status == 404:
         raise UnknownAdapter(message) if request.adapter is not None else ReplicaUnfit(f"{route.path}: {message}")
     raise ReplicaFailed(f"status {response.status}: {message}")
-
-
-def _message(body: bytes) -> str:
-    """Return the message of vLLM's errors; empty where there is none."""
-    try:
-        error = orjson.loads(body)
-        return str(error.get("error", error).get("message", ""))[:500]
-    except (orjson.JSONDecodeError, AttributeError):
-        return ""
 
 
 def _decode(body: bytes, kind: type[T]) -> T:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from adapters.errors import AdapterFailed
 from adapters.ports import EngineAdapter
-from app.engine.remote import vllm_server
+from app.engine.remote import connection, vllm_server
 from app.engine.remote.vllm_server import VllmServer
 from app.engine.replica import (
     ReplicaFailed,
@@ -115,8 +115,8 @@ async def test_parts_without_tokens_are_no_news(fake, replica) -> None:
 @pytest.mark.parametrize(("status", "interval"), [(200, 0), (500, 1)])
 async def test_answers_fill_no_memory(fake, replica, monkeypatch, status, interval) -> None:
     """A replica that sends and sends is a failure."""
-    for name in ("MAX_BODY_BYTES", "MAX_ANSWER_BYTES"):
-        monkeypatch.setattr(vllm_server, name, 1000)
+    monkeypatch.setattr(vllm_server, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(vllm_server, "MAX_ANSWER_BYTES", 1000)
 
     async def floods(_: web.Request) -> web.StreamResponse:
         return web.Response(body=b" " * 100_000, status=status)
@@ -341,7 +341,7 @@ async def test_a_server_that_is_not_there_is_a_failure() -> None:
 
 async def test_slow_answers_are_failures(fake, replica, monkeypatch) -> None:
     """What needs no generation has a time limit."""
-    monkeypatch.setattr(vllm_server, "ANSWER_S", 0.05)
+    monkeypatch.setattr(connection, "ANSWER_S", 0.05)
 
     async def sleeps(_: web.Request) -> web.StreamResponse:
         await asyncio.sleep(5)
