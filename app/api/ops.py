@@ -69,7 +69,7 @@ async def metrics(request: Request) -> Response:
     """Return ponder's own metrics, then those of the engines. Clients that accept OpenMetrics get it, with exemplars."""
     pools = pools_of(request)
     is_openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
-    of_engines = [await one.engine.metrics(is_openmetrics=is_openmetrics) for one in pools]
+    of_engines = await asyncio.gather(*(one.engine.metrics(is_openmetrics=is_openmetrics) for one in pools))
     page = pools.metrics.registry.render(is_openmetrics=is_openmetrics) + await asyncio.to_thread(joined, of_engines)
     # The content type is set as a header, since Starlette would add a character set of its own to a media type.
     return Response(page + b"# EOF\n" * is_openmetrics, headers={"content-type": OPENMETRICS if is_openmetrics else TEXT})

@@ -67,11 +67,13 @@ K = TypeVar("K")
 def affinities_of(branch: Branch) -> list[bytes]:
     """Return keys of what a branch shares with others in an engine's cache: of its prompt's beginnings, then of the whole prompt.
 
-    They depend on the adapter version and the salt too.
+    They depend on the adapter version and the salt too. A branch that does not continue its prompt, as those that judge an answer to
+    another model, has its prefix for one.
     """
     adapter = branch.adapter.content if branch.adapter else ""
     key = blake2b(f"{adapter}\0{branch.cache_salt}\0".encode(), digest_size=16)
-    tokens = branch.prompt.token_ids
+    prompt = branch.prompt.token_ids
+    tokens = prompt if branch.prefix[: len(prompt)] == prompt else branch.prefix
     keys = []
     for start in range(0, max(len(tokens), 1), BLOCK):
         key.update(repr(tokens[start : start + BLOCK]).encode())

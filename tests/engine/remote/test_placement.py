@@ -1,7 +1,7 @@
 """Where branches go: to the replica of their prefix, unless that has more than its share."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -55,6 +55,16 @@ def test_what_shares_a_prefix_shares_a_replica() -> None:
     assert affinity_of(branch()) == affinity_of(branch(number=5, request="other"))
     others = [branch(1), branch(salt="t"), branch(adapter="a:1"), branch(adapter="a:2")]
     assert len({affinity_of(one) for one in (branch(), *others)}) == 5
+
+
+def test_judgements_are_placed_by_what_is_judged() -> None:
+    """Their prompt is the same for all: without their prefixes, all of them would go to one replica."""
+    judgements = [replace(branch(request=str(number)), prefix=tuple(range(number, number + 300))) for number in range(1, 101)]
+    members = [Holder(str(number)) for number in range(4)]
+    placement = Placement()
+    placed = Counter(placement.place(one, members).name for one in judgements)
+    assert len(placed) == 4
+    assert affinities_of(judgements[0])[0] == affinities_of(replace(judgements[0], prefix=tuple(range(1, 400))))[0]
 
 
 def test_prefixes_are_spread_evenly() -> None:
