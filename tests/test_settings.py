@@ -11,10 +11,9 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from app import settings as settings_module
 from app.cli import serve, server_process
 from app.cli.__main__ import app
-from app.settings import ReplicaSettings, Settings, read_settings
+from app.settings import ReplicaSettings, Settings, read_settings, reading, whole
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ def test_keys_may_be_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     (tmp_path / "ponder_api_keys").symlink_to("..kept/ponder_api_keys")
     (tmp_path / "ponder_admin_keys").write_text("c", encoding="utf-8")
     (tmp_path / "of_somebody_else").mkdir()
-    monkeypatch.setattr(settings_module, "SECRETS", tmp_path)
+    monkeypatch.setattr(reading, "SECRETS", tmp_path)
     assert read_settings({}).api_keys == ("a", "b")
     monkeypatch.setenv("PONDER_ADMIN_KEYS", "d")
     assert read_settings({}).admin_keys == ("d",)
@@ -71,7 +70,7 @@ def test_keys_may_be_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 def test_a_folder_of_secrets_is_optional(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without the folder there are no keys, and no error."""
-    monkeypatch.setattr(settings_module, "SECRETS", tmp_path / "none")
+    monkeypatch.setattr(reading, "SECRETS", tmp_path / "none")
     assert read_settings({}).api_keys == ()
 
 
@@ -216,7 +215,7 @@ def test_front_ends_say_where_they_are_found() -> None:
 
 
 def test_a_shared_state_needs_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings_module, "_is_installed", lambda *_: False)
+    monkeypatch.setattr(whole, "is_installed", lambda *_: False)
     with pytest.raises(ValidationError, match=r"ponder\[shared\]"):
         Settings(shared_state_url=STORE)
 
@@ -232,11 +231,11 @@ def test_replicas_are_a_scheme_a_host_and_a_port(url) -> None:
 
 def test_replicas_are_those_of_ray_or_those_at_urls(monkeypatch) -> None:
     """And Ray must be installed."""
-    monkeypatch.setattr(settings_module, "_is_installed", lambda *_: True)
+    monkeypatch.setattr(whole, "is_installed", lambda *_: True)
     assert Settings(ray=True).ray
     with pytest.raises(ValidationError, match="ray: the replicas are either"):
         Settings(ray=True, replicas="http://a")
-    monkeypatch.setattr(settings_module, "_is_installed", lambda *_: False)
+    monkeypatch.setattr(whole, "is_installed", lambda *_: False)
     with pytest.raises(ValidationError, match="not installed"):
         Settings(ray=True)
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app import settings as settings_module
-from app.settings import read_replica_settings, read_settings
+from app.settings import read_replica_settings, read_settings, reading
 from tests.tools import ROOT
 
 GIVEN = ("ponder_api_keys", "ponder_admin_keys", "ponder_admin_key", "grafana_admin_password")
@@ -78,7 +77,7 @@ def test_nobody_else_may_read_them(run: Run, tmp_path: Path) -> None:
 def test_the_server_takes_them(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that others can reach reads its keys from the files."""
     run(PONDER_ADMIN_KEYS="c, d")
-    monkeypatch.setattr(settings_module, "SECRETS", tmp_path)
+    monkeypatch.setattr(reading, "SECRETS", tmp_path)
     settings = read_settings({"host": "0.0.0.0"})
     assert settings.api_keys == (read(tmp_path)["ponder_api_keys"],)
     assert settings.admin_keys == ("c", "d")
@@ -88,7 +87,7 @@ def test_the_server_takes_them(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
 def test_front_ends_and_replicas_take_theirs(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A replica knows none of the clients' keys, also where they are in ponder.env."""
     run()
-    monkeypatch.setattr(settings_module, "SECRETS", tmp_path)
+    monkeypatch.setattr(reading, "SECRETS", tmp_path)
     made = read(tmp_path)
     front_end = read_settings({"host": "0.0.0.0", "advertise_url": "http://a:8000", "config": str(tmp_path / "front-end.yml")})
     monkeypatch.setenv("PONDER_API_KEYS", "")  # as docker-compose.yml has it for replicas

@@ -10,8 +10,7 @@ import time
 import pytest
 from pydantic import ValidationError
 
-from app import settings as settings_module
-from app.settings import Settings
+from app.settings import Settings, values
 from tests.telemetry.collecting import SAMPLED, ask, logged, until
 
 pytestmark = pytest.mark.anyio
@@ -102,7 +101,7 @@ asyncio.run(main())
 
 def test_a_collector_without_the_extra_stops_the_start_in_one_line(monkeypatch) -> None:
     """The line says what to install."""
-    monkeypatch.setattr(settings_module, "find_spec", lambda _name: None)
+    monkeypatch.setattr(values, "find_spec", lambda _name: None)
     with pytest.raises(ValidationError, match=r"pip install 'ponder\[trace\]'"):
         Settings(otlp_endpoint="http://127.0.0.1:4318")
 
