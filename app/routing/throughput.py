@@ -35,6 +35,22 @@ class Prediction:
     answer_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The architectures of the model that answers, with its adapter, and of another one that scores; None where no other one does."""
+
+    generator: Architecture
+    judge: Architecture | None = None
+
+    def score_cost(self, prompt_tokens: int, answer_tokens: int, num: int) -> int:
+        """Return the FLOPs of so many scores. Another model has not written the answers: it reads all of them, and the prompt once."""
+        prompt, end = prompt_tokens, prompt_tokens + answer_tokens
+        if self.judge is None or num == 0:
+            return num * sum(self.generator.branch_cost(end + VERIFIER_PROMPT_TOKENS, end, 1))
+        first, later = (sum(self.judge.branch_cost(end + VERIFIER_PROMPT_TOKENS, cached, 1)) for cached in (0, prompt))
+        return first + (num - 1) * later
+
+
 class ThroughputEstimator:
     """Keeps moving means: the tokens of an answer, and the tokens a second by the number of concurrent branches."""
 
@@ -63,9 +79,7 @@ class ThroughputEstimator:
         """Return the expected length of an answer that may have at most `limit` tokens."""
         return max(min(round(self._answer_tokens or ASSUMED_TOKENS), limit), 1)
 
-    def predict(
-        self, forecast: Forecast, width: int, prompt_tokens: int, answer_tokens: int, model: Architecture
-    ) -> Prediction:
+    def predict(self, forecast: Forecast, width: int, prompt_tokens: int, answer_tokens: int, models: Models) -> Prediction:
         """Return the expected tokens, FLOPs and seconds of a run whose prompt is prefilled once.
 
         Args:
@@ -73,22 +87,20 @@ class ThroughputEstimator:
             width: the number of concurrent branches.
             prompt_tokens: the length of the prompt.
             answer_tokens: the length of an answer.
-            model: the architecture of the model with the adapter that answers, which computes the FLOPs.
+            models: that compute the FLOPs.
 
         """
         branch_tokens = max(round(forecast.tokens / max(forecast.branches, 1)), 1)
+        model = models.generator
         # a branch of a stepwise search continues a partial answer, which is half written on average
         prefix = prompt_tokens + max(answer_tokens - branch_tokens, 0) // 2
         first = sum(model.branch_cost(prompt_tokens, 0, branch_tokens))
         cached = max(prefix - VERIFIER_PROMPT_TOKENS // 2, 0)
         others = sum(model.branch_cost(prefix, cached, branch_tokens)) * max(forecast.branches - 1, 0)
-        answer_end = prompt_tokens + answer_tokens
-        score = sum(model.branch_cost(answer_end + VERIFIER_PROMPT_TOKENS, answer_end, 1))
+        scores = models.score_cost(prompt_tokens, answer_tokens, forecast.verifier_calls)
         tokens = forecast.tokens + forecast.verifier_calls
         speed = self._speed(width)
-        return Prediction(
-            tokens, first + others + forecast.verifier_calls * score, None if speed is None else tokens / speed, answer_tokens
-        )
+        return Prediction(tokens, first + others + scores, None if speed is None else tokens / speed, answer_tokens)
 
     def _speed(self, width: int) -> float | None:
         """Return the tokens a second at the number of branches nearest to `width` that was observed."""

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from app.engine.architecture import Architecture
 from app.metering.budget import Budget
-from app.routing.throughput import Prediction, ThroughputEstimator
+from app.routing.throughput import Models, Prediction, ThroughputEstimator
 from app.serving.planning import PlannedRequest
 from app.serving.rendering import RenderedRequest
 from strategies.core.strategy import Forecast
@@ -45,7 +44,7 @@ class Preview:
 
 
 def predict(
-    planned: PlannedRequest, rendered: RenderedRequest, throughput: ThroughputEstimator, architecture: Architecture
+    planned: PlannedRequest, rendered: RenderedRequest, throughput: ThroughputEstimator, models: Models
 ) -> PredictedRun:
     """Return the expected cost of the request, estimated from the cost of earlier requests."""
     answer_tokens = throughput.answer_tokens(min(prompt.max_tokens for prompt in rendered.prompts))
@@ -61,5 +60,5 @@ def predict(
         verifier_calls=sum(one.verifier_calls for one in forecasts),
     )
     prompt_tokens = rendered.num_tokens // len(rendered.prompts)
-    cost = throughput.predict(forecast, planned.width, prompt_tokens, answer_tokens, architecture)
+    cost = throughput.predict(forecast, planned.width, prompt_tokens, answer_tokens, models)
     return PredictedRun(forecast.branches, forecast.rounds, cost)

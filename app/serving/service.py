@@ -16,6 +16,7 @@ from app.errors import InvalidRequest
 from app.images.loading import ImageLoader
 from app.metering.meter import Meter
 from app.request import Caller, InferenceRequest
+from app.routing.throughput import Models
 from app.serving.accounting import Observers, open_account
 from app.serving.guests import FindModel, admit_guests, invite
 from app.serving.leasing import WantedAdapters
@@ -106,10 +107,11 @@ class Service:
         """Return what `open` would run and what it is expected to take. Nothing is generated, admitted or leased."""
         meter = self._meter(request)
         planned = self._plan(request, meter, NO_SPAN)
-        invite(self.find_model, planned.strategy.params.models)
+        invited = invite(self.find_model, planned.strategy.params.models)
         rendered = await self._render(request, planned, meter, NO_SPAN, self.names.template_of(request.adapter))
         architecture = self.engine.card.architecture.with_images(rendered.prompts[0].images)
-        prediction = predict(planned, rendered, self.observers.throughput, architecture)
+        judge = next((one.host.engine.card.architecture for one in invited.values()), None)
+        prediction = predict(planned, rendered, self.observers.throughput, Models(architecture, judge))
         return Preview(str(request.adapter or self.engine.card.name), planned, rendered.num_tokens, prediction, meter.budget)
 
     @asynccontextmanager

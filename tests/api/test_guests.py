@@ -55,6 +55,21 @@ async def test_a_dry_run_finds_what_the_run_would_refuse(serve_two, judge, word)
     assert word in refused.json()["error"]["message"]
 
 
+async def test_a_dry_run_predicts_what_the_judge_costs(serve_two) -> None:
+    """By its own arithmetic: the larger model costs more, and as much as a judge is told to read."""
+    question = "What is 17 + 25? " * 60
+    async with serve_two() as (served, _):
+        asked = {"content": question, "max_tokens": 4}
+        by = {
+            judge: (await served.chat(**asked, ponder={**VOTE, "verifier": {"judge": judge}, "dry_run": True})).json()
+            for judge in ("scripted", "big")
+        }
+        spent = (await served.chat(**asked, ponder=VOTE)).json()["ponder"]["flops"]["total"]
+    predicted = {judge: told["ponder"]["predicted"]["flops"] for judge, told in by.items()}
+    assert predicted["big"] > 2 * predicted["scripted"]
+    assert 0.5 < predicted["big"] / spent < 2
+
+
 async def push(served: Served, tmp_path: Path, name: str, base: str, architecture: Architecture) -> None:
     """Add a made-up adapter."""
     folder = peft_folder.write(tmp_path / name, BaseModel(base, architecture.num_layers, architecture.linear_modules))
