@@ -1,4 +1,4 @@
-"""Versions of adapters in a folder behind a URL, where other machines find them: any that fsspec knows, such as `s3://` or `gs://`.
+"""Versions of adapters in a folder behind a URL, where other machines find them. fsspec opens it, such as `s3://` or `gs://`.
 
     <url>/<name>/<sha256>/    the files of the version, the manifest last
 
@@ -22,7 +22,7 @@ from adapters.version import MANIFEST_FILE, AdapterVersion
 from adapters.weights import WEIGHTS_FILE
 
 FILES = (CONFIG_FILE, WEIGHTS_FILE, PONDER_CONFIG_FILE, CHAT_TEMPLATE_FILE, MANIFEST_FILE)
-"""What a version may have. Who finds the manifest finds the rest."""
+"""The files that a version may have. The manifest is written last, so where it is, all are."""
 
 
 class ObjectStoreFailed(OSError):
@@ -33,7 +33,7 @@ class ObjectStore:
     """The folder of all adapters behind a URL.
 
     Args:
-        url: of the folder. What it needs besides, such as keys, fsspec's implementation finds in the environment.
+        url: of the folder. fsspec's implementation finds the rest, such as keys, in the environment.
 
     """
 

@@ -1,4 +1,4 @@
-"""Adapters on replicas: loaded on all of them, or on some, or not at all."""
+"""Adapters on replicas: each is loaded on all of them or on some, or is refused."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from app.engine.replica import NOT_A_NUMBER, ReplicaFailed, ReplicaUnfit, Reques
 logger = logging.getLogger("ponder.replicas")
 
 PROBE_S = 120.0
-"""Seconds that the token may take with which an adapter is tried: the replica may be full, and may compile."""
+"""Seconds that the first token with an adapter may take. The replica may be full, and may have to compile."""
 
 
 class ReplicaAdapters:
@@ -49,7 +49,7 @@ class ReplicaAdapters:
         return ranked(adapter.content.encode()[-64:], members)[: self._num_holders]
 
     async def bring(self, member: Member) -> None:
-        """Load what is served on a replica that joins. Raises `ReplicaUnfit` where it does not take an adapter."""
+        """Load the served adapters on a replica that joins. Raises `ReplicaUnfit` where it refuses one."""
         while missing := [
             one for content, one in self._adapters.items() if self._shall_hold(member, one) and content not in member.adapters
         ]:

@@ -4,8 +4,8 @@ Rendezvous hashing (Thaler and Ravishankar 1998) gives every prefix an order of 
 replica comes or goes, only its own prefixes move. The first replica in this order that is not above its share serves, as in consistent
 hashing with bounded loads (Mirrokni et al. 2018, arXiv 1608.01350). So a prefix that many ask for is held by as many replicas as it needs.
 
-The share is reckoned with the branches of this front end alone. What it knows of others is a second old: where many front ends act on the
-same old numbers, all go to the same replica (`benchmarks/large_fleet.py`). If each keeps its own branches in proportion, their sum is too.
+The share counts the branches of this front end alone. What it knows of others is a second old: when many front ends act on the same old
+numbers, all of them choose the same replica (`benchmarks/large_fleet.py`). If each spreads its own branches evenly, their sum is even too.
 """
 
 import math
@@ -17,16 +17,16 @@ from typing import Protocol, TypeVar
 from app.engine.base import Branch
 
 MAX_SHARE = 1.25
-"""A replica may have this multiple of the mean load before prefixes that are its own go elsewhere."""
+"""A replica with more than this multiple of the mean gets no further requests, also for prefixes that it holds."""
 
 MAX_TOTAL_SHARE = 2.0
-"""The same for the branches of all front ends: one has more only where somebody else uses it, or does not keep shares."""
+"""The same for the branches of all front ends. A replica has more only if others use it too, or a front end limits no shares."""
 
 FREE_LOAD = 8
-"""Up to so many branches a replica is never too loaded: one vote is no imbalance."""
+"""A replica with so many branches or fewer always takes more: a vote of 8 is no imbalance."""
 
 MIN_BLOCKS = 4
-"""Of shorter prompts, those that are the same share a replica, and not those that begin alike: there is little to save."""
+"""Prompts of fewer blocks are placed as a whole, and not by their beginnings: a shared beginning would save little."""
 
 MAX_REQUESTS = 16_384
 """Requests whose replica is remembered; the one that was placed first is forgotten first."""
@@ -38,7 +38,7 @@ MAX_BEGINNINGS = 65_536
 """Beginnings whose replica is remembered; the one that was used least recently is forgotten first."""
 
 MIN_SHARED = 0.5
-"""A replica is asked again if it has seen at least this share of the prompt: an earlier turn, and not only a system prompt."""
+"""A replica gets a prompt again if it has seen at least this share of it: then it had an earlier turn, and not only a system prompt."""
 
 
 class Loaded(Protocol):
@@ -87,7 +87,7 @@ def ranked(key: bytes, members: Sequence[M]) -> list[M]:
 
 
 def meeting_key(keys: Sequence[bytes]) -> bytes:
-    """Return the key by which a request is placed whose beginning this front end has not seen, from those of `affinities_of`.
+    """Return the key that places a request whose beginning this front end has not seen. It is one of `affinities_of`.
 
     All front ends find the same one for prompts that have a quarter or more in common, and a conversation keeps it until it is twice as
     long: it is that of the largest power of two of blocks that is at most half of the prompt.

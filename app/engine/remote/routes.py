@@ -1,4 +1,4 @@
-"""The routes of vLLM's server that generate from token ids: what each is sent."""
+"""The routes of vLLM's server that generate from token ids, and what is sent to each."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from adapters.ports import EngineAdapter
 from app.engine.replica import RequestRefused, TokenRequest
 
 NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
-"""Values without effect. A server puts those of the model's generation config in the place of values that are not sent."""
+"""Values without effect. Where a value is not sent, a server takes that of the model's generation config."""
 
 NOT_OF_COMPLETIONS = ("detokenize", "skip_reading_prefix_cache")
 """Sampling parameters that the route for completions sets itself."""
@@ -21,7 +21,7 @@ class Route:
 
     Attributes:
         path: of the route.
-        engine_id: the id that vLLM's engine gives a branch, around its own. An abort by any other id is answered with 200, and aborts
+        engine_id: a pattern that makes vLLM's own id of a branch from ours. An abort of any other id is answered with 200, and aborts
             nothing (0.32).
         body: returns what is sent for a branch. Raises `RequestRefused` for what the route cannot do.
         losses: what it cannot do, each in a few words.
@@ -92,4 +92,4 @@ COMPLETIONS = Route(
     _completion_body,
     losses=("no route for tokens (--enable-scale-out): images, and a form of the answer behind thinking, are refused",),
 )
-"""The route that all have."""
+"""The route that every vLLM server has."""
