@@ -13,7 +13,7 @@ from app.serving.legs import is_sentence
 from app.serving.planning import PlannedRequest, unsupported_as_invalid
 from app.serving.tool_calls import calls_as_json
 from app.telemetry.spans import Span
-from strategies.core.values import AnswerKind, Candidate, Task
+from strategies.core.values import Candidate, Task
 
 SEAM_FIELDS = ("presence_penalty", "frequency_penalty", "min_tokens", "stop")
 """Fields of a body that the engine applies at the start of each call. A call that continues an answer would apply them again."""
@@ -52,7 +52,7 @@ async def render(
         prompts = tuple([await render_one({**defaults, **body}) for body in request.bodies])
         if request.shows_prompt:
             prompts = tuple(_with_text(engine, *pair) for pair in zip(prompts, request.bodies, strict=True))
-    rendered = RenderedRequest(prompts, tuple(_task(engine, request, prompt, planned.kind) for prompt in prompts))
+    rendered = RenderedRequest(prompts, tuple(_task(engine, request, planned, prompt) for prompt in prompts))
     check_landing(engine, request, prompts)
     if span.is_recording:
         span.set({"gen_ai.usage.input_tokens": rendered.num_tokens})
@@ -83,7 +83,15 @@ def _with_text(engine: Engine, prompt: Prompt, body: Mapping[str, Any]) -> Promp
     return prompt if has_text else replace(prompt, text=engine.decode(prompt.token_ids))
 
 
-def _task(engine: Engine, request: InferenceRequest, prompt: Prompt, kind: AnswerKind) -> Task:
+def _question(engine: Engine, request: InferenceRequest, planned: PlannedRequest, prompt: Prompt) -> str:
+    """Return what a verifier reads as the question: of a text completion its own prompt, of which a request may have several."""
+    if request.is_chat:
+        return request.question
+    has_verifier = getattr(planned.strategy.params, "verifier", None) is not None
+    return prompt.text or (engine.decode(prompt.token_ids) if has_verifier else "")
+
+
+def _task(engine: Engine, request: InferenceRequest, planned: PlannedRequest, prompt: Prompt) -> Task:
     # What the caller wrote before the thinking ended is thinking too. A task must not keep the request: its images are for rendering.
     prefill = request.prefill if prompt.thinking is None else ""
 
@@ -94,9 +102,9 @@ def _task(engine: Engine, request: InferenceRequest, prompt: Prompt, kind: Answe
         return calls_as_json(message) or prefill + (message.get("content") or "")
 
     return Task(
-        question=request.question,
+        question=_question(engine, request, planned, prompt),
         prefix=prompt.token_ids,
-        kind=kind,
+        kind=planned.kind,
         num_choices=request.num_choices,
         num_logprobs=request.num_logprobs,
         max_tokens=prompt.max_tokens,

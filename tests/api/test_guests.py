@@ -70,6 +70,21 @@ async def test_a_dry_run_predicts_what_the_judge_costs(serve_two) -> None:
     assert 0.5 < predicted["big"] / spent < 2
 
 
+async def test_each_prompt_of_a_completion_is_judged_by_itself(serve_two) -> None:
+    """As the question to its answers, also where it is given in tokens."""
+    async with serve_two() as (served, big):
+        prompts = ["First question?", "Second question?"]
+        tokens = [(await served.client.post("/tokenize", json={"prompt": one})).json()["tokens"] for one in prompts]
+        for prompt in (prompts, tokens):
+            big.branches.clear()
+            reply = await served.client.post(
+                "/v1/completions", json={"model": "scripted", "prompt": prompt, "ponder": {**VOTE, "n": 1}}
+            )
+            assert reply.status_code == 200
+            asked = {big.decode(one.prefix).partition("Question: ")[2].partition("\n")[0] for one in big.branches}
+            assert asked == set(prompts)
+
+
 async def push(served: Served, tmp_path: Path, name: str, base: str, architecture: Architecture) -> None:
     """Add a made-up adapter."""
     folder = peft_folder.write(tmp_path / name, BaseModel(base, architecture.num_layers, architecture.linear_modules))
