@@ -14,6 +14,7 @@ from app.settings import Settings
 from benchmarks import servers
 from benchmarks.report import Table
 from benchmarks.searches import QUESTIONS
+from strategies.core.values import AnswerKind
 
 PLANS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("beam_search", {"n": 8, "expand": 4, "step_tokens": 32}),
@@ -70,7 +71,7 @@ async def _measure(
                 }
                 request = InferenceRequest(
                     id=f"{strategy}-{number}", bodies=(body,), is_chat=True, question=question, num_chars=len(question),
-                    strategy=strategy, parameters=parameters, seed=number,
+                    strategy=strategy, parameters=parameters, seed=number, kind=AnswerKind.MATH,
                 )  # fmt: skip
                 async with gate, pools.first.open(request, Caller("one")) as session:
                     await session.run(lambda _number, _event: None)
