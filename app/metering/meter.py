@@ -348,7 +348,9 @@ class Meter:
         # The engine keeps what its vision tower has read, and does not tell: later branches of a request find it there.
         model = reservation.architecture.without_encoded(self._encoded, cached)
         self._encoded.update(image for image in model.images if image.end > cached)
-        prefill, decode = replace(reservation, architecture=model).cost(cached, generated, drafts)
+        if model is not reservation.architecture:
+            reservation = replace(reservation, architecture=model)
+        prefill, decode = reservation.cost(cached, generated, drafts)
         spent = {"prefilled": prefix_tokens - cached, "cached": cached, "decoded": generated, "drafted": drafts.drafted}
         self.saved["cache"] += model.saved(prefix_tokens, cached)
         if purpose is Purpose.VERIFY:
@@ -359,8 +361,10 @@ class Meter:
             self.prompt_cached = cached if self.prompt_cached is None else min(cached, self.prompt_cached)
 
     def _add(self, reservation: Reservation, tokens: Mapping[str, int], flops: Mapping[str, int]) -> None:
-        self.tokens.update(tokens)
-        self.flops.update(flops)
+        for kind, amount in tokens.items():
+            self.tokens[kind] += amount
+        for phase, amount in flops.items():
+            self.flops[phase] += amount
         if reservation.guest:
             guest = self.guests.setdefault(reservation.guest, GuestSpending())
             guest.tokens.update(tokens)
