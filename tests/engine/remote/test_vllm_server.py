@@ -89,17 +89,19 @@ async def test_a_reader_that_leaves_at_the_last_part_keeps_the_connection(fake, 
 async def test_a_branch_is_over_with_its_finish_reason(fake, replica, monkeypatch, tail) -> None:
     """Whatever its stream does then: it stays open, breaks off or is nonsense."""
     monkeypatch.setattr("app.engine.remote.events.END_S", 0.05)
+    is_read = asyncio.Event()
 
     async def stays(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         await response.write(b'data: {"choices":[{"token_ids":[7],"finish_reason":"stop"}]}\n\n' + tail)
-        await asyncio.sleep(0.3)
+        await is_read.wait()
         return response
 
     fake.routes["/inference/v1/generate"] = stays
-    async with asyncio.timeout(0.2):
+    async with asyncio.timeout(30):
         [last] = await parts_of(replica)
+    is_read.set()
     assert (last.token_ids, last.finish_reason) == ((7,), "stop")
 
 
