@@ -153,7 +153,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """
     folder = tmp_path_factory.mktemp("server")
     plugins = ("--plugin", "ponder_example.strategy:FirstGood", "--plugin", "ponder_example.verifier:Brief")
-    kept = ("--kv-cache-gib", "2", "--feedback-path", str(folder / "feedback.jsonl"))
+    kept = ("--kv-cache-gib", "1", "--feedback-path", str(folder / "feedback.jsonl"))
     variables = {"PYTHONPATH": str(ROOT / "examples" / "plugin")}
     replicas = [Replica(number, log=folder / f"replica-{number}") for number in range(int(os.environ.get("REPLICAS", "0")))]
     for one in replicas:

@@ -124,7 +124,6 @@ def test_several_devices_reach_the_engine(embedded: str) -> None:
         ("--per-request-spec-decode-metrics summary", "speculative"),
         ("--kv-cache-dtype fp9", "fp9"),
         ('--speculative-config {"method":"ngram"}', "num_speculative_tokens"),
-        ("--distributed-executor-backend ray", "[Rr]ay"),
     ],
 )
 def test_what_contradicts_the_model_or_itself_is_refused(words: str, said: str, embedded: str) -> None:

@@ -8,14 +8,16 @@ from app.engine.hardware import cpu_shares
 from app.engine.vllm.cpu_memory import share_processors
 from app.engine.vllm.options import EngineOptions
 from app.engine.vllm.replica_server import program_of, server_arguments
-from app.settings import ReplicaSettings
+from app.engine.weights.default_model import ensure_default_model
+from app.settings import ReplicaSettings, Settings
 
 pytestmark = pytest.mark.vllm
 
 
 def arguments(*words: str, drain_seconds: float = 7.5):
     """The arguments of a server with these options of vLLM's engine."""
-    options = EngineOptions(model="m", name="m", engine_args=words)
+    model = str(ensure_default_model(Settings().cache_dir.expanduser(), print))  # one that vLLM need not look up on a hub
+    options = EngineOptions(model=model, name="m", engine_args=words)
     return server_arguments(options, ReplicaSettings(drain_seconds=drain_seconds, api_keys="k"))
 
 
