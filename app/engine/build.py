@@ -148,13 +148,16 @@ def _over_replicas(settings: Settings, options: EngineOptions) -> Engine:
 
     key = None if settings.replica_api_key is None else settings.replica_api_key.get_secret_value()
     names = (settings.name, settings.model, options.model)
-    fleet = FleetOptions(
+    return RemoteEngine(options, _fleet_options(settings), lambda url: VllmServer(url, names, key))
+
+
+def _fleet_options(settings: Settings) -> FleetOptions:
+    return FleetOptions(
         urls=settings.replicas,
         max_branches=settings.max_branches,
         adapter_replicas=settings.adapter_replicas,
         adapter_store_url=settings.adapter_store_url,
     )
-    return RemoteEngine(options, fleet, lambda url: VllmServer(url, names, key))
 
 
 def _on_ray(settings: Settings) -> Engine:
@@ -220,12 +223,7 @@ def over_deployment(
     from app.engine.remote.engine import RemoteEngine  # noqa: PLC0415
 
     found = RayDiscovery(replicas_of(engines))
-    fleet = FleetOptions(
-        max_branches=settings.max_branches,
-        adapter_replicas=settings.adapter_replicas,
-        adapter_store_url=settings.adapter_store_url,
-    )
-    return RemoteEngine(options, fleet, found.connect, found, backing)
+    return RemoteEngine(options, _fleet_options(settings), found.connect, found, backing)
 
 
 def set_log_of_vllm(settings: Settings | ReplicaSettings) -> None:
