@@ -7,7 +7,7 @@ probable are all tokens but one, and the higher is C. A group is a window of tok
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, floor
+from math import ceil, exp, floor, log
 from typing import Literal
 
 from strategies.core.values import Candidate, TokenLogprob, Watch
@@ -92,3 +92,21 @@ class GroupConfidence:
             return is_below
 
         return watch
+
+
+def margin(entry: TokenLogprob) -> float:
+    """Return how much more probable the most probable token is than the next one: the difference of their log-probabilities.
+
+    It is 0 or more, and 0 where fewer than two alternatives are known.
+    """
+    if len(entry.top) < 2:
+        return 0.0
+    first, second, *_ = sorted((max(logprob, LEAST_LOGPROB) for _, logprob in entry.top), reverse=True)
+    return first - second
+
+
+def entropy(entry: TokenLogprob) -> float:
+    """Return the entropy of a token's alternatives in nats, 0 or more. All tokens that are not among them count as one."""
+    known = [max(logprob, LEAST_LOGPROB) for _, logprob in entry.top]
+    rest = max(1.0 - sum(map(exp, known)), 0.0)
+    return -sum(exp(one) * one for one in known) - (rest * log(rest) if rest > 0 else 0.0)

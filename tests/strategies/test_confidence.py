@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strategies.core.values import Candidate, TokenLogprob
-from strategies.voting.confidence import GroupConfidence, percentile
+from strategies.voting.confidence import GroupConfidence, entropy, margin, percentile
 
 CONFIDENCES = st.lists(st.floats(0, 100), max_size=60)
 WINDOWS = st.integers(1, 12)
@@ -95,3 +95,22 @@ def test_the_confidence_of_a_token_is_minus_the_mean_of_its_most_probable_tokens
     assert GroupConfidence(2, 1).groups(entries) == [2.0]
     assert GroupConfidence(3, 1).groups(entries) == [pytest.approx(104 / 3)]
     assert GroupConfidence(20, 1).groups(entries) == [pytest.approx(104 / 3)]
+
+
+@given(st.lists(st.floats(0.001, 1), min_size=2, max_size=8), st.floats(0, 1))
+def test_margin_and_entropy_of_a_token(weights: list[float], rest: float) -> None:
+    """Both are of the distribution; what is not among the alternatives counts as one token."""
+    total = sum(weights) + rest
+    shares = sorted((weight / total for weight in weights), reverse=True)
+    entry = TokenLogprob("x", 1, math.log(shares[0]), tuple(("x", math.log(share)) for share in shares))
+    others = rest / total
+    expected = -math.fsum(share * math.log(share) for share in [*shares, others] if share > 0)
+    assert margin(entry) == pytest.approx(math.log(shares[0] / shares[1]), abs=1e-9)
+    assert entropy(entry) == pytest.approx(expected, abs=1e-6)
+
+
+def test_margin_and_entropy_are_finite_under_a_grammar() -> None:
+    """A grammar gives the tokens that it excludes no probability at all."""
+    entry = TokenLogprob("x", 1, 0.0, (("x", 0.0), ("y", -math.inf)))
+    assert margin(entry) == 100
+    assert entropy(entry) == pytest.approx(0, abs=1e-9)

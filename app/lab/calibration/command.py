@@ -27,7 +27,7 @@ from app.lab.calibration.performance import PlanPerformance
 from app.lab.calibration.policy_building import build_policy
 from app.lab.calibration.pool import Pool, PoolRefused, PoolSettings, read_pool
 from app.lab.calibration.pooled_questions import PooledQuestion
-from app.lab.calibration.sampling import PoolSampler
+from app.lab.calibration.sampling import FIRST_TOKENS, PoolSampler
 from app.lab.calibration.searches import SearchRuns, check_search
 from app.lab.calibration.tried_thoughts import TriedThoughts
 from app.lab.grading import AnswerGrader
@@ -130,6 +130,7 @@ def _pool_settings(options: CalibrateOptions, service: LabService) -> PoolSettin
         attempts=options.attempts if options.backtracked else 1,
         verifier=digest_of(options.verifier) if options.verifier else None,
         alternatives=options.alternatives,
+        first_tokens=FIRST_TOKENS,
     )
 
 

@@ -48,6 +48,7 @@ class PoolSettings(Value):
         attempts: how often such an answer is begun or continued, at most.
         verifier: the hash of the adapter that scored the samples, None where they have no scores.
         alternatives: the most probable tokens that the confidence in a token is the mean of, 0 where the pool has no confidences.
+        first_tokens: the number of the greedy answer's first tokens whose margins and entropies are recorded, 0 in older pools.
 
     """
 
@@ -62,6 +63,7 @@ class PoolSettings(Value):
     attempts: int = 1
     verifier: str | None = None
     alternatives: int = 0
+    first_tokens: int = 0
 
     @field_validator("architecture")
     @classmethod
@@ -120,11 +122,15 @@ class Sample(Generation):
     Attributes:
         score: the verifier's, 0 to 1; None for a pool without a verifier.
         continuations: later attempts, each of which continues the one before it.
+        margins: of the first tokens of a greedy answer: how much more probable each is than the next one (`strategies.voting.confidence`).
+        entropies: of the same tokens.
 
     """
 
     score: float | None = None
     continuations: tuple[Continuation, ...] = Field((), validation_alias=AliasChoices("continuations", "later"))
+    margins: tuple[float, ...] = ()
+    entropies: tuple[float, ...] = ()
 
 
 class ThinkingMarks(Value):

@@ -1,7 +1,7 @@
 """Fills a pool: a service answers each question greedily and several times by sampling, many questions at once."""
 
 from asyncio import TaskGroup
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -17,9 +17,15 @@ from strategies.checking.chains import Writer
 from strategies.core.ports import Model, ignore_events
 from strategies.core.thinking import Thinking
 from strategies.core.values import AnswerKind, Candidate, ScoredCandidate, Task
-from strategies.voting.confidence import GroupConfidence
+from strategies.voting.confidence import GroupConfidence, entropy, margin
 
 T = TypeVar("T")
+
+FIRST_TOKENS = 32
+"""The number of the greedy answer's first tokens whose margins and entropies are recorded."""
+
+FIRST_ALTERNATIVES = 5
+"""The most probable tokens that an entropy is computed from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,7 @@ class PoolSampler:
         settings = self._settings
         parameters = {"n": settings.samples, "verifier": {"adapter": self._verifier} if self._verifier else "likelihood"}
         async with TaskGroup() as group:
-            direct = group.create_task(self._chat(question, 0.0, "direct", {}))
+            direct = group.create_task(self._chat(question, 0.0, "direct", {}, num_logprobs=FIRST_ALTERNATIVES))
             best_of_n = group.create_task(self._chat(question, settings.temperature, "best_of_n", parameters))
         task = best_of_n.result().task
         samples = sorted(best_of_n.result().result.candidates, key=lambda one: one.candidate.index)
@@ -92,6 +98,13 @@ class PoolSampler:
             Sample(**self._generation(one.candidate, is_right=is_right), score=self._score(one))
             for one, is_right in zip(scored, grades, strict=True)
         ]
+        first = [one for one in scored[0].candidate.logprobs if one.top][: settings.first_tokens]
+        greedy = greedy.model_copy(
+            update={
+                "margins": tuple(round(margin(one), DECIMALS) for one in first),
+                "entropies": tuple(round(entropy(one), DECIMALS) for one in first),
+            }
+        )
         entry = PoolEntry(
             key=question.key, question=task.question, kind=task.kind, task=question.task, bin=question.bin, prefix=task.prefix,
             greedy=greedy, samples=tuple(others), verify_flops=best_of_n.result().verify_flops,
@@ -144,9 +157,10 @@ class PoolSampler:
         )
 
     async def _chat(
-        self, question: DatasetQuestion, temperature: float, strategy: str, parameters: dict[str, Any]
+        self, question: DatasetQuestion, temperature: float, strategy: str, parameters: dict[str, Any], num_logprobs: int = 0
     ) -> RequestRun:
-        return await self._run(question, self._body(question), temperature, strategy, parameters)
+        body = self._body(question)
+        return await self._run(question, body, temperature, strategy=strategy, parameters=parameters, num_logprobs=num_logprobs)
 
     def _body(self, question: DatasetQuestion) -> dict[str, Any]:
         messages = [message.model_dump() for message in question.messages]
@@ -165,16 +179,23 @@ class PoolSampler:
         """Generate one continuation of a prompt with the beginning of its answer."""
         body = {"prompt": list(token_ids), "max_tokens": max_tokens}
         temperature = self._settings.temperature if temperature is None else temperature
-        run = await self._run(question, body, temperature, "direct", {})
+        run = await self._run(question, body, temperature)
         return run.result.candidates[0].candidate
 
     async def _run(
-        self, question: DatasetQuestion, body: dict[str, Any], temperature: float, strategy: str, parameters: dict[str, Any]
+        self,
+        question: DatasetQuestion,
+        body: dict[str, Any],
+        temperature: float,
+        *,
+        strategy: str = "direct",
+        parameters: Mapping[str, Any] | None = None,
+        num_logprobs: int = 0,
     ) -> RequestRun:
         run = await self._service.run(
             body, request_id=f"calibrate-{question.key}", question=question.messages[-1].content, kind=kind_of(question),
             temperature=temperature, adapter=self._adapter, strategy=strategy, parameters=parameters,
-            num_logprobs=self._settings.alternatives,
+            num_logprobs=max(self._settings.alternatives, num_logprobs),
         )  # fmt: skip
         if run.exhausted_budget is not None:
             raise PoolRefused(f"a budget of the server cut an answer to {question.key}: {run.exhausted_budget}")

@@ -138,7 +138,7 @@ def test_answers_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
 def test_a_pool_with_the_keys_of_an_older_version_resumes(tmp_path: Path) -> None:
     """Older versions wrote `mended`, `later`, `said`, `given` and `given_ids`."""
     settings = SETTINGS.model_copy(update={"backtracked": 2, "attempts": 3})
-    fields = sample("is 42").model_dump(exclude={"score", "continuations"})
+    fields = sample("is 42").model_dump(exclude={"score", "continuations", "margins", "entropies"})
     continuation = Continuation(**fields, kept_tokens=3, inserted=" 4", inserted_ids=(7,))
     expected = entry().model_copy(update={"greedy": sample("It is 41.").model_copy(update={"continuations": (continuation,)})})
     path = tmp_path / "pool.jsonl"
@@ -220,6 +220,14 @@ async def test_votes_by_confidence_are_replayed_as_they_are_served(
     if "cut" in params:
         whole = await replay(PooledQuestion(found, CONFIDENT), "self_consistency", {"n": 8, "confidence": 1.0}, context)
         assert replayed.tokens < whole.tokens
+
+
+@pytest.mark.anyio
+async def test_the_first_tokens_of_the_greedy_answer_have_margins_and_entropies(tmp_path: Path) -> None:
+    one = await sampled(tmp_path, lambda prompt, serial: "It is 42.", SETTINGS.model_copy(update={"first_tokens": 2}))
+    assert len(one.greedy.margins) == len(one.greedy.entropies) == 2
+    assert all(value > 0 for value in (*one.greedy.margins, *one.greedy.entropies))
+    assert not any(each.margins or each.entropies for each in one.samples)
 
 
 @pytest.mark.anyio
