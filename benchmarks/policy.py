@@ -119,24 +119,24 @@ def _context(settings: PoolSettings, equivalence: Equivalence) -> StrategyContex
 def _test(file: PolicyFile, test: FilledPool, fixed: Sequence[PlanPerformance]) -> CalibrationResult:
     evaluations = {effort: evaluate_policy(file, effort, test.observed) for effort in Effort}
     high = evaluations[Effort.HIGH]
-    hard = np.array([one.is_hard for one in test.observed])
+    wrong = np.array([one.wrong for one in test.observed])
     first = np.array([each[0].first_difficulty for each in high.stopped])
-    difficulty = {"before the first token": (high.difficulties, hard), "after the first answer": (first, hard)}
+    difficulty = {"before the first token": (high.difficulties, wrong), "after the first answer": (first, wrong)}
     autos = {effort: evaluation.performance for effort, evaluation in evaluations.items()}
     return CalibrationResult(file, fixed, autos, bins_of(high.difficulties, file.edges), difficulty)
 
 
 def _families_left_out(fitted: FilledPool, test: FilledPool) -> Rows:
     """Return how good the difficulty of each family is with estimators of the other families, over all families."""
-    before, first, hard = [], [], []
+    before, first, wrong = [], [], []
     for task in sorted({one.task for one in test.observed}):
         others = [one for one in fitted.observed if one.task != task]
         family = [one for one in test.observed if one.task == task]
         evaluation = evaluate_policy(assemble_policy(fit(others), others, model="others"), Effort.HIGH, family)
         before += evaluation.difficulties.tolist()
         first += [each[0].first_difficulty for each in evaluation.stopped]
-        hard += [one.is_hard for one in family]
-    truth = np.array(hard)
+        wrong += [one.wrong for one in family]
+    truth = np.array(wrong)
     names = ("before the first token, family left out", "after the first answer, family left out")
     return difficulty_rows({name: (np.array(values), truth) for name, values in zip(names, (before, first), strict=True)})[1:]
 

@@ -57,11 +57,11 @@ async def _rows(settings: PoolSettings, questions: Sequence[PooledQuestion]) -> 
 def _row(name: str, n: int, runs: Sequence[Sequence[ReplayOutcome]], bins: Sequence[int]) -> dict[str, Any]:
     every = [one for run in runs for one in run]
     size = len(bins)
-    accuracy = statistics.fmean(one.is_right for one in every)
+    accuracy = statistics.fmean(one.right for one in every)
     low, high = wilson(round(accuracy * size), size)
     by_bin = {
         f"bin {number}": round(
-            100 * statistics.fmean(one.is_right for run in runs for one, of in zip(run, bins, strict=True) if of == number), 1
+            100 * statistics.fmean(one.right for run in runs for one, of in zip(run, bins, strict=True) if of == number), 1
         )
         for number in sorted(set(bins))
     }

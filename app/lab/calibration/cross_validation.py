@@ -30,14 +30,14 @@ class StoppedTrajectory:
     """Where a stopping rule ended one trajectory.
 
     Attributes:
-        is_right: whether the leading answer was right then.
+        right: the probability that the leading answer was right then, 0 or 1 where that is known.
         flops: the FLOPs until then.
         num_drawn: the number of branches, continuations included.
         first_difficulty: the estimated difficulty after the first answer.
 
     """
 
-    is_right: bool
+    right: float
     flops: int
     num_drawn: int
     first_difficulty: float
@@ -59,7 +59,7 @@ def stop(file: PolicyFile, difficulty: float, price: float, trajectory: Sequence
         decision = rule.decide(record.evidence)
         first_difficulty = rule.difficulty_after_wave if first_difficulty is None else first_difficulty
         if decision.answers is None or record is trajectory[-1]:
-            return StoppedTrajectory(record.is_right, record.flops, record.evidence.attempts, first_difficulty or 0.0)
+            return StoppedTrajectory(record.right, record.flops, record.evidence.attempts, first_difficulty or 0.0)
     raise ValueError("the trajectory is empty")
 
 

@@ -57,7 +57,7 @@ def performance_of(label: str, outcomes: Sequence[Sequence[ReplayOutcome | Stopp
     """Return the means over the orders of each question, from (questions, orders) outcomes."""
     return PlanPerformance(
         label,
-        np.array([np.mean([one.is_right for one in each]) for each in outcomes]),
+        np.array([np.mean([one.right for one in each]) for each in outcomes]),
         np.array([np.mean([one.flops for one in each]) for each in outcomes]),
         np.array([np.mean([one.num_drawn for one in each]) for each in outcomes]),
         n,

@@ -59,23 +59,23 @@ class Fitted:
 def fit(observed: Sequence[ObservedQuestion], seed: int = 0) -> Fitted:
     """Fit the difficulty before the first token and after each wave, and the gains of later waves."""
     prompts = np.stack([prompt_features(one.text) for one in observed])
-    hard = np.array([one.is_hard for one in observed])
+    wrong = np.array([one.wrong for one in observed])
     # the estimators of waves are fitted with out-of-fold difficulties, since served prompts are new to the model as well
-    prompt_difficulty, difficulties = _fit_probability(prompts, hard, PROMPT_C, np.arange(len(observed)), seed)
+    prompt_difficulty, difficulties = _fit_probability(prompts, wrong, PROMPT_C, np.arange(len(observed)), seed)
     owners = np.repeat(np.arange(len(observed)), [len(one.trajectories) for one in observed])
     rows = [trajectory for one in observed for trajectory in one.trajectories]
-    is_right = np.array([[record.is_right for record in row] for row in rows])
+    chances = np.array([[record.right for record in row] for row in rows])
     log_tokens = np.log([[record.evidence.tokens for record in row] for row in rows])
     right, gains = [], []
     for wave in range(len(rows[0])):
         features = np.stack(
             [evidence_features(row[wave].evidence, difficulties[owner]) for row, owner in zip(rows, owners, strict=True)]
         )
-        right.append(_fit_probability(features, is_right[:, wave], EVIDENCE_C, owners, seed)[0])
+        right.append(_fit_probability(features, chances[:, wave], EVIDENCE_C, owners, seed)[0])
         gains.append(
             {
                 later: (
-                    _fit_ridge(features, is_right[:, later].astype(float) - is_right[:, wave]),
+                    _fit_ridge(features, chances[:, later] - chances[:, wave]),
                     _fit_ridge(features, log_tokens[:, later] - log_tokens[:, wave]),
                 )
                 for later in range(wave + 1, len(rows[0]))
@@ -85,13 +85,13 @@ def fit(observed: Sequence[ObservedQuestion], seed: int = 0) -> Fitted:
 
 
 def _fit_probability(
-    features: Numbers, target: NDArray[np.bool_], strength: float, owners: NDArray[np.int_], seed: int
+    features: Numbers, target: Numbers, strength: float, owners: NDArray[np.int_], seed: int
 ) -> tuple[Estimator, Numbers]:
     """Fit a logistic model with a calibration curve.
 
     Args:
         features: (rows, features).
-        target: (rows,).
+        target: (rows,) probabilities, 0 or 1 where the outcome is known.
         strength: the inverse regularisation strength.
         owners: (rows,) the question of each row. All rows of a question are in one fold.
         seed: of the division into folds.
@@ -113,13 +113,19 @@ def _fit_probability(
     return model, calibrated
 
 
-def _fit_logistic(features: Numbers, target: NDArray[np.bool_], strength: float) -> Estimator:
+def _fit_logistic(features: Numbers, target: Numbers, strength: float) -> Estimator:
+    """Fit probabilities: each row counts as a true and a false one, weighted with the probabilities of these outcomes."""
     scaler = StandardScaler().fit(features)
-    if target.all() or not target.any():
+    weights = np.concatenate([target, 1 - target])
+    counts = weights > 0
+    outcomes = np.repeat([True, False], len(target))[counts]
+    if outcomes.all() or not outcomes.any():
         # scikit-learn refuses one class: a constant stands for it
         share = min(max(float(target.mean()), 0.01), 0.99)
         return _estimator("logistic", scaler, np.zeros(features.shape[1]), float(np.log(share / (1 - share))))
-    model = LogisticRegression(C=strength, max_iter=2000).fit(scaler.transform(features), target)
+    model = LogisticRegression(C=strength, max_iter=2000).fit(
+        np.tile(scaler.transform(features), (2, 1))[counts], outcomes, weights[counts]
+    )
     return _estimator("logistic", scaler, model.coef_[0], float(model.intercept_[0]))
 
 
@@ -142,7 +148,7 @@ def _rounded(values: Numbers) -> tuple[float, ...]:
     return tuple(float(f"{value:.6g}") for value in values)
 
 
-def _calibration_curve(estimates: Numbers, target: NDArray[np.bool_]) -> tuple[tuple[float, float], ...]:
+def _calibration_curve(estimates: Numbers, target: Numbers) -> tuple[tuple[float, float], ...]:
     """Fit an isotonic regression to quantiles of the estimates, so that no step rests on a handful of questions."""
     edges = np.unique(np.quantile(estimates, np.linspace(0, 1, CURVE_POINTS + 1)))
     if len(edges) < 3:

@@ -31,9 +31,9 @@ class ObservedQuestion:
     trajectories: Sequence[Sequence[WaveRecord]]
 
     @property
-    def is_hard(self) -> bool:
-        """Whether the first answer is wrong."""
-        return not self.trajectories[0][0].is_right
+    def wrong(self) -> float:
+        """The probability that the first answer is wrong, 0 or 1 where the answer is known."""
+        return 1 - self.trajectories[0][0].right
 
 
 async def observe(

@@ -73,18 +73,18 @@ def mean_interval(values: Numbers) -> tuple[float, float, float]:
     return float(values.mean()), float(values.mean()) - error, float(values.mean()) + error
 
 
-def calibration_error(estimates: Numbers, is_true: NDArray[np.bool_], bins: int = 10) -> float:
+def calibration_error(estimates: Numbers, outcomes: Numbers, bins: int = 10) -> float:
     """Return the expected calibration error (Guo et al. 2017, arXiv:1706.04599), with bins of equally many estimates.
 
     Args:
         estimates: (questions,) probabilities.
-        is_true: (questions,) outcomes.
+        outcomes: (questions,) 1 or 0, or their probability where they are not known.
         bins: the number of bins.
 
     """
     order = np.argsort(estimates, kind="stable")
     parts = np.array_split(order, bins)
-    gaps = [abs(float(estimates[part].mean()) - float(is_true[part].mean())) * len(part) for part in parts if len(part)]
+    gaps = [abs(float(estimates[part].mean()) - float(outcomes[part].mean())) * len(part) for part in parts if len(part)]
     return sum(gaps) / len(estimates)
 
 
@@ -93,13 +93,29 @@ def error_by_chance(estimates: Numbers, bins: int = 10) -> float:
 
     It is more than zero, since the shares of few questions vary by chance.
     """
-    outcomes = np.random.default_rng(0).random((NUM_RESAMPLES, len(estimates))) < estimates
+    outcomes = (np.random.default_rng(0).random((NUM_RESAMPLES, len(estimates))) < estimates).astype(float)
     return float(np.mean([calibration_error(estimates, outcome, bins) for outcome in outcomes]))
 
 
-def brier(estimates: Numbers, is_true: NDArray[np.bool_]) -> float:
-    """Return the Brier score: the mean squared difference of probability and outcome (Brier 1950)."""
-    return float(((estimates - is_true) ** 2).mean())
+def brier(estimates: Numbers, outcomes: Numbers) -> float:
+    """Return the Brier score: the mean squared difference of probability and outcome (Brier 1950).
+
+    Where the outcome is not known, its probability is given, and the score is the expected one.
+    """
+    return float((outcomes * (1 - estimates) ** 2 + (1 - outcomes) * estimates**2).mean())
+
+
+def expected_auroc(estimates: Numbers, outcomes: Numbers) -> float:
+    """Return the area under the ROC curve, 0 to 1, where each question is true and false with its probabilities.
+
+    It is that of `adapters.training.scores.auroc` where all outcomes are 0 or 1. NaN where one of the two has no probability at all.
+    """
+    values, places = np.unique(estimates, return_inverse=True)
+    true = np.bincount(places, outcomes, len(values))
+    false = np.bincount(places, 1 - outcomes, len(values))
+    pairs = float(true.sum() * false.sum())
+    lower = np.cumsum(false) - false / 2  # of equal estimates half are lower
+    return float(true @ lower) / pairs if pairs > 0 else float("nan")
 
 
 def oracle(performances: Sequence[PlanPerformance]) -> PlanPerformance:

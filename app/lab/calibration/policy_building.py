@@ -22,8 +22,10 @@ from app.lab.calibration.policy_choices import bins_of, choose, with_direct_bins
 from app.request import Effort
 from app.routing.policy_file import NUM_BINS, Bin, MeasuredPlan, PolicyFile, auto_label
 
-DifficultyEstimates = Mapping[str, tuple[NDArray[np.float64], NDArray[np.bool_]]]
-"""By the time of the estimate: (questions,) probabilities that the first answer is wrong, and whether it was wrong."""
+DifficultyEstimates = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""By the time of the estimate: (questions,) estimates of the probability that the first answer is wrong, and 1 or 0 for whether it was.
+
+Where answers are not known, the latter is a probability."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,10 @@ def build_policy(observed: Sequence[ObservedQuestion], fixed: Sequence[PlanPerfo
         ),
         **fields,
     )
-    hard = np.array([one.is_hard for one in observed])
+    wrong = np.array([one.wrong for one in observed])
     # The estimate after the first answer is the same at every price, so any price can be read.
     first = np.array([each[0].first_difficulty for each in validation.stopped[choice.prices[Effort.HIGH]]])
-    difficulty = {"before the first token": (validation.difficulties, hard), "after the first answer": (first, hard)}
+    difficulty = {"before the first token": (validation.difficulties, wrong), "after the first answer": (first, wrong)}
     return CalibrationResult(file, fixed, autos, bins, difficulty)
 
 

@@ -75,7 +75,7 @@ def prices_of_efforts(
 
     """
     accuracy = {
-        price: _mean([[one.is_right for one in each] for each in stopped]) for price, stopped in validation.stopped.items()
+        price: _mean([[one.right for one in each] for each in stopped]) for price, stopped in validation.stopped.items()
     }
     flops = {price: _mean([[one.flops for one in each] for each in stopped]) for price, stopped in validation.stopped.items()}
 
@@ -121,7 +121,7 @@ def with_direct_bins(
     """Return the outcomes as they are served: questions of a bin with the plan `direct` end with the greedy answer."""
     return [
         [
-            replace(one, is_right=question.direct.is_right, flops=question.direct.flops, num_drawn=1)
+            replace(one, right=question.direct.right, flops=question.direct.flops, num_drawn=1)
             if plans[number] == "direct"
             else one
             for one in each

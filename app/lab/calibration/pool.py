@@ -48,6 +48,7 @@ class PoolSettings(Value):
         attempts: how often such an answer is begun or continued, at most.
         verifier: the hash of the adapter that scored the samples, None where they have no scores.
         alternatives: the most probable tokens that the confidence in a token is the mean of, 0 where the pool has no confidences.
+        is_labelled: whether the answers were graded: the data said what is right, and this was used.
         first_tokens: the number of the greedy answer's first tokens whose margins and entropies are recorded, 0 in older pools.
 
     """
@@ -63,6 +64,7 @@ class PoolSettings(Value):
     attempts: int = 1
     verifier: str | None = None
     alternatives: int = 0
+    is_labelled: bool = True
     first_tokens: int = 0
 
     @field_validator("architecture")
@@ -86,7 +88,7 @@ class Generation(Value):
         confidences: the confidence in each token (`strategies.voting.confidence`), None for one without alternatives; empty in a pool
             without confidences.
         cached: the number of tokens of its prefix that were in the prefix cache.
-        is_right: whether the answer that ends with it is right.
+        is_right: whether the answer that ends with it is right; False in a pool that is not labelled.
 
     """
 
@@ -183,6 +185,11 @@ class PoolEntry(Value):
     def answers(self) -> tuple[Sample, ...]:
         """The greedy answer and the samples."""
         return (self.greedy, *self.samples)
+
+    @property
+    def generations(self) -> tuple[Generation, ...]:
+        """Of each answer, its attempts in their order."""
+        return tuple(one for answer in self.answers for one in (answer, *answer.continuations))
 
 
 class Pool:

@@ -1,10 +1,11 @@
 """Questions of a pool, prepared for many replays."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from app.lab.calibration.backtracking import candidate_of
-from app.lab.calibration.pool import Continuation, Generation, PoolEntry, PoolSettings, Sample
+from app.lab.calibration.pool import Continuation, Generation, PoolEntry, PoolRefused, PoolSettings, Sample
 from strategies.core.values import AnswerKind, Candidate, StopReason, Task
 
 
@@ -13,6 +14,7 @@ class ReplayOutcome:
     """The outcome of a replay on one question.
 
     Attributes:
+        right: the probability that the answer is right, 0 or 1 where that is known.
         flops: the FLOPs of all branches and verifiers.
         verified: the FLOPs of the verifiers among them.
         tokens: the number of tokens that all branches decoded.
@@ -20,7 +22,7 @@ class ReplayOutcome:
 
     """
 
-    is_right: bool
+    right: float
     flops: int
     verified: int
     tokens: int
@@ -35,13 +37,27 @@ GREEDY = -1
 class PooledQuestion:
     """A question of a pool, prepared for many replays: its candidates are made once.
 
+    Args:
+        entry: the question with its answers.
+        settings: of the pool.
+        labels: the probability that it is right of each of `entry.generations`; by default 0 or 1, as they were graded.
+
+    Raises:
+        PoolRefused: there are no labels, and the answers were not graded.
+
     Attributes:
         task: as a strategy receives it.
         cached: the number of the prompt's tokens that are in the prefix cache once one branch has prefilled it.
 
     """
 
-    def __init__(self, entry: PoolEntry, settings: PoolSettings) -> None:
+    def __init__(self, entry: PoolEntry, settings: PoolSettings, labels: Sequence[float] | None = None) -> None:
+        if labels is None and not settings.is_labelled:
+            raise PoolRefused("the answers of this pool were sampled with --unlabelled, so it is not known which are right")
+        graded = [float(one.is_right) for one in entry.generations]
+        self._right = {
+            id(one): right for one, right in zip(entry.generations, graded if labels is None else labels, strict=True)
+        }
         self.entry = entry
         self.settings = settings
         self.cached = max(one.cached for one in entry.answers)
@@ -63,6 +79,10 @@ class PooledQuestion:
     def sample(self, place: int) -> Sample:
         """Return the answer at a place, `GREEDY` or a sample's."""
         return self.entry.greedy if place == GREEDY else self.entry.samples[place]
+
+    def right(self, generation: Generation) -> float:
+        """Return the probability that the answer which ends with a generation is right."""
+        return self._right[id(generation)]
 
     def candidate(self, generation: Generation, index: int) -> Candidate:
         """Return a generation of this question as a strategy sees it, with an index."""
@@ -89,4 +109,4 @@ class PooledQuestion:
         """Return the outcome of `direct` at temperature 0, which is the greedy answer of the pool."""
         greedy = self.entry.greedy
         flops = sum(self.settings.flops.branch_cost(len(self.entry.prefix), 0, len(greedy.token_ids)))
-        return ReplayOutcome(greedy.is_right, flops, 0, len(greedy.token_ids), 1, StopReason.COMPLETED)
+        return ReplayOutcome(self.right(greedy), flops, 0, len(greedy.token_ids), 1, StopReason.COMPLETED)

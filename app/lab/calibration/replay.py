@@ -51,9 +51,9 @@ async def replay(
     model = ReplayModel(question, seed, num_answers=num_answers)
     context = replace(context, reward_models={RECORDED_VERIFIER: RecordedVerifier(question, model)})
     result = await spec(values, context)(question.task, model, ignore_events)
-    is_right = bool(result.chosen) and model.is_right(result.chosen[0].candidate.index)
+    right = model.right(result.chosen[0].candidate.index) if result.chosen else 0.0
     flops = model.flops + model.verified
-    return ReplayOutcome(is_right, flops, model.verified, model.tokens, model.num_drawn, result.stop_reason)
+    return ReplayOutcome(right, flops, model.verified, model.tokens, model.num_drawn, result.stop_reason)
 
 
 def _check_verifiers(values: BaseModel) -> None:
@@ -102,9 +102,9 @@ class ReplayModel:
         self.tokens = 0
         self.num_drawn = 0
 
-    def is_right(self, index: int) -> bool:
-        """Return whether the answer that ends with a candidate is right."""
-        return self._generations[index].is_right and index not in self._cut
+    def right(self, index: int) -> float:
+        """Return the probability that the answer which ends with a candidate is right. One that was cut is wrong."""
+        return 0.0 if index in self._cut else self._question.right(self._generations[index])
 
     def score_of(self, index: int) -> float | None:
         """Return the recorded score of a candidate, None where it has none."""

@@ -6,13 +6,13 @@ from html import escape
 
 import numpy as np
 
-from adapters.training.scores import auroc
 from app.lab.calibration.performance import (
     PlanPerformance,
     brier,
     calibration_error,
     difference,
     error_by_chance,
+    expected_auroc,
     most_accurate_of_largest,
     oracle,
 )
@@ -92,7 +92,7 @@ def difficulty_rows(difficulty: DifficultyEstimates) -> Rows:
     rows = [["estimated", "AUROC", "calibration error", "calibration error by chance alone", "Brier score"]]
     for name, (estimates, is_wrong) in difficulty.items():
         error = calibration_error(estimates, is_wrong)
-        numbers = (auroc(estimates, is_wrong), error, error_by_chance(estimates), brier(estimates, is_wrong))
+        numbers = (expected_auroc(estimates, is_wrong), error, error_by_chance(estimates), brier(estimates, is_wrong))
         rows.append([name, *(f"{number:.3f}" for number in numbers)])
     return rows
 

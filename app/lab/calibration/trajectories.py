@@ -17,13 +17,13 @@ class WaveRecord:
 
     Attributes:
         evidence: what a stopping rule observes.
-        is_right: whether the leading answer is right.
+        right: the probability that the leading answer is right, 0 or 1 where that is known.
         flops: of all waves so far.
 
     """
 
     evidence: Evidence
-    is_right: bool
+    right: float
     flops: int
 
 
@@ -58,6 +58,6 @@ class _RecordingRule:
         self.records: list[WaveRecord] = []
 
     def decide(self, evidence: Evidence) -> Decision:
-        self.records.append(WaveRecord(evidence, self._model.is_right(evidence.leader), self._model.flops))
+        self.records.append(WaveRecord(evidence, self._model.right(evidence.leader), self._model.flops))
         num_waves = len(self.records)
         return Decision(self._sizes[num_waves] if num_waves < len(self._sizes) else None)

@@ -1,6 +1,7 @@
 """Estimators and prices are fitted to trajectories of invented questions with known probabilities."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def trajectory(chance: float, is_correctable: bool, generator: random.Random) ->
             num_filtered=int(not is_true), num_unread=0, first_is_true=is_true, first_leads=votes[0] == leads,
             logprob=-0.1 if leads else -0.5, lowest=-0.5, tokens=tokens, length=TOKENS,
         )  # fmt: skip
-        records.append(WaveRecord(evidence, leads, tokens * 1000))
+        records.append(WaveRecord(evidence, float(leads), tokens * 1000))
     return records
 
 
@@ -59,14 +60,14 @@ def observed() -> list[ObservedQuestion]:
     for number in range(240):
         text, chance, is_correctable = kinds[number % 3]
         rows = [trajectory(chance, is_correctable, generator) for _ in range(4)]
-        direct = ReplayOutcome(rows[0][0].is_right, rows[0][0].flops, 0, TOKENS, 1, StopReason.COMPLETED)
+        direct = ReplayOutcome(rows[0][0].right, rows[0][0].flops, 0, TOKENS, 1, StopReason.COMPLETED)
         found.append(ObservedQuestion(text, "t", 1, direct, rows))
     return found
 
 
 def test_difficulty_is_estimated_from_the_prompt_and_better_after_the_first_answer(observed: list[ObservedQuestion]) -> None:
     validation = cross_validate(observed, (0.05,))
-    hard = np.array([one.is_hard for one in observed])
+    hard = np.array([one.wrong for one in observed])
     first = np.array([each[0].first_difficulty for each in validation.stopped[0.05]])
     assert auroc(validation.difficulties, hard) > 0.8
     assert auroc(first, hard) > auroc(validation.difficulties, hard)
@@ -111,3 +112,18 @@ def test_each_effort_has_its_price(observed: list[ObservedQuestion]) -> None:
         "auto, high",
     ]
     assert set(result.bins) <= set(range(5))
+
+
+def test_probabilities_stand_for_known_answers(observed: list[ObservedQuestion]) -> None:
+    """A question that is right with probability 0.7 counts as seven that are right and three that are wrong."""
+    unsure = [with_right(one, 0.7 if "1 + 2" in one.text else 0.1) for one in observed]
+    estimates = {one.text: fit(unsure).prompt_difficulty(prompt_features(one.text)) for one in unsure}
+    assert list(estimates.values()) == pytest.approx([0.3, 0.9, 0.9], abs=0.06)
+    file = assemble_policy(fit(unsure), unsure, model="m")
+    last = [stop(file, 0.9, 1e-12, one.trajectories[0]) for one in unsure]
+    assert {one.right for one in last} == {0.7, 0.1}
+
+
+def with_right(question: ObservedQuestion, right: float) -> ObservedQuestion:
+    rows = [[replace(record, right=right) for record in row] for row in question.trajectories]
+    return replace(question, trajectories=rows, direct=replace(question.direct, right=right))

@@ -15,6 +15,7 @@ from app.lab.calibration.performance import (
     cheapest_of_largest,
     difference,
     error_by_chance,
+    expected_auroc,
     most_accurate_of_largest,
     oracle,
 )
@@ -79,3 +80,17 @@ def test_the_cheapest_of_the_largest_plans_is_within_a_standard_error() -> None:
     small, dear, cheap, bad = plan("a", 90, 1, 8), plan("b", 50, 9, 16), plan("c", 46, 6, 16), plan("d", 44, 3, 16)
     assert most_accurate_of_largest([small, dear, cheap, bad]) is dear
     assert cheapest_of_largest([small, dear, cheap, bad]) is cheap
+
+
+def test_a_probability_counts_as_that_many_outcomes() -> None:
+    """An outcome of probability 0.25 is worth as much as four of which one is true."""
+    estimates, outcomes = np.array([0.2, 0.6, 0.9]), np.array([0.25, 0.5, 1.0])
+    repeated = np.repeat(estimates, 4)
+    known = np.array([1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 1], dtype=float)
+    assert brier(estimates, outcomes) == pytest.approx(brier(repeated, known))
+    assert expected_auroc(estimates, outcomes) == pytest.approx(auroc(repeated, known > 0))
+    assert calibration_error(estimates, outcomes, bins=3) == pytest.approx(calibration_error(repeated, known, bins=3))
+
+
+def test_without_two_kinds_of_outcomes_nothing_is_separated() -> None:
+    assert math.isnan(expected_auroc(np.array([0.1, 0.2]), np.array([1.0, 1.0])))

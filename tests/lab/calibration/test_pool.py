@@ -179,7 +179,7 @@ async def test_a_replay_does_what_a_server_does(tmp_path: Path, context: Strateg
     samples = tuple(one.model_copy(update={"cached": 0}) for one in pool.samples)
     uncached = PooledQuestion(pool.model_copy(update={"samples": samples, "greedy": samples[0]}), SETTINGS)
     replayed = await replay(uncached, strategy, params, context)
-    assert replayed.is_right == ("42" in result.chosen[0].candidate.text)
+    assert replayed.right == ("42" in result.chosen[0].candidate.text)
     assert replayed.stop_reason == outcome.stop_reason
     assert (replayed.tokens, replayed.flops) == (meter.generated_tokens, meter.total_flops + meter.saved["cache"])
 
@@ -214,7 +214,7 @@ async def test_votes_by_confidence_are_replayed_as_they_are_served(
     outcome, meter = await served(tmp_path, lambda prompt, serial: texts[serial], "self_consistency", params)
     [result] = outcome.results
     replayed = await replay(PooledQuestion(uncached(found), CONFIDENT), "self_consistency", params, context)
-    assert replayed.is_right == ("42" in result.chosen[0].candidate.text)
+    assert replayed.right == ("42" in result.chosen[0].candidate.text)
     assert (replayed.stop_reason, replayed.num_drawn) == (outcome.stop_reason, meter.branches["drawn"])
     assert (replayed.tokens, replayed.flops) == (meter.generated_tokens, meter.total_flops + meter.saved["cache"])
     if "cut" in params:
@@ -265,7 +265,7 @@ async def test_only_what_follows_the_thinking_is_an_answer_in_a_replay(tmp_path:
     assert [("</think>" in one.text) for one in found.answers] == [one.is_right for one in found.answers]
     question = PooledQuestion(found, settings)
     replayed = await replay(question, "self_consistency", {"n": 3, "filter": "equations", "confidence": 1.0}, context)
-    assert replayed.is_right
+    assert replayed.right
     assert {question.task.read(question.candidate(one, 0)).strip() for one in found.samples} == {"42", ""}
 
 
@@ -309,7 +309,7 @@ async def test_an_answer_backtracks_in_a_replay_as_it_does_when_served(
             meter = session.meter
     assert outcome.results[0].chosen[0].candidate.text == "1 + 1 = 2\n2 + 2 = 4\nso it is 4"
     replayed = await replay(PooledQuestion(found, settings), strategy, params, context)
-    assert replayed.is_right
+    assert replayed.right
     assert (replayed.tokens, replayed.flops, replayed.num_drawn) == (meter.generated_tokens, meter.total_flops, 3)
 
 
@@ -328,7 +328,7 @@ async def test_a_trajectory_records_each_wave_of_a_search(tmp_path: Path, contex
     assert wave_sizes(7) == [1, 2, 4]
     records = await trajectory(PooledQuestion(found, settings), 0, wave_sizes(4), context)
     assert [record.evidence.answers for record in records] == wave_sizes(4)
-    assert [record.is_right for record in records] == [True, True, True]
+    assert [record.right for record in records] == [1, 1, 1]
     assert [record.flops for record in records] == sorted(record.flops for record in records)
     easy = found.greedy.continuations[-1].model_copy(update={"text": "it is 4"})
     same = easy.model_dump(exclude={"kept_tokens", "inserted", "inserted_ids", "text", "lengths"})
@@ -352,10 +352,10 @@ async def test_recorded_scores_choose_and_are_charged(context: StrategyContext) 
     question = PooledQuestion(entry(), SETTINGS)
     params = {"n": 4, "verifier": {"reward_model": RECORDED_VERIFIER}}
     replayed = await replay(question, "best_of_n", params, context)
-    assert not replayed.is_right  # the recorded scores prefer 41
+    assert not replayed.right  # the recorded scores prefer 41
     assert replayed.verified == 400  # half of what all eight cost
     shuffled = [await replay(question, "best_of_n", {**params, "n": 1}, context, seed) for seed in range(20)]
-    assert {one.is_right for one in shuffled} == {True, False}
+    assert {one.right for one in shuffled} == {0, 1}
 
 
 @pytest.mark.anyio
