@@ -21,6 +21,7 @@ from app.images.loading import ImageLimits, ImageLoader
 from app.metering.budget import Budget
 from app.request import Limits
 from app.reward_models.client import RewardModel
+from app.routing.general import GeneralPolicy
 from app.routing.planner import Planner
 from app.routing.policies import Policies
 from app.search_traces import SearchTraces
@@ -205,7 +206,7 @@ def _service(settings: Settings, engine: Engine, common: _Common, names: frozens
     adapters = _registry(settings, engine, common.metrics, shared, names) if engine.card.adapter_slots else None
     policies = Policies(settings.policy_dir.expanduser(), SHIPPED if settings.shipped_adapters else None, shared.policies)
     shared.follow_policies(policies.follow)
-    planner = Planner(policies, engine.card, Path(settings.model).name, adapters)
+    planner = Planner(policies, GeneralPolicy.shipped(), engine.card, Path(settings.model).name, adapters)
     return Service(
         engine,
         planning=Planning(planner, context, limits, common.registries),

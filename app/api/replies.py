@@ -166,12 +166,17 @@ def _moved(session: Session) -> list[str]:
     )
 
 
-def _difficulty(plan: Plan) -> dict[str, float | None] | None:
-    """Return the estimated probability that the answer is wrong, before and after the samples; None without a calibrated policy."""
-    if plan.difficulty is None:
+def _difficulty(plan: Plan) -> dict[str, Any] | None:
+    """Return the estimated probability that the answer is wrong, before and after the samples; None where none can be wrong."""
+    if (before := plan.difficulty) is None:
         return None
     after = None if plan.rule is None else plan.rule.difficulty_after_wave
-    return {"before": round(plan.difficulty, 4), "after": None if after is None else round(after, 4)}
+    return {
+        "before": round(before.probability, 4),
+        "interval": [round(before.low, 4), round(before.high, 4)],
+        "after": None if after is None else round(after, 4),
+        "estimator": before.estimator,
+    }
 
 
 def _node(number: int, one: TraceNode) -> dict[str, Any]:
@@ -210,7 +215,7 @@ def preview(result: Preview) -> dict[str, Any]:
         "model": result.model,
         "ponder": {
             **_plan(result.planned),
-            "difficulty": plan.difficulty,
+            "difficulty": plan.difficulty_before,
             "alternatives": [one.model_dump(mode="json") for one in plan.alternatives],
             "answer_kind": result.planned.kind.value,
             "prompt_tokens": result.prompt_tokens,

@@ -1,18 +1,23 @@
 """The policy of a model that was calibrated: it estimates the difficulty of a prompt and chooses a plan for it."""
 
+import math
 from bisect import bisect_right
 from dataclasses import replace
 
 from app.request import Effort
-from app.routing.features import prompt_features
+from app.routing.difficulty import Difficulty
+from app.routing.features import evidence_features, prompt_features
 from app.routing.policy import BUSY_LOAD, ExpectedCost, Plan, Query
 from app.routing.policy_file import Bin, PolicyFile, auto_label
-from app.routing.value_of_computation import ValueOfComputationRule
+from app.routing.value_of_computation import ValueOfComputationRule, WaveEstimators
 from strategies.core.thinking import ExitThreshold
 from strategies.core.values import AnswerKind
 
 MAX_PRICE_MULTIPLIER = 8.0
 """What the price of compute is multiplied by at full load. The multiplier begins to rise at `BUSY_LOAD`."""
+
+Z_OF_INTERVAL = 1.645
+"""Standard deviations to either end of an interval that holds nine of ten."""
 
 
 class CalibratedPolicy:
@@ -23,18 +28,20 @@ class CalibratedPolicy:
 
     def __init__(self, file: PolicyFile) -> None:
         self.file = file
+        self._estimators = WaveEstimators(file.stages, evidence_features)
 
-    def difficulty(self, query: Query) -> tuple[float, int] | None:
-        """Estimate the probability, 0 to 1, that the first answer is wrong.
-
-        Returns:
-            The probability and its bin, counted from 1, or None for a kind of answer that was not measured.
-
-        """
+    def difficulty(self, query: Query) -> Difficulty | None:
+        """Estimate the difficulty of a question; None for a kind of answer that was not measured."""
         if query.kind not in self.file.kinds:
             return None
-        difficulty = self.file.prompt_difficulty(prompt_features(query.question))
-        return difficulty, bisect_right(self.file.edges, difficulty) + 1
+        probability = self.file.prompt_difficulty(prompt_features(query.question))
+        deviation = Z_OF_INTERVAL * math.sqrt(probability * (1 - probability) / self.file.questions_per_bin)
+        low, high = max(probability - deviation, 0.0), min(probability + deviation, 1.0)
+        return Difficulty(probability, low, high, "calibrated")
+
+    def bin_of(self, difficulty: Difficulty) -> int:
+        """Return the number of the bin, counted from 1."""
+        return bisect_right(self.file.edges, difficulty.probability) + 1
 
     def exits(self, kind: AnswerKind) -> tuple[ExitThreshold, ...]:
         """Return the thresholds of early exits; none for a kind of answer that was not measured."""
@@ -43,13 +50,13 @@ class CalibratedPolicy:
     def plan(self, query: Query) -> Plan | None:
         """Return a plan with its stopping rule and its difficulty, or None for a kind of answer that was not measured."""
         file = self.file
-        if (estimate := self.difficulty(query)) is None:
+        if (difficulty := self.difficulty(query)) is None:
             return None
-        difficulty, number = estimate
-        multiplier = _price_multiplier(query.load)
+        number = self.bin_of(difficulty)
+        multiplier = price_multiplier(query.load)
         chosen_bin = file.bins[number - 1]
         strategy = chosen_bin.plans[query.effort]
-        why = f"difficulty {difficulty:.2f}, bin {number} of {len(file.bins)}, {query.effort} effort (calibrated)"
+        why = f"difficulty {difficulty.probability:.2f}, bin {number} of {len(file.bins)}, {query.effort} effort (calibrated)"
         if multiplier > 1:
             why += f"; the server is busy, compute costs {multiplier:.1f} times as much"
         plan = Plan(
@@ -59,12 +66,13 @@ class CalibratedPolicy:
         if strategy == "direct":
             # the bin was measured with greedy answers, so the plan asks for one
             return replace(plan, temperature=0.0)
-        rule = ValueOfComputationRule(file, difficulty, file.prices[query.effort] * multiplier)
+        price = file.prices[query.effort] * file.flops_per_token * multiplier
+        rule = ValueOfComputationRule(self._estimators, difficulty.probability, price)
         params = {"n": file.stages[-1].answers, "attempts": file.attempts}
         return replace(plan, params=params, rule=rule, temperature=file.temperature)
 
 
-def _price_multiplier(load: float) -> float:
+def price_multiplier(load: float) -> float:
     """Return the multiplier: 1 up to `BUSY_LOAD`, then rising exponentially to `MAX_PRICE_MULTIPLIER` at a load of 1."""
     return float(MAX_PRICE_MULTIPLIER ** (max(load - BUSY_LOAD, 0.0) / (1 - BUSY_LOAD)))
 

@@ -3,20 +3,26 @@
 from contextlib import suppress
 from dataclasses import replace
 
+from adapters.errors import UnknownAdapter
 from adapters.names import AdapterRef
 from adapters.registry import AdapterRegistry
+from adapters.version import AdapterVersion
 from app.engine.architecture import Architecture
 from app.engine.base import ModelCard
 from app.errors import InvalidRequest
 from app.request import InferenceRequest
 from app.routing.calibrated import CalibratedPolicy
+from app.routing.general import GeneralPolicy
 from app.routing.policies import Policies
-from app.routing.policy import Plan, PriorPolicy, Query
+from app.routing.policy import Plan, Query
 from app.routing.policy_file import PolicyFile
 from strategies.core.values import AnswerKind
 
 AUTO = "auto"
 """The strategy name with which a caller leaves the choice to the policy."""
+
+TYPICAL_CONTEXT = 256
+"""The tokens before the token whose FLOPs tell the size of a model."""
 
 
 class Planner:
@@ -24,14 +30,18 @@ class Planner:
 
     Args:
         policies: the policies of this server.
+        general: plans for models, and kinds of answers, that were not calibrated.
         card: the engine's model card, under whose name the base model is served.
         base: the base model's own name, which policies may name too.
         adapters: the registry, None for a server without adapters.
 
     """
 
-    def __init__(self, policies: Policies, card: ModelCard, base: str, adapters: AdapterRegistry | None) -> None:
+    def __init__(
+        self, policies: Policies, general: GeneralPolicy, card: ModelCard, base: str, adapters: AdapterRegistry | None
+    ) -> None:
         self.policies = policies
+        self.general = general
         self._card = card
         self._base = base
         self._adapters = adapters
@@ -48,10 +58,9 @@ class Planner:
             load: the load of the server, 0 (idle) to 1 (no further request is admitted).
 
         """
-        query = Query(kind, request.effort, request.question, load)
-        # several prompts have several difficulties, and a prompt of token ids has no text to estimate one from
-        has_one_text = len(request.bodies) == 1 and request.question
-        policy, mismatch = self._policy_of(request) if has_one_text else (None, "")
+        policy, mismatch = self._policy_of(request)
+        query = Query(kind, request.effort, request.question, load, self._token_flops(request.adapter))
+        estimators = [one for one in (policy, self.general) if one is not None]
         if request.strategy not in (None, AUTO):
             plan = Plan(request.strategy, dict(request.parameters), why="named by the caller", is_calibrated=False)
         elif request.parameters:
@@ -62,18 +71,41 @@ class Planner:
         elif request.num_choices > 1:
             plan = Plan("direct", {}, why="several answers are wanted, not one", is_calibrated=False)
         else:
-            return _automatic_plan(request, query, policy, mismatch)
-        if policy is None:
-            return plan
-        plan = replace(plan, exits=policy.exits(kind))
-        estimate = policy.difficulty(query)
-        return plan if estimate is None else replace(plan, difficulty=estimate[0], bin=estimate[1])
+            return self._automatic_plan(request, query, policy, mismatch)
+        if policy is not None:
+            plan = replace(plan, exits=policy.exits(kind))
+        for estimator in estimators:
+            if (estimate := estimator.difficulty(query)) is not None:
+                return replace(plan, difficulty=estimate, bin=estimator.bin_of(estimate))
+        return plan
+
+    def _automatic_plan(self, request: InferenceRequest, query: Query, policy: CalibratedPolicy | None, mismatch: str) -> Plan:
+        plan = policy.plan(query) if policy is not None else None
+        if plan is None:
+            plan = self.general.plan(query)
+            plan = replace(plan, why=f"{plan.why}; {mismatch}") if mismatch else plan
+        if request.is_sampled and plan.rule is not None:
+            # The caller set the sampling. So the first answer is sampled too, and not greedy.
+            return replace(plan, params={**plan.params, "first": "sample"}, temperature=None)
+        return replace(plan, temperature=None) if request.is_sampled else plan
+
+    def _token_flops(self, adapter: AdapterRef | None) -> int:
+        """Return the FLOPs of one token in the middle of a short answer."""
+        return self._card.architecture_with(self._version_of(adapter)).decode(1, TYPICAL_CONTEXT)
+
+    def _version_of(self, adapter: AdapterRef | None) -> AdapterVersion | None:
+        if adapter is None or self._adapters is None:
+            return None
+        try:
+            return self._adapters.find(adapter)
+        except UnknownAdapter:  # it was just removed: whoever leases it is told
+            return None
 
     def mismatch(self, adapter: AdapterRef | None, file: PolicyFile) -> str | None:
         """Return why a policy was made for something else than this adapter (None: the base model), or None where it fits."""
         if file.model not in {self._card.name, self._base}:
             return f"it was made for the model {file.model[:100]}"
-        version = None if adapter is None or self._adapters is None else self._adapters.find(adapter)
+        version = self._version_of(adapter)
         if (None if version is None else version.version) != file.adapter:
             return f"it was made for {'no adapter' if file.adapter is None else f'version {file.adapter[:8]} of the adapter'}"
         with suppress(ValueError):
@@ -88,14 +120,3 @@ class Planner:
             return None, ""
         mismatch = self.mismatch(request.adapter, policy.file)
         return (policy, "") if mismatch is None else (None, f"its policy is not used: {mismatch}")
-
-
-def _automatic_plan(request: InferenceRequest, query: Query, policy: CalibratedPolicy | None, mismatch: str) -> Plan:
-    plan = policy.plan(query) if policy is not None else None
-    if plan is None:
-        plan = PriorPolicy().plan(query)
-        return replace(plan, why=f"{plan.why}; {mismatch}") if mismatch else plan
-    if request.is_sampled:
-        # The caller set the sampling. So the first answer is sampled too, and not greedy.
-        return replace(plan, params={**plan.params, **({"first": "sample"} if plan.rule else {})}, temperature=None)
-    return plan

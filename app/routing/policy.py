@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from app.request import Effort
+from app.routing.difficulty import Difficulty
 from app.routing.policy_file import MeasuredPlan
 from app.routing.value_of_computation import ValueOfComputationRule
 from strategies.core.strategy import Forecast
@@ -34,7 +35,7 @@ class Plan:
     """A strategy with its parameters, and the reason for it, in words for the caller.
 
     Attributes:
-        difficulty: estimated from the prompt, 0 to 1; None where no policy was calibrated.
+        difficulty: estimated from the prompt; None where no answer can be right or wrong.
         bin: the quintile of the difficulty, counted from 1; 0 where there is no difficulty.
         rule: decides after each wave of a strategy that samples in waves whether another one follows.
         temperature: the temperature of a request that sets none; None for the strategy's own temperature.
@@ -48,13 +49,18 @@ class Plan:
     params: Mapping[str, object] = field(default_factory=dict)
     why: str = ""
     is_calibrated: bool = False
-    difficulty: float | None = None
+    difficulty: Difficulty | None = None
     bin: int = 0
     rule: ValueOfComputationRule | None = None
     temperature: float | None = None
     alternatives: tuple[MeasuredPlan, ...] = ()
     expected: ExpectedCost | None = None
     exits: tuple[ExitThreshold, ...] = ()
+
+    @property
+    def difficulty_before(self) -> float | None:
+        """The estimated probability that the first answer is wrong, from the prompt alone; None where none can be right or wrong."""
+        return None if self.difficulty is None else self.difficulty.probability
 
     def expected_forecast(self, answer_tokens: int) -> Forecast | None:
         """Return what the plan takes on average instead of what it takes at most; None where it was not measured.
@@ -79,6 +85,7 @@ class Query:
         effort: the price of compute that the caller accepts.
         question: the last message of the user.
         load: the load of the server, 0 (idle) to 1 (no further request is admitted).
+        token_flops: the FLOPs that the model takes for a token, which tell its size.
 
     """
 
@@ -86,6 +93,7 @@ class Query:
     effort: Effort
     question: str = ""
     load: float = 0.0
+    token_flops: float = 1e9
 
 
 class PriorPolicy:

@@ -4,6 +4,7 @@ It holds fitted numbers, how they were made, and the accuracy and cost of plans.
 in the file, the key stands in `alias`: the keys are older, and files with them must stay readable.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +19,9 @@ from strategies.core.thinking import ExitThreshold
 from strategies.core.values import AnswerKind
 
 NUM_BINS = 5
+
+LEAST_QUESTIONS = 20
+"""The fewest questions that anything is fitted to."""
 
 Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
 
@@ -54,6 +58,19 @@ class Stage(_Part):
     answers: Annotated[int, Field(ge=1, le=256)]
     right: Estimator
     gains: tuple[ExpectedGain, ...] = Field(max_length=32)
+
+
+def check_stages(stages: Sequence[Stage], num_features: int) -> None:
+    """Raise `ValueError` unless the stages grow from one answer, and their estimators take so many features."""
+    answers = [stage.answers for stage in stages]
+    if answers[0] != 1 or not all(smaller < larger <= 2 * smaller for smaller, larger in pairwise(answers)):
+        raise ValueError("stages must begin with one answer and grow, to twice as many at most")
+    for number, stage in enumerate(stages):
+        for estimator in (stage.right, *(one for gain in stage.gains for one in (gain.accuracy, gain.token_growth))):
+            if estimator.size != num_features:
+                raise ValueError(f"an estimator of stage {number} takes {estimator.size} features, not {num_features}")
+        if any(not number < gain.stage < len(stages) for gain in stage.gains):
+            raise ValueError(f"stage {number} has gains for a stage that is not a later one")
 
 
 class MeasuredPlan(_Part):
@@ -152,23 +169,19 @@ class PolicyFile(_Part):
     bins: tuple[Bin, ...] = Field(min_length=NUM_BINS, max_length=NUM_BINS)
     exits: Exits | None = None
 
+    @property
+    def questions_per_bin(self) -> float:
+        """The number of questions that a bin was fitted to; that of the fewest possible where the provenance does not tell."""
+        number = self.provenance.get("questions")
+        return (number if isinstance(number, int) and number > 0 else LEAST_QUESTIONS) / NUM_BINS
+
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
         if self.prompt_difficulty.size != NUM_PROMPT_FEATURES:
             raise ValueError(f"`before` takes {self.prompt_difficulty.size} features, not {NUM_PROMPT_FEATURES}")
-        answers = [stage.answers for stage in self.stages]
         if AnswerKind.OPEN in self.kinds:
             raise ValueError("open answers cannot be compared, so they have no policy")
-        if answers[0] != 1 or not all(smaller < larger <= 2 * smaller for smaller, larger in pairwise(answers)):
-            raise ValueError("stages must begin with one answer and grow, to twice as many at most")
-        for number, stage in enumerate(self.stages):
-            for estimator in (stage.right, *(one for gain in stage.gains for one in (gain.accuracy, gain.token_growth))):
-                if estimator.size != len(EVIDENCE_FEATURES):
-                    raise ValueError(
-                        f"an estimator of stage {number} takes {estimator.size} features, not {len(EVIDENCE_FEATURES)}"
-                    )
-            if any(not number < gain.stage < len(self.stages) for gain in stage.gains):
-                raise ValueError(f"stage {number} has gains for a stage that is not a later one")
+        check_stages(self.stages, len(EVIDENCE_FEATURES))
         if list(self.edges) != sorted(self.edges):
             raise ValueError("the edges of the bins do not rise")
         if set(self.prices) != set(Effort) or any(set(one.plans) != set(Effort) for one in self.bins):

@@ -6,9 +6,11 @@ at the caller's price. So it stops early both on questions that are settled and 
 """
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from app.routing.features import Features, evidence_features
-from app.routing.policy_file import PolicyFile, Stage
+from app.routing.features import Features
+from app.routing.policy_file import Stage
 from strategies.core.stopping_rule import Decision, Evidence
 from strategies.core.values import StopReason
 
@@ -19,13 +21,27 @@ MAX_LOG_GROWTH = 6.0
 """The highest predicted log growth of tokens that is used: a linear model may extrapolate to absurd numbers."""
 
 
+@dataclass(frozen=True, slots=True)
+class WaveEstimators:
+    """What the rule estimates with after each wave.
+
+    Attributes:
+        stages: by the number of answers, rising.
+        features: returns what the estimators read, from the evidence and the difficulty of the prompt.
+
+    """
+
+    stages: Sequence[Stage]
+    features: Callable[[Evidence, float], Features]
+
+
 class ValueOfComputationRule:
-    """The `strategies.core.stopping_rule.StoppingRule` of one request with a calibrated policy.
+    """The `strategies.core.stopping_rule.StoppingRule` of one request.
 
     Args:
-        policy: the policy, with its estimators.
+        estimators: of a policy.
         difficulty: the estimated difficulty of the prompt, 0 to 1.
-        price: the accuracy (1 is all questions) that a FLOP must gain.
+        price: the accuracy (1 is all questions) that a token must gain.
 
     Attributes:
         difficulty_after_wave: the estimated probability that the leading answer is wrong, after the last wave; None before the
@@ -33,20 +49,20 @@ class ValueOfComputationRule:
 
     """
 
-    def __init__(self, policy: PolicyFile, difficulty: float, price: float) -> None:
-        self._policy = policy
+    def __init__(self, estimators: WaveEstimators, difficulty: float, price: float) -> None:
+        self._estimators = estimators
         self._prompt_difficulty = difficulty
         self._price = price
         self.difficulty_after_wave: float | None = None
 
     def decide(self, evidence: Evidence) -> Decision:
         """Return the size of the next stage while some later stage is worth its price; else stop, and say why."""
-        stages = self._policy.stages
+        stages = self._estimators.stages
         places = [place for place, stage in enumerate(stages) if stage.answers == evidence.answers]
         if not places:  # the caller wants several answers at once, or fewer than were measured
             return Decision(None)
         [place] = places
-        features = evidence_features(evidence, self._prompt_difficulty)
+        features = self._estimators.features(evidence, self._prompt_difficulty)
         self.difficulty_after_wave = 1 - stages[place].right(features)
         if self._best_net_gain(stages[place], features, evidence) > 0:
             # the estimates are renewed after each wave, so the search goes one stage at a time even when a later one looks best
@@ -56,7 +72,7 @@ class ValueOfComputationRule:
 
     def _best_net_gain(self, stage: Stage, features: Features, evidence: Evidence) -> float:
         """Return the highest expected gain in accuracy less its price; 0 where there is no later stage."""
-        price_so_far = evidence.tokens * self._policy.flops_per_token * self._price
+        price_so_far = evidence.tokens * self._price
         return max(
             (gain.accuracy(features) - price_so_far * _growth(gain.token_growth(features)) for gain in stage.gains),
             default=0.0,

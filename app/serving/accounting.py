@@ -86,7 +86,7 @@ class Account:
         is_exact = isinstance(verifier, VerifierChoice) and verifier.is_exact
         has_proof = is_exact and result.stop_reason not in BUDGETS
         quality = AnswerQuality(
-            difficulty_before=plan.difficulty,
+            difficulty_before=plan.difficulty_before,
             difficulty_after=None if plan.rule is None else plan.rule.difficulty_after_wave,
             bin=plan.bin,
             agreement=result.agreement,
@@ -112,7 +112,7 @@ def open_account(
     plan, adapter = planned.plan, request.adapter
     labels = RequestLabels(planned.strategy.name, model, adapter.name if adapter else "")
     trace = SearchTrace(
-        request.id, str(adapter or model), planned.strategy.name, bin=plan.bin, difficulty=plan.difficulty,
+        request.id, str(adapter or model), planned.strategy.name, bin=plan.bin, difficulty=plan.difficulty_before,
         adapter=labels.adapter, owner=caller.owner, base=model, otel_trace_id=span.trace_id,
     )  # fmt: skip
     source = PlanLabels(_plan_source(request, planned), str(plan.bin), request.effort.value)

@@ -57,7 +57,7 @@ class PlannedRequest:
             "ponder.plan.calibrated": self.plan.is_calibrated,
         }
         if self.plan.difficulty is not None:
-            attributes |= {"ponder.difficulty": self.plan.difficulty, "ponder.bin": self.plan.bin}
+            attributes |= {"ponder.difficulty": self.plan.difficulty.probability, "ponder.bin": self.plan.bin}
         return attributes
 
 

@@ -433,7 +433,7 @@ async def test_metrics_by_adapter_and_none_of_those_that_are_gone(serve, made) -
         'ponder_adapter_leases{adapter="a"} 0.0',
         'ponder_adapter_swaps_total{adapter="a"} 2.0',
         'ponder_adapter_load_seconds_count{adapter="a"} 2.0',
-        'ponder_requests_total{adapter="a",model="scripted",outcome="completed",strategy="self_consistency"} 1.0',
+        'ponder_requests_total{adapter="a",model="scripted",outcome="completed",strategy="adaptive"} 1.0',
         'ponder_tokens_total{adapter="a",kind="decoded"',
         'ponder_adapter_request_seconds_count{adapter="a"} 1.0',
         'ponder_adapter_failures_total{adapter="a"} 0.0',

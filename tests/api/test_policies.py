@@ -25,7 +25,8 @@ async def plan(served, **fields: object) -> dict:
 async def test_a_policy_is_replaced_while_requests_are_served_and_rolled_back(serve, tmp_path) -> None:
     async with serve(policy_dir=tmp_path / "policies") as served:
         prior = await plan(served)
-        assert (prior["strategy"], prior["plan"]["calibrated"], prior["difficulty"]) == ("self_consistency", False, None)
+        assert (prior["strategy"], prior["plan"]["calibrated"]) == ("adaptive", False)
+        assert 0 < prior["difficulty"] < 1
         assert (await served.client.get(PATH)).status_code == 404
         first = await served.client.put(PATH, content=scripted(hard=0.1))
         assert (first.status_code, first.json()["current"]) == (200, 1)
@@ -47,15 +48,18 @@ async def test_a_policy_is_replaced_while_requests_are_served_and_rolled_back(se
 
 
 async def test_a_policy_has_a_plan_for_every_request(serve, tmp_path) -> None:
-    """Half a surrogate pair is no UTF-8. Several prompts, and prompts of token ids, have no difficulty."""
+    """Half a surrogate pair is no UTF-8. The first of several prompts has the difficulty; token ids have no text to tell one from."""
     async with serve(policy_dir=tmp_path / "policies") as served:
         await served.client.put(PATH, content=scripted(hard=0.7))
         body = b'{"model": "scripted", "messages": [{"role": "user", "content": "What is 1 + 1? \\ud800"}]}'
         reply = await served.client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
         assert reply.status_code in (200, 400)
-        for prompt in (["What is 1 + 1?", "What is 2 + 2?"], [1, 2, 3]):
-            reply = await served.client.post("/v1/completions", json={"model": "scripted", "prompt": prompt})
-            assert reply.json()["ponder"]["difficulty"] is None
+        reply = await served.client.post(
+            "/v1/completions", json={"model": "scripted", "prompt": ["What is 1 + 1?", "What is 2 + 2?"]}
+        )
+        assert reply.json()["ponder"]["difficulty"]["before"] == 0.7
+        reply = await served.client.post("/v1/completions", json={"model": "scripted", "prompt": [1, 2, 3]})
+        assert reply.json()["ponder"]["difficulty"] is None
 
 
 EXITS = Exits(
@@ -153,7 +157,7 @@ async def test_the_reply_tells_difficulty_before_and_after_and_what_it_cost(serv
         account = (await served.chat()).json()["ponder"]
         assert account["strategy"] == "adaptive"
         assert account["plan"]["calibrated"]
-        assert account["difficulty"] == {"before": 0.7, "after": 0.7}
+        assert account["difficulty"] == {"before": 0.7, "interval": [0.3231, 1.0], "after": 0.7, "estimator": "calibrated"}
         assert account["branches"]["drawn"] == 4
         assert [one["index"] for one in account["candidates"]] == [0, 1, 2, 3]
         temperatures = [branch.temperature for branch in served.engine.branches]

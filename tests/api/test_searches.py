@@ -152,7 +152,7 @@ async def test_a_dry_run_generates_nothing(serve) -> None:
     assert second["seconds"] > 0
     assert second["answer_tokens"] == 6
     assert 0.5 < second["tokens"] / actual["tokens"]["decoded"] < 2
-    assert auto["strategy"] == "self_consistency"
+    assert auto["strategy"] == "adaptive"
     assert auto["plan"]["why"]
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "ponder.expand")
 

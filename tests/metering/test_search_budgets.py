@@ -12,6 +12,7 @@ from app.admission import Admission
 from app.engine.scripted import ScriptedEngine
 from app.metering.budget import Budget
 from app.request import Caller, InferenceRequest, Limits
+from app.routing.general import GeneralPolicy
 from app.routing.planner import Planner
 from app.routing.policies import Policies
 from app.search_traces import SearchTraces
@@ -62,7 +63,7 @@ class Run:
         self.service = Service(
             self.engine,
             planning=Planning(
-                Planner(Policies(Path("/nowhere")), self.engine.card, "scripted", None),
+                Planner(Policies(Path("/nowhere")), GeneralPolicy.shipped(), self.engine.card, "scripted", None),
                 context,
                 Limits(64, 100_000, Budget(100_000, None, 600)),
             ),

@@ -14,7 +14,7 @@ from app.routing.estimators import Estimator
 from app.routing.features import EVIDENCE_FEATURES, NUM_PROMPT_FEATURES, evidence_features, prompt_features
 from app.routing.policy import BUSY_LOAD, Query
 from app.routing.policy_file import Stage
-from app.routing.value_of_computation import ValueOfComputationRule
+from app.routing.value_of_computation import ValueOfComputationRule, WaveEstimators
 from strategies.core.stopping_rule import Decision, Evidence
 from strategies.core.values import AnswerKind, StopReason
 from tests.example_policies import constant, policy
@@ -32,13 +32,17 @@ def stage(answers: int) -> Stage:
     return Stage(answers=answers, right=constant(0.5), gains=())
 
 
+def rule(price: float = 1e-3, **fields: float) -> ValueOfComputationRule:
+    return ValueOfComputationRule(WaveEstimators(policy(**fields).stages, evidence_features), 0.5, price)
+
+
 def query(effort: Effort = Effort.MEDIUM, **fields: object) -> Query:
     return Query(**{"kind": AnswerKind.MATH, "effort": effort, "question": "What is 1 + 1?", **fields})
 
 
 def test_a_search_continues_while_the_expected_gain_is_worth_its_price() -> None:
-    """A gain of 0.1 for ten thousand FLOPs is worth it at a price of 1e-6 a FLOP, and not at 1e-4."""
-    cheap, dear = ValueOfComputationRule(policy(), 0.5, 1e-6), ValueOfComputationRule(policy(), 0.5, 1e-4)
+    """A gain of 0.1 for ten tokens is worth it at a price of 0.001 a token, and not at 0.1."""
+    cheap, dear = rule(price=1e-3), rule(price=0.1)
     assert cheap.decide(evidence()).answers == 2
     assert cheap.decide(evidence(answers=2, votes=(1, 1))).answers == 4
     assert cheap.decide(evidence(answers=4, votes=(2, 2))).answers is None
@@ -47,7 +51,7 @@ def test_a_search_continues_while_the_expected_gain_is_worth_its_price() -> None
 
 def test_a_stage_that_the_policy_does_not_know_is_the_last_one() -> None:
     """For instance that of a caller who wants several answers."""
-    assert ValueOfComputationRule(policy(), 0.5, 1e-6).decide(evidence(answers=3)) == Decision(None)
+    assert rule().decide(evidence(answers=3)) == Decision(None)
 
 
 @pytest.mark.parametrize(
@@ -56,16 +60,18 @@ def test_a_stage_that_the_policy_does_not_know_is_the_last_one() -> None:
 )
 def test_the_stop_reason(right: float, reason: StopReason) -> None:
     """The rule says `settled` where the answer is almost surely right, and names the price where another wave is not worth it."""
-    rule = ValueOfComputationRule(policy(right=right, gain=0.0), 0.5, 1e-6)
-    assert rule.decide(evidence()) == Decision(None, reason)
-    assert rule.difficulty_after_wave == pytest.approx(1 - right)
+    one = rule(right=right, gain=0.0)
+    assert one.decide(evidence()) == Decision(None, reason)
+    assert one.difficulty_after_wave == pytest.approx(1 - right)
 
 
 def test_the_bin_and_the_effort_give_the_plan() -> None:
     easy, hard = CalibratedPolicy(policy(hard=0.1)).plan(query()), CalibratedPolicy(policy(hard=0.7)).plan(query())
     assert (easy.strategy, easy.temperature, easy.rule) == ("direct", 0.0, None)
     assert (hard.strategy, hard.params) == ("adaptive", {"n": 4, "attempts": 3})
-    assert hard.difficulty == pytest.approx(0.7)
+    assert hard.difficulty.probability == pytest.approx(0.7)
+    assert hard.difficulty.low < 0.7 < hard.difficulty.high
+    assert hard.difficulty.estimator == "calibrated"
     assert hard.is_calibrated
     assert "bin 4 of 5" in hard.why
     assert CalibratedPolicy(policy()).plan(query(kind=AnswerKind.OPEN)) is None

@@ -54,6 +54,6 @@ def test_an_easy_sum_is_less_difficult_than_a_long_story(path: Path) -> None:
     policy = CalibratedPolicy(read_policy(path))
 
     def difficulty(question: str) -> float:
-        return policy.plan(Query(kind=AnswerKind.MATH, effort=Effort.MEDIUM, question=question)).difficulty
+        return policy.plan(Query(kind=AnswerKind.MATH, effort=Effort.MEDIUM, question=question)).difficulty.probability
 
     assert max(map(difficulty, SUMS)) < difficulty(STORY)

@@ -16,9 +16,9 @@ from app.lab.calibration.fitting import FOLDS, Fitted, fit
 from app.lab.calibration.observed_questions import ObservedQuestion
 from app.lab.calibration.trajectories import WaveRecord
 from app.request import Effort
-from app.routing.features import prompt_features
+from app.routing.features import evidence_features, prompt_features
 from app.routing.policy_file import NUM_BINS, Bin, PolicyFile
-from app.routing.value_of_computation import ValueOfComputationRule
+from app.routing.value_of_computation import ValueOfComputationRule, WaveEstimators
 from strategies.core.values import AnswerKind
 
 PRICES = (0.3, 0.1, 0.05, 0.03, 0.02, 0.015, 0.01, 0.007, 0.005, 0.003, 0.002, 0.001, 0.0005)
@@ -53,7 +53,7 @@ def stop(file: PolicyFile, difficulty: float, price: float, trajectory: Sequence
         trajectory: at least one wave.
 
     """
-    rule = ValueOfComputationRule(file, difficulty, price)
+    rule = ValueOfComputationRule(WaveEstimators(file.stages, evidence_features), difficulty, price * file.flops_per_token)
     first_difficulty = None
     for record in trajectory:
         decision = rule.decide(record.evidence)

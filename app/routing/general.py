@@ -1,0 +1,77 @@
+"""The general estimator: it estimates the difficulty of a question for a model that nobody calibrated, and plans by it."""
+
+from bisect import bisect_right
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from app.routing.calibrated import price_multiplier
+from app.routing.difficulty import EDGES, Difficulty
+from app.routing.features import evidence_features
+from app.routing.general_features import general_features
+from app.routing.general_file import GeneralFile
+from app.routing.policy import Plan, PriorPolicy, Query
+from app.routing.value_of_computation import ValueOfComputationRule, WaveEstimators
+from strategies.core.values import AnswerKind
+
+MEASURED_KINDS = frozenset({AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.TEXT})
+"""The kinds of answers that waves are planned for. A constrained answer is mostly right or wrong in all samples alike."""
+
+SURE_DIFFICULTY = 0.05
+"""A question whose whole interval lies below this gets one greedy answer, which can be streamed."""
+
+INTERVAL = (0.05, 0.95)
+"""The quantiles of the members' estimates at the ends of an interval."""
+
+
+SHIPPED = Path(__file__).parent / "general.json"
+
+
+class GeneralPolicy:
+    """Plans requests of any model, from the prompt, the size of the model, and what its answers show.
+
+    Args:
+        file: the fitted numbers.
+
+    """
+
+    def __init__(self, file: GeneralFile) -> None:
+        self.file = file
+        self._estimators = WaveEstimators(file.stages, evidence_features)
+
+    @classmethod
+    def shipped(cls) -> Self:
+        """Return the one that comes with the package."""
+        return cls(GeneralFile.model_validate_json(SHIPPED.read_bytes()))
+
+    def difficulty(self, query: Query) -> Difficulty | None:
+        """Estimate the difficulty of a question; None where no answer can be right or wrong."""
+        if query.kind is AnswerKind.OPEN:
+            return None
+        features = general_features(query.question, query.kind, query.token_flops)
+        estimates = [estimator(features) for estimator in self.file.prompt_difficulty]
+        low, high = (float(end) for end in np.quantile(estimates, INTERVAL))
+        return Difficulty(float(np.mean(estimates)), low, high, "general")
+
+    def bin_of(self, difficulty: Difficulty) -> int:
+        """Return the number of the bin, counted from 1."""
+        return bisect_right(EDGES, difficulty.probability) + 1
+
+    def plan(self, query: Query) -> Plan:
+        """Return a plan, with its difficulty where an answer can be right or wrong."""
+        difficulty = self.difficulty(query)
+        if difficulty is None or query.kind not in MEASURED_KINDS:
+            number = 0 if difficulty is None else self.bin_of(difficulty)
+            return replace(PriorPolicy().plan(query), difficulty=difficulty, bin=number)
+        number = self.bin_of(difficulty)
+        multiplier = price_multiplier(query.load)
+        why = f"difficulty {difficulty.probability:.2f} ({difficulty.low:.2f} to {difficulty.high:.2f}), {query.effort} effort (general)"
+        if multiplier > 1:
+            why += f"; the server is busy, compute costs {multiplier:.1f} times as much"
+        if difficulty.high < SURE_DIFFICULTY:
+            return Plan("direct", why=why, difficulty=difficulty, bin=number, temperature=0.0)
+        rule = ValueOfComputationRule(self._estimators, difficulty.probability, self.file.prices[query.effort] * multiplier)
+        params = {"n": self.file.stages[-1].answers, "attempts": self.file.attempts}
+        return Plan("adaptive", params, why, difficulty=difficulty, bin=number, rule=rule, temperature=self.file.temperature)

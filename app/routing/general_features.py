@@ -1,0 +1,86 @@
+"""The features that the general estimator reads of a prompt: how much work it asks for, not which words it has.
+
+A family of questions that nobody has seen has new words, and still more numbers, longer numbers and longer lists ask for more work.
+All functions are pure and take less than a millisecond.
+"""
+
+import math
+import re
+
+import numpy as np
+
+from app.routing.features import NUM_CHARS_READ, Features
+from strategies.core.values import AnswerKind
+
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_WORD = re.compile(r"[^\W\d_]+")
+_OPERATOR = re.compile(r"[-+*/=<>^%\u00d7\u00f7]")
+_CLAUSE = re.compile(r"[.,;:?!\n]")
+
+COUNTS = (
+    "words", "clauses", "numbers", "digits", "most digits", "second most digits", "decimals", "operators", "products", "brackets",
+    "long words", "longest word", "capitals", "commas", "quoted", "different words", "lone letters",
+)  # fmt: skip
+"""What is counted in a prompt. Each count enters as log(1 + count)."""
+
+KINDS = (AnswerKind.MATH, AnswerKind.CHOICE, AnswerKind.TEXT)
+"""The kinds of answers that have a feature of their own."""
+
+ASKS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"\bsteps?\b|\bstep by step\b",
+        r"\bonly\b|\bjust\b",
+        r"\bhow many\b|\bcount\b",
+        r"\beach\b|\bevery\b|\bper\b|%",
+    )
+)
+"""Words of instructions that change how a model answers, and words of stories with several steps."""
+
+NUM_GENERAL_FEATURES = len(COUNTS) + len(KINDS) + len(ASKS) + 2
+
+
+def general_features(text: str, kind: AnswerKind, token_flops: float) -> Features:
+    """Return the (NUM_GENERAL_FEATURES,) features of a prompt for a model.
+
+    Args:
+        text: the last message of the user.
+        kind: of the answer.
+        token_flops: the FLOPs that the model takes for a token, which tell its size.
+
+    """
+    if len(text) > 2 * NUM_CHARS_READ:
+        text = text[:NUM_CHARS_READ] + "\n" + text[-NUM_CHARS_READ:]
+    words = _WORD.findall(text)
+    numbers = _NUMBER.findall(text)
+    digits = sorted((sum(character.isdigit() for character in number) for number in numbers), reverse=True)
+    most, second, *_ = [*digits, 0, 0]
+    counts = (
+        len(words),
+        len(_CLAUSE.findall(text)),
+        len(numbers),
+        sum(digits),
+        most,
+        second,
+        sum("." in number for number in numbers),
+        len(_OPERATOR.findall(text)),
+        text.count("*") + text.count("\u00d7"),
+        text.count("("),
+        sum(len(word) > 7 for word in words),
+        max(map(len, words), default=0),
+        sum(word[0].isupper() for word in words),
+        text.count(","),
+        text.count('"'),
+        len({word.lower() for word in words}),
+        sum(len(word) == 1 for word in words),
+    )
+    size = math.log10(max(token_flops, 1.0)) - 9
+    return np.array(
+        [
+            *(math.log1p(count) for count in counts),
+            *(float(kind is one) for one in KINDS),
+            *(float(ask.search(text) is not None) for ask in ASKS),
+            size,
+            size * math.log1p(counts[2]),
+        ]
+    )
