@@ -28,6 +28,10 @@ from app.serving.session import Session
 from app.shared.alone import NotShared
 from app.telemetry.span_attributes import request_span
 from app.telemetry.spans import NO_SPAN, Span
+from strategies.core.values import AnswerKind
+
+NUM_TOKENS_READ = 512
+"""The tokens at the end of a prompt of token ids whose text tells its difficulty. To decode them takes less than a millisecond."""
 
 
 class Service:
@@ -142,7 +146,7 @@ class Service:
 
     def _plan(self, request: InferenceRequest, meter: Meter, span: Span) -> PlannedRequest:
         """Return the plan, or raise `InvalidRequest` also where no waiting would get it admitted."""
-        planned = self.planning.plan(request, self.admission.load, meter, span)
+        planned = self.planning.plan(self._with_question(request), self.admission.load, meter, span)
         if planned.width > self.admission.max_width:
             message = (
                 f"This server admits at most {self.admission.max_width} branches of one key (`max_branches_per_key`), "
@@ -150,6 +154,13 @@ class Service:
             )
             raise InvalidRequest(message, parameter=planned.width_parameter)
         return planned
+
+    def _with_question(self, request: InferenceRequest) -> InferenceRequest:
+        """Return the request with the text of its token ids, if the caller says that their answer can be right or wrong."""
+        prompt = request.bodies[0].get("prompt")
+        if request.question or request.kind in (None, AnswerKind.OPEN) or not isinstance(prompt, list):
+            return request
+        return replace(request, question=self.engine.decode(prompt[-NUM_TOKENS_READ:]))
 
     def _meter(self, request: InferenceRequest) -> Meter:
         """Return a meter with the tighter of the caller's and the operator's budget."""

@@ -48,7 +48,10 @@ async def test_a_policy_is_replaced_while_requests_are_served_and_rolled_back(se
 
 
 async def test_a_policy_has_a_plan_for_every_request(serve, tmp_path) -> None:
-    """Half a surrogate pair is no UTF-8. The first of several prompts has the difficulty; token ids have no text to tell one from."""
+    """Half a surrogate pair is no UTF-8. The first of several prompts has the difficulty.
+
+    Token ids have one where the caller says what kind of answer is wanted: nobody detects a kind in them.
+    """
     async with serve(policy_dir=tmp_path / "policies") as served:
         await served.client.put(PATH, content=scripted(hard=0.7))
         body = b'{"model": "scripted", "messages": [{"role": "user", "content": "What is 1 + 1? \\ud800"}]}'
@@ -58,8 +61,11 @@ async def test_a_policy_has_a_plan_for_every_request(serve, tmp_path) -> None:
             "/v1/completions", json={"model": "scripted", "prompt": ["What is 1 + 1?", "What is 2 + 2?"]}
         )
         assert reply.json()["ponder"]["difficulty"]["before"] == 0.7
-        reply = await served.client.post("/v1/completions", json={"model": "scripted", "prompt": [1, 2, 3]})
-        assert reply.json()["ponder"]["difficulty"] is None
+        ids = (await served.client.post("/tokenize", json={"model": "scripted", "prompt": "What is 1 + 1?"})).json()["tokens"]
+        for fields, difficulty in (({}, None), ({"ponder": {"answer": "math"}}, 0.7)):
+            reply = await served.client.post("/v1/completions", json={"model": "scripted", "prompt": ids, **fields})
+            told = reply.json()["ponder"]["difficulty"]
+            assert (told and told["before"]) == difficulty
 
 
 EXITS = Exits(
