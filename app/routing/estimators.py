@@ -66,3 +66,15 @@ class Estimator(BaseModel):
             return probability
         estimates, calibrated = zip(*self.curve, strict=True)
         return float(np.interp(probability, estimates, calibrated))
+
+    def many(self, features: Features) -> Features:
+        """Return the (rows,) estimates for features of shape (rows, size)."""
+        values: Features = features @ self._folded_weights + self._folded_bias
+        if self.link == "identity":
+            return values
+        probabilities: Features = 1 / (1 + np.exp(-np.clip(values, -700, 700)))
+        if not self.curve:
+            return probabilities
+        estimates, calibrated = zip(*self.curve, strict=True)
+        curved: Features = np.interp(probabilities, estimates, calibrated)
+        return curved
