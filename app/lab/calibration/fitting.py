@@ -61,7 +61,7 @@ def fit(observed: Sequence[ObservedQuestion], seed: int = 0) -> Fitted:
     prompts = np.stack([prompt_features(one.text) for one in observed])
     wrong = np.array([one.wrong for one in observed])
     # the estimators of waves are fitted with out-of-fold difficulties, since served prompts are new to the model as well
-    prompt_difficulty, difficulties = _fit_probability(prompts, wrong, PROMPT_C, np.arange(len(observed)), seed)
+    prompt_difficulty, difficulties = fit_probability(prompts, wrong, PROMPT_C, np.arange(len(observed)), seed)
     owners = np.repeat(np.arange(len(observed)), [len(one.trajectories) for one in observed])
     rows = [trajectory for one in observed for trajectory in one.trajectories]
     chances = np.array([[record.right for record in row] for row in rows])
@@ -71,12 +71,12 @@ def fit(observed: Sequence[ObservedQuestion], seed: int = 0) -> Fitted:
         features = np.stack(
             [evidence_features(row[wave].evidence, difficulties[owner]) for row, owner in zip(rows, owners, strict=True)]
         )
-        right.append(_fit_probability(features, chances[:, wave], EVIDENCE_C, owners, seed)[0])
+        right.append(fit_probability(features, chances[:, wave], EVIDENCE_C, owners, seed)[0])
         gains.append(
             {
                 later: (
-                    _fit_ridge(features, chances[:, later] - chances[:, wave]),
-                    _fit_ridge(features, log_tokens[:, later] - log_tokens[:, wave]),
+                    fit_gain(features, chances[:, later] - chances[:, wave]),
+                    fit_gain(features, log_tokens[:, later] - log_tokens[:, wave]),
                 )
                 for later in range(wave + 1, len(rows[0]))
             }
@@ -84,7 +84,7 @@ def fit(observed: Sequence[ObservedQuestion], seed: int = 0) -> Fitted:
     return Fitted(prompt_difficulty, right, gains)
 
 
-def _fit_probability(
+def fit_probability(
     features: Numbers, target: Numbers, strength: float, owners: NDArray[np.int_], seed: int
 ) -> tuple[Estimator, Numbers]:
     """Fit a logistic model with a calibration curve.
@@ -104,16 +104,16 @@ def _fit_probability(
     questions = np.unique(owners)
     for fitted_to, held_out in KFold(FOLDS, shuffle=True, random_state=seed).split(questions):
         train, test = np.isin(owners, questions[fitted_to]), np.isin(owners, questions[held_out])
-        model = _fit_logistic(features[train], target[train], strength)
+        model = fit_logistic(features[train], target[train], strength)
         estimates[test] = [model(row) for row in features[test]]
     curve = _calibration_curve(estimates, target)
-    model = _fit_logistic(features, target, strength).model_copy(update={"curve": curve})
+    model = fit_logistic(features, target, strength).model_copy(update={"curve": curve})
     model = Estimator.model_validate(model.model_dump())
     calibrated = np.interp(estimates, [x for x, _ in curve], [y for _, y in curve]) if curve else estimates
     return model, calibrated
 
 
-def _fit_logistic(features: Numbers, target: Numbers, strength: float) -> Estimator:
+def fit_logistic(features: Numbers, target: Numbers, strength: float) -> Estimator:
     """Fit probabilities: each row counts as a true and a false one, weighted with the probabilities of these outcomes."""
     scaler = StandardScaler().fit(features)
     weights = np.concatenate([target, 1 - target])
@@ -129,7 +129,8 @@ def _fit_logistic(features: Numbers, target: Numbers, strength: float) -> Estima
     return _estimator("logistic", scaler, model.coef_[0], float(model.intercept_[0]))
 
 
-def _fit_ridge(features: Numbers, target: Numbers) -> Estimator:
+def fit_gain(features: Numbers, target: Numbers) -> Estimator:
+    """Fit a ridge regression to (rows,) gains."""
     scaler = StandardScaler().fit(features)
     model = Ridge(alpha=RIDGE).fit(scaler.transform(features), target)
     return _estimator("identity", scaler, model.coef_, float(model.intercept_))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from app.lab.calibration.pooled_questions import PooledQuestion, ReplayOutcome
 from app.lab.calibration.trajectories import WaveRecord, trajectory, wave_sizes
+from strategies.core.values import AnswerKind
 from strategies.core.verifier import StrategyContext
 
 ORDERS = 8
@@ -19,6 +20,7 @@ class ObservedQuestion:
         text: the last message of the user.
         task: the family of the question.
         bin: the difficulty in the data.
+        kind: of the answer.
         direct: the outcome of the greedy answer, without backtracking.
         trajectories: one for each order of the samples.
 
@@ -27,6 +29,7 @@ class ObservedQuestion:
     text: str
     task: str
     bin: int
+    kind: AnswerKind
     direct: ReplayOutcome
     trajectories: Sequence[Sequence[WaveRecord]]
 
@@ -55,6 +58,6 @@ async def observe(
         sizes = wave_sizes(1 + (settings.backtracked if settings.attempts > 1 else settings.samples))
         trajectories = [await trajectory(question, seed, sizes, context) for seed in range(orders)]
         direct = question.replay_greedy()
-        observed.append(ObservedQuestion(entry.question, entry.task, entry.bin, direct, trajectories))
+        observed.append(ObservedQuestion(entry.question, entry.task, entry.bin, question.task.kind, direct, trajectories))
         report(len(observed), len(questions))
     return observed

@@ -61,7 +61,7 @@ def observed() -> list[ObservedQuestion]:
         text, chance, is_correctable = kinds[number % 3]
         rows = [trajectory(chance, is_correctable, generator) for _ in range(4)]
         direct = ReplayOutcome(rows[0][0].right, rows[0][0].flops, 0, TOKENS, 1, StopReason.COMPLETED)
-        found.append(ObservedQuestion(text, "t", 1, direct, rows))
+        found.append(ObservedQuestion(text, "t", 1, AnswerKind.MATH, direct, rows))
     return found
 
 

@@ -1,0 +1,180 @@
+"""Fits the general estimator, and measures it on questions, families and models that nothing was fitted to.
+
+`python -m benchmarks.general POOLS --write` fits the file that comes with the package to the folders POOLS/MODEL/fit.
+`python -m benchmarks.general POOLS` evaluates such estimators on the folders POOLS/MODEL/test, none of whose questions may be in a fit.
+"""
+
+import argparse
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from app.lab.calibration.command import POOL
+from app.lab.calibration.general_fitting import ModelQuestions, fit_general
+from app.lab.calibration.observed_questions import ObservedQuestion, observe
+from app.lab.calibration.performance import brier, calibration_error, expected_auroc
+from app.lab.calibration.pool import read_pool
+from app.lab.calibration.pooled_questions import PooledQuestion
+from app.lab.progress import counting
+from app.request import Effort
+from app.routing.features import evidence_features
+from app.routing.general import SHIPPED, GeneralPolicy
+from app.routing.planner import TYPICAL_CONTEXT
+from app.routing.policy import Query
+from app.routing.value_of_computation import ValueOfComputationRule, WaveEstimators
+from benchmarks.report import Table
+from strategies.answers.equivalence import Equivalence
+from strategies.core.verifier import StrategyContext
+
+ORDERS = 4
+"""The orders of the samples of a question that are replayed."""
+
+PRICES = {Effort.LOW: 6e-4, Effort.MEDIUM: 2e-4, Effort.HIGH: 6e-5}
+"""The accuracy that a token must gain, by effort."""
+
+RESAMPLES = 500
+"""How often the questions are drawn anew for an interval."""
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The questions of all models, to fit to and to test on."""
+
+    fit: Sequence[ModelQuestions]
+    test: Sequence[ModelQuestions]
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What an estimator said of questions that it was not fitted to.
+
+    Attributes:
+        model: (questions,) names.
+        before: (questions,) probabilities that the first answer is wrong, from the prompt.
+        after: (questions,) the same, after the first answer.
+        wrong: (questions,) whether it was wrong.
+
+    """
+
+    model: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    wrong: np.ndarray
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.general", description=__doc__)
+    parser.add_argument("pools", type=Path, help="folder with a folder for each model, which has the folders `fit` and `test`")
+    parser.add_argument("--write", action="store_true", help="write the file that comes with the package")
+    arguments = parser.parse_args()
+    with closing(Equivalence()) as equivalence:
+        pools = asyncio.run(_read(sorted(arguments.pools.glob(f"*/*/{POOL}")), equivalence))
+    if arguments.write:
+        models = {pool.model: len(pool.observed) for pool in pools.fit}
+        provenance = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "questions": models}
+        file = fit_general(pools.fit, PRICES, provenance=provenance)
+        SHIPPED.write_text(file.model_dump_json())
+        return
+    ways = {
+        "fitted families": _fitted(pools),
+        "families left out": _families_left_out(pools),
+        "models left out": _models_left_out(pools),
+    }
+    table = Table("general", "The general estimator, on questions that nothing was fitted to", "benchmarks.general POOLS")
+    table.rows = [row for name, estimates in ways.items() for row in _rows(name, estimates)]
+    table.save()
+    print(table.markdown())
+
+
+async def _read(paths: Sequence[Path], equivalence: Equivalence) -> Pools:
+    found: dict[str, list[ModelQuestions]] = {"fit": [], "test": []}
+    for path in paths:
+        settings, entries = read_pool(path)
+        if path.parent.name in found and entries:
+            context = StrategyContext(equivalence=equivalence, vocab_size=settings.flops.vocab_size)
+            with counting(f"{path.parent.parent.name} {path.parent.name}") as report:
+                observed = await observe([PooledQuestion(one, settings) for one in entries], context, report, ORDERS)
+            token_flops = settings.flops.decode(1, TYPICAL_CONTEXT)
+            found[path.parent.name].append(ModelQuestions(path.parent.parent.name, token_flops, observed))
+    return Pools(**found)
+
+
+def _fitted(pools: Pools) -> Estimates:
+    policy = GeneralPolicy(fit_general(pools.fit, PRICES))
+    return _join([_estimate(policy, pool) for pool in pools.test])
+
+
+def _families_left_out(pools: Pools) -> Estimates:
+    families = sorted({one.task for pool in pools.test for one in pool.observed})
+    parts = []
+    for family in families:
+        others = _only(pools.fit, lambda one, family=family: one.task != family)
+        policy = GeneralPolicy(fit_general(others, PRICES))
+        parts += [_estimate(policy, pool) for pool in _only(pools.test, lambda one, family=family: one.task == family)]
+    return _join(parts)
+
+
+def _models_left_out(pools: Pools) -> Estimates:
+    parts = []
+    for pool in pools.test:
+        policy = GeneralPolicy(fit_general([one for one in pools.fit if one.model != pool.model], PRICES))
+        parts.append(_estimate(policy, pool))
+    return _join(parts)
+
+
+def _only(pools: Sequence[ModelQuestions], has: Callable[[ObservedQuestion], bool]) -> list[ModelQuestions]:
+    chosen = [replace(pool, observed=[one for one in pool.observed if has(one)]) for pool in pools]
+    return [pool for pool in chosen if pool.observed]
+
+
+def _estimate(policy: GeneralPolicy, pool: ModelQuestions) -> Estimates:
+    before, after = [], []
+    for one in pool.observed:
+        estimate = policy.difficulty(Query(one.kind, Effort.MEDIUM, one.text, token_flops=pool.token_flops))
+        difficulty = 0.5 if estimate is None else estimate.probability
+        rule = ValueOfComputationRule(WaveEstimators(policy.file.stages, evidence_features), difficulty, 1.0)
+        rule.decide(one.trajectories[0][0].evidence)
+        before.append(difficulty)
+        after.append(rule.difficulty_after_wave or 0.0)
+    wrong = np.array([one.wrong for one in pool.observed])
+    return Estimates(np.full(len(wrong), pool.model), np.array(before), np.array(after), wrong)
+
+
+def _join(parts: Sequence[Estimates]) -> Estimates:
+    names = ("model", "before", "after", "wrong")
+    return Estimates(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def _rows(name: str, estimates: Estimates) -> Iterator[dict[str, str]]:
+    """Yield a row for all models together, and one for each."""
+    for model in ("all", *np.unique(estimates.model)):
+        of_model = np.ones(len(estimates.wrong), dtype=bool) if model == "all" else estimates.model == model
+        wrong = estimates.wrong[of_model]
+        for moment, values in (("before the first token", estimates.before), ("after the first answer", estimates.after)):
+            low, high = _interval(values[of_model], wrong)
+            yield {
+                "left out": name,
+                "model": str(model),
+                "estimated": moment,
+                "questions": str(len(wrong)),
+                "AUROC": f"{expected_auroc(values[of_model], wrong):.2f} ({low:.2f} to {high:.2f})",
+                "calibration error": f"{calibration_error(values[of_model], wrong):.3f}",
+                "Brier score": f"{brier(values[of_model], wrong):.3f}",
+            }
+
+
+def _interval(values: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of the AUROC, by the bootstrap over questions."""
+    draws = np.random.default_rng(0).integers(len(wrong), size=(RESAMPLES, len(wrong)))
+    areas = [expected_auroc(values[draw], wrong[draw]) for draw in draws]
+    return float(np.nanquantile(areas, 0.025)), float(np.nanquantile(areas, 0.975))
+
+
+if __name__ == "__main__":
+    main()
