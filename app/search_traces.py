@@ -100,12 +100,16 @@ class SearchTraces:
         self._max_chars = max_chars
         self._kept: OrderedDict[tuple[str, str], SearchTrace] = OrderedDict()
 
-    @contextmanager
-    def recorded(self, key: str, trace: SearchTrace) -> Iterator[SearchTrace]:
-        """Keep a trace from now on. At the block's end a trace that is not completed becomes "failed" or "cancelled"."""
+    def keep(self, key: str, trace: SearchTrace) -> None:
+        """Keep a trace as the newest of this key, in place of one with the same id."""
         self._kept.pop((key, trace.id), None)
         self._kept[key, trace.id] = trace
         self._make_room()
+
+    @contextmanager
+    def recorded(self, key: str, trace: SearchTrace) -> Iterator[SearchTrace]:
+        """Keep a trace from now on. At the block's end a trace that is not completed becomes "failed" or "cancelled"."""
+        self.keep(key, trace)
         try:
             yield trace
         except Disconnected:

@@ -12,7 +12,7 @@ from app.api.completion_shape import CompletionShape
 from app.api.disconnects import while_connected
 from app.api.errors import RESPONSES
 from app.api.openapi import json_or_stream
-from app.api.pools import service_of
+from app.api.pools import answerer_of
 from app.api.reply_events import ReplyEvents
 from app.api.requests import Origin, chat_request, completion_request
 from app.api.sampling import Sampling, StreamOptions
@@ -21,7 +21,7 @@ from app.api.shapes import Details, Shape
 from app.api.streaming import ReplyStream
 from app.errors import NotFound
 from app.request import Caller, InferenceRequest
-from app.serving.service import Service
+from app.serving.answerer import Answerer
 from app.settings import Settings
 
 router = APIRouter(responses=RESPONSES)
@@ -79,7 +79,7 @@ def origin_of(http_request: Request, model: str, header: str | None, path: str |
     settings: Settings = http_request.app.state.settings
     return Origin(
         http_request.state.request_id,
-        service_of(http_request, model).names,
+        answerer_of(http_request, model).names,
         header,
         path,
         trace_context,
@@ -89,7 +89,7 @@ def origin_of(http_request: Request, model: str, header: str | None, path: str |
 
 
 async def _respond(http_request: Request, request: InferenceRequest, body: Sampling, who: Caller, shape: Shape) -> Response:
-    service = service_of(http_request, body.model)
+    service = answerer_of(http_request, body.model)
     if body.ponder is not None and body.ponder.dry_run:
         return replies.json_response(replies.preview(await service.preview(request)))
     if body.stream:
@@ -102,7 +102,7 @@ async def _respond(http_request: Request, request: InferenceRequest, body: Sampl
     return await while_connected(http_request.receive, _whole(service, request, who, shape))
 
 
-async def _whole(service: Service, request: InferenceRequest, who: Caller, shape: Shape) -> Response:
+async def _whole(service: Answerer, request: InferenceRequest, who: Caller, shape: Shape) -> Response:
     async with service.open(request, who) as session:
         outcome = await session.run(lambda _number, _event: None)
         choices = [shape.choice(session, prompt, index, scored.candidate) for prompt, index, scored in outcome.choices()]

@@ -2,6 +2,7 @@
 
 from fastapi import Request
 
+from app.serving.answerer import Answerer
 from app.serving.pools import Pools
 from app.serving.service import Service
 
@@ -18,3 +19,8 @@ def service_of(request: Request, model: str | None) -> Service:
     All adapters have the tokenizer of their base model.
     """
     return pools_of(request).serving(model)
+
+
+def answerer_of(request: Request, model: str) -> Answerer:
+    """Return who answers for the name of a model, an adapter, or `auto`. Raises `NotFound`."""
+    return pools_of(request).answering(model)

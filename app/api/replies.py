@@ -14,10 +14,11 @@ from app.api.shapes import Shape
 from app.api.sse import EventStream
 from app.metering.meter import BRANCHES, FLOP_PHASES, TOKENS
 from app.request import Outcome
+from app.routing.cascade import Member
 from app.routing.policy import Plan
 from app.serving.planning import PlannedRequest
 from app.serving.preview import Preview
-from app.serving.session import Session
+from app.serving.session import Leg, Session
 from strategies.core.results import TraceNode
 from strategies.core.values import Candidate
 
@@ -39,20 +40,20 @@ def usage(session: Session, outcome: Outcome) -> dict[str, Any]:
     """Return OpenAI's `usage`.
 
     It counts every generated token of every branch. Those that are not in a shown answer are `reasoning_tokens`: the thinking before
-    these answers (`thinking_tokens`), and all other branches (`other_branch_tokens`). The prompt counts once, however many branches
-    continued it.
+    these answers (`thinking_tokens`), and all other branches (`other_branch_tokens`). The prompt counts once for each model that read it,
+    however many branches continued it.
     """
     chosen = [scored.candidate for result in outcome.results for scored in result.chosen]
     shown = sum(_num_generated(candidate, len(candidate.token_ids)) for candidate in chosen)
     thinking = sum(_num_generated(candidate, candidate.num_thinking) for candidate in chosen)
-    prompt = sum(len(one.token_ids) for one in session.rendered.prompts)
-    generated = session.meter.generated_tokens
+    prompt, meter = session.prompt_tokens, session.meter
+    generated = meter.generated_tokens
     others = max(generated - shown, 0)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": generated,
         "total_tokens": prompt + generated,
-        "prompt_tokens_details": {"cached_tokens": min(session.meter.prompt_cached or 0, prompt)},
+        "prompt_tokens_details": {"cached_tokens": min(meter.prompt_cached or 0, prompt)},
         "completion_tokens_details": {
             "reasoning_tokens": others + thinking,
             "thinking_tokens": thinking,
@@ -96,6 +97,8 @@ def _ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
     verifier_adapters = {name: lease.version.id for name, lease in session.leases.verifiers.items()}
     return {
         **ponder_opening(session),
+        "answered_by": session.model,
+        "cascade": [_leg(one) for one in session.legs],
         "adapter": session.leases.generator and session.leases.generator.version.id,
         "verifier_adapters": verifier_adapters,
         "parts": verifier_adapters,  # deprecated: the former name of `verifier_adapters`
@@ -139,6 +142,11 @@ def _ponder_object(session: Session, outcome: Outcome) -> dict[str, Any]:
         "seconds": {phase: round(seconds, 6) for phase, seconds in meter.seconds.items()},
         "trace_id": session.request.id,
     }
+
+
+def _leg(one: Leg) -> dict[str, Any]:
+    difficulty = None if one.difficulty is None else round(one.difficulty, 4)
+    return {**asdict(one), "difficulty": difficulty}
 
 
 def _ignored_fields(session: Session) -> list[str]:
@@ -228,7 +236,18 @@ def preview(result: Preview) -> dict[str, Any]:
                 "answer_tokens": run.cost.answer_tokens,
             },
             "budget": asdict(result.budget),
+            "members": [_member(one) for one in result.members],
+            **({"cascade": [{"model": result.model, "why": result.why}]} if result.why else {}),
         },
+    }
+
+
+def _member(one: Member) -> dict[str, Any]:
+    return {
+        "model": one.name,
+        "difficulty": round(one.difficulty.probability, 4),
+        "estimator": one.difficulty.estimator,
+        "flops": round(one.answer_flops),
     }
 
 
@@ -254,7 +273,11 @@ async def stream_response(
 
 def headers(session: Session, outcome: Outcome | None = None) -> dict[str, str]:
     """Return the `x-ponder-*` headers. A stream's are sent before there is an outcome: its last chunk carries the totals."""
-    known = {"x-ponder-strategy": session.planned.strategy.name, "x-ponder-trace-id": session.request.id}
+    known = {
+        "x-ponder-model": session.model,
+        "x-ponder-strategy": session.planned.strategy.name,
+        "x-ponder-trace-id": session.request.id,
+    }
     if names := [name for name in session.request.ignored_fields if _SAFE_NAME.fullmatch(name)]:
         known["x-ponder-ignored-fields"] = ", ".join(names)
     if session.leases.generator is not None:

@@ -36,6 +36,7 @@ class ReplyStream:
         self._envelope = replies.envelope(shape, session, is_chunk=True)
         if options.include_usage or options.continuous_usage_stats:
             self._envelope["usage"] = None
+        self._opened: set[int] = set()
         self._choices: dict[int, ChoiceState] = {}
         self._num_tokens = 0
         self._last: dict[str, Any] | None = None
@@ -46,7 +47,7 @@ class ReplyStream:
         The HTTP status was sent before. So an error is sent as the last event before `[DONE]`, and is raised after that.
         """
         if self._session.request.shows_nodes:
-            for chunk in self._opening(0, 0):
+            for chunk in self._opening(0):
                 yield chunk
             yield self._chunk(self._shape.empty(), ponder=replies.ponder_opening(self._session))
         try:
@@ -71,20 +72,21 @@ class ReplyStream:
             case ReplyEnd(outcome):
                 yield from self._closing(outcome)
 
-    def _opening(self, prompt: int, choice: int) -> Iterator[bytes]:
+    def _opening(self, choice: int) -> Iterator[bytes]:
         """Yield the role of a choice, before anything else of it."""
-        if choice in self._choices:
+        if choice in self._opened:
             return
-        rendered = self._session.rendered.prompts[prompt]
-        self._choices[choice] = ChoiceState(self._session.engine.parser(rendered), rendered, prompt)
+        self._opened.add(choice)
         if (opening := self._shape.opening(choice)) is not None:
             yield self._chunk(opening, **self._shape.prompt_fields(self._session))
 
     def _delta_chunks(self, one: ReplyDelta) -> Iterator[bytes]:
         """Yield new text. The last chunk of a choice is held back, since it may be the last one of the stream."""
         self._num_tokens += len(one.delta.token_ids)
-        yield from self._opening(one.prompt, one.choice)
-        choice = self._shape.delta(self._session, one.choice, one.delta, self._choices[one.choice])
+        if (state := self._choices.get(one.choice)) is None:
+            state = self._choices[one.choice] = self._state(one.prompt)
+        yield from self._opening(one.choice)
+        choice = self._shape.delta(self._session, one.choice, one.delta, state)
         if choice is None:
             return
         if not one.delta.is_last:
@@ -94,11 +96,17 @@ class ReplyStream:
                 yield self._chunk(self._last)
             self._last = choice
 
+    def _state(self, prompt: int) -> ChoiceState:
+        """Return the state of a choice at its first text. Only now it is certain which model answers."""
+        self._envelope["model"] = self._session.model
+        rendered = self._session.rendered.prompts[prompt]
+        return ChoiceState(self._session.engine.parser(rendered), rendered, prompt)
+
     def _progress_chunks(self, progress: ReplyProgress) -> Iterator[bytes]:
         if progress.text and self._progress == "comments":
             yield comment(progress.text)
         if progress.text and self._progress == "reasoning" and (choice := self._shape.progress(progress.text)) is not None:
-            yield from self._opening(0, 0)
+            yield from self._opening(0)
             yield self._chunk(choice)
         if progress.nodes and self._session.request.shows_nodes:
             yield self._chunk(self._shape.empty(), ponder={"nodes": replies.nodes(progress.nodes)})

@@ -1,6 +1,6 @@
 """The most that one request may spend."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 
@@ -38,6 +38,23 @@ class Budget:
             other.thinking_landing if self.thinking_landing is None else self.thinking_landing,
             _smaller(self.total_thinking_tokens, other.total_thinking_tokens),
         )
+
+    def less(self, *, tokens: int, flops: int, seconds: float, thinking_tokens: int) -> "Budget":
+        """Return what is left of it when so much is spent. It may be below 0."""
+        return replace(
+            self,
+            tokens=None if self.tokens is None else self.tokens - tokens,
+            flops=None if self.flops is None else self.flops - flops,
+            seconds=None if self.seconds is None else self.seconds - seconds,
+            total_thinking_tokens=(
+                None if self.total_thinking_tokens is None else max(self.total_thinking_tokens - thinking_tokens, 0)
+            ),
+        )
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing is left of the tokens, of the FLOPs or of the seconds."""
+        return any(limit is not None and limit <= 0 for limit in (self.tokens, self.flops, self.seconds))
 
 
 _Number = TypeVar("_Number", int, float)

@@ -28,6 +28,7 @@ class Member:
         difficulty: of the question for it, before the first token.
         answer_flops: the FLOPs that one answer of it is expected to take, its prompt included.
         token_flops: the FLOPs that it takes for a token.
+        is_adapter: whether it is an adapter, whose model may be a member too.
 
     """
 
@@ -35,6 +36,7 @@ class Member:
     difficulty: Difficulty
     answer_flops: float
     token_flops: float
+    is_adapter: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,13 @@ class Choice:
     Attributes:
         member: its name; None where the best answer so far is given.
         why: the reason, in words for the caller.
+        is_last: nobody would be asked after this member, whatever it answers. So its answer can be streamed while it is written.
 
     """
 
     member: str | None
     why: str
+    is_last: bool = False
 
 
 class CascadePolicy(Protocol):
@@ -89,6 +93,8 @@ class CascadePolicy(Protocol):
 class GeneralCascade:
     """The cascade of models that nobody measured together: it takes their errors to be correlated by `CORRELATION`.
 
+    An adapter that nobody calibrated is left out: nothing tells what it was taught, and the model that it was made for may answer.
+
     Args:
         prices: the accuracy that a token of the dearest member must gain, by effort.
 
@@ -106,6 +112,8 @@ class GeneralCascade:
         load: float,
     ) -> Choice:
         """Return who answers next."""
+        measured = [one for one in members if not one.is_adapter or one.difficulty.estimator == "calibrated"]
+        members = measured or members
         price = self._prices[effort] * price_multiplier(load) / max(one.token_flops for one in members)
         return self._next(members, attempts[-1], price) if attempts else self._first(members, price)
 
@@ -120,9 +128,8 @@ class GeneralCascade:
             return net(one) + one.difficulty.probability * max(later, 0.0)
 
         best = max(members, key=lambda one: (worth(one), -one.answer_flops))
-        return Choice(
-            best.name, f"difficulty {best.difficulty.probability:.2f} for {best.name}, the best worth of {len(members)}"
-        )
+        why = f"difficulty {best.difficulty.probability:.2f} for {best.name}, the best worth of {len(members)}"
+        return Choice(best.name, why, is_last=_is_dearest(best, members))
 
     def _next(self, members: Sequence[Member], last: Attempt, price: float) -> Choice:
         """Return the member that is expected to gain most over the last answer, for its FLOPs."""
@@ -141,6 +148,9 @@ class GeneralCascade:
             return Choice(
                 None, f"difficulty {last.difficulty:.2f} after the answer of {last.member}: no other is worth its FLOPs"
             )
-        return Choice(
-            best.name, f"difficulty {last.difficulty:.2f} after the answer of {last.member}: {best.name} is worth its FLOPs"
-        )
+        why = f"difficulty {last.difficulty:.2f} after the answer of {last.member}: {best.name} is worth its FLOPs"
+        return Choice(best.name, why, is_last=_is_dearest(best, members))
+
+
+def _is_dearest(one: Member, members: Sequence[Member]) -> bool:
+    return all(other.answer_flops <= one.answer_flops for other in members)

@@ -12,6 +12,7 @@ from app.engine.base import ModelCard
 from app.errors import InvalidRequest
 from app.request import InferenceRequest
 from app.routing.calibrated import CalibratedPolicy
+from app.routing.difficulty import Difficulty
 from app.routing.general import GeneralPolicy
 from app.routing.policies import Policies
 from app.routing.policy import Plan, Query
@@ -58,8 +59,8 @@ class Planner:
             load: the load of the server, 0 (idle) to 1 (no further request is admitted).
 
         """
-        policy, mismatch = self._policy_of(request)
-        query = Query(kind, request.effort, request.question, load, self._token_flops(request.adapter))
+        policy, mismatch = self._policy_of(request.adapter)
+        query = Query(kind, request.effort, request.question, load, self.token_flops(request.adapter))
         estimators = [one for one in (policy, self.general) if one is not None]
         if request.strategy not in (None, AUTO):
             plan = Plan(request.strategy, dict(request.parameters), why="named by the caller", is_calibrated=False)
@@ -89,9 +90,18 @@ class Planner:
             return replace(plan, params={**plan.params, "first": "sample"}, temperature=None)
         return replace(plan, temperature=None) if request.is_sampled else plan
 
-    def _token_flops(self, adapter: AdapterRef | None) -> int:
+    def calibrated_difficulty(self, adapter: AdapterRef | None, query: Query) -> Difficulty | None:
+        """Estimate the difficulty for an adapter (None: the base model) by its policy; None where none fits this kind of answer."""
+        policy, _ = self._policy_of(adapter)
+        return None if policy is None else policy.difficulty(query)
+
+    def token_flops(self, adapter: AdapterRef | None) -> int:
         """Return the FLOPs of one token in the middle of a short answer."""
-        return self._card.architecture_with(self._version_of(adapter)).decode(1, TYPICAL_CONTEXT)
+        return self.architecture_of(adapter).decode(1, TYPICAL_CONTEXT)
+
+    def architecture_of(self, adapter: AdapterRef | None) -> Architecture:
+        """Return the architecture of the model with an adapter, or alone for None."""
+        return self._card.architecture_with(self._version_of(adapter))
 
     def _version_of(self, adapter: AdapterRef | None) -> AdapterVersion | None:
         if adapter is None or self._adapters is None:
@@ -113,10 +123,10 @@ class Planner:
                 return None
         return "it was made for another model of the same name"
 
-    def _policy_of(self, request: InferenceRequest) -> tuple[CalibratedPolicy | None, str]:
+    def _policy_of(self, adapter: AdapterRef | None) -> tuple[CalibratedPolicy | None, str]:
         """Return the active policy of the model or adapter that answers, or None and the reason why it is not used."""
-        policy = self.policies.find(request.adapter.name if request.adapter else self._card.name)
+        policy = self.policies.find(adapter.name if adapter else self._card.name)
         if policy is None:
             return None, ""
-        mismatch = self.mismatch(request.adapter, policy.file)
+        mismatch = self.mismatch(adapter, policy.file)
         return (policy, "") if mismatch is None else (None, f"its policy is not used: {mismatch}")

@@ -46,6 +46,7 @@ class ValueOfComputationRule:
     Attributes:
         difficulty_after_wave: the estimated probability that the leading answer is wrong, after the last wave; None before the
             first one.
+        evidence: what the last wave showed; None before the first one.
 
     """
 
@@ -54,6 +55,7 @@ class ValueOfComputationRule:
         self._prompt_difficulty = difficulty
         self._price = price
         self.difficulty_after_wave: float | None = None
+        self.evidence: Evidence | None = None
 
     def decide(self, evidence: Evidence) -> Decision:
         """Return the size of the next stage while some later stage is worth its price; else stop, and say why."""
@@ -63,7 +65,7 @@ class ValueOfComputationRule:
             return Decision(None)
         [place] = places
         features = self._estimators.features(evidence, self._prompt_difficulty)
-        self.difficulty_after_wave = 1 - stages[place].right(features)
+        self.difficulty_after_wave, self.evidence = 1 - stages[place].right(features), evidence
         if self._best_net_gain(stages[place], features, evidence) > 0:
             # the estimates are renewed after each wave, so the search goes one stage at a time even when a later one looks best
             return Decision(stages[place + 1].answers)

@@ -82,9 +82,7 @@ class Planning:
         """Return the plan of a request, or raise `InvalidRequest`. `load` is the share of admitted branches, 0 to 1."""
         self._check_length(request)
         with meter.timed("route"), span.child("difficulty") as routing:
-            kind = request.kind or detect_kind(
-                request.question, response_format=request.response_format, has_tools=request.has_tools
-            )
+            kind = kind_of(request)
             plan = self.planner.plan(request, kind, load)
             watched = TracedVerifier if span.is_recording else self._context.watched
             strategy = self._strategy(request, plan, replace(self._context, rule=plan.rule, exits=plan.exits, watched=watched))
@@ -113,6 +111,11 @@ class Planning:
                 parameter=_width_parameter(strategy_type),
             )
         return strategy
+
+
+def kind_of(request: InferenceRequest) -> AnswerKind:
+    """Return the kind of answer that a request wants: the one that it names, else the one that its text asks for."""
+    return request.kind or detect_kind(request.question, response_format=request.response_format, has_tools=request.has_tools)
 
 
 def _width_parameter(strategy_type: type[AnyStrategy]) -> str:

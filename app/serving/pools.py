@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from app.errors import NotFound
+from app.routing.cascade import CascadePolicy, GeneralCascade
+from app.serving.answerer import Answerer
+from app.serving.cascade import Cascade
 from app.serving.service import Service
 from app.telemetry.metrics import Metrics
 
@@ -14,10 +17,14 @@ class Pools:
     Args:
         services: the first one's model stands where a request names none. All have the same observers and strategies.
 
+    Attributes:
+        auto: answers for the model `auto`.
+
     """
 
     def __init__(self, *services: Service) -> None:
         self._services = services
+        self.auto = Cascade(services, self._cascade_policy)
         for one in services:
             one.find_model = self.serving
 
@@ -58,6 +65,22 @@ class Pools:
                 one.names.resolve(model)
                 return one
         raise NotFound(f"The model `{model}` does not exist.", parameter="model")
+
+    def answering(self, model: str) -> Answerer:
+        """Return who answers for the name of a model: its service, or for `auto` the cascade of all. Raises `NotFound`.
+
+        A model or an adapter that is really named `auto` is found first.
+        """
+        try:
+            return self.serving(model)
+        except NotFound:
+            with suppress(NotFound):
+                self.auto.names.resolve(model)
+                return self.auto
+            raise
+
+    def _cascade_policy(self) -> CascadePolicy:
+        return GeneralCascade(self.first.planning.planner.general.file.prices)
 
     def with_policy(self, name: str) -> Service:
         """Return the service that has, or would have, a policy of this name; the first one where none would."""

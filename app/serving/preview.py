@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from app.metering.budget import Budget
+from app.routing.cascade import Member
 from app.routing.throughput import Models, Prediction, ThroughputEstimator
 from app.serving.planning import PlannedRequest
 from app.serving.rendering import RenderedRequest
@@ -33,6 +34,8 @@ class Preview:
         model: the name of the model that would answer.
         prompt_tokens: the number of tokens of all prompts together.
         budget: the most that the request may spend.
+        why: this model would answer; empty where the request names it.
+        members: all that might answer, where the request leaves that open.
 
     """
 
@@ -41,6 +44,8 @@ class Preview:
     prompt_tokens: int
     predicted: PredictedRun
     budget: Budget
+    why: str = ""
+    members: tuple[Member, ...] = ()
 
 
 def predict(

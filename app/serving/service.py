@@ -24,7 +24,7 @@ from app.serving.model_names import ModelNames
 from app.serving.planning import PlannedRequest, Planning
 from app.serving.preview import Preview, predict
 from app.serving.rendering import RenderedRequest, check_modalities, render
-from app.serving.session import Session
+from app.serving.session import ModelSession
 from app.shared.alone import NotShared
 from app.telemetry.span_attributes import request_span
 from app.telemetry.spans import NO_SPAN, Span
@@ -72,13 +72,18 @@ class Service:
         self.names = ModelNames(engine.card.name, adapters, planning.registries.strategies.names())
         self.find_model: FindModel = self._find_own
 
+    @property
+    def reader(self) -> "Service":
+        """The service whose tokenizer and context tell whether a prompt fits: this one."""
+        return self
+
     def _find_own(self, name: str) -> "Service":
         """Return this service for a name of its own; `Pools` replaces this by a search of all services."""
         self.names.resolve(name)
         return self
 
     @asynccontextmanager
-    async def open(self, request: InferenceRequest, caller: Caller) -> AsyncIterator[Session]:
+    async def open(self, request: InferenceRequest, caller: Caller) -> AsyncIterator[ModelSession]:
         """Take a request through all stages before its run, and give the session, whose `run` runs it. The block's end releases everything.
 
         The model's name was resolved before, by `ModelNames.resolve`.
@@ -105,7 +110,7 @@ class Service:
                     with open_account(
                         observers, request, planned, model=model, caller=caller, meter=meter, span=span
                     ) as account:
-                        yield Session(self.engine, request, planned, rendered, admitted, leases, account, guests)
+                        yield ModelSession(self.engine, request, planned, rendered, admitted, leases, account, guests)
 
     async def preview(self, request: InferenceRequest) -> Preview:
         """Return what `open` would run and what it is expected to take. Nothing is generated, admitted or leased."""

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from app.admission import AdmittedRequest
 from app.engine.base import Engine, PromptLogprobs
@@ -31,8 +32,71 @@ EMPTY_ANSWER = ScoredCandidate(Candidate(0, "", (), "abort"))
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
-    """An admitted request with what each stage made of it, ready to run.
+class Leg:
+    """What one model did for a request that several may answer.
+
+    Attributes:
+        model: the name of the model or adapter.
+        strategy: that it answered with.
+        why: it was asked, in words for the caller.
+        difficulty: the estimated probability that its answer is wrong, after it; None where no answer can be right or wrong.
+        flops: that it spent.
+        stop_reason: of its run; "failed" where an error ended it.
+
+    """
+
+    model: str
+    strategy: str
+    why: str
+    difficulty: float | None
+    flops: int
+    stop_reason: str
+
+
+class Session(Protocol):
+    """A request that runs or has run, as far as replies read it.
+
+    Where several models may answer, all but `legs`, `meter` and `prompt_tokens` are those of the model that runs or has answered.
+
+    Attributes:
+        model: the name of the model that answers, without the strategy. "auto" as long as that is open.
+        legs: what each model did, in order; empty where the request named its model.
+        meter: what the request has spent so far, by all models.
+        prompt_tokens: the number of tokens of all prompts that were read.
+
+    """
+
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def request(self) -> InferenceRequest: ...
+    @property
+    def planned(self) -> PlannedRequest: ...
+    @property
+    def rendered(self) -> RenderedRequest: ...
+    @property
+    def leases(self) -> Leases: ...
+    @property
+    def account(self) -> Account: ...
+    @property
+    def prompt_logprobs(self) -> dict[int, PromptLogprobs]: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def legs(self) -> Sequence[Leg]: ...
+    @property
+    def meter(self) -> Meter: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+
+    async def run(self, emit: Callable[[int, Delta | Progress], None]) -> Outcome:
+        """Run the request; `emit` gets each event with the number of its prompt."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSession:
+    """A request that one model has admitted, with what each stage made of it, ready to run.
 
     Attributes:
         guests: other models that take part, by name.
@@ -60,6 +124,16 @@ class Session:
     def meter(self) -> Meter:
         """What the request has spent so far."""
         return self.account.meter
+
+    @property
+    def legs(self) -> Sequence[Leg]:
+        """No legs: the request named its model."""
+        return ()
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The tokens of all prompts together."""
+        return self.rendered.num_tokens
 
     async def run(self, emit: Callable[[int, Delta | Progress], None]) -> Outcome:
         """Run the strategy on all prompts at once; `emit` gets each event with the number of its prompt."""

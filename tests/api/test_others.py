@@ -80,7 +80,7 @@ async def test_models_and_their_aliases(serve) -> None:
         alias = await served.client.get("/v1/models/scripted@best_of_n")
         missing = await served.client.get("/v1/models/gpt-9")
         odd = await served.client.get("/v1/models/some/other/model")
-    assert [entry["id"] for entry in listed][:3] == ["scripted", "scripted@auto", "scripted@direct"]
+    assert [entry["id"] for entry in listed][:4] == ["scripted", "auto", "scripted@auto", "scripted@direct"]
     assert alias.json()["parent"] == "scripted"
     assert missing.status_code == odd.status_code == 404
 

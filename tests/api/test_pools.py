@@ -164,7 +164,7 @@ async def test_each_model_has_its_own_adapters(serve_two, tmp_path) -> None:
         page = (await served.client.get("/metrics")).text
         gone = await served.client.delete("/v1/adapters/a")
         freed = await push("a", "scripted", "scripted")
-    assert parents == {"scripted": None, "big": None, "a": "big", "b": "scripted"}
+    assert parents == {"scripted": None, "big": None, "auto": None, "a": "big", "b": "scripted"}
     assert ("So" in answers["a"], "So" in answers["b"]) == (True, False)
     assert {one.status_code for one in (misfit, taken, reserved)} == {400}
     assert unknown.status_code == 404

@@ -15,10 +15,10 @@ from app.api.chat import StrategyHeader, origin_of
 from app.api.disconnects import while_connected
 from app.api.errors import RESPONSES as DESCRIPTIONS
 from app.api.openapi import json_or_stream
-from app.api.pools import service_of
+from app.api.pools import answerer_of
 from app.api.reply_events import ReplyEnd, ReplyEvents, ReplyProgress
 from app.request import Caller, InferenceRequest, Outcome
-from app.serving.service import Service
+from app.serving.answerer import Answerer
 from app.serving.session import Session
 
 
@@ -54,7 +54,7 @@ _CONTENT = json_or_stream("The message, or a stream of events.")
 @router.post("/v1/messages", responses=_CONTENT)
 async def create_message(http_request: Request, body: MessagesRequest, who: Who, header: StrategyHeader = None) -> Response:
     """Answer a conversation, in the shape of Anthropic's Messages API."""
-    service = service_of(http_request, body.model)
+    service = answerer_of(http_request, body.model)
     request = messages_request(body, origin_of(http_request, body.model, header))
     keep_alive: float = http_request.app.state.keep_alive
     with own_names(body):
@@ -71,14 +71,14 @@ async def create_message(http_request: Request, body: MessagesRequest, who: Who,
 @router.post("/v1/messages/count_tokens")
 async def count_tokens(http_request: Request, body: CountTokensRequest, _who: Who) -> TokenCount:
     """Count the tokens of the prompt that a conversation makes, with its tools and its system prompt."""
-    service = service_of(http_request, body.model)
+    service = answerer_of(http_request, body.model)
     with own_names(body):
         preview = await service.preview(messages_request(body, origin_of(http_request, body.model, None)))
     return TokenCount(input_tokens=preview.prompt_tokens)
 
 
 async def _whole(
-    service: Service, request: InferenceRequest, who: Caller, body: MessagesRequest, keep_alive: float
+    service: Answerer, request: InferenceRequest, who: Caller, body: MessagesRequest, keep_alive: float
 ) -> Response:
     async with service.open(request, who) as session:
         progress, outcome = await _run(ReplyEvents(session, keep_alive))

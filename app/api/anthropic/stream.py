@@ -12,6 +12,7 @@ from app.api.anthropic.schemas import MessagesRequest
 from app.api.errors import body_of
 from app.api.reply_events import ReplyDelta, ReplyEnd, ReplyEvent, ReplyEvents, ReplyProgress, Silence
 from app.api.sse import comment, named_event
+from app.engine.base import ReplyParser
 from app.request import Outcome
 from app.serving.session import Session
 
@@ -29,7 +30,7 @@ class MessageStream:
         self._session = session
         self._progress = body.progress
         self._shows_thinking = body.shows_thinking
-        self._parser = session.engine.parser(session.rendered.prompts[0])
+        self._parser: ReplyParser | None = None
         self._index = 0
         self._open: tuple[str, object] | None = None
         self._has_calls = False
@@ -62,6 +63,8 @@ class MessageStream:
 
     def _delta_events(self, one: ReplyDelta) -> Iterator[bytes]:
         delta = one.delta
+        if self._parser is None:
+            self._parser = self._session.engine.parser(self._session.rendered.prompts[0])
         fields = self._parser.feed(delta.text, delta.token_ids, is_last=delta.is_last, is_cut=delta.is_cut) or {}
         if self._shows_thinking and fields.get("reasoning"):
             yield from self._thinking(fields["reasoning"], MODEL)

@@ -16,7 +16,7 @@ from app.api.responses.store import ResponseStore, Stored, with_stop
 from app.api.sse import KEEP_ALIVE, named_event
 from app.errors import Busy, QuotaExceeded
 from app.request import Caller
-from app.serving.service import Service
+from app.serving.answerer import Answerer
 from strategies.core.results import TraceNode
 from strategies.core.values import Candidate, Task
 
@@ -40,7 +40,7 @@ class Job:
     task: asyncio.Task[None]
 
     def __init__(
-        self, service: Service, who: Caller, items: list[dict[str, Any]], asked: Converted, response: dict[str, Any]
+        self, service: Answerer, who: Caller, items: list[dict[str, Any]], asked: Converted, response: dict[str, Any]
     ) -> None:
         self.who = who
         self.items = items

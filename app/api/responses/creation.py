@@ -21,7 +21,7 @@ from app.api.responses.store import ResponseStore, Stored
 from app.api.sse import KEEP_ALIVE, EventStream, comment, named_event
 from app.errors import InvalidRequest, UnknownPrevious
 from app.request import Caller
-from app.serving.service import Service
+from app.serving.answerer import Answerer
 from app.serving.session import Session
 
 MAX_ITEMS = 4096
@@ -50,7 +50,7 @@ class Creation:
 
     """
 
-    service: Service
+    service: Answerer
     kept: KeptResponses
     who: Caller
     items: Sequence[Item]

@@ -12,7 +12,7 @@ from app.api.chat import StrategyHeader, origin_of
 from app.api.disconnects import while_connected
 from app.api.errors import RESPONSES
 from app.api.openapi import json_or_stream
-from app.api.pools import pools_of, service_of
+from app.api.pools import answerer_of, pools_of
 from app.api.responses import elsewhere
 from app.api.responses.background import Jobs
 from app.api.responses.creation import Creation, KeptResponses, conversation
@@ -48,15 +48,15 @@ async def running(settings: Settings, max_body_bytes: int, shared: NotShared) ->
 @router.post("/v1/responses", responses=_CONTENT)
 async def create_response(http_request: Request, body: ResponsesRequest, who: Who, header: StrategyHeader = None) -> Response:
     """Answer a text or a conversation."""
-    service = service_of(http_request, body.model)
+    service = answerer_of(http_request, body.model)
     kept: KeptResponses = http_request.app.state.responses
     if body.background and not body.store:
         raise InvalidRequest("background: it needs store to be true, since the reply is polled.", parameter="background")
     items = await conversation(kept, who, body)
-    asked = await fitting(service, body, items, origin_of(http_request, body.model, header))
+    asked = await fitting(service.reader, body, items, origin_of(http_request, body.model, header))
     if body.ponder is not None and body.ponder.dry_run:
         return replies.json_response(replies.preview(await service.preview(asked.request)))
-    response = opened(body, asked, str(asked.request.adapter or service.engine.card.name))
+    response = opened(body, asked, str(asked.request.adapter or service.names.base))
     creation = Creation(service, kept, who, items, asked, response, http_request.app.state.keep_alive)
     if body.background:
         return await creation.in_background(is_streamed=body.stream)

@@ -62,6 +62,7 @@ class ResponseRun:
                 if nodes and self._session.request.shows_nodes:
                     yield from self._writer.nodes(replies.nodes(nodes))
             case ReplyEnd(outcome):
+                self._writer.response["model"] = self._session.model
                 yield from self._writer.end(ending(self._session, outcome))
             case _:
                 pass
