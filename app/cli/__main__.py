@@ -19,6 +19,7 @@ app.add_typer(adapters.app, name="adapters")
 app.add_typer(train.app, name="train")
 app.command(cls=GroupedCommand)(train.prune)
 app.command(cls=GroupedCommand)(calibrate.calibrate)
+app.command(cls=GroupedCommand)(calibrate.cascade)
 
 
 def _print_version(is_asked: bool) -> None:

@@ -1,8 +1,8 @@
-"""`ponder calibrate`: measures a model and makes a policy for it."""
+"""`ponder calibrate` measures a model and makes a policy for it; `ponder cascade` makes one that chooses among several models."""
 
 from app.cli.client import exit_with_error, require_extra
 from app.cli.model_options import takes_options
-from app.lab.calibration.options import CalibrateOptions
+from app.lab.calibration.options import CalibrateOptions, CascadeOptions
 
 
 @takes_options(CalibrateOptions)
@@ -25,3 +25,20 @@ def calibrate(options: CalibrateOptions) -> None:
         exit_with_error(error)
     except KeyboardInterrupt:
         exit_with_error("stopped; the same command resumes after the last question")
+
+
+@takes_options(CascadeOptions)
+def cascade(options: CascadeOptions) -> None:
+    """Fit who answers which question, among models that were calibrated on the same questions.
+
+    The cascade answers with the cheap model, looks at the answer, and asks a dearer one where that is worth its FLOPs.
+    """
+    require_extra("calibrate", "sklearn", "matplotlib")
+    # Imported only now: these libraries take seconds to import.
+    from app.lab.calibration.cascade_command import cascade as run  # noqa: PLC0415
+    from app.lab.calibration.pool import PoolRefused  # noqa: PLC0415
+
+    try:
+        run(options)
+    except PoolRefused as error:
+        exit_with_error(error)

@@ -34,6 +34,7 @@ class StoppedTrajectory:
         flops: the FLOPs until then.
         num_drawn: the number of branches, continuations included.
         first_difficulty: the estimated difficulty after the first answer.
+        last_difficulty: the same after the last wave.
 
     """
 
@@ -41,6 +42,7 @@ class StoppedTrajectory:
     flops: int
     num_drawn: int
     first_difficulty: float
+    last_difficulty: float
 
 
 def stop(file: PolicyFile, difficulty: float, price: float, trajectory: Sequence[WaveRecord]) -> StoppedTrajectory:
@@ -57,9 +59,10 @@ def stop(file: PolicyFile, difficulty: float, price: float, trajectory: Sequence
     first_difficulty = None
     for record in trajectory:
         decision = rule.decide(record.evidence)
-        first_difficulty = rule.difficulty_after_wave if first_difficulty is None else first_difficulty
+        last_difficulty = rule.difficulty_after_wave or 0.0
+        first_difficulty = last_difficulty if first_difficulty is None else first_difficulty
         if decision.answers is None or record is trajectory[-1]:
-            return StoppedTrajectory(record.right, record.flops, record.evidence.attempts, first_difficulty or 0.0)
+            return StoppedTrajectory(record.right, record.flops, record.evidence.attempts, first_difficulty, last_difficulty)
     raise ValueError("the trajectory is empty")
 
 

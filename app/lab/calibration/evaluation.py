@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from app.lab.calibration.fixed_plans import FixedPlan, replay_plan
 from app.lab.calibration.observed_questions import ObservedQuestion
 from app.lab.calibration.performance import PlanPerformance
 from app.lab.calibration.policy_choices import bins_of, with_direct_bins
-from app.lab.calibration.pooled_questions import PooledQuestion, ReplayOutcome
+from app.lab.calibration.pooled_questions import PooledQuestion
 from app.request import Effort
 from app.routing.features import prompt_features
 from app.routing.policy_file import PolicyFile, auto_label
@@ -53,7 +54,20 @@ def evaluate_policy(file: PolicyFile, effort: Effort, observed: Sequence[Observe
     return PolicyEvaluation(performance_of(auto_label(effort), served), difficulties, stopped)
 
 
-def performance_of(label: str, outcomes: Sequence[Sequence[ReplayOutcome | StoppedTrajectory]], n: int = 0) -> PlanPerformance:
+class Outcome(Protocol):
+    """What came of a question: the probability that the answer is right, its FLOPs, and the number of branches that were drawn."""
+
+    @property
+    def right(self) -> float: ...
+
+    @property
+    def flops(self) -> float: ...
+
+    @property
+    def num_drawn(self) -> int: ...
+
+
+def performance_of(label: str, outcomes: Sequence[Sequence[Outcome]], n: int = 0) -> PlanPerformance:
     """Return the means over the orders of each question, from (questions, orders) outcomes."""
     return PlanPerformance(
         label,

@@ -1,4 +1,4 @@
-"""The options of `ponder calibrate`. The command and its help are made of them."""
+"""The options of `ponder calibrate` and `ponder cascade`. The commands and their help are made of them."""
 
 from pathlib import Path
 
@@ -49,3 +49,12 @@ class CalibrateOptions(BaseModel):
     )
     dry_run: bool = Field(False, description="only estimate the duration on this machine, from a few of the questions")
     concurrency: int = Field(4, ge=1, le=64, description="number of questions that are answered at a time")
+
+
+class CascadeOptions(BaseModel):
+    """Fit a cascade to what `ponder calibrate` measured of several models on the same questions."""
+
+    pools: tuple[Path, ...] = Field(
+        description="folders that `ponder calibrate` filled, one for each model or adapter, separated by commas", min_length=2
+    )
+    out: Path = Field(description="folder of the result: the cascade and its report")

@@ -47,13 +47,21 @@ def report_page(title: str, about: str, result: CalibrationResult, tables: Seque
         f"{len(result.bins)} questions: each question is answered with a policy that was fitted to the other folds. Intervals are 95 % "
         "intervals over the questions."
     )
+    picture = f'<img alt="accuracy against FLOPs, by bin, and reliability" src="data:image/png;base64,{image}">'
+    own = [
+        ("Plans", plan_rows(result)),
+        ("Regret", regret_rows(result)),
+        ("Difficulty", difficulty_rows(result.difficulty)),
+        ("By bin", bin_rows(result)),
+    ]
+    return table_page(title, method, [*own, *tables], picture)
+
+
+def table_page(title: str, about: str, tables: Sequence[tuple[str, Rows]], picture: str = "") -> str:
+    """Return an HTML page of tables with their titles. The picture is HTML."""
     parts = [
-        f"<h1>{escape(title)}</h1><p>{escape(method)}</p>",
-        f'<img alt="accuracy against FLOPs, by bin, and reliability" src="data:image/png;base64,{image}">',
-        "<h2>Plans</h2>" + _table(plan_rows(result)),
-        "<h2>Regret</h2>" + _table(regret_rows(result)),
-        "<h2>Difficulty</h2>" + _table(difficulty_rows(result.difficulty)),
-        "<h2>By bin</h2>" + _table(bin_rows(result)),
+        f"<h1>{escape(title)}</h1><p>{escape(about)}</p>",
+        picture,
         *(f"<h2>{escape(name)}</h2>" + _table(rows) for name, rows in tables),
     ]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'

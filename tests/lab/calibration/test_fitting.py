@@ -23,8 +23,11 @@ SIZES = wave_sizes(4)
 TOKENS = 20
 
 
-def trajectory(chance: float, is_correctable: bool, generator: random.Random) -> list[WaveRecord]:
-    """Each answer is right with probability `chance`. Backtracking corrects a false answer often, or never."""
+def trajectory(chance: float, is_correctable: bool, generator: random.Random, flops: int = 1000) -> list[WaveRecord]:
+    """Each answer is right with probability `chance`. Backtracking corrects a false answer often, or never.
+
+    A token costs `flops`.
+    """
     is_right = generator.random() < chance
     is_true = is_right or generator.random() < 0.3
     records, tokens, votes = [], 0, []
@@ -43,7 +46,7 @@ def trajectory(chance: float, is_correctable: bool, generator: random.Random) ->
             num_filtered=int(not is_true), num_unread=0, first_is_true=is_true, first_leads=votes[0] == leads,
             logprob=-0.1 if leads else -0.5, lowest=-0.5, tokens=tokens, length=TOKENS,
         )  # fmt: skip
-        records.append(WaveRecord(evidence, float(leads), tokens * 1000))
+        records.append(WaveRecord(evidence, float(leads), tokens * flops))
     return records
 
 
@@ -117,9 +120,10 @@ def test_each_effort_has_its_price(observed: list[ObservedQuestion]) -> None:
 def test_probabilities_stand_for_known_answers(observed: list[ObservedQuestion]) -> None:
     """A question that is right with probability 0.7 counts as seven that are right and three that are wrong."""
     unsure = [with_right(one, 0.7 if "1 + 2" in one.text else 0.1) for one in observed]
-    estimates = {one.text: fit(unsure).prompt_difficulty(prompt_features(one.text)) for one in unsure}
+    fitted = fit(unsure)
+    estimates = {one.text: fitted.prompt_difficulty(prompt_features(one.text)) for one in unsure}
     assert list(estimates.values()) == pytest.approx([0.3, 0.9, 0.9], abs=0.06)
-    file = assemble_policy(fit(unsure), unsure, model="m")
+    file = assemble_policy(fitted, unsure, model="m")
     last = [stop(file, 0.9, 1e-12, one.trajectories[0]) for one in unsure]
     assert {one.right for one in last} == {0.7, 0.1}
 
