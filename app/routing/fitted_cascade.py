@@ -72,7 +72,7 @@ class FittedCascade:
 
         best = max(sorted(names), key=worth)  # the cheapest of equally good ones
         why = f"difficulty {estimates[best].wrong:.2f} for {names[best]}, the best worth of {len(names)} (fitted)"
-        return Choice(names[best], why)
+        return Choice(names[best], why, is_last=best == max(names))
 
     def _expected_gain(self, first: int, names: Mapping[int, str], estimates: _Estimates) -> float:
         """Return what asking a dearer member is expected to gain once a first one has answered, less its price.

@@ -78,6 +78,13 @@ def test_the_dear_member_is_asked_where_the_answer_is_in_doubt() -> None:
     assert choose(SUM, Attempt("small", 0.9), Attempt("large", 0.9)) is None
 
 
+def test_the_dearest_member_is_the_last_one() -> None:
+    cascade = FittedCascade(CascadeFile.model_validate(content()), {"small": 0, "large": 1}, Fallback())
+    choices = [cascade.choose(text, served("small", "large"), (), Effort.MEDIUM, 0.0) for text in (SUM, STORY)]
+    assert [one.is_last for one in choices] == [False, True]
+    assert cascade.choose(SUM, served("small"), (), Effort.MEDIUM, 0.0).is_last
+
+
 @pytest.mark.parametrize("after", [0.1, 0.2, 0.4, 0.6, 0.8, 1.0])
 def test_a_higher_price_never_asks_more(after: float) -> None:
     asked = [

@@ -16,7 +16,7 @@ from sklearn.model_selection import KFold
 
 from app.lab.calibration.cross_validation import StoppedTrajectory, cross_validate, direct_flops, stop
 from app.lab.calibration.evaluation import performance_of
-from app.lab.calibration.fitting import FOLDS, PROMPT_C, Numbers, fit_probability, fit_gain
+from app.lab.calibration.fitting import FOLDS, PROMPT_C, Numbers, fit_gain, fit_probability
 from app.lab.calibration.observed_questions import ObservedQuestion
 from app.request import Effort
 from app.routing.cascade import Attempt, GeneralCascade, Member
