@@ -26,6 +26,12 @@ def test_the_cheap_model_answers_first_unless_it_is_almost_surely_wrong(small: f
     assert choose(small, large) == first
 
 
+def test_a_cheap_model_that_is_mostly_wrong_is_passed_over_for_one_of_the_same_cost() -> None:
+    """Its doubtful answer would only be paid besides."""
+    members = [member("base", 0.83, 200, 3e8), member("adapter", 0.13, 200, 3.1e8)]
+    assert GeneralCascade(PRICES).choose("17 + 25?", members, (), Effort.MEDIUM, 0.0).member == "adapter"
+
+
 def test_the_dearer_model_is_asked_where_the_answer_is_in_doubt() -> None:
     assert choose(0.5, 0.3, Attempt("small", 0.05)) is None
     assert choose(0.5, 0.3, Attempt("small", 0.9)) == "large"
