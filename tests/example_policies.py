@@ -1,9 +1,12 @@
 """Policies whose estimators are constants, for tests of what is made of a policy."""
 
+import itertools
+
 import numpy as np
 
 from app.engine.scripted import SMALL
 from app.request import Effort
+from app.routing.cascade_file import ESCALATION_FEATURES, CascadeFile, CascadeMember, Escalation
 from app.routing.estimators import Estimator
 from app.routing.features import EVIDENCE_FEATURES, NUM_PROMPT_FEATURES
 from app.routing.policy_file import Bin, ExpectedGain, PolicyFile, Stage
@@ -40,3 +43,23 @@ def policy(*, hard: float = 0.5, right: float = 0.5, gain: float = 0.1, **fields
         "bins": (direct, adaptive, adaptive, adaptive, adaptive),
     }  # fmt: skip
     return PolicyFile(**{**defaults, **fields})
+
+
+def cascade(*members: tuple[str, str | None, dict, float], after: float = 0.01) -> CascadeFile:
+    """A cascade of members with a name, the hash of an adapter, an architecture, and the probability that each is wrong.
+
+    `after` is that probability of each dearer member, once a cheaper one has answered. FLOPs cost next to nothing.
+    """
+    made = [
+        CascadeMember(
+            model=model, adapter=adapter, architecture=architecture, wrong=constant(wrong, NUM_PROMPT_FEATURES, "logistic"),
+            log_flops=constant(float(place), NUM_PROMPT_FEATURES), if_right=(-1.0,), if_wrong=(1.0,),
+        )
+        for place, (model, adapter, architecture, wrong) in enumerate(members)
+    ]  # fmt: skip
+    escalations = [
+        Escalation(first=first, other=other, wrong=constant(after, len(ESCALATION_FEATURES), "logistic"))
+        for first, other in itertools.combinations(range(len(made)), 2)
+    ]
+    prices = dict.fromkeys(Effort, 1e-9)
+    return CascadeFile(provenance={}, members=made, escalations=escalations, prices=prices)

@@ -10,8 +10,10 @@ from app.api.body import ClosedBody
 from app.api.errors import RESPONSES
 from app.api.pools import pools_of, service_of
 from app.errors import InvalidRequest
+from app.routing.cascade_file import CASCADE, parse_cascade
 from app.routing.policies import Policies, PolicyHistory, parse_policy
 from app.routing.policy_file import PolicyFile
+from app.serving.pools import Pools
 from app.serving.service import Service
 
 router = APIRouter(responses={status: RESPONSES[status] for status in (400, 401, 403, 404, 409, 503)})
@@ -36,13 +38,15 @@ async def list_policies(request: Request) -> dict[str, Any]:
 async def show(request: Request, model: str) -> dict[str, Any]:
     """Return the whole policy in use, and the numbers of the earlier ones."""
     history = _policies(request, model).history(model)
-    policy = None if history.policy is None else history.policy.file.model_dump(mode="json")
+    policy = None if history.file is None else history.file.model_dump(mode="json")
     return {**_summary(model, history), "policy": policy}
 
 
 @router.put("/v1/policies/{model}", dependencies=[Depends(changer)], openapi_extra=_PUT)
 async def put(request: Request, model: str) -> dict[str, Any]:
     """Use a policy from the next request on. A broken policy, or one for another model, is refused; then the old one stays in use."""
+    if model == CASCADE:
+        return await _put_cascade(pools_of(request), await request.body())
     service = service_of(request, model)
     file = parse_policy(await request.body())
     adapter = service.names.resolve_policy(model)
@@ -60,6 +64,15 @@ async def choose(request: Request, model: str, body: ChooseBody) -> dict[str, An
     return _summary(model, policies.history(model))
 
 
+async def _put_cascade(pools: Pools, content: bytes) -> dict[str, Any]:
+    file = parse_cascade(content)
+    if len(set(pools.cascade.places(file).values())) < 2:
+        raise InvalidRequest("This cascade is for other models: fewer than two of its members are served.", parameter="members")
+    policies = _policies_of(pools.first)
+    await policies.put(CASCADE, file)
+    return _summary(CASCADE, policies.history(CASCADE))
+
+
 def _summary(name: str, history: PolicyHistory) -> dict[str, Any]:
     policy = history.policy
     return {
@@ -68,7 +81,7 @@ def _summary(name: str, history: PolicyHistory) -> dict[str, Any]:
         "current": history.current,
         "numbers": [*([0] if history.shipped else []), *history.numbers],
         "made_for": None if policy is None else {"model": policy.file.model, "adapter": policy.file.adapter},
-        "provenance": None if policy is None else policy.file.provenance,
+        "provenance": None if history.file is None else history.file.provenance,
     }
 
 

@@ -13,6 +13,9 @@ from app.routing.estimators import Estimator, Number
 from app.routing.features import NUM_PROMPT_FEATURES, Features
 from app.routing.policy_file import Positive
 
+CASCADE = "auto"
+"""The name of the policy that is a cascade: that of the model which it chooses for."""
+
 MAX_BYTES = 2_000_000
 """The largest file that is read."""
 

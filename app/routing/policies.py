@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from adapters.disk import write_whole
 from app.errors import InvalidRequest, NotFound
 from app.routing.calibrated import CalibratedPolicy
+from app.routing.cascade_file import CASCADE, CascadeFile, parse_cascade
 from app.routing.policy_file import PolicyFile
 from app.shared.policy_agreement import MAX_KEPT, AgreedPolicies, PolicyAgreement, hash_of
 
@@ -31,7 +32,8 @@ class PolicyHistory:
         shipped: the policy that came with the server; its number is 0.
         numbers: the numbers of the uploaded policies, rising.
         current: the number of the active policy, None where none is active.
-        policy: the active policy.
+        policy: the active policy; None for `auto`.
+        cascade: the active cascade, of the name `auto` alone.
 
     """
 
@@ -39,10 +41,18 @@ class PolicyHistory:
     numbers: list[int] = field(default_factory=list)
     current: int | None = None
     policy: CalibratedPolicy | None = None
+    cascade: CascadeFile | None = None
 
-    def activate(self, number: int | None, file: PolicyFile | None) -> None:
+    @property
+    def file(self) -> PolicyFile | CascadeFile | None:
+        """The active one as it was put."""
+        return self.cascade if self.policy is None else self.policy.file
+
+    def activate(self, number: int | None, file: PolicyFile | CascadeFile | None) -> None:
         """Make a policy the active one; None for both activates none."""
-        self.current, self.policy = number, None if file is None else CalibratedPolicy(file)
+        self.current = number
+        self.policy = CalibratedPolicy(file) if isinstance(file, PolicyFile) else None
+        self.cascade = file if isinstance(file, CascadeFile) else None
 
 
 class Policies:
@@ -86,10 +96,12 @@ class Policies:
                 logger.warning("policy %s of %s is not used: %s", number, folder.name, error)
                 history.activate(None, None)
 
-    def _read(self, name: str, history: PolicyHistory, number: int | None) -> PolicyFile | None:
+    def _read(self, name: str, history: PolicyHistory, number: int | None) -> PolicyFile | CascadeFile | None:
         if number is None:
             return None
-        return history.shipped if number == 0 else read_policy(self._path(name, number))
+        if number == 0:
+            return history.shipped
+        return read_cascade(self._path(name, number)) if name == CASCADE else read_policy(self._path(name, number))
 
     def _path(self, name: str, number: int) -> Path:
         return self._root / name / f"{number:04}.json"
@@ -109,7 +121,13 @@ class Policies:
         history = self._histories.get(name)
         return None if history is None else history.policy
 
-    async def put(self, name: str, file: PolicyFile) -> int:
+    @property
+    def cascade(self) -> CascadeFile | None:
+        """The active cascade, or None."""
+        history = self._histories.get(CASCADE)
+        return None if history is None else history.cascade
+
+    async def put(self, name: str, file: PolicyFile | CascadeFile) -> int:
         """Write a policy, make it the active one at all front ends, and return its number.
 
         Raises:
@@ -150,7 +168,7 @@ class Policies:
         (self._root / name).mkdir(parents=True, exist_ok=True)
         write_whole(self._path(name, number), text.decode())
 
-    def _activate(self, name: str, number: int | None, file: PolicyFile | None) -> None:
+    def _activate(self, name: str, number: int | None, file: PolicyFile | CascadeFile | None) -> None:
         (self._root / name).mkdir(parents=True, exist_ok=True)
         write_whole(self._root / name / CURRENT, "" if number is None else str(number))
         self._histories[name].activate(number, file)
@@ -201,8 +219,17 @@ class Policies:
 
 def read_policy(path: Path) -> PolicyFile:
     """Read a policy file; raises `InvalidRequest` with the first thing that is wrong with it."""
+    return parse_policy(_content(path))
+
+
+def read_cascade(path: Path) -> CascadeFile:
+    """Read a cascade file; raises `InvalidRequest` with the first thing that is wrong with it."""
+    return parse_cascade(_content(path))
+
+
+def _content(path: Path) -> bytes:
     try:
-        return parse_policy(path.read_bytes())
+        return path.read_bytes()
     except OSError as error:
         raise InvalidRequest(f"{path.name} cannot be read: {error.strerror}") from error
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from adapters.errors import AdapterError
 from adapters.names import AdapterRef
+from adapters.version import AdapterVersion
 from app.request import InferenceRequest
 from app.routing.cascade import Attempt, CascadePolicy, Choice, Member
 from app.routing.difficulty import Difficulty
@@ -119,7 +120,7 @@ class Members:
         query = replace(self._query, token_flops=planner.token_flops(None))
         # The general estimator knows a model by its size alone, so it says the same of a model and of its adapters.
         general = planner.general.difficulty(query) if self._is_compared else None
-        for adapter in (None, *_adapters(service)):
+        for adapter in (None, *(AdapterRef(one.name) for one in adapters_of(service))):
             token_flops = planner.token_flops(adapter)
             seat = Seat(service, adapter, token_flops, None)
             if general is not None:
@@ -142,7 +143,8 @@ def _names_tokens(request: InferenceRequest) -> bool:
     )
 
 
-def _adapters(service: Service) -> Iterator[AdapterRef]:
+def adapters_of(service: Service) -> Iterator[AdapterVersion]:
+    """Yield the versions that answer under the names of the adapters of a service, but for those that were trained to verify."""
     for one in service.adapters.adapters() if service.adapters else ():
         if (current := one.current) and current.version not in one.unusable and current.verifier_prompt is None:
-            yield AdapterRef(one.name)
+            yield current

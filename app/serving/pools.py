@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from app.errors import NotFound
-from app.routing.cascade import CascadePolicy, GeneralCascade
 from app.serving.answerer import Answerer
 from app.serving.cascade import Cascade
+from app.serving.current_cascade import CurrentCascade
 from app.serving.service import Service
 from app.telemetry.metrics import Metrics
 
@@ -18,13 +18,15 @@ class Pools:
         services: the first one's model stands where a request names none. All have the same observers and strategies.
 
     Attributes:
+        cascade: returns the policy by which `auto` chooses.
         auto: answers for the model `auto`.
 
     """
 
     def __init__(self, *services: Service) -> None:
         self._services = services
-        self.auto = Cascade(services, self._cascade_policy)
+        self.cascade = CurrentCascade(services)
+        self.auto = Cascade(services, self.cascade)
         for one in services:
             one.find_model = self.serving
 
@@ -78,9 +80,6 @@ class Pools:
                 self.auto.names.resolve(model)
                 return self.auto
             raise
-
-    def _cascade_policy(self) -> CascadePolicy:
-        return GeneralCascade(self.first.planning.planner.general.file.prices)
 
     def with_policy(self, name: str) -> Service:
         """Return the service that has, or would have, a policy of this name; the first one where none would."""

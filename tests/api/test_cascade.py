@@ -8,12 +8,13 @@ from dataclasses import replace
 import anyio
 import pytest
 
+from adapters.names import AdapterRef
 from adapters.weights import BaseModel
 from app.engine.scripted import SMALL
 from app.errors import EngineFailed
 from app.routing.cascade import Choice
 from app.serving.cascade import Cascade
-from tests import peft_folder
+from tests import example_policies, peft_folder
 from tests.api.conftest import BIG
 
 pytestmark = pytest.mark.anyio
@@ -385,7 +386,8 @@ async def test_a_dry_run_shows_the_choice(serve_two) -> None:
     assert served.engine.branches == big.branches == []
 
 
-async def push(served, folder, name: str, base: str = "scripted", *, verifies: bool = False):
+async def push(served, folder, name: str, base: str = "scripted", *, verifies: bool = False) -> str:
+    """Upload an adapter, and return the hash of its version."""
     shape = {"scripted": SMALL, "big": BIG}[base]
     made = peft_folder.write(folder / name, BaseModel(base, shape.num_layers, shape.linear_modules))
     if verifies:
@@ -393,6 +395,7 @@ async def push(served, folder, name: str, base: str = "scripted", *, verifies: b
     files = [("files", (one.name, one.read_bytes())) for one in made.iterdir() if one.suffix in (".json", ".safetensors")]
     response = await served.client.post("/v1/adapters", data={"name": name, "base_model": base}, files=files)
     assert response.status_code == 201, response.text
+    return response.json()["version"]
 
 
 VERIFIER_PROMPT = {"template": "\nIs this answer correct (Yes or No)?", "yes": " Yes", "no": " No"}
@@ -450,3 +453,46 @@ async def test_keys_hold_as_for_one_model(serve_two) -> None:
     assert salts[0] == salts[1]
     assert len(salts[0]) == 2
     assert len(trace.json()["data"]) == 1
+
+
+async def put(served, file) -> int:
+    content = file if isinstance(file, bytes) else file.model_dump_json().encode()
+    return (await served.client.put("/v1/policies/auto", content=content)).status_code
+
+
+async def test_a_fitted_cascade_chooses_among_its_members(serve_two, tmp_path) -> None:
+    """It is put as the policy `auto`, holds from the next request on, and can be taken back. Adapters are told by their hash."""
+    async with serve_two() as (served, _):
+        sums = await push(served, tmp_path, "sums")
+        with_sums = served.app.state.pools.first.planning.planner.architecture_of(AdapterRef("sums")).to_dict()
+        small, large = ("scripted", sums, with_sums, 0.4), ("big", None, BIG.to_dict(), 0.1)
+        assert await put(served, example_policies.cascade(small, large)) == 200
+        followed = await reply_of(served)
+        assert await put(served, example_policies.cascade(small, large, after=0.99)) == 200
+        alone = await reply_of(served)
+        shown = (await served.client.get("/v1/policies/auto")).json()
+        back = await served.client.post("/v1/policies/auto/choose", json={"number": None})
+        general = await reply_of(served)
+    assert legs(followed) == ["sums", "big"]
+    assert legs(alone) == ["big"]
+    assert (shown["current"], shown["numbers"], len(shown["policy"]["members"])) == (2, [1, 2], 2)
+    assert back.status_code == 200
+    assert "fitted" in followed["ponder"]["cascade"][0]["why"]
+    assert "fitted" not in general["ponder"]["cascade"][0]["why"]
+
+
+async def test_a_cascade_of_other_models_is_refused(serve_two) -> None:
+    """And so is one that is none. One that lies on the disk and fits no longer is passed over."""
+    async with serve_two() as (served, _):
+        strange = example_policies.cascade(("scripted", "a" * 64, SMALL.to_dict(), 0.4), ("big", None, BIG.to_dict(), 0.1))
+        fitting = example_policies.cascade(("scripted", None, SMALL.to_dict(), 0.4), ("big", None, BIG.to_dict(), 0.1))
+        statuses = [await put(served, file) for file in (strange, b"{}", b"[" * 10_000, fitting)]
+        wrong = await served.client.put("/v1/policies/scripted", content=fitting.model_dump_json())
+    async with serve_two() as (served, big):
+        kept = await reply_of(served)
+        big.card = replace(big.card, architecture=SMALL)
+        changed = await reply_of(served)
+    assert statuses == [400, 400, 400, 200]
+    assert wrong.status_code == 400
+    assert "best worth of 2 (fitted)" in kept["ponder"]["cascade"][0]["why"]
+    assert changed["ponder"]["cascade"] != []
