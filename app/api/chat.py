@@ -10,6 +10,7 @@ from app.api.access import Who
 from app.api.chat_shape import ChatShape
 from app.api.completion_shape import CompletionShape
 from app.api.disconnects import while_connected
+from app.api.dry_run import preview
 from app.api.errors import RESPONSES
 from app.api.openapi import json_or_stream
 from app.api.pools import answerer_of
@@ -91,7 +92,7 @@ def origin_of(http_request: Request, model: str, header: str | None, path: str |
 async def _respond(http_request: Request, request: InferenceRequest, body: Sampling, who: Caller, shape: Shape) -> Response:
     service = answerer_of(http_request, body.model)
     if body.ponder is not None and body.ponder.dry_run:
-        return replies.json_response(replies.preview(await service.preview(request)))
+        return replies.json_response(preview(await service.preview(request)))
     if body.stream:
         keep_alive: float = http_request.app.state.keep_alive
         options = body.stream_options or StreamOptions()

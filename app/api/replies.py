@@ -14,10 +14,8 @@ from app.api.shapes import Shape
 from app.api.sse import EventStream
 from app.metering.meter import BRANCHES, FLOP_PHASES, TOKENS
 from app.request import Outcome
-from app.routing.cascade import Member
 from app.routing.policy import Plan
 from app.serving.planning import PlannedRequest
-from app.serving.preview import Preview
 from app.serving.session import Leg, Session
 from strategies.core.results import TraceNode
 from strategies.core.values import Candidate
@@ -68,7 +66,8 @@ def _num_generated(candidate: Candidate, num: int) -> int:
     return num - (sum(entry.is_inserted for entry in entries) if entries else min(candidate.num_inserted, num))
 
 
-def _plan(planned: PlannedRequest) -> dict[str, Any]:
+def plan_fields(planned: PlannedRequest) -> dict[str, Any]:
+    """Return the strategy and the plan."""
     return {
         "strategy": planned.strategy.name,
         "plan": {
@@ -81,7 +80,7 @@ def _plan(planned: PlannedRequest) -> dict[str, Any]:
 
 def ponder_opening(session: Session) -> dict[str, Any]:
     """Return the part of the `ponder` object that is known before anything is generated: the plan and the difficulty."""
-    return {**_plan(session.planned), "difficulty": _difficulty(session.planned.plan)}
+    return {**plan_fields(session.planned), "difficulty": _difficulty(session.planned.plan)}
 
 
 def finish_trace(session: Session, outcome: Outcome) -> dict[str, Any]:
@@ -213,42 +212,6 @@ def _node(number: int, one: TraceNode) -> dict[str, Any]:
 def nodes(changed: Iterable[tuple[int, TraceNode]]) -> list[dict[str, Any]]:
     """Return nodes of the search tree, each of which stands behind the position of its prompt."""
     return [_node(number, one) for number, one in changed]
-
-
-def preview(result: Preview) -> dict[str, Any]:
-    """Return the body of a dry run's reply: the plan, its expected cost, and the budget of the request."""
-    plan, run = result.planned.plan, result.predicted
-    return {
-        "object": "ponder.preview",
-        "model": result.model,
-        "ponder": {
-            **_plan(result.planned),
-            "difficulty": plan.difficulty_before,
-            "alternatives": [one.model_dump(mode="json") for one in plan.alternatives],
-            "answer_kind": result.planned.kind.value,
-            "prompt_tokens": result.prompt_tokens,
-            "predicted": {
-                "branches": run.branches,
-                "rounds": run.rounds,
-                "tokens": run.cost.tokens,
-                "flops": run.cost.flops,
-                "seconds": None if run.cost.seconds is None else round(run.cost.seconds, 3),
-                "answer_tokens": run.cost.answer_tokens,
-            },
-            "budget": asdict(result.budget),
-            "members": [_member(one) for one in result.members],
-            **({"cascade": [{"model": result.model, "why": result.why}]} if result.why else {}),
-        },
-    }
-
-
-def _member(one: Member) -> dict[str, Any]:
-    return {
-        "model": one.name,
-        "difficulty": round(one.difficulty.probability, 4),
-        "estimator": one.difficulty.estimator,
-        "flops": round(one.answer_flops),
-    }
 
 
 def json_response(content: Any, headers: dict[str, str] | None = None) -> Response:

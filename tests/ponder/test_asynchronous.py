@@ -25,7 +25,7 @@ async def test_an_answer_has_what_it_took(model, engine) -> None:
     )
     assert answer.flops == answer.account["flops"]["total"] > 0
     assert 0 < answer.seconds < 60
-    assert answer.difficulty is None
+    assert 0 < answer.difficulty < 1
     assert (answer.plan.strategy, answer.plan.params["n"]) == ("self_consistency", 8)
     assert {one.answer for one in answer.candidates} == {"42", "41"}
     assert len(engine.branches) == 8
@@ -78,6 +78,14 @@ async def test_events_come_while_the_search_runs(model) -> None:
 async def test_many_questions_are_asked_at_the_same_time(model) -> None:
     answers = await asyncio.gather(*(model.ask(f"What is {number} + 25?", strategy="direct") for number in range(10)))
     assert len(answers) == 10
+
+
+async def test_the_server_may_choose_the_model(model) -> None:
+    """As over HTTP."""
+    answer = await model.ask(SUM, model="auto")
+    assert answer.account["answered_by"] == "scripted"
+    assert [one["model"] for one in answer.account["cascade"]] == ["scripted"]
+    assert (await model.explain(SUM, model="auto"))["members"][0]["model"] == "scripted"
 
 
 async def test_a_plan_is_explained_without_an_answer(model, engine) -> None:

@@ -13,6 +13,7 @@ from app.api.anthropic.schemas import CountTokensRequest, MessagesRequest
 from app.api.anthropic.stream import MessageStream
 from app.api.chat import StrategyHeader, origin_of
 from app.api.disconnects import while_connected
+from app.api.dry_run import preview
 from app.api.errors import RESPONSES as DESCRIPTIONS
 from app.api.openapi import json_or_stream
 from app.api.pools import answerer_of
@@ -59,7 +60,7 @@ async def create_message(http_request: Request, body: MessagesRequest, who: Who,
     keep_alive: float = http_request.app.state.keep_alive
     with own_names(body):
         if body.ponder is not None and body.ponder.dry_run:
-            return replies.json_response(replies.preview(await service.preview(request)))
+            return replies.json_response(preview(await service.preview(request)))
         if body.stream:
             return await replies.stream_response(
                 service.open(request, who),

@@ -10,6 +10,7 @@ from app.api import replies
 from app.api.access import Who
 from app.api.chat import StrategyHeader, origin_of
 from app.api.disconnects import while_connected
+from app.api.dry_run import preview
 from app.api.errors import RESPONSES
 from app.api.openapi import json_or_stream
 from app.api.pools import answerer_of, pools_of
@@ -55,7 +56,7 @@ async def create_response(http_request: Request, body: ResponsesRequest, who: Wh
     items = await conversation(kept, who, body)
     asked = await fitting(service.reader, body, items, origin_of(http_request, body.model, header))
     if body.ponder is not None and body.ponder.dry_run:
-        return replies.json_response(replies.preview(await service.preview(asked.request)))
+        return replies.json_response(preview(await service.preview(asked.request)))
     response = opened(body, asked, str(asked.request.adapter or service.names.base))
     creation = Creation(service, kept, who, items, asked, response, http_request.app.state.keep_alive)
     if body.background:
