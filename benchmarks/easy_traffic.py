@@ -55,13 +55,20 @@ def _parts(drawn: Sequence[Example]) -> list[Sequence[Example]]:
 
 
 async def _requests_per_second(server: servers.Server, fields: dict[str, Any], questions: Sequence[Example]) -> float:
+    """Return the rate at which requests are answered while `CONCURRENCY` of them run: each answer starts the next question.
+
+    The end of a round, when fewer run, does not count: there a server with longer requests would wait for the last of them alone.
+    """
     gate = asyncio.Semaphore(CONCURRENCY)
+    started = start = 0.0
 
     async def one(question: Example) -> None:
+        nonlocal started
         messages = [{"role": "user", "content": question.prompt}]
         body = {"model": "reasoning", "messages": messages, "max_tokens": MAX_TOKENS, **fields}
         body["ponder"] = {**fields["ponder"], "answer": FAMILIES[question.family].kind.served_as}
         async with gate:
+            started = time.perf_counter()
             (await client.post("/v1/chat/completions", json=body)).raise_for_status()
 
     async with httpx.AsyncClient(base_url=server.url, timeout=600, limits=httpx.Limits(max_connections=256)) as client:
@@ -69,4 +76,4 @@ async def _requests_per_second(server: servers.Server, fields: dict[str, Any], q
         async with asyncio.TaskGroup() as group:
             for question in questions:
                 group.create_task(one(question))
-        return len(questions) / (time.perf_counter() - start)
+        return (len(questions) - CONCURRENCY) / (started - start)
