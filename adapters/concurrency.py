@@ -23,7 +23,12 @@ async def for_each(items: Iterable[T], do: Callable[[T], Awaitable[None]], at_on
             for _ in range(at_once):
                 group.create_task(work())
     except ExceptionGroup as failures:
-        error: Exception = failures
-        while isinstance(error, ExceptionGroup):
-            error = error.exceptions[0]  # the first is the cause; the others followed from it
-        raise error from None
+        raise first_of(failures) from None
+
+
+def first_of(failures: ExceptionGroup) -> Exception:
+    """Return the first error of a group of tasks: the cause, from which the others followed."""
+    error: Exception = failures
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

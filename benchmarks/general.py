@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.lab.calibration.command import POOL
+from app.lab.calibration.files import POOL
 from app.lab.calibration.general_fitting import ModelQuestions, fit_general
 from app.lab.calibration.observed_questions import ObservedQuestion, observe
 from app.lab.calibration.performance import brier, calibration_error, expected_auroc

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from app.lab.calibration.command import POLICY, POOL, SEARCHES
 from app.lab.calibration.cross_validation import assemble_policy
 from app.lab.calibration.evaluation import evaluate_fixed_plan, evaluate_policy
+from app.lab.calibration.files import POLICY, POOL, SEARCHES
 from app.lab.calibration.fitting import fit
 from app.lab.calibration.fixed_plans import fixed_plans
 from app.lab.calibration.observed_questions import ORDERS, ObservedQuestion, observe

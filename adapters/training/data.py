@@ -7,7 +7,7 @@ distillation and benchmarks.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -108,15 +108,33 @@ def read_questions(path: Path) -> list[DatasetQuestion]:
 
     A last message of the assistant is the data set's own answer, and is dropped.
     """
-    questions = []
-    for number, fields in _lines(path):
-        question = _checked(DatasetQuestion, path, number, fields)
-        if question.messages[-1].role == "assistant":
-            question = question.model_copy(update={"messages": question.messages[:-1]})
-        if not question.messages:
-            raise DataRefused(f"{path}, line {number}: there is no question before the answer")
-        questions.append(question)
-    return questions
+    return [_question(path, number, fields) for number, fields in _lines(path)]
+
+
+def _question(path: Path, number: int, fields: Any) -> DatasetQuestion:
+    question = _checked(DatasetQuestion, path, number, fields)
+    if question.messages[-1].role == "assistant":
+        question = question.model_copy(update={"messages": question.messages[:-1]})
+    if not question.messages:
+        raise DataRefused(f"{path}, line {number}: there is no question before the answer")
+    return question
+
+
+def read_prompts(path: Path) -> list[DatasetQuestion]:
+    """Return all questions of a file that need no answers; raises what `read_chats` raises.
+
+    A line is what `read_questions` reads, or `{"prompt": "…"}`. A `.txt` file has one prompt a line.
+    """
+    lines = _lines(path, bytes.decode) if path.suffix == ".txt" else _lines(path)
+    return [_question(path, number, _as_chat(value)) for number, value in lines]
+
+
+def _as_chat(line: Any) -> Any:
+    if isinstance(line, str):
+        return {"messages": [{"role": "user", "content": line.strip()}]}
+    if isinstance(line, dict) and "messages" not in line and "prompt" in line:
+        return {**line, "messages": [{"role": "user", "content": line["prompt"]}]}
+    return line
 
 
 def encode(tokenizer: Any, chats: Sequence[Chat], context: int) -> Encoded:
@@ -170,7 +188,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Any]]:
+def _lines(path: Path, read: Callable[[bytes], Any] = json.loads) -> Iterator[tuple[int, Any]]:
     """Yield the number and the value of each line that is not blank."""
     try:
         content = path.read_bytes()
@@ -182,9 +200,11 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
         if line.strip():
             is_empty = False
             try:
-                yield number, json.loads(line)
+                yield number, read(line)
             except (ValueError, RecursionError) as error:
-                raise DataRefused(f"{path}, line {number}: not valid JSON: {error}") from error
+                raise DataRefused(
+                    f"{path}, line {number}: not valid {'JSON' if read is json.loads else 'UTF-8'}: {error}"
+                ) from error
     if is_empty:
         raise DataRefused(f"{path} is empty")
 

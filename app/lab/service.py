@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from adapters.concurrency import first_of
 from adapters.names import AdapterRef
 from adapters.version import AdapterVersion
 from app.engine.base import Engine
@@ -174,5 +175,8 @@ async def start_service(
             max_adapter_rank=rank, max_tokens=max_tokens, max_request_tokens=NO_LIMIT, max_request_flops=None,
             max_request_seconds=NO_LIMIT, max_n=64, max_branches_per_key=4096, max_waiting_branches=4096, priorities=False,
         )  # fmt: skip
-        async with running(settings, build(settings)) as pools:
-            yield LabService(pools.first)
+        try:
+            async with running(settings, build(settings)) as pools:
+                yield LabService(pools.first)
+        except ExceptionGroup as failures:  # of the block, within the tasks of the service
+            raise first_of(failures) from None

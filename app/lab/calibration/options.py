@@ -1,19 +1,40 @@
 """The options of `ponder calibrate` and `ponder cascade`. The commands and their help are made of them."""
 
 from pathlib import Path
+from typing import Any, Self
 
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field, model_validator
 
 from app.settings import DEFAULT_MODEL
 
+QUICK: dict[str, Any] = {"minutes": 10.0, "samples": 7, "backtracked": 7}
+"""What --quick sets, unless another value was given."""
+
+POOL_ONLY: dict[str, Any] = {"searches": (), "exits": 0}
+"""What --unlabelled and a time limit set: a search needs to know what is right, and there is no time for any."""
+
 
 class CalibrateOptions(BaseModel):
-    """Measure what each plan costs and gains on questions with known answers. The command resumes where it was stopped."""
+    """Measure what each plan costs and gains on questions, best with known answers. The command resumes where it was stopped."""
 
     data: Path = Field(
-        description="questions: JSON lines with `messages` and an `answer` or a `verifier`; `task` and `bin` go into the report"
+        description="questions: JSON lines with `messages` and an `answer` or a `verifier`; `task` and `bin` go into the report. "
+        "With --unlabelled, `messages` or a `prompt` is enough, and a `.txt` file has one prompt a line"
     )
     out: Path = Field(description="folder of the result: the pool of answers, the policy and the report")
+    unlabelled: bool = Field(
+        False,
+        description="use no answers of the data: how probably each answer is right is estimated from how far the answers agree",
+    )
+    quick: bool = Field(
+        False,
+        description=f"a usable policy in {QUICK['minutes']:.0f} minutes: a time limit, fewer samples, no searches, no early exits",
+    )
+    minutes: float | None = Field(
+        None,
+        ge=1,
+        description="time limit, with the start, the fitting and the report; questions are taken in a fixed random order until then",
+    )
     model: str = Field(DEFAULT_MODEL, description="base model: the embedded one, or a folder")
     adapter: Path | None = Field(None, description="folder of the adapter that answers")
     verifier: Path | None = Field(None, description="folder of an adapter that scores the samples")
@@ -49,6 +70,24 @@ class CalibrateOptions(BaseModel):
     )
     dry_run: bool = Field(False, description="only estimate the duration on this machine, from a few of the questions")
     concurrency: int = Field(4, ge=1, le=64, description="number of questions that are answered at a time")
+
+    @model_validator(mode="after")
+    def _check_pool_only(self) -> Self:
+        if self.is_pool_only and (
+            given := sorted(name for name in POOL_ONLY if getattr(self, name) and name in self.model_fields_set)
+        ):
+            raise ValueError(f"--{given[0]} goes neither with --unlabelled nor with a time limit")
+        return self
+
+    @property
+    def is_pool_only(self) -> bool:
+        """Whether nothing is measured but the pool of answers."""
+        return self.unlabelled or self.quick or self.minutes is not None
+
+    def completed(self) -> "CalibrateOptions":
+        """Return the options with what --quick, --minutes and --unlabelled set."""
+        quick = {name: value for name, value in QUICK.items() if self.quick and name not in self.model_fields_set}
+        return self.model_copy(update={**quick, **(POOL_ONLY if self.is_pool_only else {})})
 
 
 class CascadeOptions(BaseModel):

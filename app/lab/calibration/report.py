@@ -31,7 +31,9 @@ Rows = Sequence[Sequence[str]]
 """The rows of a table, its head first."""
 
 
-def report_page(title: str, about: str, result: CalibrationResult, tables: Sequence[tuple[str, Rows]] = ()) -> str:
+def report_page(
+    title: str, about: str, result: CalibrationResult, tables: Sequence[tuple[str, Rows]] = (), notes: Sequence[str] = ()
+) -> str:
     """Return the HTML page.
 
     Args:
@@ -39,6 +41,7 @@ def report_page(title: str, about: str, result: CalibrationResult, tables: Seque
         about: which model was measured on which questions.
         result: of the calibration.
         tables: more of them, with their titles.
+        notes: what a reader must know first.
 
     """
     image = b64encode(figure_png(title, result)).decode("ascii")
@@ -54,7 +57,8 @@ def report_page(title: str, about: str, result: CalibrationResult, tables: Seque
         ("Difficulty", difficulty_rows(result.difficulty)),
         ("By bin", bin_rows(result)),
     ]
-    return table_page(title, method, [*own, *tables], picture)
+    first = "".join(f"<p><strong>{escape(note)}</strong></p>" for note in notes)
+    return table_page(title, method, [*own, *tables], first + picture)
 
 
 def table_page(title: str, about: str, tables: Sequence[tuple[str, Rows]], picture: str = "") -> str:

@@ -1,6 +1,6 @@
 """Fills a pool: a service answers each question greedily and several times by sampling, many questions at once."""
 
-from asyncio import TaskGroup
+from asyncio import TaskGroup, timeout_at
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -64,7 +64,13 @@ class PoolSampler:
         self._settings = settings
 
     async def fill(
-        self, pool: Pool, questions: Sequence[DatasetQuestion], *, at_once: int, report: Callable[[int, int], None]
+        self,
+        pool: Pool,
+        questions: Sequence[DatasetQuestion],
+        *,
+        at_once: int,
+        report: Callable[[int, int], None],
+        deadline: float | None = None,
     ) -> None:
         """Sample answers for all questions that are not in the pool. Each entry is written as soon as it is complete.
 
@@ -73,6 +79,7 @@ class PoolSampler:
             questions: with known answers.
             at_once: the number of questions that are answered concurrently.
             report: is called with the number of finished questions and the number of all questions.
+            deadline: of the event loop's clock. Questions that are in progress then are cancelled.
 
         """
         by_key = {question.key: question for question in questions}
@@ -81,7 +88,14 @@ class PoolSampler:
             pool.add(await self.sample(question))
             report(sum(key in pool.entries for key in by_key), len(by_key))
 
-        await for_each([question for question in by_key.values() if question.key not in pool.entries], add, at_once)
+        missing = [question for question in by_key.values() if question.key not in pool.entries]
+        limit = timeout_at(deadline)
+        try:
+            async with limit:
+                await for_each(missing, add, at_once)
+        except TimeoutError:
+            if not limit.expired():
+                raise
 
     async def sample(self, question: DatasetQuestion) -> PoolEntry:
         """Return the greedy answer of one question, and its samples with their scores."""
@@ -141,7 +155,9 @@ class PoolSampler:
         return SearchOutcome(is_right, run.flops, run.num_branches)
 
     async def grade(self, question: DatasetQuestion, answers: Sequence[tuple[str, bool]]) -> list[bool]:
-        """Return which answers are right. Each is a text and whether it is complete."""
+        """Return which answers are right. Each is a text and whether it is complete. Without labels none is."""
+        if not self._settings.is_labelled:
+            return [False] * len(answers)
         return await self._grader.grade(question, [Answer(text, is_complete) for text, is_complete in answers])
 
     def _score(self, one: ScoredCandidate) -> float | None:

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from app.cli.__main__ import app
 from app.engine.scripted import ScriptedEngine
-from app.lab.calibration.command import POLICY, POOL, REPORT, SEARCHES, THOUGHTS, calibrate
+from app.lab.calibration.command import calibrate
+from app.lab.calibration.files import POLICY, POOL, REPORT, SEARCHES, THOUGHTS
 from app.lab.calibration.options import CalibrateOptions
 from app.lab.calibration.pool import PoolRefused, read_pool
 from app.routing.policies import read_policy
