@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from app.routing.policies import Policies
 from app.search_traces import SearchTraces
 from app.serving.accounting import Observers
 from app.serving.feedback import Feedback
+from app.serving.learned import keeping, open_learner, rows_of
 from app.serving.planning import Planning
 from app.serving.pools import Pools
 from app.serving.service import Service
@@ -121,6 +123,7 @@ async def _run_pool(stack: AsyncExitStack, settings: Settings, service: Service,
     for one in (
         _watched(service.engine, service.admission, on_death),
         _stored_adapters(service.adapters),
+        keeping(service.planning.planner.learner, settings.policy_dir.expanduser()),
         service.shared.running(),
         _adapters(settings, service.adapters, service.shared),
     ):
@@ -206,7 +209,10 @@ def _service(settings: Settings, engine: Engine, common: _Common, names: frozens
     adapters = _registry(settings, engine, common.metrics, shared, names) if engine.card.adapter_slots else None
     policies = Policies(settings.policy_dir.expanduser(), SHIPPED if settings.shipped_adapters else None, shared.policies)
     shared.follow_policies(policies.follow)
-    planner = Planner(policies, GeneralPolicy.shipped(), engine.card, Path(settings.model).name, adapters)
+    learner = open_learner(settings.policy_dir.expanduser()) if settings.learning else None
+    if learner is not None:
+        common.metrics.learning.add(partial(rows_of, learner))
+    planner = Planner(policies, GeneralPolicy.shipped(), engine.card, Path(settings.model).name, adapters, learner=learner)
     return Service(
         engine,
         planning=Planning(planner, context, limits, common.registries),

@@ -97,6 +97,7 @@ class InferenceRequest:
         cache_salt: the caller's own salt for cached prefixes, besides the one of its key.
         ignored_fields: names of fields of the body that nobody knows.
         notes: what the caller should know of how its body was read.
+        owner: the id of the caller's API key that stays the same after a restart.
 
     """
 
@@ -128,6 +129,7 @@ class InferenceRequest:
     cache_salt: str | None = None
     ignored_fields: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    owner: str = "anonymous"
 
     @property
     def is_sampled(self) -> bool:

@@ -7,7 +7,7 @@ wrote, and the prompt only where the operator keeps feedback. This module does n
 import itertools
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +37,7 @@ class SearchTrace:
         adapter: the name of the adapter that answers, "" for the base model.
         example: the question with its answer, as `ponder calibrate` reads it; None where no feedback is kept.
         is_right: the caller's feedback, None until it is given.
+        on_feedback: is called with it; None where nothing is learned of it.
         owner: the id of the API key that stays the same after a restart.
         base: the name of the base model, by which metrics are counted.
         otel_trace_id: the id of the request's OpenTelemetry trace, None where no spans are recorded.
@@ -56,6 +57,7 @@ class SearchTrace:
     adapter: str = ""
     example: Mapping[str, Any] | None = None
     is_right: bool | None = None
+    on_feedback: Callable[[bool], None] | None = None
     owner: str = "anonymous"
     base: str = ""
     otel_trace_id: str | None = None

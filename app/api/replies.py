@@ -14,6 +14,7 @@ from app.api.shapes import Shape
 from app.api.sse import EventStream
 from app.metering.meter import BRANCHES, FLOP_PHASES, TOKENS
 from app.request import Outcome
+from app.routing.difficulty import Difficulty
 from app.routing.policy import Plan
 from app.serving.planning import PlannedRequest
 from app.serving.session import Leg, Session
@@ -183,7 +184,14 @@ def _difficulty(plan: Plan) -> dict[str, Any] | None:
         "interval": [round(before.low, 4), round(before.high, 4)],
         "after": None if after is None else round(after, 4),
         "estimator": before.estimator,
+        "correction": _correction(before),
     }
+
+
+def _correction(difficulty: Difficulty) -> dict[str, float] | None:
+    """Return what was added to the log-odds of both estimates; None where the server does not learn."""
+    lesson = difficulty.lesson
+    return None if lesson is None else {"before": round(lesson.before_shift, 4), "after": round(lesson.after_shift, 4)}
 
 
 def _node(number: int, one: TraceNode) -> dict[str, Any]:

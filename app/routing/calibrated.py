@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from app.request import Effort
 from app.routing.difficulty import Difficulty
+from app.routing.estimators import digest_of
 from app.routing.features import evidence_features, prompt_features
 from app.routing.policy import BUSY_LOAD, ExpectedCost, Plan, Query
 from app.routing.policy_file import Bin, PolicyFile, auto_label
@@ -29,6 +30,7 @@ class CalibratedPolicy:
     def __init__(self, file: PolicyFile) -> None:
         self.file = file
         self._estimators = WaveEstimators(file.stages, evidence_features)
+        self._digest = digest_of(file.prompt_difficulty, *file.stages)
 
     def difficulty(self, query: Query) -> Difficulty | None:
         """Estimate the difficulty of a question; None for a kind of answer that was not measured."""
@@ -37,7 +39,7 @@ class CalibratedPolicy:
         probability = self.file.prompt_difficulty(prompt_features(query.question))
         deviation = Z_OF_INTERVAL * math.sqrt(probability * (1 - probability) / self.file.questions_per_bin)
         low, high = max(probability - deviation, 0.0), min(probability + deviation, 1.0)
-        return Difficulty(probability, low, high, "calibrated")
+        return query.corrected(Difficulty(probability, low, high, "calibrated"), self._digest)
 
     def bin_of(self, difficulty: Difficulty) -> int:
         """Return the number of the bin, counted from 1."""
@@ -67,7 +69,7 @@ class CalibratedPolicy:
             # the bin was measured with greedy answers, so the plan asks for one
             return replace(plan, temperature=0.0)
         price = file.prices[query.effort] * file.flops_per_token * multiplier
-        rule = ValueOfComputationRule(self._estimators, difficulty.probability, price)
+        rule = ValueOfComputationRule(self._estimators, difficulty.probability, price, difficulty.lesson)
         params = {"n": file.stages[-1].answers, "attempts": file.attempts}
         return replace(plan, params=params, rule=rule, temperature=file.temperature)
 

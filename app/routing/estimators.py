@@ -1,5 +1,6 @@
 """Fitted models as data: a few numbers in a JSON file, no code and no pickle."""
 
+import hashlib
 import math
 from typing import Annotated, Literal, Self
 
@@ -78,3 +79,8 @@ class Estimator(BaseModel):
         estimates, calibrated = zip(*self.curve, strict=True)
         curved: Features = np.interp(probabilities, estimates, calibrated)
         return curved
+
+
+def digest_of(*parts: BaseModel) -> str:
+    """Return a short hash of fitted numbers."""
+    return hashlib.sha256("\n".join(one.model_dump_json() for one in parts).encode()).hexdigest()[:16]

@@ -9,6 +9,7 @@ import numpy as np
 
 from app.routing.calibrated import price_multiplier
 from app.routing.difficulty import EDGES, Difficulty
+from app.routing.estimators import digest_of
 from app.routing.features import evidence_features
 from app.routing.general_features import general_features
 from app.routing.general_file import GeneralFile
@@ -35,11 +36,15 @@ class GeneralPolicy:
     Args:
         file: the fitted numbers.
 
+    Attributes:
+        digest: of these numbers.
+
     """
 
     def __init__(self, file: GeneralFile) -> None:
         self.file = file
         self._estimators = WaveEstimators(file.stages, evidence_features)
+        self.digest = digest_of(*file.prompt_difficulty, *file.stages)
 
     @classmethod
     def shipped(cls) -> Self:
@@ -53,7 +58,7 @@ class GeneralPolicy:
         features = general_features(query.question, query.kind, query.token_flops)
         estimates = [estimator(features) for estimator in self.file.prompt_difficulty]
         low, high = (float(end) for end in np.quantile(estimates, INTERVAL))
-        return Difficulty(float(np.mean(estimates)), low, high, "general")
+        return query.corrected(Difficulty(float(np.mean(estimates)), low, high, "general"), self.digest)
 
     def bin_of(self, difficulty: Difficulty) -> int:
         """Return the number of the bin, counted from 1."""
@@ -72,6 +77,7 @@ class GeneralPolicy:
             why += f"; the server is busy, compute costs {multiplier:.1f} times as much"
         if difficulty.high < SURE_DIFFICULTY:
             return Plan("direct", why=why, difficulty=difficulty, bin=number, temperature=0.0)
-        rule = ValueOfComputationRule(self._estimators, difficulty.probability, self.file.prices[query.effort] * multiplier)
+        price = self.file.prices[query.effort] * multiplier
+        rule = ValueOfComputationRule(self._estimators, difficulty.probability, price, difficulty.lesson)
         params = {"n": self.file.stages[-1].answers, "attempts": self.file.attempts}
         return Plan("adaptive", params, why, difficulty=difficulty, bin=number, rule=rule, temperature=self.file.temperature)

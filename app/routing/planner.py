@@ -14,6 +14,8 @@ from app.request import InferenceRequest
 from app.routing.calibrated import CalibratedPolicy
 from app.routing.difficulty import Difficulty
 from app.routing.general import GeneralPolicy
+from app.routing.learning.learner import Learner, Lessons
+from app.routing.learning.words import Words
 from app.routing.policies import Policies
 from app.routing.policy import Plan, Query
 from app.routing.policy_file import PolicyFile
@@ -35,17 +37,26 @@ class Planner:
         card: the engine's model card, under whose name the base model is served.
         base: the base model's own name, which policies may name too.
         adapters: the registry, None for a server without adapters.
+        learner: corrects the estimates; None for a server that does not learn.
 
     """
 
     def __init__(
-        self, policies: Policies, general: GeneralPolicy, card: ModelCard, base: str, adapters: AdapterRegistry | None
+        self,
+        policies: Policies,
+        general: GeneralPolicy,
+        card: ModelCard,
+        base: str,
+        adapters: AdapterRegistry | None,
+        *,
+        learner: Learner | None = None,
     ) -> None:
         self.policies = policies
         self.general = general
         self._card = card
         self._base = base
         self._adapters = adapters
+        self.learner = learner
 
     def plan(self, request: InferenceRequest, kind: AnswerKind, load: float) -> Plan:
         """Return the plan of a request.
@@ -61,6 +72,7 @@ class Planner:
         """
         policy, mismatch = self._policy_of(request.adapter)
         query = Query(kind, request.effort, request.question, load, self.token_flops(request.adapter))
+        query = replace(query, lessons=self.lessons(request.adapter, request.owner, Words.of(request.question)))
         estimators = [one for one in (policy, self.general) if one is not None]
         if request.strategy not in (None, AUTO):
             plan = Plan(request.strategy, dict(request.parameters), why="named by the caller", is_calibrated=False)
@@ -102,6 +114,17 @@ class Planner:
     def architecture_of(self, adapter: AdapterRef | None) -> Architecture:
         """Return the architecture of the model with an adapter, or alone for None."""
         return self._card.architecture_with(self._version_of(adapter))
+
+    def lessons(self, adapter: AdapterRef | None, owner: str, words: Words) -> Lessons | None:
+        """Return what begins the lesson of a request to an adapter (None: the base model); None where nothing is learned.
+
+        `owner` is the id of the caller's key, and `words` are those of the prompt.
+        """
+        if self.learner is None:
+            return None
+        version = self._version_of(adapter)
+        names = (self._card.name, adapter.name if adapter else "", version.version if version else "")
+        return Lessons(self.learner, *names, owner, words)
 
     def _version_of(self, adapter: AdapterRef | None) -> AdapterVersion | None:
         if adapter is None or self._adapters is None:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from app.request import Effort
 from app.routing.difficulty import Difficulty
+from app.routing.learning.learner import Lessons
 from app.routing.policy_file import MeasuredPlan
 from app.routing.value_of_computation import ValueOfComputationRule
 from strategies.core.strategy import Forecast
@@ -86,6 +87,7 @@ class Query:
         question: the last message of the user.
         load: the load of the server, 0 (idle) to 1 (no further request is admitted).
         token_flops: the FLOPs that the model takes for a token, which tell its size.
+        lessons: begins the lesson of the request; None where nothing is learned.
 
     """
 
@@ -94,6 +96,13 @@ class Query:
     question: str = ""
     load: float = 0.0
     token_flops: float = 1e9
+    lessons: Lessons | None = None
+
+    def corrected(self, estimate: Difficulty, digest: str) -> Difficulty:
+        """Return an estimate with what was learned of it. `digest` is that of the estimator's numbers."""
+        if self.lessons is None:
+            return estimate
+        return estimate.corrected(self.lessons.begin(estimate.estimator, digest, estimate.probability))
 
 
 class PriorPolicy:

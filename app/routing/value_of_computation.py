@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.routing.features import Features
+from app.routing.learning.lesson import Lesson
 from app.routing.policy_file import Stage
 from strategies.core.stopping_rule import Decision, Evidence
 from strategies.core.values import StopReason
@@ -42,6 +43,7 @@ class ValueOfComputationRule:
         estimators: of a policy.
         difficulty: the estimated difficulty of the prompt, 0 to 1.
         price: the accuracy (1 is all questions) that a token must gain.
+        lesson: corrects the estimates after the waves, and learns from them; None where nothing is learned.
 
     Attributes:
         difficulty_after_wave: the estimated probability that the leading answer is wrong, after the last wave; None before the
@@ -50,10 +52,11 @@ class ValueOfComputationRule:
 
     """
 
-    def __init__(self, estimators: WaveEstimators, difficulty: float, price: float) -> None:
+    def __init__(self, estimators: WaveEstimators, difficulty: float, price: float, lesson: Lesson | None = None) -> None:
         self._estimators = estimators
         self._prompt_difficulty = difficulty
         self._price = price
+        self._lesson = lesson
         self.difficulty_after_wave: float | None = None
         self.evidence: Evidence | None = None
 
@@ -65,12 +68,23 @@ class ValueOfComputationRule:
             return Decision(None)
         [place] = places
         features = self._estimators.features(evidence, self._prompt_difficulty)
-        self.difficulty_after_wave, self.evidence = 1 - stages[place].right(features), evidence
+        self.difficulty_after_wave = self._difficulty_after(evidence, stages[place], features)
+        self.evidence = evidence
         if self._best_net_gain(stages[place], features, evidence) > 0:
             # the estimates are renewed after each wave, so the search goes one stage at a time even when a later one looks best
             return Decision(stages[place + 1].answers)
         is_settled = self.difficulty_after_wave < 1 - SETTLED_PROBABILITY
         return Decision(None, StopReason.SETTLED if is_settled else StopReason.DIMINISHING_RETURNS)
+
+    def _difficulty_after(self, evidence: Evidence, stage: Stage, features: Features) -> float:
+        """Return the probability that the leading answer is wrong, corrected by what was learned."""
+        estimate, lesson = 1 - stage.right(features), self._lesson
+        if lesson is None:
+            return estimate
+        plain = estimate
+        if lesson.before_shift:
+            plain = 1 - stage.right(self._estimators.features(evidence, lesson.before))
+        return lesson.see_wave(estimate, plain, first_leads=evidence.first_leads)
 
     def _best_net_gain(self, stage: Stage, features: Features, evidence: Evidence) -> float:
         """Return the highest expected gain in accuracy less its price; 0 where there is no later stage."""

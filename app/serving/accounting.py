@@ -69,7 +69,8 @@ class Account:
         compare(self.meter, architecture, tasks, outcome.results, forecast)
         if self.span.is_recording:
             self.span.set(of_outcome(outcome))
-        self._observe_quality(outcome)
+        is_right = self._observe_quality(outcome)
+        self._learn(outcome, is_right=is_right)
         # A request with several prompts gets feedback on its first answer only.
         chosen = outcome.results[0].chosen[0]
         self.observers.feedback.remember(self.trace, self.request, self.planned.kind, chosen, tasks[0].read(chosen.candidate))
@@ -79,8 +80,28 @@ class Account:
         lengths = [len(candidate.token_ids) for candidate in candidates if candidate.is_complete]
         self.observers.throughput.observe(width, self.meter.generated_tokens, self.meter.seconds["search"], lengths)
 
-    def _observe_quality(self, outcome: Outcome) -> None:
-        """Record how well the policy's difficulty fitted, and whether a verifier failed. Of several prompts, the first counts."""
+    def _learn(self, outcome: Outcome, *, is_right: bool | None) -> None:
+        """Learn from the answers, from an exact verifier, and later from feedback.
+
+        Several prompts have one estimate, so they teach nothing.
+        """
+        difficulty = self.planned.plan.difficulty
+        if difficulty is None or (lesson := difficulty.lesson) is None or len(outcome.results) > 1:
+            return
+        [result] = outcome.results
+        chosen = result.chosen[0]
+        first = min(result.candidates, key=lambda one: one.candidate.index, default=chosen)
+        is_same_answer = chosen.answer is not None and first.answer == chosen.answer
+        lesson.close(gives_first=is_same_answer or first.candidate.index == chosen.candidate.index)
+        if is_right is not None:
+            lesson.judge(is_right=is_right)
+        self.trace.on_feedback = lambda right: lesson.judge(is_right=right)
+
+    def _observe_quality(self, outcome: Outcome) -> bool | None:
+        """Record how well the policy's difficulty fitted, and whether a verifier failed. Of several prompts, the first counts.
+
+        Return whether an exact verifier accepted the answer, None where none was used.
+        """
         plan, result = self.planned.plan, outcome.results[0]
         verifier = getattr(self.planned.strategy.params, "verifier", None)
         is_exact = isinstance(verifier, VerifierChoice) and verifier.is_exact
@@ -95,6 +116,7 @@ class Account:
         self.observers.metrics.observe_quality(self.labels, quality)
         if any(result.notes for result in outcome.results):  # strategies note a verifier's failure, and nothing else
             self.observers.metrics.count_fallback(self.labels)
+        return quality.is_right
 
 
 @contextmanager

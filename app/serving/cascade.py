@@ -40,7 +40,7 @@ class Cascade:
     @asynccontextmanager
     async def open(self, request: InferenceRequest, caller: Caller) -> AsyncIterator[CascadeSession]:
         """Admit a request with the first model that takes it. Where none does, raise what the first one refused it with."""
-        session = CascadeSession(Members(self._services, self._policy(), request), request, caller)
+        session = CascadeSession(Members(self._services, self._policy(), replace(request, owner=caller.owner)), request, caller)
         async with await session.begin():
             yield session
 

@@ -65,6 +65,8 @@ class Feedback:
             return False
         trace.is_right = is_right
         self._metrics.count_feedback(trace, is_right=is_right)
+        if trace.on_feedback is not None:
+            trace.on_feedback(is_right)
         if not is_right or trace.example is None or self._path is None:
             return False
         async with self._lock:

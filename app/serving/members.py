@@ -10,6 +10,7 @@ from app.request import InferenceRequest
 from app.routing.cascade import Attempt, CascadePolicy, Choice, Member
 from app.routing.difficulty import Difficulty
 from app.routing.general import MEASURED_KINDS
+from app.routing.learning.words import Words
 from app.routing.policy import Query
 from app.serving.planning import kind_of
 from app.serving.service import Service
@@ -120,11 +121,13 @@ class Members:
         query = replace(self._query, token_flops=planner.token_flops(None))
         # The general estimator knows a model by its size alone, so it says the same of a model and of its adapters.
         general = planner.general.difficulty(query) if self._is_compared else None
+        words = Words.of(self._request.question)
         for adapter in (None, *(AdapterRef(one.name) for one in adapters_of(service))):
             token_flops = planner.token_flops(adapter)
             seat = Seat(service, adapter, token_flops, None)
             if general is not None:
-                difficulty = planner.calibrated_difficulty(adapter, query) or general
+                own = replace(query, lessons=planner.lessons(adapter, self._request.owner, words))
+                difficulty = planner.calibrated_difficulty(adapter, own) or own.corrected(general, planner.general.digest)
                 seat = replace(seat, member=self._member(seat, difficulty))
             yield seat
 

@@ -94,6 +94,7 @@ class Service:
             AdapterError: an adapter cannot be served at all, or cannot be served now.
 
         """
+        request = replace(request, owner=caller.owner)
         model, meter, observers = self.engine.card.name, self._meter(request), self.observers
         with request_span(observers.tracer, request, model, meter) as span:
             planned = self._plan(request, meter, span)

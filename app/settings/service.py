@@ -73,6 +73,11 @@ class RoutingSettings(BaseModel):
     help_group: ClassVar[str] = "Policies, strategies and verifiers"
 
     policy_dir: Path = Field(default_factory=_default_policies, description="folder that keeps uploaded policies")
+    learning: bool = Field(
+        True,
+        description="correct the estimates of difficulty by feedback, by exact verifiers, and by what the answers show; what was "
+        "learned is kept in `policy_dir`, without any text",
+    )
     feedback_path: Path | None = Field(
         None,
         description="file that collects questions with confirmed answers for `ponder calibrate`; without it, feedback is only counted",

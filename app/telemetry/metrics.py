@@ -18,6 +18,7 @@ from app.metering.meter import Meter
 from app.search_traces import SearchTrace
 from app.shared.alone import NotShared
 from app.telemetry.adapter_metrics import OTHER, AdapterMetrics
+from app.telemetry.learning_metrics import LearningMetrics
 from app.telemetry.pool_metrics import PoolMetrics
 from app.telemetry.quality_metrics import AnswerQuality, QualityMetrics
 from app.telemetry.registry import Registry
@@ -60,6 +61,7 @@ class Metrics:
         )  # fmt: skip
         self._quality = QualityMetrics(self.registry)
         self.adapters = AdapterMetrics(self.registry, self.forget_adapter)
+        self.learning = LearningMetrics(self.registry, self.adapters.label)
         self.pools = PoolMetrics(self.registry)
         self.registry.gauge("requests_in_flight", "Requests admitted and not ended.", lambda: self.num_in_flight)
         for reason in REASONS:

@@ -431,7 +431,7 @@ async def test_an_adapter_that_is_really_named_auto_is_found_first(serve_two, tm
 
 async def test_one_model_alone_is_that_model(serve) -> None:
     """With its own plan, streamed while it is written where it can be."""
-    async with serve() as served:
+    async with serve(learning=False) as served:
         named, reply = (await served.chat(seed=1)).json(), (await served.chat(model="auto", seed=1)).json()
     assert (reply["model"], reply["choices"]) == ("scripted", named["choices"])
     assert reply["ponder"]["plan"] == named["ponder"]["plan"]

@@ -21,7 +21,7 @@ async def count(served, line: str) -> float:
 async def test_a_confirmed_answer_becomes_a_question_to_calibrate_with(serve, tmp_path) -> None:
     """The question is appended to the file with its confirmed answer."""
     path = tmp_path / "feedback" / "questions.jsonl"
-    async with serve(feedback_path=path, policy_dir=tmp_path) as served:
+    async with serve(feedback_path=path, policy_dir=tmp_path, learning=False) as served:
         await served.client.put("/v1/policies/scripted", content=policy(model="scripted", hard=0.7).model_dump_json())
         reply = (await served.chat()).json()["ponder"]
         given = await give_feedback(served, reply["trace_id"], correct=True)
@@ -63,7 +63,7 @@ async def test_feedback_on_another_key_s_answer_is_refused(serve) -> None:
 
 async def test_predicted_difficulty_and_known_outcomes_are_exported(serve, tmp_path) -> None:
     """Difficulty before and after, agreement, and outcomes by exact verifiers are counted, also where the caller names the strategy."""
-    async with serve(policy_dir=tmp_path) as served:
+    async with serve(policy_dir=tmp_path, learning=False) as served:
         await served.client.put(
             "/v1/policies/scripted", content=policy(model="scripted", hard=0.65, right=0.95).model_dump_json()
         )

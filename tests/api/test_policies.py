@@ -163,7 +163,13 @@ async def test_the_reply_tells_difficulty_before_and_after_and_what_it_cost(serv
         account = (await served.chat()).json()["ponder"]
         assert account["strategy"] == "adaptive"
         assert account["plan"]["calibrated"]
-        assert account["difficulty"] == {"before": 0.7, "interval": [0.3231, 1.0], "after": 0.7, "estimator": "calibrated"}
+        assert account["difficulty"] == {
+            "before": 0.7,
+            "interval": [0.3231, 1.0],
+            "after": 0.7,
+            "estimator": "calibrated",
+            "correction": {"before": 0, "after": 0},
+        }
         assert account["branches"]["drawn"] == 4
         assert [one["index"] for one in account["candidates"]] == [0, 1, 2, 3]
         temperatures = [branch.temperature for branch in served.engine.branches]

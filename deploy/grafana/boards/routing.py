@@ -14,6 +14,7 @@ KNOWN = f'{ADAPTER}, bin!="0"'
 WRONG = f'{KNOWN}, outcome="wrong"'
 DIFFICULTY_DRIFT = f"job_model_adapter:ponder_difficulty:drift6h{{{ADAPTER}}}"
 OUTCOME_DRIFT = f"job_model_adapter_source:ponder_outcomes:drift1d{{{ADAPTER}}}"
+CORRECTED = "{{model}}, {{adapter}}, {{estimator}}, {{moment}}"
 DRIFT_LIMITS = ((0.05, "orange"), (0.1, "red"))
 ALERT_LIMITS = ((-0.1, "red"), (0.1, "red"))
 
@@ -149,9 +150,32 @@ FITTING = Row(
     ),
 )  # fmt: skip
 
+LEARNING = Row(
+    title="What was learned",
+    panels=(
+        lines(
+            "Intercept", "none",
+            "What the server has learned to add to the log-odds of an estimate of difficulty. Above zero questions are harder than "
+            "estimated. Far from zero for long: calibrate this model (again).",
+            (named(f"ponder_correction_intercept{{{ADAPTER}}}"), CORRECTED), has_signs=True,
+        ),
+        lines(
+            "Slope", "none",
+            "What the server has learned to multiply the log-odds of an estimate of difficulty by. Below one the estimates are too "
+            "sure of themselves, above one not sure enough.",
+            (named(f"ponder_correction_slope{{{ADAPTER}}}"), CORRECTED),
+        ),
+        lines(
+            "Observations", "none",
+            "What a correction rests on: outcomes count 1 and answers that nobody judged 0.3, old ones less.",
+            (named(f"ponder_correction_weight{{{ADAPTER}}}"), CORRECTED),
+        ),
+    ),
+)  # fmt: skip
+
 BOARD = Board(
     uid="ponder-routing",
     title="ponder: difficulty and routing",
     description="The distribution of difficulty, the plans that are made of it, and two measures of drift.",
-    rows=(NOW, DIFFICULT, PLANNING, FITTING),
+    rows=(NOW, DIFFICULT, PLANNING, FITTING, LEARNING),
 )

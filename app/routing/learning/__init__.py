@@ -1,0 +1,1 @@
+"""Corrects the estimates of difficulty while the server runs, by outcomes and by what its own answers show."""
