@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from app.engine.architecture import Architecture
 from app.errors import InvalidRequest
 from app.request import Effort
 from app.routing.estimators import Estimator, Number
@@ -70,13 +69,6 @@ class CascadeMember(_Part):
     log_flops: Estimator
     if_right: Changes
     if_wrong: Changes
-
-    def is_served_as(self, adapter: str | None, architecture: Architecture) -> bool:
-        """Return whether a served model, with this hash of its adapter, is the one that was measured."""
-        try:
-            return self.adapter == adapter and Architecture.from_dict(self.architecture) == architecture
-        except ValueError:
-            return False
 
 
 class Escalation(_Part):

@@ -12,6 +12,7 @@ from app.engine.base import ModelCard
 from app.errors import InvalidRequest
 from app.request import InferenceRequest
 from app.routing.calibrated import CalibratedPolicy
+from app.routing.cascade_file import CascadeMember
 from app.routing.difficulty import Difficulty
 from app.routing.general import GeneralPolicy
 from app.routing.learning.learner import Learner, Lessons
@@ -134,8 +135,14 @@ class Planner:
         except UnknownAdapter:  # it was just removed: whoever leases it is told
             return None
 
-    def mismatch(self, adapter: AdapterRef | None, file: PolicyFile) -> str | None:
-        """Return why a policy was made for something else than this adapter (None: the base model), or None where it fits."""
+    def mismatch(self, adapter: AdapterRef | None, file: PolicyFile | CascadeMember) -> str | None:
+        """Return why a policy, or a member of a cascade, was made for something else than this adapter; None where it fits.
+
+        Args:
+            adapter: None for the base model.
+            file: the policy or the member.
+
+        """
         if file.model not in {self._card.name, self._base}:
             return f"it was made for the model {file.model[:100]}"
         version = self._version_of(adapter)

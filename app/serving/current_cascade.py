@@ -57,9 +57,8 @@ def places(file: CascadeFile, served: Served) -> Mapping[str, int]:
             continue
         names.add(name)
         ref = None if adapter is None else service.names.find_adapter(name)
-        architecture = service.planning.planner.architecture_of(ref)
         for place, member in enumerate(file.members):
-            if member.is_served_as(adapter, architecture):
+            if service.planning.planner.mismatch(ref, member) is None:
                 found[name] = place
                 break
     return found

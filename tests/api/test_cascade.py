@@ -486,13 +486,14 @@ async def test_a_cascade_of_other_models_is_refused(serve_two) -> None:
     async with serve_two() as (served, _):
         strange = example_policies.cascade(("scripted", "a" * 64, SMALL.to_dict(), 0.4), ("big", None, BIG.to_dict(), 0.1))
         fitting = example_policies.cascade(("scripted", None, SMALL.to_dict(), 0.4), ("big", None, BIG.to_dict(), 0.1))
-        statuses = [await put(served, file) for file in (strange, b"{}", b"[" * 10_000, fitting)]
+        namesake = example_policies.cascade(("other", None, SMALL.to_dict(), 0.4), ("big", None, BIG.to_dict(), 0.1))
+        statuses = [await put(served, file) for file in (strange, namesake, b"{}", b"[" * 10_000, fitting)]
         wrong = await served.client.put("/v1/policies/scripted", content=fitting.model_dump_json())
     async with serve_two() as (served, big):
         kept = await reply_of(served)
         big.card = replace(big.card, architecture=SMALL)
         changed = await reply_of(served)
-    assert statuses == [400, 400, 400, 200]
+    assert statuses == [400, 400, 400, 400, 200]
     assert wrong.status_code == 400
     assert "best worth of 2 (fitted)" in kept["ponder"]["cascade"][0]["why"]
     assert changed["ponder"]["cascade"] != []

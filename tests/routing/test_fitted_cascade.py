@@ -117,15 +117,6 @@ def test_a_member_that_is_down_is_not_asked() -> None:
     assert cascade.choose(STORY, served("small"), (Attempt("small", 0.99),), Effort.HIGH, 0.0).member is None
 
 
-def test_a_member_is_told_by_its_adapter_and_its_architecture() -> None:
-    base, adapter = CascadeFile.model_validate(content()).members
-    assert base.is_served_as(None, SMALL)
-    assert adapter.is_served_as("a" * 64, SMALL)
-    assert not adapter.is_served_as("b" * 64, SMALL)
-    assert not adapter.is_served_as(None, SMALL)
-    assert not base.is_served_as(None, SMALL.with_lora(8))
-
-
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
