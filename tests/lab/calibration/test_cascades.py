@@ -28,9 +28,9 @@ SIZE = 20
 Built = tuple[CascadeFile, Mapping[float, Outcomes]]
 
 
-def member(name: str, chances: Mapping[str, float], size: int, seed: int) -> MeasuredMember:
+def member(name: str, chances: Mapping[str, float], size: int, seed: int, num: int = 150) -> MeasuredMember:
     generator, found = random.Random(seed), []
-    for number in range(150):
+    for number in range(num):
         text = (SUM, STORY, RIDDLE)[number % 3]
         rows = [trajectory(chances[text], False, generator, flops=1000 * size) for _ in range(2)]
         direct = ReplayOutcome(rows[0][0].right, rows[0][0].flops, 0, TOKENS, 1, StopReason.COMPLETED)
