@@ -57,7 +57,8 @@ class CalibratedPolicy:
         number = self.bin_of(difficulty)
         multiplier = price_multiplier(query.load)
         chosen_bin = file.bins[number - 1]
-        strategy = chosen_bin.plans[query.effort]
+        # a cascade looks at the answer, and a direct one shows nothing
+        strategy = chosen_bin.plans[query.effort] if query.price is None else "adaptive"
         why = f"difficulty {difficulty.probability:.2f}, bin {number} of {len(file.bins)}, {query.effort} effort (calibrated)"
         if multiplier > 1:
             why += f"; the server is busy, compute costs {multiplier:.1f} times as much"
@@ -68,7 +69,8 @@ class CalibratedPolicy:
         if strategy == "direct":
             # the bin was measured with greedy answers, so the plan asks for one
             return replace(plan, temperature=0.0)
-        price = file.prices[query.effort] * file.flops_per_token * multiplier
+        flop_price = file.prices[query.effort] if query.price is None else query.price
+        price = flop_price * file.flops_per_token * multiplier
         rule = ValueOfComputationRule(self._estimators, difficulty.probability, price, difficulty.lesson)
         params = {"n": file.stages[-1].answers, "attempts": file.attempts}
         return replace(plan, params=params, rule=rule, temperature=file.temperature)

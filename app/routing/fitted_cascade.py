@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,15 +53,14 @@ class FittedCascade:
         names = {self._places[one.name]: one.name for one in members if one.name in self._places}
         if not names or any(one.member not in self._places for one in attempts):
             return self._fallback.choose(question, members, attempts, effort, load)
-        price = self._file.prices[effort] * price_multiplier(load)
+        price = self._file.prices[effort]
         features = prompt_features(question)
         estimates = {}
         for place, one in enumerate(self._file.members):
             flops = math.exp(min(one.log_flops(features), MAX_LOG_FLOPS))
-            estimates[place] = _Estimate(one.wrong(features), price * flops)
-        if attempts:
-            return self._next(attempts[-1], names, estimates)
-        return self._first(names, estimates)
+            estimates[place] = _Estimate(one.wrong(features), price * price_multiplier(load) * flops)
+        choice = self._next(attempts[-1], names, estimates) if attempts else self._first(names, estimates)
+        return replace(choice, price=price)  # the member's own policy knows the load of its pool
 
     def _first(self, names: Mapping[int, str], estimates: _Estimates) -> Choice:
         """Return the member whose answer, with the best that may follow it, is worth most."""

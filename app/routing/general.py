@@ -77,7 +77,8 @@ class GeneralPolicy:
             why += f"; the server is busy, compute costs {multiplier:.1f} times as much"
         if difficulty.high < SURE_DIFFICULTY:
             return Plan("direct", why=why, difficulty=difficulty, bin=number, temperature=0.0)
-        price = self.file.prices[query.effort] * multiplier
+        token_price = self.file.prices[query.effort] if query.price is None else query.price * query.token_flops
+        price = token_price * multiplier
         rule = ValueOfComputationRule(self._estimators, difficulty.probability, price, difficulty.lesson)
         params = {"n": self.file.stages[-1].answers, "attempts": self.file.attempts}
         return Plan("adaptive", params, why, difficulty=difficulty, bin=number, rule=rule, temperature=self.file.temperature)

@@ -73,7 +73,9 @@ class Planner:
         """
         policy, mismatch = self._policy_of(request.adapter)
         query = Query(kind, request.effort, request.question, load, self.token_flops(request.adapter))
-        query = replace(query, lessons=self.lessons(request.adapter, request.owner, Words.of(request.question)))
+        query = replace(
+            query, price=request.flop_price, lessons=self.lessons(request.adapter, request.owner, Words.of(request.question))
+        )
         estimators = [one for one in (policy, self.general) if one is not None]
         if request.strategy not in (None, AUTO):
             plan = Plan(request.strategy, dict(request.parameters), why="named by the caller", is_calibrated=False)

@@ -87,6 +87,7 @@ class Query:
         question: the last message of the user.
         load: the load of the server, 0 (idle) to 1 (no further request is admitted).
         token_flops: the FLOPs that the model takes for a token, which tell its size.
+        price: the accuracy that a FLOP must gain, where a cascade asks; None for the price of the effort.
         lessons: begins the lesson of the request; None where nothing is learned.
 
     """
@@ -96,6 +97,7 @@ class Query:
     question: str = ""
     load: float = 0.0
     token_flops: float = 1e9
+    price: float | None = None
     lessons: Lessons | None = None
 
     def corrected(self, estimate: Difficulty, digest: str) -> Difficulty:

@@ -50,6 +50,6 @@ class Cascade:
         choice = members.choose(())
         assert choice.member is not None  # without an attempt it is always somebody
         seat = members.seats[choice.member]
-        preview = await seat.service.preview(seat.asked(request))
+        preview = await seat.service.preview(seat.asked(request, choice))
         estimated = tuple(one.member for one in members.seats.values() if one.member is not None)
         return replace(preview, why=choice.why, members=estimated)

@@ -110,7 +110,8 @@ class CascadeSession:
         """Admit the request with the next model that is worth asking; return whether there is one. Whoever refuses it is left out."""
         while (choice := self._members.choose(self._attempts)).member is not None:
             seat, stack = self._members.seats[choice.member], AsyncExitStack()
-            asked = seat.asked(replace(self.request, budget=self._budget_left(seat)) if self._runs else self.request)
+            request = replace(self.request, budget=self._budget_left(seat)) if self._runs else self.request
+            asked = seat.asked(request, choice)
             try:
                 session = await stack.enter_async_context(seat.service.open(asked, self._caller))
             except (PonderError, AdapterError) as error:

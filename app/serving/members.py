@@ -44,9 +44,9 @@ class Seat:
         """Under which it is served."""
         return str(self.adapter or self.service.names.base)
 
-    def asked(self, request: InferenceRequest) -> InferenceRequest:
-        """Return the request to this model."""
-        return replace(request, adapter=self.adapter)
+    def asked(self, request: InferenceRequest, choice: Choice) -> InferenceRequest:
+        """Return the request to this model, which was chosen."""
+        return replace(request, adapter=self.adapter, flop_price=choice.price)
 
 
 class Members:

@@ -77,6 +77,15 @@ def test_the_bin_and_the_effort_give_the_plan() -> None:
     assert CalibratedPolicy(policy()).plan(query(kind=AnswerKind.OPEN)) is None
 
 
+def test_a_cascade_sets_the_price_and_looks_at_the_answer() -> None:
+    """So a bin that is answered directly is not, where a cascade asks."""
+    easy = CalibratedPolicy(policy(hard=0.1))
+    cheap, dear = easy.plan(query(price=1e-15)), easy.plan(query(price=1.0))
+    assert cheap.strategy == dear.strategy == "adaptive"
+    assert cheap.rule.decide(evidence()).answers == 2
+    assert dear.rule.decide(evidence()).answers is None
+
+
 def test_under_load_compute_costs_more_and_the_plan_says_so() -> None:
     """Compute gets dearer before any request is rejected. At full load the price has its highest multiplier."""
     file = policy(gain=0.05)

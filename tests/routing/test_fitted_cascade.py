@@ -85,6 +85,12 @@ def test_the_dearest_member_is_the_last_one() -> None:
     assert cascade.choose(SUM, served("small"), (), Effort.MEDIUM, 0.0).is_last
 
 
+def test_members_stop_their_own_search_at_the_same_price() -> None:
+    cascade = FittedCascade(CascadeFile.model_validate(content()), {"small": 0, "large": 1}, Fallback())
+    for effort in Effort:
+        assert cascade.choose(SUM, served("small", "large"), (), effort, 1.0).price == PRICES[effort]
+
+
 @pytest.mark.parametrize("after", [0.1, 0.2, 0.4, 0.6, 0.8, 1.0])
 def test_a_higher_price_never_asks_more(after: float) -> None:
     asked = [

@@ -59,6 +59,13 @@ def test_a_surely_easy_question_gets_one_greedy_answer() -> None:
     assert doubtful.strategy == "adaptive"
 
 
+def test_a_cascade_sets_the_price_of_a_flop() -> None:
+    """A model of twice the size pays twice as much for a token."""
+    policy = GeneralPolicy.shipped()
+    small, large = (policy.plan(query(price=1e-12, token_flops=flops)) for flops in (1e9, 2e9))
+    assert (small.rule._price, large.rule._price) == pytest.approx((1e-3, 2e-3))
+
+
 def test_a_busy_server_pays_more_for_compute_and_says_so() -> None:
     assert "busy" in SHIPPED_POLICY.plan(query(load=1.0)).why
     assert "busy" not in SHIPPED_POLICY.plan(query(load=0.5)).why
