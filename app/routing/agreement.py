@@ -51,15 +51,15 @@ class Ballot:
     length: int
 
 
-RISING = ("share", "share squared", "leads", "share and answer length")
+RISING = ("share", "share squared", "share and answer length")
 """Features that more votes raise. Their weights are never negative."""
 
 FALLING = ("best other share", "answers per ballot")
 """Features that more votes of another answer raise. Their weights are never positive."""
 
 AGREEMENT_FEATURES = (
-    *RISING, *FALLING, "unsound share", "has first", "first is sound", "log ballots", "unread share", "filtered share", "logprob",
-    "lowest", "best logprob of others", "length", "length against mean", "answer length", "is number", "is short word", "difficulty",
+    *RISING, *FALLING, "unsound share", "has first", "first is sound", "logprob", "lowest", "best logprob of others",
+    "length against mean", "answer length", "is number", "difficulty",
 )  # fmt: skip
 """The names of the features of an answer. The last one is 0 where nobody has estimated the difficulty of the prompt."""
 
@@ -94,24 +94,18 @@ def agreement_features(ballots: Sequence[Ballot], difficulty: float | None = Non
             [
                 share,
                 share * share,
-                float(count > most_of_others),
                 share * length,
                 most_of_others / total,
                 len(counts) / num,
                 sum(each.answer == answer and not each.is_sound for each in ballots) / num,
                 float(any(each.is_first and each.answer == answer for each in ballots)),
                 float(first_is_sound),
-                math.log(num),
-                sum(each.answer is None for each in sound) / total,
-                1 - len(sound) / num,
                 max(one.logprob, LEAST_LOGPROB),
                 max(one.lowest, LEAST_LOWEST),
                 max([LEAST_LOGPROB, *(best[other].logprob for other in others)]),
-                math.log1p(one.length),
                 math.log1p(one.length) - math.log1p(mean_length),
                 length,
                 float(_is_number(answer)),
-                float(answer.isalpha() and len(answer) <= 6),
                 0.0 if difficulty is None else logit(difficulty),
             ]
         )

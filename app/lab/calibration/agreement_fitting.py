@@ -12,7 +12,7 @@ from app.lab.calibration.ballots import GenerationBallot
 from app.lab.calibration.performance import Numbers
 from app.routing.agreement import AGREEMENT_FEATURES, FALLING, RISING, AgreementModel, Ballot, agreement_features
 
-STRENGTH = 2.0
+STRENGTH = 10.0
 """The regularisation strength: the penalty is half of it times the sum of the squared weights of standardised features."""
 
 
@@ -22,6 +22,10 @@ class GradedBallots:
 
     ballots: Sequence[Ballot]
     right: frozenset[str]
+
+    def half(self) -> "GradedBallots":
+        """Return the first half of the ballots: a question that was asked less often."""
+        return GradedBallots(self.ballots[: (len(self.ballots) + 1) // 2], self.right)
 
 
 def graded(ballots: Sequence[GenerationBallot]) -> GradedBallots:
@@ -33,6 +37,8 @@ def graded(ballots: Sequence[GenerationBallot]) -> GradedBallots:
 def fit_agreement(questions: Sequence[GradedBallots], provenance: dict[str, Any] | None = None) -> AgreementModel:
     """Fit the conditional logit by maximum likelihood with a quadratic penalty, and bounds where more votes must not lower it.
 
+    Each question counts twice, with all of its answers and with half of them, so that no number of answers stands for a model.
+
     Args:
         questions: of one or several models.
         provenance: goes into the file.
@@ -41,7 +47,7 @@ def fit_agreement(questions: Sequence[GradedBallots], provenance: dict[str, Any]
         ValueError: no question has an answer that can be read.
 
     """
-    rows, owners, right = _design(questions)
+    rows, owners, right = _design([*questions, *(one.half() for one in questions)])
     mean, scale = rows.mean(axis=0), rows.std(axis=0)
     scale[scale < 1e-9] = 1.0
     standardised = (rows - mean) / scale
