@@ -1,0 +1,230 @@
+"""Measures how far a policy that was made without answers is from one with answers, and fits the agreement model.
+
+`python -m benchmarks.unlabelled NAME=FIT,TEST … --also POOL … --write`: NAME is a model, FIT and TEST are two of its folders that
+`ponder calibrate` filled with known answers; of a single folder, one half of the questions is FIT and the other TEST. For each model
+the agreement model is fitted to the pools of the others, two policies are made from FIT, one with its answers and one without, and
+both are evaluated on the answers of TEST. `--also` names pools that are only fitted to. `--write` fits the shipped agreement model to
+all of them, and stores the figures beside it.
+"""
+
+import argparse
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.disk import write_whole
+from app.lab.calibration.agreement_fitting import fit_agreement, graded
+from app.lab.calibration.ballots import GenerationBallot, ballots_of, labels_of
+from app.lab.calibration.cross_validation import PRICES, direct_flops, stop
+from app.lab.calibration.evaluation import evaluate_fixed_plan, evaluate_policy
+from app.lab.calibration.files import POOL
+from app.lab.calibration.fixed_plans import fixed_plans
+from app.lab.calibration.observed_questions import ObservedQuestion, observe
+from app.lab.calibration.performance import Numbers, calibration_error, expected_auroc
+from app.lab.calibration.policy_building import build_policy
+from app.lab.calibration.pool import PoolEntry, PoolSettings, read_pool
+from app.lab.calibration.pooled_questions import PooledQuestion
+from app.lab.progress import counting, say
+from app.request import Effort
+from app.routing.agreement import AGREEMENT_FILE, AgreementModel, MeasuredWithoutAnswers
+from app.routing.features import prompt_features
+from app.routing.policy_file import PolicyFile
+from benchmarks.report import Table
+from strategies.answers.equivalence import Equivalence
+from strategies.core.values import AnswerKind
+from strategies.core.verifier import StrategyContext
+
+NUM_RESAMPLES = 2000
+"""How often the questions are sampled anew for an interval."""
+
+FIXED_ORDERS = 2
+"""The orders of the samples in which fixed plans are replayed, from which only the prices of the efforts are chosen."""
+
+GRID = 25
+"""The number of FLOPs, between the cheapest and the dearest, at which two policies are compared."""
+
+
+@dataclass(frozen=True)
+class GradedPool:
+    """A pool with known answers, and its ballots."""
+
+    settings: PoolSettings
+    entries: Sequence[PoolEntry]
+    ballots: Sequence[Sequence[GenerationBallot]]
+
+    def questions(self, model: AgreementModel | None) -> list[PooledQuestion]:
+        """Return the questions with their answers as they were graded, or as a model finds them probable."""
+        return [
+            PooledQuestion(entry, self.settings, None if model is None else labels_of(ballots, model))
+            for entry, ballots in zip(self.entries, self.ballots, strict=True)
+        ]
+
+    def part(self, number: int) -> "GradedPool":
+        """Return every second question, from the first or the second one on."""
+        return replace(self, entries=self.entries[number::2], ballots=self.ballots[number::2])
+
+
+@dataclass(frozen=True)
+class PriceCurve:
+    """What a policy does on each question at each price: arrays of (prices, questions)."""
+
+    accuracy: Numbers
+    flops: Numbers
+
+    def accuracy_at(self, log_flops: Numbers, chosen: NDArray[np.int_]) -> Numbers:
+        """Return the accuracy at these logarithms of mean FLOPs, interpolated, on the questions that were chosen."""
+        flops, accuracy = np.log(self.flops[:, chosen].mean(axis=1)), self.accuracy[:, chosen].mean(axis=1)
+        order = np.argsort(flops)
+        # a dearer price is never worse than a cheaper one: whoever serves it may choose the cheaper one
+        return np.interp(log_flops, flops[order], np.maximum.accumulate(accuracy[order]))
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.unlabelled", description=__doc__)
+    parser.add_argument("models", nargs="+", metavar="NAME=FIT,TEST")
+    parser.add_argument("--also", nargs="*", type=Path, default=[], help="folders that are only fitted to")
+    parser.add_argument("--write", action="store_true", help="write the shipped agreement model")
+    parser.add_argument("--name", default="policy/unlabelled", help="name of the table")
+    arguments = parser.parse_args()
+    models = {}
+    for one in arguments.models:
+        name, _, folders = one.partition("=")
+        models[name] = [Path(folder) for folder in folders.split(",")]
+    with closing(Equivalence()) as equivalence:
+        asyncio.run(_measure(models, arguments, equivalence))
+
+
+async def _measure(models: Mapping[str, Sequence[Path]], arguments: argparse.Namespace, equivalence: Equivalence) -> None:
+    pools = {name: _pair([await _read(folder, equivalence) for folder in folders]) for name, folders in models.items()}
+    also = [await _read(folder, equivalence) for folder in arguments.also]
+    rows, measured = [], []
+    for name, (fit, test) in pools.items():
+        others = [pool for other, each in pools.items() if other != name for pool in each]
+        agreement = _fitted([*others, *(pool for pool in also if pool.settings.architecture != fit.settings.architecture)])
+        row, figures = await _compare(name, fit, test, agreement, equivalence)
+        rows += row
+        measured.append(figures)
+        print(Table(arguments.name, "so far", rows=rows).markdown(), flush=True)
+    every = [pool for each in pools.values() for pool in each]
+    title = "Policies made without answers, against those from the same questions with answers, on questions that nothing was fitted to"
+    Table(arguments.name, title, "benchmarks.unlabelled NAME=FIT,TEST …", rows).save()
+    if arguments.write:
+        shipped = _fitted([*every, *also]).model_copy(update={"measured": tuple(measured)})
+        write_whole(AGREEMENT_FILE, shipped.model_dump_json(indent=1) + "\n")
+        say(f"wrote {AGREEMENT_FILE}")
+
+
+async def _read(folder: Path, equivalence: Equivalence) -> GradedPool:
+    settings, entries = read_pool(folder / POOL)
+    comparable = [one for one in entries if one.kind != AnswerKind.OPEN]
+    return GradedPool(settings, comparable, [await ballots_of(one, equivalence) for one in comparable])
+
+
+def _pair(pools: Sequence[GradedPool]) -> Sequence[GradedPool]:
+    """Return a pool to fit to and one to test on."""
+    return pools if len(pools) > 1 else [pools[0].part(0), pools[0].part(1)]
+
+
+def _fitted(pools: Sequence[GradedPool]) -> AgreementModel:
+    questions = [graded(ballots) for pool in pools for ballots in pool.ballots]
+    names = sorted({pool.settings.model + (" with an adapter" if pool.settings.adapter else "") for pool in pools})
+    return fit_agreement(questions, {"models": names, "questions": len(questions)})
+
+
+async def _compare(
+    name: str, fit: GradedPool, test: GradedPool, agreement: AgreementModel, equivalence: Equivalence
+) -> tuple[list[dict[str, Any]], MeasuredWithoutAnswers]:
+    """Return the rows of a model, one for each effort, and its figures."""
+    context = StrategyContext(equivalence=equivalence, vocab_size=fit.settings.flops.vocab_size)
+    with_answers = await _policy(fit, None, context)
+    without = await _policy(fit, agreement, context)
+    with counting(f"{name}, test") as report:
+        observed = await observe(test.questions(None), context, report, orders=4)
+    curves = [_price_curve(file, observed) for file in (with_answers, without)]
+    wrong = np.array([one.wrong for one in observed])
+    errors, areas, rows = [], [], []
+    for file in (with_answers, without):
+        first = np.array([each[0].first_difficulty for each in evaluate_policy(file, Effort.HIGH, observed).stopped])
+        errors.append(calibration_error(first, wrong))
+        areas.append(expected_auroc(first, wrong))
+    overall = _difference(curves, _common_grid(curves))
+    for effort in Effort:
+        one, other = (evaluate_policy(file, effort, observed).performance for file in (with_answers, without))
+        at_effort = _difference(curves, np.array([np.log(one.flops.mean())]))
+        rows.append(
+            {
+                "model": name,
+                "effort": effort,
+                "with answers %": f"{100 * one.mean:.1f} for {one.gflops:.0f} GFLOP",
+                "without %": f"{100 * other.mean:.1f} for {other.gflops:.0f} GFLOP",
+                "points at the FLOPs of the former": _points(*at_effort),
+                "points over all prices": _points(*overall),
+                "calibration error after the first answer": f"{errors[0]:.3f} / {errors[1]:.3f}",
+                "AUROC after the first answer": f"{areas[0]:.3f} / {areas[1]:.3f}",
+            }
+        )
+    figures = MeasuredWithoutAnswers(
+        model=name, questions=len(fit.entries), test_questions=len(test.entries), accuracy=round(overall[0], 4),
+        interval=(round(overall[1], 4), round(overall[2], 4)), calibration_error=round(errors[1], 4),
+        calibration_error_with_answers=round(errors[0], 4),
+    )  # fmt: skip
+    return rows, figures
+
+
+async def _policy(fit: GradedPool, agreement: AgreementModel | None, context: StrategyContext) -> PolicyFile:
+    questions = fit.questions(agreement)
+    with counting("trajectories") as report:
+        observed = await observe(questions, context, report, orders=4)
+    fixed = [await evaluate_fixed_plan(plan, questions, context, FIXED_ORDERS) for plan in fixed_plans(fit.settings)]
+    return build_policy(observed, fixed, model=fit.settings.model, attempts=fit.settings.attempts).file
+
+
+def _price_curve(file: PolicyFile, observed: Sequence[ObservedQuestion]) -> PriceCurve:
+    unit = direct_flops(observed)
+    difficulties = [file.prompt_difficulty(prompt_features(one.text)) for one in observed]
+    stopped = [
+        [
+            [stop(file, difficulty, price / unit, trajectory) for trajectory in one.trajectories]
+            for one, difficulty in zip(observed, difficulties, strict=True)
+        ]
+        for price in PRICES
+    ]
+    return PriceCurve(
+        np.array([[np.mean([one.right for one in each]) for each in at_price] for at_price in stopped]),
+        np.array([[np.mean([one.flops for one in each]) for each in at_price] for at_price in stopped]),
+    )
+
+
+def _common_grid(curves: Sequence[PriceCurve]) -> Numbers:
+    """Return logarithms of FLOPs that both policies reach."""
+    means = [np.log(one.flops.mean(axis=1)) for one in curves]
+    return np.linspace(max(one.min() for one in means), min(one.max() for one in means), GRID)
+
+
+def _difference(curves: Sequence[PriceCurve], log_flops: Numbers) -> tuple[float, float, float]:
+    """Return the mean of (accuracy without answers less that with answers) at these FLOPs, and its 95 % bootstrap interval."""
+    num = curves[0].accuracy.shape[1]
+
+    def difference(chosen: NDArray[np.int_]) -> float:
+        with_answers, without = (one.accuracy_at(log_flops, chosen) for one in curves)
+        return float((without - with_answers).mean())
+
+    generator = np.random.default_rng(0)
+    resampled = [difference(generator.integers(0, num, num)) for _ in range(NUM_RESAMPLES)]
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return difference(np.arange(num)), float(low), float(high)
+
+
+def _points(mean: float, low: float, high: float) -> str:
+    return f"{100 * mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+if __name__ == "__main__":
+    main()
