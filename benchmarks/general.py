@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the file that comes with the package")
     arguments = parser.parse_args()
     with closing(Equivalence()) as equivalence:
-        pools = asyncio.run(_read(sorted(arguments.pools.glob(f"*/*/{POOL}")), equivalence))
+        pools = asyncio.run(read_pools(sorted(arguments.pools.glob(f"*/*/{POOL}")), equivalence))
     if arguments.write:
         models = {pool.model: len(pool.observed) for pool in pools.fit}
         provenance = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "questions": models}
@@ -92,7 +92,8 @@ def main() -> None:
     print(table.markdown())
 
 
-async def _read(paths: Sequence[Path], equivalence: Equivalence) -> Pools:
+async def read_pools(paths: Sequence[Path], equivalence: Equivalence) -> Pools:
+    """Return the questions of the pools at these paths, POOLS/MODEL/SPLIT each, with their trajectories."""
     found: dict[str, list[ModelQuestions]] = {"fit": [], "test": []}
     for path in paths:
         settings, entries = read_pool(path)
