@@ -18,6 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.routing.estimators import Number
 from app.routing.features import Features, logit
+from strategies.checking.chains import Chain
+from strategies.checking.evidence import LOWEST, lowest_window
+from strategies.core.values import Candidate
+from strategies.voting.count import mean_logprob
 
 AGREEMENT_FILE = Path(__file__).parent / "agreement.json"
 """The model that comes with the package. `python -m benchmarks.unlabelled` fits it."""
@@ -49,6 +53,27 @@ class Ballot:
     logprob: float
     lowest: float
     length: int
+
+
+def ballot_of(candidate: Candidate, answer: str | None, *, is_first: bool) -> Ballot:
+    """Return the ballot of a candidate with its log-probabilities.
+
+    Args:
+        candidate: a whole answer, with what was kept of it before it was continued.
+        answer: its answer, spelled as all that are the same. It does not count where the candidate was cut off.
+        is_first: whether it is the first answer, the greedy one.
+
+    """
+    chain = Chain(0, lambda _text: ())
+    chain.add_attempt(candidate)
+    return Ballot(
+        answer=answer if candidate.is_complete else None,
+        is_sound=chain.is_sound,
+        is_first=is_first,
+        logprob=max(mean_logprob(candidate), LOWEST),
+        lowest=lowest_window(candidate),
+        length=len(candidate.token_ids),
+    )
 
 
 RISING = ("share", "share squared", "share and answer length")

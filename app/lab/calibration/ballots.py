@@ -5,13 +5,10 @@ from dataclasses import dataclass
 
 from app.lab.calibration.backtracking import candidate_of
 from app.lab.calibration.pool import Continuation, Generation, PoolEntry
-from app.routing.agreement import AgreementModel, Ballot
+from app.routing.agreement import AgreementModel, Ballot, ballot_of
 from strategies.answers.reading import read_answer
-from strategies.checking.chains import Chain
-from strategies.checking.evidence import LOWEST, lowest_window
 from strategies.core.ports import AnswerEquivalence
 from strategies.core.values import AnswerKind, Candidate, TokenLogprob
-from strategies.voting.count import mean_logprob
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +34,8 @@ async def ballots_of(entry: PoolEntry, equivalence: AnswerEquivalence) -> list[G
                 whole = _continued(whole, generation)
             text = _read(entry, whole)
             value = read_answer(kind, text) if whole.is_complete and kind is not AnswerKind.OPEN else None
-            ballot = Ballot(
-                answer=None if value is None else await _spelled(kind, value, spellings, equivalence),
-                is_sound=_is_sound(whole),
-                is_first=place == 0,
-                logprob=max(mean_logprob(whole), LOWEST),
-                lowest=lowest_window(whole),
-                length=len(whole.token_ids),
-            )
-            found.append(GenerationBallot(generation, ballot))
+            spelled = None if value is None else await _spelled(kind, value, spellings, equivalence)
+            found.append(GenerationBallot(generation, ballot_of(whole, spelled, is_first=place == 0)))
     return found
 
 
@@ -78,12 +68,6 @@ def _continued(before: Candidate, continuation: Continuation) -> Candidate:
 
 def _read(entry: PoolEntry, whole: Candidate) -> str:
     return whole.text if entry.thinking is None else entry.thinking.thinking.split(whole.text)[1] or ""
-
-
-def _is_sound(whole: Candidate) -> bool:
-    chain = Chain(0, lambda _text: ())
-    chain.add_attempt(whole)
-    return chain.is_sound
 
 
 async def _spelled(kind: AnswerKind, value: str, spellings: list[str], equivalence: AnswerEquivalence) -> str:
