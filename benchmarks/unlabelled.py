@@ -161,6 +161,7 @@ async def _compare(
         rows.append(
             {
                 "model": name,
+                "made from / measured on": f"{len(fit.entries)} / {len(test.entries)} questions",
                 "effort": effort,
                 "with answers %": f"{100 * one.mean:.1f} for {one.gflops:.0f} GFLOP",
                 "without %": f"{100 * other.mean:.1f} for {other.gflops:.0f} GFLOP",
