@@ -212,6 +212,7 @@ def _service(settings: Settings, engine: Engine, common: _Common, names: frozens
     learner = open_learner(settings.policy_dir.expanduser()) if settings.learning else None
     if learner is not None:
         common.metrics.learning.add(partial(rows_of, learner))
+        policies.on_choice = learner.trust_again
     planner = Planner(policies, GeneralPolicy.shipped(), engine.card, Path(settings.model).name, adapters, learner=learner)
     return Service(
         engine,

@@ -9,7 +9,7 @@ from app.api.access import administrator, changer
 from app.api.body import ClosedBody
 from app.api.errors import RESPONSES
 from app.api.pools import pools_of, service_of
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, NotFound
 from app.routing.cascade_file import CASCADE, parse_cascade
 from app.routing.policies import Policies, PolicyHistory, parse_policy
 from app.routing.policy_file import PolicyFile
@@ -39,7 +39,7 @@ async def show(request: Request, model: str) -> dict[str, Any]:
     """Return the whole policy in use, and the numbers of the earlier ones."""
     history = _policies(request, model).history(model)
     policy = None if history.file is None else history.file.model_dump(mode="json")
-    return {**_summary(model, history), "policy": policy}
+    return {**_summary(model, history), "drift": _drift(request, model, history), "policy": policy}
 
 
 @router.put("/v1/policies/{model}", dependencies=[Depends(changer)], openapi_extra=_PUT)
@@ -71,6 +71,19 @@ async def _put_cascade(pools: Pools, content: bytes) -> dict[str, Any]:
     policies = _policies_of(pools.first)
     await policies.put(CASCADE, file)
     return _summary(CASCADE, policies.history(CASCADE))
+
+
+def _drift(request: Request, model: str, history: PolicyHistory) -> dict[str, Any] | None:
+    """Return what outcomes say of the policy in use; None where there is none, or where what it was made for is not served."""
+    service = pools_of(request).with_policy(model)
+    if history.policy is None:
+        return None
+    try:
+        adapter = service.names.resolve_policy(model)
+    except NotFound:
+        return None
+    drift = service.planning.planner.drift(adapter, history.policy)
+    return {"is_left": drift.is_left, "evidence": round(drift.evidence, 3), "outcomes": round(drift.outcomes, 3)}
 
 
 def _summary(name: str, history: PolicyHistory) -> dict[str, Any]:

@@ -25,12 +25,16 @@ class CalibratedPolicy:
     """Plans requests with what `ponder calibrate` measured.
 
     It plans only for the kinds of answers that were measured.
+
+    Attributes:
+        digest: of the numbers of its estimators.
+
     """
 
     def __init__(self, file: PolicyFile) -> None:
         self.file = file
         self._estimators = WaveEstimators(file.stages, evidence_features)
-        self._digest = digest_of(file.prompt_difficulty, *file.stages)
+        self.digest = digest_of(file.prompt_difficulty, *file.stages)
 
     def difficulty(self, query: Query) -> Difficulty | None:
         """Estimate the difficulty of a question; None for a kind of answer that was not measured."""
@@ -39,7 +43,7 @@ class CalibratedPolicy:
         probability = self.file.prompt_difficulty(prompt_features(query.question))
         deviation = Z_OF_INTERVAL * math.sqrt(probability * (1 - probability) / self.file.questions_per_bin)
         low, high = max(probability - deviation, 0.0), min(probability + deviation, 1.0)
-        return query.corrected(Difficulty(probability, low, high, "calibrated"), self._digest)
+        return query.corrected(Difficulty(probability, low, high, "calibrated"), self.digest)
 
     def bin_of(self, difficulty: Difficulty) -> int:
         """Return the number of the bin, counted from 1."""

@@ -15,8 +15,9 @@ from app.routing.calibrated import CalibratedPolicy
 from app.routing.cascade_file import CascadeMember
 from app.routing.difficulty import Difficulty
 from app.routing.general import GeneralPolicy
+from app.routing.learning.drift import Drift
 from app.routing.learning.learner import Learner, Lessons
-from app.routing.learning.words import Words
+from app.routing.learning.words import NO_WORDS, Words
 from app.routing.policies import Policies
 from app.routing.policy import Plan, Query
 from app.routing.policy_file import PolicyFile
@@ -71,11 +72,20 @@ class Planner:
             load: the load of the server, 0 (idle) to 1 (no further request is admitted).
 
         """
-        policy, mismatch = self._policy_of(request.adapter)
+        query = self._query(request, kind, load)
+        plan = self._plan(request, query)
+        if (difficulty := plan.difficulty) and difficulty.lesson and difficulty.estimator == "calibrated":
+            general = self.general.difficulty(replace(query, lessons=None))
+            difficulty.lesson.rival = None if general is None else general.probability
+        return plan
+
+    def _query(self, request: InferenceRequest, kind: AnswerKind, load: float) -> Query:
+        words = Words.of(request.question)
         query = Query(kind, request.effort, request.question, load, self.token_flops(request.adapter))
-        query = replace(
-            query, price=request.flop_price, lessons=self.lessons(request.adapter, request.owner, Words.of(request.question))
-        )
+        return replace(query, price=request.flop_price, lessons=self.lessons(request.adapter, request.owner, words))
+
+    def _plan(self, request: InferenceRequest, query: Query) -> Plan:
+        policy, mismatch = self._policy_of(request.adapter)
         estimators = [one for one in (policy, self.general) if one is not None]
         if request.strategy not in (None, AUTO):
             plan = Plan(request.strategy, dict(request.parameters), why="named by the caller", is_calibrated=False)
@@ -89,7 +99,7 @@ class Planner:
         else:
             return self._automatic_plan(request, query, policy, mismatch)
         if policy is not None:
-            plan = replace(plan, exits=policy.exits(kind))
+            plan = replace(plan, exits=policy.exits(query.kind))
         for estimator in estimators:
             if (estimate := estimator.difficulty(query)) is not None:
                 return replace(plan, difficulty=estimate, bin=estimator.bin_of(estimate))
@@ -129,6 +139,11 @@ class Planner:
         names = (self._card.name, adapter.name if adapter else "", version.version if version else "")
         return Lessons(self.learner, *names, owner, words)
 
+    def drift(self, adapter: AdapterRef | None, policy: CalibratedPolicy) -> Drift:
+        """Return what outcomes say of a policy of an adapter (None: of the base model)."""
+        lessons = self.lessons(adapter, "", NO_WORDS)
+        return Drift() if lessons is None else lessons.drift("calibrated", policy.digest)
+
     def _version_of(self, adapter: AdapterRef | None) -> AdapterVersion | None:
         if adapter is None or self._adapters is None:
             return None
@@ -161,4 +176,6 @@ class Planner:
         if policy is None:
             return None, ""
         mismatch = self.mismatch(adapter, policy.file)
+        if mismatch is None and self.drift(adapter, policy).is_left:
+            mismatch = "on the last outcomes its estimates were worse than the general ones"
         return (policy, "") if mismatch is None else (None, f"its policy is not used: {mismatch}")

@@ -6,6 +6,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,11 +66,15 @@ class Policies:
         shipped: folder of the policies that come with the server, one JSON file each.
         agreement: with the other front ends.
 
+    Attributes:
+        on_choice: is called with the name whose policy somebody has put or chosen.
+
     """
 
     def __init__(self, root: Path, shipped: Path | None = None, agreement: PolicyAgreement | None = None) -> None:
         self._root = root
         self._agreement = PolicyAgreement() if agreement is None else agreement
+        self.on_choice: Callable[[str], None] = _ignore
         self._followed: dict[str, AgreedPolicies] = {}
         self._refused: dict[str, AgreedPolicies] = {}
         self._changing = asyncio.Lock()
@@ -145,6 +150,7 @@ class Policies:
             self._write(name, number, text)
             history.numbers.append(number)
             self._activate(name, number, file)
+            self.on_choice(name)
             for old in history.numbers[: max(len(history.numbers) - MAX_KEPT, 0)]:
                 self._path(name, old).unlink(missing_ok=True)
                 history.numbers.remove(old)
@@ -163,6 +169,7 @@ class Policies:
             file = self._read(name, history, number)
             await self._agreement.choose(name, number)
             self._activate(name, number, file)
+            self.on_choice(name)
 
     def _write(self, name: str, number: int, text: bytes) -> None:
         (self._root / name).mkdir(parents=True, exist_ok=True)
@@ -186,6 +193,7 @@ class Policies:
             for number in set(history.numbers) - set(agreed.texts):
                 self._path(name, number).unlink(missing_ok=True)
             history.numbers = sorted(number for number in agreed.texts if self._path(name, number).exists())
+            is_new = history.current != agreed.current
             try:
                 self._activate(name, agreed.current, self._read(name, history, agreed.current))
             except InvalidRequest as error:
@@ -195,6 +203,8 @@ class Policies:
                 self._refused[name] = agreed
             else:
                 self._followed[name] = agreed
+                if is_new:
+                    self.on_choice(name)
 
     def _missing(self, name: str, agreed: AgreedPolicies) -> list[int]:
         """Return the numbers whose texts are not on the disk."""
@@ -242,3 +252,7 @@ def parse_policy(content: bytes) -> PolicyFile:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"]) or "policy"
         raise InvalidRequest(f"The policy is broken at `{where}`: {fault['msg']}", parameter=where) from error
+
+
+def _ignore(name: str) -> None:
+    """Do nothing with a choice."""

@@ -31,7 +31,16 @@ async def keeping(learner: Learner | None, policy_dir: Path) -> AsyncIterator[No
 def rows_of(learner: Learner) -> list[CorrectionRow]:
     """Return the corrections as the metrics page shows them."""
     return [
-        CorrectionRow(subject.model, subject.adapter, subject.estimator, moment, *one.mean, one.weight)
+        CorrectionRow(
+            subject.model,
+            subject.adapter,
+            subject.estimator,
+            moment,
+            *one.mean,
+            one.weight,
+            corrections.drift.evidence if subject.estimator == "calibrated" else None,
+            corrections.drift.is_left,
+        )
         for subject, corrections in learner
         for moment, one in (("before", corrections.before), ("after", corrections.after))
     ]

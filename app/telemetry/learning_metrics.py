@@ -18,6 +18,8 @@ class CorrectionRow(NamedTuple):
         intercept: what is added to the log-odds.
         slope: what the log-odds are multiplied by.
         weight: of all observations together, as far as they are not forgotten.
+        evidence: that a calibrated policy is worse than the general estimator, as a logarithm; None where it is of no policy.
+        is_left: whether this policy is not used any more.
 
     """
 
@@ -28,6 +30,8 @@ class CorrectionRow(NamedTuple):
     intercept: float
     slope: float
     weight: float
+    evidence: float | None = None
+    is_left: bool = False
 
 
 class LearningMetrics:
@@ -53,10 +57,23 @@ class LearningMetrics:
             ),
         ):
             registry.gauge(name, text, partial(self._samples, read), labels)
+        labels = ["model", "adapter"]
+        registry.gauge(
+            "policy_drift_evidence", "Logarithm of the evidence that a policy is worse than the general estimator; it is left at 6.9.",
+            lambda: self._of_policies(lambda one: one.evidence or 0.0), labels,
+        )  # fmt: skip
+        registry.gauge(
+            "policy_is_left", "1 where a policy is not used any more, since its estimates were worse than the general ones.",
+            lambda: self._of_policies(lambda one: float(one.is_left)), labels,
+        )  # fmt: skip
 
     def add(self, read: Callable[[], Iterable[CorrectionRow]]) -> None:
         """Show the corrections of a base model from now on. Of several with the same labels the last one is shown."""
         self._readers.append(read)
+
+    def _of_policies(self, read: Callable[[CorrectionRow], float]) -> Samples:
+        rows = (one for rows in self._readers for one in rows() if one.evidence is not None)
+        return list({(one.model, self._label(one.adapter)): read(one) for one in rows}.items())
 
     def _samples(self, read: Callable[[CorrectionRow], float]) -> Samples:
         rows = {

@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.example_policies import policy
+
 pytestmark = pytest.mark.anyio
 
 
@@ -78,3 +80,38 @@ async def test_several_prompts_at_once_teach_nothing(serve) -> None:
         for _ in range(5):
             assert (await served.client.post("/v1/completions", json=body)).status_code == 200
         assert (await difficulty(served))["correction"]["before"] == 0
+
+
+async def test_a_policy_that_outcomes_contradict_is_left_until_somebody_chooses_one(serve, caplog) -> None:
+    """The policy says that all is easy, the general estimator that it is hard, and callers that all answers are wrong."""
+    path, keys = "/v1/policies/scripted", ("one", "two")
+    file = policy(model="scripted", hard=0.001, right=0.999).model_dump_json()
+    async with serve(["It is 41."], api_keys=keys, admin_keys=("admin",)) as served:
+        admin = {"Authorization": "Bearer admin"}
+        await served.client.put(path, content=file, headers=admin)
+
+        async def ask(key: str, **ponder: object) -> dict:
+            body = {"model": "scripted", "messages": [{"role": "user", "content": "What is 17 + 25?"}], "ponder": ponder}
+            headers = {"Authorization": f"Bearer {key}"}
+            reply = (await served.client.post("/v1/chat/completions", json=body, headers=headers)).json()["ponder"]
+            if not ponder:
+                feedback = {"trace_id": reply["trace_id"], "correct": False}
+                await served.client.post("/v1/feedback", json=feedback, headers=headers)
+            return reply
+
+        assert (await ask("one", dry_run=True))["plan"]["calibrated"]
+        for _ in range(40):
+            for key in keys:
+                await ask(key)
+        left = await ask("one", dry_run=True)
+        shown = (await served.client.get(path, headers=admin)).json()
+        page = (await served.client.get("/metrics", headers=admin)).text
+        await served.client.post(f"{path}/choose", json={"number": 1}, headers=admin)
+        chosen = await ask("one", dry_run=True)
+    assert not left["plan"]["calibrated"]
+    assert "worse than the general ones" in left["plan"]["why"]
+    assert shown["drift"]["is_left"]
+    assert shown["drift"]["outcomes"] > 0
+    assert 'ponder_policy_is_left{adapter="",model="scripted"} 1.0' in page
+    assert "calibrate it again" in caplog.text
+    assert chosen["plan"]["calibrated"]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from adapters.disk import write_whole
 from app.routing.learning.correction import MAX_CORRECTION, SLOPES, Correction, WordWeights
+from app.routing.learning.drift import Drift
 from app.routing.learning.learner import MAX_SUBJECTS, MAX_WORDS
 from app.routing.learning.lesson import Corrections, Subject
 from app.routing.learning.words import NUM_BUCKETS
@@ -89,6 +90,23 @@ class StoredWords(_Part):
         return one
 
 
+class StoredDrift(_Part):
+    """The attributes of a `Drift`."""
+
+    evidence: Count = 0.0
+    outcomes: Count = 0.0
+    is_left: bool = False
+
+    @classmethod
+    def of(cls, one: Drift) -> Self:
+        """Return what is stored of a drift."""
+        return cls(evidence=one.evidence, outcomes=one.outcomes, is_left=one.is_left)
+
+    def drift(self) -> Drift:
+        """Return the drift."""
+        return Drift(self.evidence, self.outcomes, is_left=self.is_left)
+
+
 class StoredSubject(_Part):
     """A subject with its corrections. Words are by the hash of the API key."""
 
@@ -100,6 +118,7 @@ class StoredSubject(_Part):
     before: StoredCorrection
     after: StoredCorrection
     words: dict[Name, StoredWords] = Field(max_length=MAX_WORDS)
+    drift: StoredDrift = StoredDrift()
 
     @classmethod
     def of(cls, subject: Subject, one: Corrections) -> Self:
@@ -109,13 +128,14 @@ class StoredSubject(_Part):
             before=StoredCorrection.of(one.before),
             after=StoredCorrection.of(one.after),
             words={key: StoredWords.of(weights) for key, weights in one.words.items()},
+            drift=StoredDrift.of(one.drift),
         )
 
     def corrections(self) -> tuple[Subject, Corrections]:
         """Return the subject with its corrections."""
         words = {key: one.weights() for key, one in self.words.items()}
         subject = Subject(self.model, self.adapter, self.version, self.estimator, self.digest)
-        return subject, Corrections(self.before.correction(), self.after.correction(), words)
+        return subject, Corrections(self.before.correction(), self.after.correction(), words, self.drift.drift())
 
 
 class LearnedFile(_Part):

@@ -1,13 +1,17 @@
 """Learns the corrections of all models of a pool, from outcomes and from what answers show."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from app.routing.learning.correction import WordWeights
-from app.routing.learning.lesson import Corrections, Lesson, Subject
+from app.routing.learning.drift import Drift
+from app.routing.learning.lesson import Corrections, Lesson, Subject, moved
 from app.routing.learning.shares import Shares
 from app.routing.learning.words import Words
+
+logger = logging.getLogger("ponder.learning")
 
 ANSWER_WEIGHT = 0.3
 """How much the estimate after an answer counts as the outcome, where nobody knows whether the answer is right."""
@@ -42,8 +46,14 @@ class Lessons:
             probability: the estimate before the first token.
 
         """
-        subject = Subject(self.model, self.adapter, self.version, estimator, digest)
-        return self.learner.begin(subject, self.key, probability, self.words)
+        return self.learner.begin(self._subject(estimator, digest), self.key, probability, self.words)
+
+    def drift(self, estimator: str, digest: str) -> Drift:
+        """Return what outcomes say of a policy."""
+        return self.learner.drift(self._subject(estimator, digest))
+
+    def _subject(self, estimator: str, digest: str) -> Subject:
+        return Subject(self.model, self.adapter, self.version, estimator, digest)
 
 
 class Learner:
@@ -89,9 +99,36 @@ class Learner:
         if lesson.after is not None:
             self._of(lesson.subject).after.observe(lesson.after, float(not is_right), weight)
         if lesson.gives_first:
-            self._learn_before(lesson, float(not is_right), weight)
+            self._learn_first(lesson, float(not is_right), weight)
         elif is_right:  # then the first answer, which is another one, is wrong
-            self._learn_before(lesson, 1.0, weight)
+            self._learn_first(lesson, 1.0, weight)
+
+    def _learn_first(self, lesson: Lesson, outcome: float, weight: float) -> None:
+        """Learn that the first answer is wrong (1) or right (0), also of who estimates better."""
+        self._learn_before(lesson, outcome, weight)
+        if lesson.rival is None:
+            return
+        one, own = self._of(lesson.subject), moved(lesson.before, lesson.before_shift)
+        has_others = len(one.words) > 1
+        if one.drift.observe(own, lesson.rival, outcome, weight, lesson.key, has_others=has_others):
+            name = lesson.subject.adapter or lesson.subject.model
+            logger.warning(
+                "the policy of %s is not used any more: on %.0f outcomes its estimates were worse than the general ones; "
+                "calibrate it again, or choose a policy",
+                name, one.drift.outcomes,
+            )  # fmt: skip
+
+    def drift(self, subject: Subject) -> Drift:
+        """Return what outcomes say of a policy."""
+        known = self._known.get(subject)
+        return Drift() if known is None else known.drift
+
+    def trust_again(self, name: str) -> None:
+        """Forget what outcomes said of the policies of an adapter or a base model: somebody has chosen one."""
+        for subject, one in self._known.items():
+            if name == (subject.adapter or subject.model):
+                one.drift = Drift()
+        self.version += 1
 
     def _learn_before(self, lesson: Lesson, outcome: float, weight: float) -> None:
         """Learn how likely it was that the first answer is wrong."""

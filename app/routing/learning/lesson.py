@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from app.routing.features import logit
 from app.routing.learning.correction import Correction, WordWeights
+from app.routing.learning.drift import Drift
 from app.routing.learning.words import Words
 
 
@@ -33,6 +34,7 @@ class Corrections:
     """The corrections of one subject, by the moment of the estimate.
 
     Attributes:
+        drift: of a calibrated policy from its traffic.
         words: of the estimate before the first token, by the API key whose prompts had them. What one key asks moves nothing of another's
             estimates but intercept and slope, so that nobody learns of the words of others.
 
@@ -41,10 +43,13 @@ class Corrections:
     before: Correction = field(default_factory=Correction)
     after: Correction = field(default_factory=Correction)
     words: dict[str, WordWeights] = field(default_factory=dict)
+    drift: Drift = field(default_factory=Drift)
 
     def copy(self) -> "Corrections":
         """Return a copy."""
-        return Corrections(self.before.copy(), self.after.copy(), {key: one.copy() for key, one in self.words.items()})
+        return Corrections(
+            self.before.copy(), self.after.copy(), {key: one.copy() for key, one in self.words.items()}, self.drift.copy()
+        )
 
 
 class Teacher(Protocol):
@@ -75,6 +80,7 @@ class Lesson:
         after_shift: what the correction added to its log-odds.
         first_wrong: the probability that the first answer is wrong, by what the answers show; None before a wave. No correction of the
             first estimate is in it, so that the correction does not confirm itself.
+        rival: what the general estimator says where the estimate is that of a calibrated policy, None elsewhere.
         gives_first: whether the answer that was given is the first one. None where that is not known yet.
 
     """
@@ -89,6 +95,7 @@ class Lesson:
     after: float | None = None
     after_shift: float = 0.0
     first_wrong: float | None = None
+    rival: float | None = None
     gives_first: bool | None = None
 
     def see_wave(self, estimate: float, plain: float, *, first_leads: bool) -> float:

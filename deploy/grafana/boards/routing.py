@@ -170,6 +170,17 @@ LEARNING = Row(
             "What a correction rests on: outcomes count 1 and answers that nobody judged 0.3, old ones less.",
             (named(f"ponder_correction_weight{{{ADAPTER}}}"), CORRECTED),
         ),
+        lines(
+            "Evidence against a policy", "none",
+            "Logarithm of the evidence that a policy estimates worse than the general estimator. At 6.9 the policy is left until "
+            "somebody puts or chooses one.",
+            (named(f"ponder_policy_drift_evidence{{{ADAPTER}}}"), "{{model}}, {{adapter}}"), width=12,
+        ),
+        lines(
+            "Policies that are left", "none",
+            "1 where a policy is not used any more, since its estimates were worse than the general ones.",
+            (named(f"ponder_policy_is_left{{{ADAPTER}}}"), "{{model}}, {{adapter}}"), width=12, top=1,
+        ),
     ),
 )  # fmt: skip
 
