@@ -61,6 +61,11 @@ class _Run:
         after = None if plan.rule is None else plan.rule.difficulty_after_wave
         return plan.difficulty.probability if after is None else after
 
+    @property
+    def num_nodes(self) -> int:
+        """The number of ids that its nodes take."""
+        return max((node_id for _, node_id in self.session.account.trace.nodes), default=-1) + 1
+
     def attempt(self) -> Attempt:
         """Return it as the policy reads it."""
         rule, difficulty = self.session.planned.plan.rule, self.difficulty
@@ -159,13 +164,14 @@ class CascadeSession:
 
     async def _run_leg(self, run: _Run, emit: Callable[[int, Delta | Progress], None]) -> bool:
         """Run one leg, give its places back, and return whether another one may follow."""
+        first_node = sum(one.num_nodes for one in self._runs[:-1])
 
         def forward(number: int, event: Delta | Progress) -> None:
-            if isinstance(event, Delta):
-                if not run.is_last:
-                    return
+            if isinstance(event, Progress):
+                emit(number, _numbered_from(first_node, event) if first_node else event)
+            elif run.is_last:
                 run.is_streamed = True
-            emit(number, event)
+                emit(number, event)
 
         try:
             async with run.stack:
@@ -231,3 +237,17 @@ class CascadeSession:
     def prompt_tokens(self) -> int:
         """The tokens of the prompt, as each model has read it."""
         return sum(run.session.rendered.num_tokens for run in self._runs)
+
+
+def _numbered_from(first: int, progress: Progress) -> Progress:
+    """Return progress whose nodes are numbered behind those of earlier legs, so that a client can tell them apart."""
+    nodes = tuple(
+        replace(
+            node,
+            id=first + node.id,
+            parent=None if node.parent is None else first + node.parent,
+            in_view=tuple(first + seen for seen in node.in_view),
+        )
+        for node in progress.nodes
+    )
+    return replace(progress, nodes=nodes)

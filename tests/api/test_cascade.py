@@ -320,6 +320,7 @@ async def test_a_stream_has_the_content_of_one_answer(serve_two) -> None:
             json={"model": "auto", "max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "17 + 25?"}]},
         )).text  # fmt: skip
         response = (await served.client.post("/v1/responses", json={"model": "auto", "input": "17 + 25?", "stream": True})).text
+    nodes = {node["id"]: node["text"] for chunk in chunks for node in chunk.get("ponder", {}).get("nodes", ())}
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks if chunk["choices"]]
     assert "".join(one.get("content") or "" for one in deltas) == "So it is 42."
     assert "Answer 1: It is 41." in "".join(one.get("reasoning") or "" for one in deltas)
@@ -327,6 +328,8 @@ async def test_a_stream_has_the_content_of_one_answer(serve_two) -> None:
         "big"
     }
     assert chunks[-1]["usage"]["completion_tokens"] > 12
+    assert nodes[0] == "It is 41."
+    assert nodes[max(nodes)] == "So it is 42."
     assert {one["model"] for one in quiet} == {"big"}
     assert spoken.count("So it is 42.") == 1
     assert '"text":"It is 41.' not in spoken
