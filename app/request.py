@@ -97,6 +97,7 @@ class InferenceRequest:
         cache_salt: the caller's own salt for cached prefixes, besides the one of its key.
         ignored_fields: names of fields of the body that nobody knows.
         notes: what the caller should know of how its body was read.
+        risk: the most accuracy, 0 to 1, that may be lost against the best fixed plan; None leaves that to the effort.
         flop_price: the accuracy that a FLOP must gain, where a cascade asks; None for the price of the effort.
         owner: the id of the caller's API key that stays the same after a restart.
 
@@ -113,6 +114,7 @@ class InferenceRequest:
     budget: Budget = field(default_factory=Budget)
     kind: AnswerKind | None = None
     effort: Effort = Effort.MEDIUM
+    risk: float | None = None
     flop_price: float | None = None
     num_choices: int = 1
     num_logprobs: int | None = None

@@ -72,6 +72,7 @@ class PonderOptions(BaseModel):
     budget: BudgetBody | None = None
     answer: AnswerKind | None = None
     effort: Effort | None = None
+    risk: Annotated[float, Field(ge=0, le=1)] | None = None
     dry_run: bool = False
     show_nodes: bool = False
     progress: ProgressForm = "reasoning"

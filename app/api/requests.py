@@ -109,6 +109,7 @@ def _request(body: Sampling, origin: Origin, **fields: Any) -> InferenceRequest:
         budget=body.budget,
         kind=options.answer or (structured.kind if structured and not fields.get("has_tools") else None),
         effort=effort_of(options.effort, getattr(body, "reasoning_effort", None)),
+        risk=options.risk,
         num_choices=body.n,
         seed=body.seed,
         temperature=body.temperature,

@@ -9,7 +9,7 @@ from app.routing.difficulty import Difficulty
 from app.routing.estimators import digest_of
 from app.routing.features import evidence_features, prompt_features
 from app.routing.policy import BUSY_LOAD, ExpectedCost, Plan, Query
-from app.routing.policy_file import Bin, PolicyFile, auto_label
+from app.routing.policy_file import Bin, PolicyFile, Risk, auto_label
 from app.routing.value_of_computation import ValueOfComputationRule, WaveEstimators
 from strategies.core.thinking import ExitThreshold
 from strategies.core.values import AnswerKind
@@ -58,6 +58,8 @@ class CalibratedPolicy:
         file = self.file
         if (difficulty := self.difficulty(query)) is None:
             return None
+        if query.risk is not None and query.price is None and file.risk is not None:
+            return self._plan_within(query.risk, file.risk, difficulty)
         number = self.bin_of(difficulty)
         multiplier = price_multiplier(query.load)
         chosen_bin = file.bins[number - 1]
@@ -78,6 +80,22 @@ class CalibratedPolicy:
         rule = ValueOfComputationRule(self._estimators, difficulty.probability, price, difficulty.lesson)
         params = {"n": file.stages[-1].answers, "attempts": file.attempts}
         return replace(plan, params=params, rule=rule, temperature=file.temperature)
+
+    def _plan_within(self, most: float, risk: Risk, difficulty: Difficulty) -> Plan:
+        """Return the cheapest plan that is known to lose at most so much accuracy against the best fixed plan.
+
+        It is the one that was measured: at any load, in any bin, and without what was learned since.
+        """
+        file, point = self.file, risk.dearest_within(most)
+        plan = Plan(risk.strategy, risk.params, is_calibrated=True, difficulty=difficulty, bin=self.bin_of(difficulty))
+        if point is None:
+            why = f"risk {most:g}: no cheaper plan is known to hold it, so {risk.plan}, the most accurate fixed plan"
+            return replace(plan, why=why, temperature=0.0 if risk.strategy == "direct" else file.temperature)
+        why = f"risk {most:g} against {risk.plan}: at this price the expected loss is at most {max(point.bound, 0.0):.3f}"
+        before = difficulty.probability if difficulty.lesson is None else difficulty.lesson.before
+        rule = ValueOfComputationRule(self._estimators, before, point.price * file.flops_per_token, difficulty.lesson)
+        params = {"n": file.stages[-1].answers, "attempts": file.attempts}
+        return replace(plan, strategy="adaptive", params=params, why=why, rule=rule, temperature=file.temperature)
 
 
 def price_multiplier(load: float) -> float:

@@ -74,6 +74,8 @@ class Planner:
         """
         query = self._query(request, kind, load)
         plan = self._plan(request, query)
+        if request.risk is not None and (reason := self._unheld(request, plan)):
+            plan = replace(plan, why=f"{plan.why}; the risk is not held: {reason}")
         if (difficulty := plan.difficulty) and difficulty.lesson and difficulty.estimator == "calibrated":
             general = self.general.difficulty(replace(query, lessons=None))
             difficulty.lesson.rival = None if general is None else general.probability
@@ -82,7 +84,19 @@ class Planner:
     def _query(self, request: InferenceRequest, kind: AnswerKind, load: float) -> Query:
         words = Words.of(request.question)
         query = Query(kind, request.effort, request.question, load, self.token_flops(request.adapter))
-        return replace(query, price=request.flop_price, lessons=self.lessons(request.adapter, request.owner, words))
+        lessons = self.lessons(request.adapter, request.owner, words)
+        return replace(query, price=request.flop_price, lessons=lessons, risk=request.risk)
+
+    def _unheld(self, request: InferenceRequest, plan: Plan) -> str | None:
+        """Return why nothing is known of what the plan may lose; None where it holds the request's risk."""
+        policy, _ = self._policy_of(request.adapter)
+        if request.strategy not in (None, AUTO):
+            return "the caller named the strategy"
+        if policy is None or policy.file.risk is None or not plan.is_calibrated:
+            return "no policy says what would be lost"
+        if request.flop_price is not None:
+            return "several models may answer"
+        return "the caller sets the sampling" if request.is_sampled else None
 
     def _plan(self, request: InferenceRequest, query: Query) -> Plan:
         policy, mismatch = self._policy_of(request.adapter)

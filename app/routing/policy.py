@@ -89,6 +89,7 @@ class Query:
         token_flops: the FLOPs that the model takes for a token, which tell its size.
         price: the accuracy that a FLOP must gain, where a cascade asks; None for the price of the effort.
         lessons: begins the lesson of the request; None where nothing is learned.
+        risk: the most accuracy, 0 to 1, that may be lost against the best fixed plan; None leaves that to the effort.
 
     """
 
@@ -99,6 +100,7 @@ class Query:
     token_flops: float = 1e9
     price: float | None = None
     lessons: Lessons | None = None
+    risk: float | None = None
 
     def corrected(self, estimate: Difficulty, digest: str) -> Difficulty:
         """Return an estimate with what was learned of it. `digest` is that of the estimator's numbers."""

@@ -132,6 +132,44 @@ class Exits(_Part):
         return tuple(ExitThreshold(one.confidence, one.transitions, one.threshold) for one in self.thresholds)
 
 
+class RiskPoint(_Part):
+    """What the policy loses against the best fixed plan at one price, on questions that it was not fitted to.
+
+    Attributes:
+        price: the accuracy (1 is all questions) that a FLOP must gain.
+        loss: the mean, -1 to 1. A question's loss is the largest at this price and all below it.
+        bound: of the expected loss on the next question, by conformal risk control (Angelopoulos et al. 2022, arXiv:2208.02814).
+
+    """
+
+    price: Positive
+    loss: Annotated[float, Field(ge=-1, le=1)]
+    bound: Annotated[float, Field(ge=-1, le=1)]
+
+
+class Risk(_Part):
+    """What may be lost against the best fixed plan, by price.
+
+    Attributes:
+        plan: the best fixed plan, as reports call it.
+        strategy: of this plan.
+        params: of this strategy.
+        questions: the number of questions that the losses were measured on.
+        points: dearest price first.
+
+    """
+
+    plan: Annotated[str, Field(max_length=200)]
+    strategy: Annotated[str, Field(max_length=64)]
+    params: dict[str, Any] = Field(max_length=32)
+    questions: Annotated[int, Field(ge=1)]
+    points: tuple[RiskPoint, ...] = Field(min_length=1, max_length=64)
+
+    def dearest_within(self, risk: float) -> RiskPoint | None:
+        """Return the dearest price whose bound is at most the risk, 0 to 1; None where none is."""
+        return max((one for one in self.points if one.bound <= risk), key=lambda one: one.price, default=None)
+
+
 class PolicyFile(_Part):
     """The whole policy of one model or adapter.
 
@@ -149,6 +187,7 @@ class PolicyFile(_Part):
         prices: the accuracy (1 is all questions) that a FLOP must gain, by effort.
         stages: by the number of answers, rising.
         bins: from the easiest to the hardest.
+        risk: what may be lost at each price; None where outcomes were only estimated, as in older files.
         exits: where thinking may end early; None where that was not measured, as in older files.
 
     """
@@ -168,6 +207,7 @@ class PolicyFile(_Part):
     stages: tuple[Stage, ...] = Field(min_length=2, max_length=32)
     bins: tuple[Bin, ...] = Field(min_length=NUM_BINS, max_length=NUM_BINS)
     exits: Exits | None = None
+    risk: Risk | None = None
 
     @property
     def questions_per_bin(self) -> float:

@@ -19,6 +19,7 @@ from app.lab.calibration.fitting import fit
 from app.lab.calibration.observed_questions import ObservedQuestion
 from app.lab.calibration.performance import PlanPerformance
 from app.lab.calibration.policy_choices import bins_of, choose, with_direct_bins
+from app.lab.calibration.risk import risk_of
 from app.request import Effort
 from app.routing.policy_file import NUM_BINS, Bin, MeasuredPlan, PolicyFile, auto_label
 
@@ -78,6 +79,7 @@ def build_policy(observed: Sequence[ObservedQuestion], fixed: Sequence[PlanPerfo
             )
             for number in range(NUM_BINS)
         ),
+        risk=risk_of(validation, fixed, unit, fields.get("attempts", 1)),
         **fields,
     )
     wrong = np.array([one.wrong for one in observed])
