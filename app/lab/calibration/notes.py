@@ -47,7 +47,7 @@ def _measured(one: MeasuredWithoutAnswers) -> str:
     )
 
 
-def curve_notes(observed: Sequence[ObservedQuestion], file: PolicyFile, has_time: bool) -> list[str]:  # noqa: FBT001 - said once
+def curve_notes(observed: Sequence[ObservedQuestion], file: PolicyFile, *, has_time: bool) -> list[str]:
     """Return how much better a longer calibration is expected to be, measured if there is time for it.
 
     Args:

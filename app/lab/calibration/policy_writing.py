@@ -16,7 +16,7 @@ from app.lab.calibration.exit_replays import replays_of
 from app.lab.calibration.exit_report import exit_tables
 from app.lab.calibration.files import POLICY, POOL, REPORT, SEARCHES, THOUGHTS
 from app.lab.calibration.fitting import MIN_QUESTIONS
-from app.lab.calibration.fixed_plans import fixed_plans
+from app.lab.calibration.fixed_plans import FixedPlan, fixed_plans
 from app.lab.calibration.notes import curve_notes, label_notes, labels_provenance
 from app.lab.calibration.observed_questions import ORDERS, observe
 from app.lab.calibration.options import CalibrateOptions
@@ -36,7 +36,7 @@ from strategies.core.verifier import StrategyContext
 MIN_KIND_SHARE = 0.05
 """A kind of answers counts as measured if at least this share of the questions has it."""
 
-HURRIED_ORDERS = (4, 2)
+HURRIED_ORDERS = (4, 1)
 """The orders of the samples in which trajectories and fixed plans are replayed where there is a time limit."""
 
 
@@ -67,7 +67,7 @@ async def write_policy(options: CalibrateOptions, keys: Sequence[str], deadline:
         context = StrategyContext(equivalence=equivalence, vocab_size=settings.flops.vocab_size)
         with counting("trajectories") as report:
             observed = await observe(questions, context, report, orders)
-        fixed = await _evaluate_fixed_plans(settings, questions, context, fixed_orders)
+        fixed = await _evaluate_fixed_plans(settings, questions, context, fixed_orders, deadline)
         thoughts = TriedThoughts(options.out / THOUGHTS).of(keys, options.exits)
         replays = await replays_of(thoughts, equivalence) if len({one.key for one in thoughts}) >= MIN_QUESTIONS else None
     fixed += SearchRuns(options.out / SEARCHES).performances(keys, options.searches)
@@ -77,6 +77,7 @@ async def write_policy(options: CalibrateOptions, keys: Sequence[str], deadline:
         "labels": labels_provenance(options),
     }  # fmt: skip
     chosen = [] if replays is None else choose_exits(replays)
+    began = time.monotonic()
     result = build_policy(
         observed, fixed, model=settings.model, adapter=settings.adapter, architecture=settings.architecture,
         temperature=settings.temperature, attempts=settings.attempts, provenance=provenance, kinds=_measured_kinds(questions),
@@ -85,7 +86,9 @@ async def write_policy(options: CalibrateOptions, keys: Sequence[str], deadline:
     write_whole(options.out / POLICY, result.file.model_dump_json())
     notes = label_notes(options)
     if deadline is not None:
-        notes += curve_notes(observed, result.file, time.monotonic() < deadline)
+        # the curve takes about as long as the policy
+        ended = time.monotonic()
+        notes += curve_notes(observed, result.file, has_time=ended + 2 * (ended - began) < deadline)
     model = f"{settings.model} with an adapter" if settings.adapter else settings.model
     about = f"{model}, {len(questions)} questions of {options.data.name}."
     tables = [] if replays is None else exit_tables(replays, chosen)
@@ -129,11 +132,16 @@ def _measured_kinds(questions: Sequence[PooledQuestion]) -> frozenset[AnswerKind
 
 
 async def _evaluate_fixed_plans(
-    settings: PoolSettings, questions: Sequence[PooledQuestion], context: StrategyContext, orders: int
+    settings: PoolSettings, questions: Sequence[PooledQuestion], context: StrategyContext, orders: int, deadline: float | None
 ) -> list[PlanPerformance]:
-    plans, found = fixed_plans(settings), []
+    """Replay the fixed plans. When the time is over, `direct` and those with the most answers are done: prices rest on these."""
+    direct, *others = fixed_plans(settings)
+    most = max((plan.n for plan in others), default=1)
+    plans = [direct, *sorted(others, key=lambda plan: -plan.n)]
+    found: dict[FixedPlan, PlanPerformance] = {}
     with counting("plans") as report:
-        for number, plan in enumerate(plans, 1):
-            found.append(await evaluate_fixed_plan(plan, questions, context, orders))
-            report(number, len(plans))
-    return found
+        for plan in plans:
+            if deadline is None or plan.n in (1, most) or time.monotonic() < deadline:
+                found[plan] = await evaluate_fixed_plan(plan, questions, context, orders)
+            report(len(found), len(plans))
+    return [found[plan] for plan in (direct, *others) if plan in found]

@@ -1,5 +1,6 @@
 """`ponder calibrate` makes a policy without answers, and one in a limited time, and says how far either can be trusted."""
 
+import asyncio
 import json
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from app.lab.calibration import command
 from app.lab.calibration.command import calibrate
 from app.lab.calibration.files import POLICY, POOL, REPORT
 from app.lab.calibration.options import CalibrateOptions
+from app.lab.calibration.policy_writing import write_policy
 from app.lab.calibration.pool import PoolRefused, read_pool
 from app.lab.calibration.pooled_questions import PooledQuestion
 from app.routing.policies import read_policy
@@ -75,6 +77,20 @@ def test_a_policy_is_made_without_answers(tmp_path: Path, capsys: pytest.Capture
     )
     with pytest.raises(PoolRefused, match="is_labelled: false, not true"):
         calibrate(options(data, unlabelled=False, searches=()), model)
+
+
+def test_once_the_time_is_over_only_what_the_policy_needs_is_done(tmp_path: Path) -> None:
+    """The prices rest on the plans with the most answers, so these are replayed all the same."""
+    used = options(written(tmp_path, prompts(PROMPTS)))
+    calibrate(used, SumsModel())
+    keys = [one.key for one in read_pool(tmp_path / "out" / POOL)[1]]
+    plans = {one.plan for each in read_policy(tmp_path / "out" / POLICY).bins for one in each.measured}
+    assert {"direct", "self_consistency n=2", "backtracking n=4"} <= plans
+    asyncio.run(write_policy(used, keys, deadline=time.monotonic()))
+    plans = {one.plan for each in read_policy(tmp_path / "out" / POLICY).bins for one in each.measured}
+    assert {"direct", "backtracking n=4"} <= plans
+    assert "self_consistency n=2" not in plans
+    assert "There was no time" in (tmp_path / "out" / REPORT).read_text()
 
 
 def test_with_answers_the_provenance_says_so(tmp_path: Path) -> None:
