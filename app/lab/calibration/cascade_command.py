@@ -12,13 +12,16 @@ from app.lab.calibration.cascade_report import cascade_page
 from app.lab.calibration.cascades import MeasuredMember, build_cascade
 from app.lab.calibration.cross_validation import direct_flops
 from app.lab.calibration.fitting import MIN_QUESTIONS
-from app.lab.calibration.observed_questions import ORDERS, observe
+from app.lab.calibration.observed_questions import observe
 from app.lab.calibration.options import CascadeOptions
 from app.lab.calibration.pool import PoolRefused, read_pool
 from app.lab.calibration.pooled_questions import PooledQuestion
 from app.lab.progress import counting, say
 from strategies.answers.equivalence import Equivalence
 from strategies.core.verifier import StrategyContext
+
+ORDERS = 4
+"""The number of orders of the samples of a question. Each is replayed at every price, for every member."""
 
 POOL, CASCADE, REPORT = "pool.jsonl", "cascade.json", "cascade.html"
 
