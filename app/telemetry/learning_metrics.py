@@ -1,6 +1,6 @@
 """Gauges of the corrections that a server has learned: how far they move each estimate, and how much they have seen."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -72,16 +72,17 @@ class LearningMetrics:
         self._readers.append(read)
 
     def _of_policies(self, read: Callable[[CorrectionRow], float]) -> Samples:
-        rows = (one for rows in self._readers for one in rows() if one.evidence is not None)
-        return list({(one.model, self._label(one.adapter)): read(one) for one in rows}.items())
+        return list({(one.model, one.adapter): read(one) for one in self._rows() if one.evidence is not None}.items())
 
     def _samples(self, read: Callable[[CorrectionRow], float]) -> Samples:
-        rows = {
-            (one.model, self._label(one.adapter), one.estimator, one.moment): read(one)
-            for rows in self._readers
-            for one in rows()
-        }
-        return list(rows.items())
+        return list({(one.model, one.adapter, one.estimator, one.moment): read(one) for one in self._rows()}.items())
+
+    def _rows(self) -> Iterator[CorrectionRow]:
+        """Yield the corrections, but for those of adapters that are not served, or that share their label with others."""
+        for rows in self._readers:
+            for one in rows():
+                if self._label(one.adapter) == one.adapter:
+                    yield one
 
 
 def _intercept(row: CorrectionRow) -> float:
