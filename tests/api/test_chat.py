@@ -42,14 +42,15 @@ async def test_a_direct_answer_has_openais_shape(serve) -> None:
     assert int(response.headers["x-ponder-flops"]) == reply["ponder"]["flops"]["total"]
 
 
-async def test_auto_votes_on_what_can_be_compared_and_answers_chat_directly(serve) -> None:
-    """The prior policy votes on arithmetic and draws one sample for small talk. The reply gives the reason."""
+async def test_auto_compares_answers_where_it_can_and_answers_chat_directly(serve) -> None:
+    """Without a policy, the general estimator plans arithmetic; small talk gets one sample. The reply gives the reason."""
     async with serve() as served:
         sum_reply = (await served.chat("What is 17 + 25?")).json()["ponder"]
         talk_reply = (await served.chat("Tell me about your day.")).json()["ponder"]
-    assert (sum_reply["strategy"], sum_reply["answer_kind"]) == ("self_consistency", "math")
-    assert sum_reply["stop_reason"] == "settled"
-    assert "uncalibrated" in sum_reply["plan"]["why"]
+    assert (sum_reply["strategy"], sum_reply["answer_kind"]) == ("adaptive", "math")
+    assert sum_reply["difficulty"]["estimator"] == "general"
+    assert "(general)" in sum_reply["plan"]["why"]
+    assert not sum_reply["plan"]["calibrated"]
     assert (talk_reply["strategy"], talk_reply["answer_kind"]) == ("direct", "open")
 
 
@@ -204,7 +205,7 @@ async def test_a_stream_carries_usage_only_on_request(serve) -> None:
 async def test_a_search_streams_its_progress_as_reasoning_and_then_the_winner(serve) -> None:
     """Each line has the number of the candidate, its answer and the leader. The text of the winner follows."""
     async with serve() as served:
-        chunks = events((await served.chat(stream=True)).text)
+        chunks = events((await served.chat(stream=True, ponder={"strategy": "self_consistency", "n": 8})).text)
     thoughts = "".join(choice["delta"].get("reasoning", "") for chunk in chunks for choice in chunk["choices"])
     assert "Candidate 1 of 8: 42 (leading: 42, 1 of 1)" in thoughts
     assert "42" in content(chunks)
