@@ -55,10 +55,17 @@ class GeneralPolicy:
         """Estimate the difficulty of a question; None where no answer can be right or wrong."""
         if query.kind is AnswerKind.OPEN:
             return None
-        features = general_features(query.question, query.kind, query.token_flops)
-        estimates = [estimator(features) for estimator in self.file.prompt_difficulty]
+        estimates = self._estimates(query)
         low, high = (float(end) for end in np.quantile(estimates, INTERVAL))
         return query.corrected(Difficulty(float(np.mean(estimates)), low, high, "general"), self.digest)
+
+    def probability(self, query: Query) -> float:
+        """Return the probability that the first answer is wrong, without its interval and its correction."""
+        return float(np.mean(self._estimates(query)))
+
+    def _estimates(self, query: Query) -> list[float]:
+        features = general_features(query.question, query.kind, query.token_flops)
+        return [estimator(features) for estimator in self.file.prompt_difficulty]
 
     def bin_of(self, difficulty: Difficulty) -> int:
         """Return the number of the bin, counted from 1."""

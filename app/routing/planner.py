@@ -77,8 +77,7 @@ class Planner:
         if request.risk is not None and (reason := self._unheld(request, plan)):
             plan = replace(plan, why=f"{plan.why}; the risk is not held: {reason}")
         if (difficulty := plan.difficulty) and difficulty.lesson and difficulty.estimator == "calibrated":
-            general = self.general.difficulty(replace(query, lessons=None))
-            difficulty.lesson.rival = None if general is None else general.probability
+            difficulty.lesson.rival = self.general.probability(query)
         return plan
 
     def _query(self, request: InferenceRequest, kind: AnswerKind, load: float) -> Query:
