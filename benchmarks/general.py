@@ -1,11 +1,13 @@
 """Fits the general estimator, and measures it on questions, families and models that nothing was fitted to.
 
-`python -m benchmarks.general POOLS --write` fits the file that comes with the package to the folders POOLS/MODEL/fit.
-`python -m benchmarks.general POOLS` evaluates such estimators on the folders POOLS/MODEL/test, none of whose questions may be in a fit.
+`python -m benchmarks.general POOLS --write` fits the file that comes with the package to all pools in the folders POOLS/MODEL/….
+`python -m benchmarks.general POOLS` measures such estimators: each question is estimated by one that was fitted to other questions, of
+all models or of all other models, or without its family.
 """
 
 import argparse
 import asyncio
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -22,8 +24,8 @@ from app.lab.calibration.pool import read_pool
 from app.lab.calibration.pooled_questions import PooledQuestion
 from app.lab.progress import counting
 from app.request import Effort
-from app.routing.features import evidence_features
 from app.routing.general import SHIPPED, GeneralPolicy
+from app.routing.general_features import answer_features
 from app.routing.planner import TYPICAL_CONTEXT
 from app.routing.policy import Query
 from app.routing.value_of_computation import ValueOfComputationRule, WaveEstimators
@@ -37,16 +39,11 @@ ORDERS = 4
 PRICES = {Effort.LOW: 6e-4, Effort.MEDIUM: 2e-4, Effort.HIGH: 6e-5}
 """The accuracy that a token must gain, by effort."""
 
+FOLDS = 5
+"""The parts that the questions are divided into."""
+
 RESAMPLES = 500
 """How often the questions are drawn anew for an interval."""
-
-
-@dataclass(frozen=True)
-class Pools:
-    """The questions of all models, to fit to and to test on."""
-
-    fit: Sequence[ModelQuestions]
-    test: Sequence[ModelQuestions]
 
 
 @dataclass(frozen=True)
@@ -74,59 +71,64 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the file that comes with the package")
     arguments = parser.parse_args()
     with closing(Equivalence()) as equivalence:
-        pools = asyncio.run(read_pools(sorted(arguments.pools.glob(f"*/*/{POOL}")), equivalence))
+        pools = asyncio.run(_read(sorted(arguments.pools.glob(f"*/*/{POOL}")), equivalence))
     if arguments.write:
-        models = {pool.model: len(pool.observed) for pool in pools.fit}
+        models = {pool.model: len(pool.observed) for pool in pools}
         provenance = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "questions": models}
-        file = fit_general(pools.fit, PRICES, provenance=provenance)
-        SHIPPED.write_text(file.model_dump_json())
+        SHIPPED.write_text(fit_general(pools, PRICES, provenance=provenance).model_dump_json())
         return
-    ways = {
-        "fitted families": _fitted(pools),
-        "families left out": _families_left_out(pools),
-        "models left out": _models_left_out(pools),
-    }
+    ways = {"nothing": _by_question(pools), "its family": _by_family(pools), "its model": _by_model(pools)}
     table = Table("general", "The general estimator, on questions that nothing was fitted to", "benchmarks.general POOLS")
     table.rows = [row for name, estimates in ways.items() for row in _rows(name, estimates)]
     table.save()
     print(table.markdown())
 
 
-async def read_pools(paths: Sequence[Path], equivalence: Equivalence) -> Pools:
-    """Return the questions of the pools at these paths, POOLS/MODEL/SPLIT each, with their trajectories."""
-    found: dict[str, list[ModelQuestions]] = {"fit": [], "test": []}
+async def _read(paths: Sequence[Path], equivalence: Equivalence) -> list[ModelQuestions]:
+    """Return the questions of each model, of all its pools."""
+    found: dict[str, ModelQuestions] = {}
     for path in paths:
         settings, entries = read_pool(path)
-        if path.parent.name in found and entries:
-            context = StrategyContext(equivalence=equivalence, vocab_size=settings.flops.vocab_size)
-            with counting(f"{path.parent.parent.name} {path.parent.name}") as report:
-                observed = await observe([PooledQuestion(one, settings) for one in entries], context, report, ORDERS)
-            token_flops = settings.flops.decode(1, TYPICAL_CONTEXT)
-            found[path.parent.name].append(ModelQuestions(path.parent.parent.name, token_flops, observed))
-    return Pools(**found)
+        context = StrategyContext(equivalence=equivalence, vocab_size=settings.flops.vocab_size)
+        model = path.parent.parent.name
+        with counting(f"{model} {path.parent.name}") as report:
+            observed = await observe([PooledQuestion(one, settings) for one in entries], context, report, ORDERS)
+        known = found[model].observed if model in found else ()
+        found[model] = ModelQuestions(model, settings.flops.decode(1, TYPICAL_CONTEXT), [*known, *observed])
+    return list(found.values())
 
 
-def _fitted(pools: Pools) -> Estimates:
-    policy = GeneralPolicy(fit_general(pools.fit, PRICES))
-    return _join([_estimate(policy, pool) for pool in pools.test])
+def _by_question(pools: Sequence[ModelQuestions]) -> Estimates:
+    return _join([part for fold in range(FOLDS) for part in _held_out(pools, pools, lambda one, fold=fold: _fold(one) == fold)])
 
 
-def _families_left_out(pools: Pools) -> Estimates:
-    families = sorted({one.task for pool in pools.test for one in pool.observed})
+def _by_family(pools: Sequence[ModelQuestions]) -> Estimates:
+    families = sorted({one.task for pool in pools for one in pool.observed})
+    return _join(
+        [part for family in families for part in _held_out(pools, pools, lambda one, family=family: one.task == family)]
+    )
+
+
+def _by_model(pools: Sequence[ModelQuestions]) -> Estimates:
     parts = []
-    for family in families:
-        others = _only(pools.fit, lambda one, family=family: one.task != family)
-        policy = GeneralPolicy(fit_general(others, PRICES))
-        parts += [_estimate(policy, pool) for pool in _only(pools.test, lambda one, family=family: one.task == family)]
+    for pool in pools:
+        others = [one for one in pools if one is not pool]
+        for fold in range(FOLDS):
+            parts += _held_out(others, [pool], lambda one, fold=fold: _fold(one) == fold)
     return _join(parts)
 
 
-def _models_left_out(pools: Pools) -> Estimates:
-    parts = []
-    for pool in pools.test:
-        policy = GeneralPolicy(fit_general([one for one in pools.fit if one.model != pool.model], PRICES))
-        parts.append(_estimate(policy, pool))
-    return _join(parts)
+def _fold(question: ObservedQuestion) -> int:
+    """Return the fold of a question: the same one for all models."""
+    return zlib.crc32(question.text.encode()) % FOLDS
+
+
+def _held_out(
+    fitted: Sequence[ModelQuestions], tested: Sequence[ModelQuestions], is_out: Callable[[ObservedQuestion], bool]
+) -> list[Estimates]:
+    """Fit to all questions that are not held out, and estimate those that are."""
+    policy = GeneralPolicy(fit_general(_only(fitted, lambda one: not is_out(one)), PRICES, members=1))
+    return [_estimate(policy, pool) for pool in _only(tested, is_out)]
 
 
 def _only(pools: Sequence[ModelQuestions], has: Callable[[ObservedQuestion], bool]) -> list[ModelQuestions]:
@@ -139,7 +141,7 @@ def _estimate(policy: GeneralPolicy, pool: ModelQuestions) -> Estimates:
     for one in pool.observed:
         estimate = policy.difficulty(Query(one.kind, Effort.MEDIUM, one.text, token_flops=pool.token_flops))
         difficulty = 0.5 if estimate is None else estimate.probability
-        rule = ValueOfComputationRule(WaveEstimators(policy.file.stages, evidence_features), difficulty, 1.0)
+        rule = ValueOfComputationRule(WaveEstimators(policy.file.stages, answer_features), difficulty, 1.0)
         rule.decide(one.trajectories[0][0].evidence)
         before.append(difficulty)
         after.append(rule.difficulty_after_wave or 0.0)

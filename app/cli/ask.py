@@ -213,7 +213,7 @@ def _print_preview(server: "httpx.Client", body: dict[str, Any], *, as_json: boo
     seconds = predicted["seconds"]
     difficulty = plan["difficulty"]
     rows = {
-        "difficulty": "not measured for this model" if difficulty is None else f"{difficulty:.2f}",
+        "difficulty": "nothing can be right or wrong" if difficulty is None else f"{difficulty:.2f}",
         "strategy": f"{plan['strategy']} {parameters}".rstrip(),
         "why": plan["plan"]["why"],
         "tokens": f"{predicted['tokens']:,} in {predicted['branches']} branches",

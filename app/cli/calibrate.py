@@ -29,7 +29,9 @@ def calibrate(options: CalibrateOptions) -> None:
 
 @takes_options(CascadeOptions)
 def cascade(options: CascadeOptions) -> None:
-    """Fit who answers which question, among models that were calibrated on the same questions.
+    """Fit which of several models answers which question.
+
+    All models were calibrated on the same questions.
 
     The cascade answers with the cheap model, looks at the answer, and asks a dearer one where that is worth its FLOPs.
     """

@@ -10,8 +10,7 @@ import numpy as np
 from app.routing.calibrated import price_multiplier
 from app.routing.difficulty import EDGES, Difficulty
 from app.routing.estimators import digest_of
-from app.routing.features import evidence_features
-from app.routing.general_features import general_features
+from app.routing.general_features import answer_features, general_features
 from app.routing.general_file import GeneralFile
 from app.routing.policy import Plan, PriorPolicy, Query
 from app.routing.value_of_computation import ValueOfComputationRule, WaveEstimators
@@ -43,7 +42,7 @@ class GeneralPolicy:
 
     def __init__(self, file: GeneralFile) -> None:
         self.file = file
-        self._estimators = WaveEstimators(file.stages, evidence_features)
+        self._estimators = WaveEstimators(file.stages, answer_features)
         self.digest = digest_of(*file.prompt_difficulty, *file.stages)
 
     @classmethod

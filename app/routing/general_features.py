@@ -1,7 +1,7 @@
-"""The features that the general estimator reads of a prompt: how much work it asks for, not which words it has.
+"""The features that the general estimator reads: how much work a prompt asks for, its words, and what the answers show.
 
 A family of questions that nobody has seen has new words, and still more numbers, longer numbers and longer lists ask for more work.
-All functions are pure and take less than a millisecond.
+Of the answers it reads only what means the same for every model. All functions are pure and take less than a millisecond.
 """
 
 import math
@@ -9,7 +9,8 @@ import re
 
 import numpy as np
 
-from app.routing.features import NUM_CHARS_READ, Features
+from app.routing.features import NUM_CHARS_READ, NUM_PROMPT_FEATURES, Features, prompt_features
+from strategies.core.stopping_rule import Evidence
 from strategies.core.values import AnswerKind
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -37,7 +38,10 @@ ASKS = tuple(
 )
 """Words of instructions that change how a model answers, and words of stories with several steps."""
 
-NUM_GENERAL_FEATURES = len(COUNTS) + len(KINDS) + len(ASKS) + 2
+NUM_WORK_FEATURES = len(COUNTS) + len(KINDS) + len(ASKS) + 1
+"""The features of the work that is asked for, with the size of the model. Hashed words follow them."""
+
+NUM_GENERAL_FEATURES = NUM_WORK_FEATURES + NUM_PROMPT_FEATURES
 
 
 def general_features(text: str, kind: AnswerKind, token_flops: float) -> Features:
@@ -81,6 +85,49 @@ def general_features(text: str, kind: AnswerKind, token_flops: float) -> Feature
             *(float(kind is one) for one in KINDS),
             *(float(ask.search(text) is not None) for ask in ASKS),
             size,
-            size * math.log1p(counts[2]),
+            *prompt_features(text),
+        ]
+    )
+
+
+ANSWER_FEATURES = (
+    "leader", "leader squared", "runner up", "answers", "first leads", "first is true", "filtered", "unread", "logprob", "lowest",
+    "least", "length", "attempts", "answer length", "distinct lines", "marked", "complete",
+)  # fmt: skip
+"""The names of the features of a wave."""
+
+LEAST_LOGPROB, LEAST_LOWEST, LEAST_TOKEN = -2.0, -3.0, -6.0
+"""Log-probabilities are cut to these, so that a single bad token does not decide."""
+
+MAX_ANSWER_LENGTH = 40
+
+
+def answer_features(evidence: Evidence, difficulty: float) -> Features:  # noqa: ARG001 - the signature of all features of a wave
+    """Return the (len(ANSWER_FEATURES),) features that are observed after a wave of samples.
+
+    The difficulty of the prompt is not among them: what other models found difficult misleads for a model that was trained on it.
+    """
+    n = evidence.answers
+    leader, runner_up, *_ = [*evidence.votes, 0, 0]
+    share = leader / n
+    return np.array(
+        [
+            share,
+            share * share,
+            runner_up / n,
+            len(evidence.votes) / n,
+            float(evidence.first_leads),
+            float(evidence.first_is_true),
+            evidence.num_filtered / n,
+            evidence.num_unread / n,
+            max(evidence.logprob, LEAST_LOGPROB),
+            max(evidence.lowest, LEAST_LOWEST),
+            max(evidence.least, LEAST_TOKEN),
+            math.log1p(evidence.length),
+            math.log(max(evidence.attempts / n, 1.0)),
+            min(evidence.answer_length, MAX_ANSWER_LENGTH) / 10,
+            evidence.distinct_lines,
+            float(evidence.is_marked),
+            float(evidence.is_complete),
         ]
     )

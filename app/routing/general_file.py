@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.request import Effort
 from app.routing.estimators import Estimator
-from app.routing.features import EVIDENCE_FEATURES
-from app.routing.general_features import NUM_GENERAL_FEATURES
+from app.routing.general_features import ANSWER_FEATURES, NUM_GENERAL_FEATURES
 from app.routing.policy_file import Positive, Stage, check_stages
 
 
@@ -43,7 +42,7 @@ class GeneralFile(BaseModel):
         for estimator in self.prompt_difficulty:
             if estimator.size != NUM_GENERAL_FEATURES:
                 raise ValueError(f"`prompt_difficulty` takes {estimator.size} features, not {NUM_GENERAL_FEATURES}")
-        check_stages(self.stages, len(EVIDENCE_FEATURES))
+        check_stages(self.stages, len(ANSWER_FEATURES))
         if set(self.prices) != set(Effort):
             raise ValueError(f"prices are needed for all of {', '.join(Effort)}")
         return self

@@ -11,6 +11,9 @@ from strategies.voting.count import mean_logprob
 WINDOW = 16
 """Tokens of a window. DeepConf (Fu et al. 2025, arXiv 2508.15260) takes 2048 for long reasoning; answers here have some 100 tokens."""
 
+MARKS = ("####", "boxed{")
+"""What shows that an answer ends as it was asked to."""
+
 LOWEST = -100.0
 """Log-probabilities are cut to this, so that a token of probability 0 does not make a mean infinite."""
 
@@ -37,7 +40,17 @@ def evidence(writer: Writer, vote: ChainVote) -> Evidence:
         lowest=lowest_window(leader),
         tokens=sum(node.tokens for chain in chains for node in chain.nodes),
         length=len(leader.token_ids),
+        least=min((entry.logprob for entry in leader.logprobs if not entry.is_inserted), default=LOWEST),
+        answer_length=len(vote.ranked[0].answer) if vote.ranked else 0,
+        distinct_lines=_distinct_lines(leader.text),
+        is_marked=any(mark in leader.text for mark in MARKS),
+        is_complete=leader.is_complete,
     )
+
+
+def _distinct_lines(text: str) -> float:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return len(set(lines)) / max(len(lines), 1)
 
 
 def lowest_window(candidate: Candidate, size: int = WINDOW) -> float:

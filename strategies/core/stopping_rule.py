@@ -23,6 +23,11 @@ class Evidence:
         lowest: the same over that candidate's least probable window.
         tokens: generated so far, by all attempts together.
         length: of that candidate, in tokens.
+        least: log-probability of its least probable token.
+        answer_length: characters of the leading answer, 0 if none can be read.
+        distinct_lines: share of its lines that no earlier line repeats, 0 to 1.
+        is_marked: its final answer stands behind a mark, such as `####`, or in a box.
+        is_complete: the model ended it itself.
 
     """
 
@@ -38,6 +43,11 @@ class Evidence:
     lowest: float
     tokens: int
     length: int
+    least: float = 0.0
+    answer_length: int = 0
+    distinct_lines: float = 1.0
+    is_marked: bool = False
+    is_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)

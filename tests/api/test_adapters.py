@@ -527,7 +527,7 @@ async def test_a_server_without_slots_holds_no_adapters(serve, made) -> None:
         listed = (await served.client.get("/v1/models")).json()["data"]
     assert (pushed.status_code, asked.status_code) == (404, 404)
     assert "PONDER_ADAPTER_SLOTS" in pushed.json()["error"]["message"]
-    assert {model["root"] for model in listed} == {"scripted"}
+    assert {model["root"] for model in listed} == {"scripted", "auto"}
 
 
 async def test_streams_name_their_version_too(serve, made) -> None:

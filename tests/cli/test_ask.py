@@ -279,8 +279,8 @@ async def test_a_dry_run_prints_the_plan_and_generates_nothing(serve, ask) -> No
         re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in table.screen.splitlines() if not line.startswith("  ")
     )
     assert list(rows) == ["difficulty", "strategy", "why", "tokens", "FLOPs", "seconds"]
-    assert rows["difficulty"] == "not measured for this model"
-    assert rows["strategy"].startswith("self_consistency n=8")
+    assert 0 < float(rows["difficulty"]) < 1
+    assert rows["strategy"].startswith("adaptive n=8")
     assert "vote" in rows["why"]
     assert re.fullmatch(r"[\d,]+ in 8 branches", rows["tokens"])
     assert re.fullmatch(r"[\d.]+ MFLOPs", rows["FLOPs"])

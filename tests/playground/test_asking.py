@@ -63,7 +63,7 @@ def test_an_adapter_is_switched_between_two_questions(site, look, tmp_path) -> N
     with site(["42"], adapter_import_dir=tmp_path / "import") as served:
         httpx.post(f"{served.url}/v1/adapters", json={"name": "red", "path": "red"}).raise_for_status()
         page = look.at(served)
-        assert page.locator("#model option").all_text_contents() == ["scripted", "red"]
+        assert page.locator("#model option").all_text_contents() == ["scripted", "red", "auto"]
         ask(page, "What is 17 + 25?")
         finished(page)
         page.select_option("#model", "red")

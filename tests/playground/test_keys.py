@@ -22,7 +22,7 @@ def test_a_key_is_asked_for_and_kept_in_this_tab_alone(site, look) -> None:
         page.fill("#key", "secret")
         page.keyboard.press("Enter")
         expect(page.locator("#key-form")).to_be_hidden()
-        assert page.locator("#model option").all_text_contents() == ["scripted"]
+        assert page.locator("#model option").all_text_contents() == ["scripted", "auto"]
         ask(page)
         finished(page)
         stored = page.evaluate("[Object.values(sessionStorage).includes('secret'), localStorage.length, document.cookie]")
@@ -62,4 +62,4 @@ def test_administration_is_loaded_with_its_key_only(site, look, tmp_path) -> Non
         expect(kept.locator(".tag")).to_have_text("none")
         assert httpx.get(f"{served.url}/v1/policies", headers=admin).json()["data"][0]["current"] is None
         assert {key for url, key in sent if "/v1/models" in url} == {None}
-        assert page.locator("#model option").all_text_contents() == ["scripted"]
+        assert page.locator("#model option").all_text_contents() == ["scripted", "auto"]

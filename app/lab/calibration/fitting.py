@@ -113,9 +113,13 @@ def fit_probability(
     return model, calibrated
 
 
-def fit_logistic(features: Numbers, target: Numbers, strength: float) -> Estimator:
-    """Fit probabilities: each row counts as a true and a false one, weighted with the probabilities of these outcomes."""
+def fit_logistic(features: Numbers, target: Numbers, strength: float, emphasis: Numbers | float = 1.0) -> Estimator:
+    """Fit probabilities: each row counts as a true and a false one, weighted with the probabilities of these outcomes.
+
+    Each standardised feature is multiplied with its emphasis: the larger it is, the less is its weight regularised.
+    """
     scaler = StandardScaler().fit(features)
+    scaler.scale_ = scaler.scale_ / emphasis
     weights = np.concatenate([target, 1 - target])
     counts = weights > 0
     outcomes = np.repeat([True, False], len(target))[counts]
