@@ -281,7 +281,7 @@ async def test_a_dry_run_prints_the_plan_and_generates_nothing(serve, ask) -> No
     assert list(rows) == ["difficulty", "strategy", "why", "tokens", "FLOPs", "seconds"]
     assert 0 < float(rows["difficulty"]) < 1
     assert rows["strategy"].startswith("adaptive n=8")
-    assert "vote" in rows["why"]
+    assert "general" in rows["why"]
     assert re.fullmatch(r"[\d,]+ in 8 branches", rows["tokens"])
     assert re.fullmatch(r"[\d.]+ MFLOPs", rows["FLOPs"])
     assert json.loads(as_json.stdout)["object"] == "ponder.preview"
