@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 PRINTS = {
     "best_of_n_json": r"(candidate \d: score \d\.\d\d, \w+\n){4}\{'city': '.*', 'country': '.*'\}\n",
     "budget_and_dry_run": r"best_of_n: about \d+ tokens and \d+ GFLOP\nspent (\d\d?|100) of 100 tokens, stopped by budget_tokens\n",
-    "calibrate_a_model": r"before: .*uncalibrated prior.*\nafter: (?!.*uncalibrated).+\n",
+    "calibrate_a_model": r"before: .*\(general\).*\nafter: .*\(calibrated\).*\n",
     "feedback_and_traces": r"(?s:(?=.*^\* ).*)feedback taken, question kept: (True|False)\n",
     "first_request": r"(?s:.*#### 50\n\w+, \w+: \d+ tokens, \d+\.\d GFLOP\n)",
     "own_strategy": r"'.*' of [23] candidates, for \d+ tokens\n",

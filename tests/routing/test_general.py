@@ -1,7 +1,6 @@
 """The general estimator knows every model: it estimates any question that can have a right answer, and says how sure it is."""
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 
 from app.request import Effort
 from app.routing.estimators import Estimator
+from app.routing.features import prompt_features
 from app.routing.general import SHIPPED, SURE_DIFFICULTY, GeneralPolicy
 from app.routing.general_features import NUM_GENERAL_FEATURES, general_features
 from app.routing.general_file import GeneralFile
@@ -100,13 +100,13 @@ def test_a_broken_file_is_refused(fields: dict[str, object], why: str) -> None:
         file(0.5, **fields)
 
 
-def test_the_shipped_file_is_small_data_and_decides_within_a_millisecond() -> None:
+def test_the_shipped_file_is_small_data() -> None:
     assert SHIPPED.stat().st_size < 2 * 2**20
     assert all(isinstance(one, Estimator) for one in SHIPPED_POLICY.file.prompt_difficulty)
+
+
+def test_a_decision_takes_a_few_times_as_long_as_reading_the_words(seconds) -> None:
+    """So it takes less than a millisecond where they take 0.2."""
     question = "How many apples have 17 boys with 23 apples each, less 5 that were eaten? " * 25
-    times = []
-    for _ in range(200):
-        start = time.perf_counter()
-        SHIPPED_POLICY.plan(query(question=question))
-        times.append(time.perf_counter() - start)
-    assert np.median(times) < 1e-3
+    reading = seconds(lambda: [prompt_features(question) for _ in range(50)])
+    assert seconds(lambda: [SHIPPED_POLICY.plan(query(question=question)) for _ in range(50)]) < 6 * reading

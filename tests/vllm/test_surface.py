@@ -58,11 +58,14 @@ def test_a_direct_answer_and_its_account(client: openai.OpenAI) -> None:
 
 
 def test_auto_votes_on_arithmetic(client: openai.OpenAI) -> None:
-    """A question with a checkable answer gets self-consistency that stops early; the prompt is prefilled once."""
-    reply = client.chat.completions.create(model=MODEL, messages=SUM, max_tokens=64)
+    """A question with a checkable answer gets answers that vote until more are not worth it; the prompt is prefilled once."""
+    options = {"effort": "high"}
+    reply = client.chat.completions.create(model=MODEL, messages=SUM, max_tokens=64, extra_body={"ponder": options})
     ponder = reply.model_extra["ponder"]
-    assert ponder["strategy"] == "self_consistency"
-    assert ponder["stop_reason"] in ("settled", "completed")
+    assert ponder["strategy"] == "adaptive"
+    assert 0 < ponder["difficulty"]["before"] < 1
+    assert ponder["difficulty"]["estimator"] == "general"
+    assert ponder["stop_reason"] in ("settled", "completed", "diminishing_returns")
     assert ponder["tokens"]["cached"] > 0
     assert ponder["flops"]["saved_by_cache"] > 0
     assert reply.usage.completion_tokens == ponder["tokens"]["decoded"]
@@ -121,9 +124,9 @@ async def test_a_streamed_search(async_client: openai.AsyncOpenAI) -> None:
     chunks = [chunk async for chunk in stream]
     thoughts = "".join((c.choices[0].delta.model_extra or {}).get("reasoning", "") for c in chunks if c.choices)
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    assert re.search(r"Candidate 1 of 8: ", thoughts)
+    assert re.search(r"Answer 1", thoughts)
     assert text
-    assert chunks[-1].model_extra["ponder"]["strategy"] == "self_consistency"
+    assert chunks[-1].model_extra["ponder"]["strategy"] == "adaptive"
 
 
 @pytest.mark.parametrize("strategy", ["direct", "best_of_n", "self_consistency"])

@@ -142,4 +142,4 @@ def test_auto_uses_the_shipped_policy(server):
     assert known["strategy"] in {"direct", "adaptive"}
     unknown = says(server, "smollm2-135m", task, **fields)["ponder"]
     assert not unknown["plan"]["calibrated"]
-    assert unknown["difficulty"] is None
+    assert (known["difficulty"]["estimator"], unknown["difficulty"]["estimator"]) == ("calibrated", "general")
