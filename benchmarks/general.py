@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the file that comes with the package")
     arguments = parser.parse_args()
     with closing(Equivalence()) as equivalence:
-        pools = asyncio.run(_read(sorted(arguments.pools.glob(f"*/*/{POOL}")), equivalence))
+        pools = asyncio.run(read(sorted(arguments.pools.glob(f"*/*/{POOL}")), equivalence))
     if arguments.write:
         models = {pool.model: len(pool.observed) for pool in pools}
         provenance = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "questions": models}
@@ -84,7 +84,7 @@ def main() -> None:
     print(table.markdown())
 
 
-async def _read(paths: Sequence[Path], equivalence: Equivalence) -> list[ModelQuestions]:
+async def read(paths: Sequence[Path], equivalence: Equivalence) -> list[ModelQuestions]:
     """Return the questions of each model, of all its pools."""
     found: dict[str, ModelQuestions] = {}
     for path in paths:
@@ -99,7 +99,9 @@ async def _read(paths: Sequence[Path], equivalence: Equivalence) -> list[ModelQu
 
 
 def _by_question(pools: Sequence[ModelQuestions]) -> Estimates:
-    return _join([part for fold in range(FOLDS) for part in _held_out(pools, pools, lambda one, fold=fold: _fold(one) == fold)])
+    return _join(
+        [part for fold in range(FOLDS) for part in _held_out(pools, pools, lambda one, fold=fold: fold_of(one) == fold)]
+    )
 
 
 def _by_family(pools: Sequence[ModelQuestions]) -> Estimates:
@@ -114,11 +116,11 @@ def _by_model(pools: Sequence[ModelQuestions]) -> Estimates:
     for pool in pools:
         others = [one for one in pools if one is not pool]
         for fold in range(FOLDS):
-            parts += _held_out(others, [pool], lambda one, fold=fold: _fold(one) == fold)
+            parts += _held_out(others, [pool], lambda one, fold=fold: fold_of(one) == fold)
     return _join(parts)
 
 
-def _fold(question: ObservedQuestion) -> int:
+def fold_of(question: ObservedQuestion) -> int:
     """Return the fold of a question: the same one for all models."""
     return zlib.crc32(question.text.encode()) % FOLDS
 
@@ -127,11 +129,12 @@ def _held_out(
     fitted: Sequence[ModelQuestions], tested: Sequence[ModelQuestions], is_out: Callable[[ObservedQuestion], bool]
 ) -> list[Estimates]:
     """Fit to all questions that are not held out, and estimate those that are."""
-    policy = GeneralPolicy(fit_general(_only(fitted, lambda one: not is_out(one)), PRICES, members=1))
-    return [_estimate(policy, pool) for pool in _only(tested, is_out)]
+    policy = GeneralPolicy(fit_general(only(fitted, lambda one: not is_out(one)), PRICES, members=1))
+    return [_estimate(policy, pool) for pool in only(tested, is_out)]
 
 
-def _only(pools: Sequence[ModelQuestions], has: Callable[[ObservedQuestion], bool]) -> list[ModelQuestions]:
+def only(pools: Sequence[ModelQuestions], has: Callable[[ObservedQuestion], bool]) -> list[ModelQuestions]:
+    """Return the questions for which a condition holds, without models that have none."""
     chosen = [replace(pool, observed=[one for one in pool.observed if has(one)]) for pool in pools]
     return [pool for pool in chosen if pool.observed]
 
