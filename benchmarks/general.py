@@ -25,10 +25,9 @@ from app.lab.calibration.pooled_questions import PooledQuestion
 from app.lab.progress import counting
 from app.request import Effort
 from app.routing.general import SHIPPED, GeneralPolicy
-from app.routing.general_features import answer_features
 from app.routing.planner import TYPICAL_CONTEXT
 from app.routing.policy import Query
-from app.routing.value_of_computation import ValueOfComputationRule, WaveEstimators
+from app.routing.value_of_computation import ValueOfComputationRule
 from benchmarks.report import Table
 from strategies.answers.equivalence import Equivalence
 from strategies.core.verifier import StrategyContext
@@ -144,7 +143,7 @@ def _estimate(policy: GeneralPolicy, pool: ModelQuestions) -> Estimates:
     for one in pool.observed:
         estimate = policy.difficulty(Query(one.kind, Effort.MEDIUM, one.text, token_flops=pool.token_flops))
         difficulty = 0.5 if estimate is None else estimate.probability
-        rule = ValueOfComputationRule(WaveEstimators(policy.file.stages, answer_features), difficulty, 1.0)
+        rule = ValueOfComputationRule(policy.estimators, difficulty, 1.0)
         rule.decide(one.trajectories[0][0].evidence)
         before.append(difficulty)
         after.append(rule.difficulty_after_wave or 0.0)

@@ -20,13 +20,12 @@ from app.lab.calibration.files import POOL
 from app.lab.calibration.general_fitting import ModelQuestions, fit_general
 from app.lab.calibration.performance import brier, calibration_error, expected_auroc
 from app.request import Effort
-from app.routing.features import evidence_features
 from app.routing.general import GeneralPolicy
 from app.routing.learning.learner import Learner, Lessons
 from app.routing.learning.words import Words
 from app.routing.policy import Query
-from app.routing.value_of_computation import ValueOfComputationRule, WaveEstimators
-from benchmarks.general import PRICES, read_pools
+from app.routing.value_of_computation import ValueOfComputationRule
+from benchmarks.general import PRICES, read
 from benchmarks.report import Table
 from strategies.answers.equivalence import Equivalence
 
@@ -46,11 +45,13 @@ def main() -> None:
     parser.add_argument("--constants", action="store_true", help="stream the questions to choose constants by; write nothing")
     arguments = parser.parse_args()
     with closing(Equivalence()) as equivalence:
-        pools = asyncio.run(read_pools(sorted(arguments.pools.glob(f"*/*/{POOL}")), equivalence))
+        fit, test = (
+            asyncio.run(read(sorted(arguments.pools.glob(f"*/{split}/{POOL}")), equivalence)) for split in ("fit", "test")
+        )
     title = "The general estimate before the first token, as it is, and corrected by what the model's own answers showed"
     table = Table("learning", title, "benchmarks.learning POOLS")
-    for pool in pools.fit if arguments.constants else pools.test:
-        others = [one for one in pools.fit if one.model != pool.model]
+    for pool in fit if arguments.constants else test:
+        others = [one for one in fit if one.model != pool.model]
         ways = {"as shipped": GeneralPolicy.shipped(), "fitted to other models": GeneralPolicy(fit_general(others, PRICES))}
         for way, policy in ways.items():
             streams = [_stream(policy, pool, seed) for seed in range(ORDERS)]
@@ -64,13 +65,13 @@ def _stream(policy: GeneralPolicy, pool: ModelQuestions, seed: int) -> np.ndarra
     """Return (questions, 3): the estimate as it is, the corrected one, and whether the first answer was wrong, in a random order."""
     questions = list(pool.observed)
     random.Random(seed).shuffle(questions)
-    learner, estimators, rows = Learner(clock=lambda: 0.0), WaveEstimators(policy.file.stages, evidence_features), []
+    learner, rows = Learner(clock=lambda: 0.0), []
     for one in questions:
         lessons = Lessons(learner, pool.model, "", "", "key", Words.of(one.text))
         difficulty = policy.difficulty(Query(one.kind, Effort.MEDIUM, one.text, token_flops=pool.token_flops, lessons=lessons))
         if difficulty is None:
             continue
-        rule = ValueOfComputationRule(estimators, difficulty.probability, 1.0, difficulty.lesson)
+        rule = ValueOfComputationRule(policy.estimators, difficulty.probability, 1.0, difficulty.lesson)
         rule.decide(one.trajectories[0][0].evidence)
         rows.append((difficulty.lesson.before, difficulty.probability, one.wrong))
         difficulty.lesson.close(gives_first=True)

@@ -23,7 +23,6 @@ from app.lab.calibration.trajectories import WaveRecord
 from app.lab.progress import counting
 from app.request import Effort
 from app.routing.general import GeneralPolicy
-from app.routing.general_features import answer_features
 from app.routing.policy_file import auto_label
 from app.routing.value_of_computation import ValueOfComputationRule, WaveEstimators
 from benchmarks.general import FOLDS, ORDERS, PRICES, RESAMPLES, fold_of, only, read
@@ -77,7 +76,7 @@ def _autos(others: Sequence[ModelQuestions], pool: ModelQuestions) -> list[PlanP
     outcomes = {effort: np.zeros((len(pool.observed), 3)) for effort in Effort}
     for fold in range(FOLDS):
         fitted = only(others, lambda one, fold=fold: fold_of(one) != fold)
-        estimators = WaveEstimators(GeneralPolicy(fit_general(fitted, PRICES, members=1)).file.stages, answer_features)
+        estimators = GeneralPolicy(fit_general(fitted, PRICES, members=1)).estimators
         for place, one in enumerate(pool.observed):
             if fold_of(one) == fold:
                 for effort in Effort:

@@ -37,12 +37,13 @@ class GeneralPolicy:
 
     Attributes:
         digest: of these numbers.
+        estimators: after each wave.
 
     """
 
     def __init__(self, file: GeneralFile) -> None:
         self.file = file
-        self._estimators = WaveEstimators(file.stages, answer_features)
+        self.estimators = WaveEstimators(file.stages, answer_features)
         self.digest = digest_of(*file.prompt_difficulty, *file.stages)
 
     @classmethod
@@ -85,6 +86,6 @@ class GeneralPolicy:
             return Plan("direct", why=why, difficulty=difficulty, bin=number, temperature=0.0)
         token_price = self.file.prices[query.effort] if query.price is None else query.price * query.token_flops
         price = token_price * multiplier
-        rule = ValueOfComputationRule(self._estimators, difficulty.probability, price, difficulty.lesson)
+        rule = ValueOfComputationRule(self.estimators, difficulty.probability, price, difficulty.lesson)
         params = {"n": self.file.stages[-1].answers, "attempts": self.file.attempts}
         return Plan("adaptive", params, why, difficulty=difficulty, bin=number, rule=rule, temperature=self.file.temperature)
