@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.routing.estimators import Number
-from app.routing.features import Features, logit
+from app.routing.features import LEAST_LOGPROB, LEAST_LOWEST, Features, logit
 from strategies.checking.chains import Chain
 from strategies.checking.evidence import LOWEST, lowest_window
 from strategies.core.values import Candidate
@@ -25,9 +25,6 @@ from strategies.voting.count import mean_logprob
 
 AGREEMENT_FILE = Path(__file__).parent / "agreement.json"
 """The model that comes with the package. `python -m benchmarks.unlabelled` fits it."""
-
-LEAST_LOGPROB, LEAST_LOWEST = -2.0, -3.0
-"""Log-probabilities are cut to these, so that a single bad token does not decide."""
 
 LONGEST_ANSWER = 64
 """Characters of an answer that count. Long answers that agree do so more rarely by chance."""

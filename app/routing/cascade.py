@@ -67,7 +67,6 @@ class Choice:
         member: its name; None where the best answer so far is given.
         why: the reason, in words for the caller.
         is_last: nobody would be asked after this member, whatever it answers. So its answer can be streamed while it is written.
-
         price: the accuracy that a FLOP must gain, at which the member's own search stops too; None for that of its own policy.
 
     """

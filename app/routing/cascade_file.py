@@ -4,13 +4,13 @@ from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.errors import InvalidRequest
 from app.request import Effort
 from app.routing.estimators import Estimator, Number
 from app.routing.features import NUM_PROMPT_FEATURES, Features
-from app.routing.policy_file import Positive
+from app.routing.policy_file import Positive, parse_file
 
 CASCADE = "auto"
 """The name of the policy that is a cascade: that of the model which it chooses for."""
@@ -126,9 +126,4 @@ def parse_cascade(content: bytes) -> CascadeFile:
     """Parse the bytes of a cascade file; raises `InvalidRequest` with the first thing that is wrong with them."""
     if len(content) > MAX_BYTES:
         raise InvalidRequest(f"The cascade has {len(content)} bytes, and at most {MAX_BYTES} are read.")
-    try:
-        return CascadeFile.model_validate_json(content)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"]) or "cascade"
-        raise InvalidRequest(f"The cascade is broken at `{where}`: {fault['msg']}", parameter=where) from error
+    return parse_file(CascadeFile, content, "cascade")

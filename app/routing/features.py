@@ -22,6 +22,9 @@ NUM_CHARS_READ = 750
 
 _WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]")
 
+LEAST_LOGPROB, LEAST_LOWEST = -2.0, -3.0
+"""Log-probabilities are cut to these, so that a single bad token does not dominate a linear model."""
+
 Features = NDArray[np.float64]
 
 PROMPT_COUNTS = ("words", "lines", "numbers", "most digits", "digits", "operators", "long words", "capitals")
@@ -91,8 +94,7 @@ def evidence_features(evidence: Evidence, difficulty: float) -> Features:
     n = evidence.answers
     leader, runner_up, *_ = [*evidence.votes, 0, 0]
     share = leader / n
-    # a single bad token must not dominate the linear model
-    logprob, lowest = max(evidence.logprob, -2.0), max(evidence.lowest, -3.0)
+    logprob, lowest = max(evidence.logprob, LEAST_LOGPROB), max(evidence.lowest, LEAST_LOWEST)
     prompt_logit = logit(difficulty)
     values = [
         share,

@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from app.routing.features import NUM_CHARS_READ, NUM_PROMPT_FEATURES, Features, prompt_features
+from app.routing.features import LEAST_LOGPROB, LEAST_LOWEST, NUM_CHARS_READ, NUM_PROMPT_FEATURES, Features, prompt_features
 from strategies.core.stopping_rule import Evidence
 from strategies.core.values import AnswerKind
 
@@ -96,8 +96,8 @@ ANSWER_FEATURES = (
 )  # fmt: skip
 """The names of the features of a wave."""
 
-LEAST_LOGPROB, LEAST_LOWEST, LEAST_TOKEN = -2.0, -3.0, -6.0
-"""Log-probabilities are cut to these, so that a single bad token does not decide."""
+LEAST_TOKEN = -6.0
+"""The log-probability of the least probable token is cut to this."""
 
 MAX_ANSWER_LENGTH = 40
 

@@ -11,13 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from adapters.disk import write_whole
 from app.errors import InvalidRequest, NotFound
 from app.routing.calibrated import CalibratedPolicy
 from app.routing.cascade_file import CASCADE, CascadeFile, parse_cascade
-from app.routing.policy_file import PolicyFile
+from app.routing.policy_file import PolicyFile, parse_file
 from app.shared.policy_agreement import MAX_KEPT, AgreedPolicies, PolicyAgreement, hash_of
 
 logger = logging.getLogger("ponder.policies")
@@ -246,12 +244,7 @@ def _content(path: Path) -> bytes:
 
 def parse_policy(content: bytes) -> PolicyFile:
     """Parse the bytes of a policy file; raises `InvalidRequest` with the first thing that is wrong with them."""
-    try:
-        return PolicyFile.model_validate_json(content)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"]) or "policy"
-        raise InvalidRequest(f"The policy is broken at `{where}`: {fault['msg']}", parameter=where) from error
+    return parse_file(PolicyFile, content, "policy")
 
 
 def _ignore(name: str) -> None:

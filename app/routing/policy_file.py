@@ -6,10 +6,11 @@ in the file, the key stands in `alias`: the keys are older, and files with them 
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from app.errors import InvalidRequest
 from app.request import Effort
 from app.routing.estimators import Estimator, Number
 from app.routing.features import EVIDENCE_FEATURES, NUM_PROMPT_FEATURES
@@ -24,6 +25,22 @@ LEAST_QUESTIONS = 20
 """The fewest questions that anything is fitted to."""
 
 Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def parse_file(file_type: type[T], content: bytes, name: str) -> T:
+    """Parse the bytes of a file of fitted numbers; raises `InvalidRequest` with the first thing that is wrong with them.
+
+    `name` says in the message what the file is.
+    """
+    try:
+        return file_type.model_validate_json(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"]) or name
+        raise InvalidRequest(f"The {name} is broken at `{where}`: {fault['msg']}", parameter=where) from error
 
 
 class _Part(BaseModel):
