@@ -100,7 +100,11 @@ def agreement_features(ballots: Sequence[Ballot], difficulty: float | None = Non
         if one.answer is not None:
             counts[one.answer] += 1
     best = {
-        answer: max((one for one in ballots if one.answer == answer), key=lambda one: (one.is_sound, one.logprob, -one.length))
+        # every field that a feature reads is in the key, so that equals are told apart in any order of the ballots
+        answer: max(
+            (one for one in ballots if one.answer == answer),
+            key=lambda one: (one.is_sound, one.logprob, -one.length, one.lowest),
+        )
         for answer in counts
     }
     mean_length = sum(one.length for one in ballots) / max(len(ballots), 1)

@@ -51,6 +51,12 @@ def test_the_order_of_the_answers_does_not_matter(model: AgreementModel, ballots
     assert shuffled == pytest.approx(dict(model.probabilities(ballots)))
 
 
+def test_answers_that_differ_only_in_their_least_probable_tokens_count_in_any_order() -> None:
+    model = AgreementModel(bias=0, weights={"lowest": 1.0})
+    ballots = [Ballot("12", is_sound=True, is_first=False, logprob=0.0, lowest=lowest, length=1) for lowest in (0.0, -1.0)]
+    assert model.probabilities(ballots) == model.probabilities(ballots[::-1])
+
+
 def votes(answer: str, number: int) -> list[Ballot]:
     return [Ballot(answer, is_sound=True, is_first=False, logprob=-0.3, lowest=-0.9, length=40)] * number
 
