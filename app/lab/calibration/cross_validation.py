@@ -21,7 +21,7 @@ from app.routing.policy_file import NUM_BINS, Bin, PolicyFile
 from app.routing.value_of_computation import ValueOfComputationRule, WaveEstimators
 from strategies.core.values import AnswerKind
 
-PRICES = (0.3, 0.1, 0.05, 0.03, 0.02, 0.015, 0.01, 0.007, 0.005, 0.003, 0.002, 0.001, 0.0005)
+PRICES = (0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.015, 0.01, 0.007, 0.005, 0.003, 0.002, 0.001, 0.0005)
 """The prices that are tried, as the accuracy that the FLOPs of one direct answer must gain."""
 
 

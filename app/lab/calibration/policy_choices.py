@@ -22,6 +22,12 @@ LOW_COST = 1.25
 HIGH_COST_SHARE = 0.25
 """The most that high effort may cost, as a share of the cheapest of the largest fixed plans."""
 
+EASY_DIFFICULTY = 0.2
+"""A question is easy where its estimated difficulty is lower."""
+
+EASY_COST = 1.05
+"""The most that medium effort, the default, may cost on easy questions, as a multiple of a direct answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyChoice:
@@ -65,7 +71,8 @@ def prices_of_efforts(
     High effort: among the prices that reach the target accuracy for at most `HIGH_COST_SHARE` of the target FLOPs, the most
     accurate; if there is none, the highest price that reaches the accuracy; if there is none, the most accurate of all.
     Low effort: the most accurate price that costs at most `LOW_COST` times a direct answer.
-    Medium effort: the price nearest to the geometric mean of both.
+    Medium effort: the price nearest to the geometric mean of both, or the next one at which easy questions cost at most `EASY_COST`
+    times their direct answers; no higher than that of low effort.
 
     Args:
         validation: the outcomes at all prices.
@@ -89,8 +96,22 @@ def prices_of_efforts(
     cheap = [price for price in flops if flops[price] <= LOW_COST * direct_flops(observed) and price >= high]
     low = most_accurate(cheap) if cheap else max(flops)
     middle = math.sqrt(low * high)
-    medium = min(accuracy, key=lambda price: abs(math.log(price / middle)))
+    nearest = min(accuracy, key=lambda price: abs(math.log(price / middle)))
+    easy_costs = _costs_of_easy(validation, observed)
+    medium = min((price for price, cost in easy_costs.items() if nearest <= price <= low and cost <= EASY_COST), default=low)
     return {Effort.LOW: low, Effort.MEDIUM: medium, Effort.HIGH: high}
+
+
+def _costs_of_easy(validation: CrossValidation, observed: Sequence[ObservedQuestion]) -> dict[float, float]:
+    """Return by price what easy questions cost, as a multiple of their direct answers; 1 where no question is easy."""
+    places = np.flatnonzero(validation.difficulties < EASY_DIFFICULTY)
+    if not len(places):
+        return dict.fromkeys(validation.stopped, 1.0)
+    direct = direct_flops([observed[place] for place in places])
+    return {
+        price: _mean([[one.flops for one in stopped[place]] for place in places]) / direct
+        for price, stopped in validation.stopped.items()
+    }
 
 
 def bins_of(difficulties: NDArray[np.float64], edges: Sequence[float]) -> NDArray[np.int_]:
