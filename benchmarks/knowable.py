@@ -18,8 +18,9 @@ from app.lab.calibration.command import POOL
 from app.lab.calibration.evaluation import evaluate_fixed_plan
 from app.lab.calibration.fixed_plans import fixed_plans
 from app.lab.calibration.performance import PlanPerformance, mean_interval, oracle
-from app.lab.calibration.pool import PoolEntry, PoolSettings, read_pool
+from app.lab.calibration.pool import read_pool
 from app.lab.calibration.pooled_questions import PooledQuestion
+from app.routing.pool_file import PoolEntry, PoolSettings
 from benchmarks.report import Table
 from strategies.answers.equivalence import Equivalence
 from strategies.core.verifier import StrategyContext

@@ -24,7 +24,7 @@ from app.lab.calibration.performance import PlanPerformance
 from app.lab.calibration.plots import figure_png
 from app.lab.calibration.policy_building import CalibrationResult, build_policy
 from app.lab.calibration.policy_choices import bins_of
-from app.lab.calibration.pool import PoolEntry, PoolSettings, read_pool
+from app.lab.calibration.pool import read_pool
 from app.lab.calibration.pooled_questions import PooledQuestion
 from app.lab.calibration.report import Rows, bin_rows, difficulty_rows, plan_rows, regret_rows
 from app.lab.calibration.searches import SearchRuns
@@ -34,6 +34,7 @@ from app.routing.calibrated import CalibratedPolicy
 from app.routing.policies import read_policy
 from app.routing.policy import Query
 from app.routing.policy_file import PolicyFile
+from app.routing.pool_file import PoolEntry, PoolSettings
 from benchmarks.report import Table
 from strategies.answers.equivalence import Equivalence
 from strategies.core.values import AnswerKind

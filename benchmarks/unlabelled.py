@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from adapters.disk import write_whole
 from app.lab.calibration.agreement_fitting import fit_agreement, graded
-from app.lab.calibration.ballots import GenerationBallot, ballots_of, labels_of
 from app.lab.calibration.cross_validation import PRICES, direct_flops, stop
 from app.lab.calibration.evaluation import evaluate_fixed_plan, evaluate_policy
 from app.lab.calibration.files import POOL
@@ -28,13 +27,15 @@ from app.lab.calibration.fixed_plans import fixed_plans
 from app.lab.calibration.observed_questions import ObservedQuestion, observe
 from app.lab.calibration.performance import Numbers, calibration_error, expected_auroc
 from app.lab.calibration.policy_building import build_policy
-from app.lab.calibration.pool import PoolEntry, PoolSettings, read_pool
+from app.lab.calibration.pool import read_pool
 from app.lab.calibration.pooled_questions import PooledQuestion
 from app.lab.progress import counting, say
 from app.request import Effort
 from app.routing.agreement import AGREEMENT_FILE, AgreementModel, MeasuredWithoutAnswers
+from app.routing.ballots import GenerationBallot, ballots_of, labels_of
 from app.routing.features import prompt_features
 from app.routing.policy_file import PolicyFile
+from app.routing.pool_file import PoolEntry, PoolSettings
 from benchmarks.report import Table
 from strategies.answers.equivalence import Equivalence
 from strategies.core.values import AnswerKind

@@ -5,7 +5,6 @@ is learned; all messages before it are its context. Unknown fields are ignored, 
 distillation and benchmarks.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from adapters.digest import digest
 from adapters.training.errors import DataRefused
 
 IGNORED = -100
@@ -181,11 +181,6 @@ def _learned(tokenizer: Any, answer: str, unlearned: Sequence[str]) -> tuple[lis
         for token, (first, last) in zip(encoded.input_ids, encoded.offset_mapping, strict=True)
     ]
     return encoded.input_ids, labels
-
-
-def digest(value: Any) -> str:
-    """Return a hash of a JSON value, 16 hexadecimal digits. The order of keys does not matter."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _lines(path: Path, read: Callable[[bytes], Any] = json.loads) -> Iterator[tuple[int, Any]]:

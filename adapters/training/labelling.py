@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.training.data import DatasetQuestion, digest
+from adapters.digest import digest
+from adapters.training.data import DatasetQuestion
 from adapters.training.distilling import grade_all
 from adapters.training.ports import Answer, Grader, Samples
 

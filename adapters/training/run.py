@@ -12,12 +12,13 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTConfig
 
+from adapters.digest import digest
 from adapters.disk import write_whole
 from adapters.training.base import load_model, load_tokenizer, num_parameters, num_trainable
 from adapters.training.card import RunCard
 from adapters.training.checks import WORK_FOLDER, check_space, check_start, open_run_folder
 from adapters.training.cost import RunMeter, read_cost
-from adapters.training.data import Encoded, digest, encode, read_chats
+from adapters.training.data import Encoded, encode, read_chats
 from adapters.training.export import save
 from adapters.training.ports import USER_DATA, Provenance, RunCost, TrainingEnvironment
 from adapters.training.recipe import Job

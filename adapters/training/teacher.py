@@ -9,7 +9,8 @@ from typing import Any, Self
 
 import httpx
 
-from adapters.training.data import DatasetQuestion, digest
+from adapters.digest import digest
+from adapters.training.data import DatasetQuestion
 from adapters.training.http_sampler import HttpSampler, only_model
 from adapters.training.labelling import PartialAnswer
 from adapters.training.ports import ModelAddress, P, Provenance, Sampler, Samples, SamplingEnvironment

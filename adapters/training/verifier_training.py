@@ -14,12 +14,12 @@ from datasets import Dataset
 from torch.nn import functional
 from transformers import Trainer, TrainingArguments
 
+from adapters.digest import digest
 from adapters.disk import write_whole
 from adapters.training.base import load_model, load_tokenizer
 from adapters.training.card import RunCard
 from adapters.training.checks import WORK_FOLDER, check_space, open_run_folder
 from adapters.training.cost import LABELS
-from adapters.training.data import digest
 from adapters.training.errors import DataRefused, RecipeRefused
 from adapters.training.labelling import LabelledAnswer
 from adapters.training.ports import USER_DATA, Provenance, TrainingEnvironment

@@ -8,8 +8,9 @@ from typing import Any
 
 from adapters.training.scores import auroc
 from app.lab.calibration.fixed_plans import fixed_plans, replay_plan
-from app.lab.calibration.pool import PoolSettings, read_pool
+from app.lab.calibration.pool import read_pool
 from app.lab.calibration.pooled_questions import PooledQuestion, ReplayOutcome
+from app.routing.pool_file import PoolSettings
 from benchmarks.quality.stats import wilson
 from benchmarks.report import Table
 from benchmarks.suite.families import FAMILIES

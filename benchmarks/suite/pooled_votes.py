@@ -11,9 +11,10 @@ from typing import Any
 from adapters.training.scores import auroc
 from app.lab.calibration.evaluation import performance_of
 from app.lab.calibration.performance import PlanPerformance, difference
-from app.lab.calibration.pool import PoolSettings, read_pool
+from app.lab.calibration.pool import read_pool
 from app.lab.calibration.pooled_questions import PooledQuestion, ReplayOutcome
 from app.lab.calibration.replay import replay
+from app.routing.pool_file import PoolSettings
 from benchmarks.report import Table
 from benchmarks.suite.families import FAMILIES, HELD_OUT
 from strategies.answers.equivalence import Equivalence

@@ -7,8 +7,9 @@ import pytest
 pytest.importorskip("reasoning_gym")
 
 from app.engine.scripted import SMALL
-from app.lab.calibration.pool import Pool, PoolEntry, PoolSettings, Sample
+from app.lab.calibration.pool import Pool
 from app.lab.calibration.pooled_questions import PooledQuestion
+from app.routing.pool_file import PoolEntry, PoolSettings, Sample
 from benchmarks import report
 from benchmarks.suite import pooled_votes
 from benchmarks.suite.pooled_votes import PLAIN, PLANS, discrimination, meets

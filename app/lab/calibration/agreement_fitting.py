@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from app.lab.calibration.ballots import GenerationBallot
 from app.lab.calibration.performance import Numbers
 from app.routing.agreement import AGREEMENT_FEATURES, FALLING, RISING, AgreementModel, Ballot, agreement_features
+from app.routing.ballots import GenerationBallot
 
 STRENGTH = 10.0
 """The regularisation strength: the penalty is half of it times the sum of the squared weights of standardised features."""

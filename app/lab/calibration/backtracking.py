@@ -4,10 +4,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from app.lab.calibration.pool import Generation
 from app.lab.calibration.sample_only import SampleOnly
 from strategies.checking.chains import Writer
-from strategies.core.values import Candidate, Draw, TokenLogprob
+from strategies.core.values import Candidate, Draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +82,3 @@ class AnswerContinuer(SampleOnly):
             candidate = replace(await self._generate(draw.prefix, max_tokens, draw.temperature), index=draw.first_index)
             self.continuations[number].append(RecordedContinuation(kept, inserted, candidate))
             yield candidate
-
-
-def candidate_of(generation: Generation) -> Candidate:
-    """Return a generation as a strategy sees it. Where a token has a confidence, one alternative stands for all: they have its mean."""
-    texts, place = [], 0
-    for length in generation.lengths:
-        texts.append(generation.text[place : place + length])
-        place += length
-    confidences = generation.confidences or [None] * len(texts)
-    tokens = zip(texts, generation.token_ids, generation.logprobs, confidences, strict=True)
-    logprobs = tuple(
-        TokenLogprob(text, token_id, logprob, () if confidence is None else (("", -confidence),))
-        for text, token_id, logprob, confidence in tokens
-    )
-    return Candidate(0, generation.text, generation.token_ids, generation.finish_reason, generation.stop_reason, logprobs)

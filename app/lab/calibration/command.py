@@ -13,14 +13,16 @@ from app.engine.build import build_engine
 from app.lab.calibration.files import POOL, SEARCHES, THOUGHTS
 from app.lab.calibration.options import CalibrateOptions
 from app.lab.calibration.policy_writing import write_policy
-from app.lab.calibration.pool import Pool, PoolSettings
+from app.lab.calibration.pool import Pool
 from app.lab.calibration.questions import questions_of
-from app.lab.calibration.sampling import FIRST_TOKENS, PoolSampler
+from app.lab.calibration.sampling import PoolSampler
 from app.lab.calibration.searches import SearchRuns, check_search
 from app.lab.calibration.tried_thoughts import TriedThoughts
 from app.lab.grading import AnswerGrader
 from app.lab.progress import counting, say
 from app.lab.service import EngineBuilder, LabService, start_service
+from app.routing.pool_file import PoolSettings
+from app.routing.pooled_answers import FIRST_TOKENS
 
 ANSWERING_ADAPTER, VERIFIER_ADAPTER = "reasoning", "verifier"
 """The names of the adapters in the service."""

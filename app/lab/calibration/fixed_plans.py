@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.lab.calibration.pool import PoolSettings
 from app.lab.calibration.pooled_questions import PooledQuestion, ReplayOutcome
 from app.lab.calibration.replay import BACKTRACKING_STRATEGIES, RECORDED_VERIFIER, replay
+from app.routing.pool_file import PoolSettings
 from strategies.core.verifier import StrategyContext
 
 _WITH_VERIFIER: dict[str, Any] = {"verifier": {"reward_model": RECORDED_VERIFIER}}

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from adapters.disk import write_whole
-from app.lab.calibration.ballots import ballots_of, labels_of
 from app.lab.calibration.evaluation import evaluate_fixed_plan
 from app.lab.calibration.exit_choice import MARGIN, choose_exits, policy_part
 from app.lab.calibration.exit_replays import replays_of
@@ -22,13 +21,15 @@ from app.lab.calibration.observed_questions import ORDERS, observe
 from app.lab.calibration.options import CalibrateOptions
 from app.lab.calibration.performance import PlanPerformance
 from app.lab.calibration.policy_building import build_policy
-from app.lab.calibration.pool import PoolEntry, PoolRefused, PoolSettings, read_pool
+from app.lab.calibration.pool import PoolRefused, read_pool
 from app.lab.calibration.pooled_questions import PooledQuestion
 from app.lab.calibration.searches import SearchRuns
 from app.lab.calibration.tried_thoughts import TriedThoughts
 from app.lab.progress import counting, say
 from app.routing.agreement import shipped_agreement
+from app.routing.ballots import ballots_of, labels_of
 from app.routing.policy_file import Exits
+from app.routing.pool_file import PoolEntry, PoolSettings
 from strategies.answers.equivalence import Equivalence
 from strategies.core.values import AnswerKind
 from strategies.core.verifier import StrategyContext

@@ -4,8 +4,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from app.lab.calibration.backtracking import candidate_of
-from app.lab.calibration.pool import Continuation, Generation, PoolEntry, PoolRefused, PoolSettings, Sample
+from app.lab.calibration.pool import PoolRefused
+from app.routing.pool_file import Continuation, Generation, PoolEntry, PoolSettings, Sample
+from app.routing.pooled_answers import candidate_of
 from strategies.core.values import AnswerKind, Candidate, StopReason, Task
 
 

@@ -12,8 +12,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel
 
-from app.lab.calibration.pool import Continuation, Generation, Sample
 from app.lab.calibration.pooled_questions import PooledQuestion, ReplayOutcome
+from app.routing.pool_file import Continuation, Generation, Sample
 from strategies.checking.sample_vote import WEIGHTS
 from strategies.core.errors import UnsupportedTask
 from strategies.core.ports import OtherModel, ignore_events

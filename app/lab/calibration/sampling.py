@@ -9,23 +9,17 @@ from typing import Any, TypeVar
 from adapters.concurrency import for_each
 from adapters.training.data import DatasetQuestion
 from adapters.training.ports import Answer
-from app.lab.calibration.backtracking import AnswerContinuer, RecordedContinuation, candidate_of
-from app.lab.calibration.pool import DECIMALS, Continuation, Pool, PoolEntry, PoolRefused, PoolSettings, Sample, ThinkingMarks
+from app.lab.calibration.backtracking import AnswerContinuer, RecordedContinuation
+from app.lab.calibration.pool import Pool, PoolRefused
 from app.lab.grading import AnswerGrader, kind_of
 from app.lab.service import LabService, RequestRun
+from app.routing.pool_file import DECIMALS, Continuation, PoolEntry, PoolSettings, Sample
+from app.routing.pooled_answers import FIRST_ALTERNATIVES, candidate_of, generation_fields, marks_of, with_first_tokens
 from strategies.checking.chains import Writer
 from strategies.core.ports import Model, ignore_events
-from strategies.core.thinking import Thinking
 from strategies.core.values import AnswerKind, Candidate, ScoredCandidate, Task
-from strategies.voting.confidence import GroupConfidence, entropy, margin
 
 T = TypeVar("T")
-
-FIRST_TOKENS = 32
-"""The number of the greedy answer's first tokens whose margins and entropies are recorded."""
-
-FIRST_ALTERNATIVES = 5
-"""The most probable tokens that an entropy is computed from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +103,14 @@ class PoolSampler:
         scored = [*direct.result().result.candidates, *samples]
         grades = await self.grade(question, [(task.read(one.candidate), one.candidate.is_complete) for one in scored])
         greedy, *others = [
-            Sample(**self._generation(one.candidate, is_right=is_right), score=self._score(one))
+            Sample(**self._fields(one.candidate, is_right=is_right), score=self._score(one))
             for one, is_right in zip(scored, grades, strict=True)
         ]
-        first = [one for one in scored[0].candidate.logprobs if one.top][: settings.first_tokens]
-        greedy = greedy.model_copy(
-            update={
-                "margins": tuple(round(margin(one), DECIMALS) for one in first),
-                "entropies": tuple(round(entropy(one), DECIMALS) for one in first),
-            }
-        )
+        greedy = with_first_tokens(greedy, scored[0].candidate, settings.first_tokens)
         entry = PoolEntry(
             key=question.key, question=task.question, kind=task.kind, task=question.task, bin=question.bin, prefix=task.prefix,
             greedy=greedy, samples=tuple(others), verify_flops=best_of_n.result().verify_flops,
-            thinking=_marks(task.thinking),
+            thinking=marks_of(task.thinking),
         )  # fmt: skip
         return await self.backtrack(question, entry) if settings.attempts > 1 else entry
 
@@ -166,7 +154,7 @@ class PoolSampler:
 
     def _continuation(self, one: RecordedContinuation, *, is_right: bool) -> Continuation:
         return Continuation(
-            **self._generation(one.candidate, is_right=is_right),
+            **self._fields(one.candidate, is_right=is_right),
             kept_tokens=len(one.kept.token_ids),
             inserted=one.inserted,
             inserted_ids=self._service.encode(one.inserted) if one.inserted else (),
@@ -217,26 +205,5 @@ class PoolSampler:
             raise PoolRefused(f"a budget of the server cut an answer to {question.key}: {run.exhausted_budget}")
         return run
 
-    def _generation(self, candidate: Candidate, *, is_right: bool) -> dict[str, Any]:
-        """Return the fields of `Generation`."""
-        return {
-            "text": candidate.text,
-            "token_ids": candidate.token_ids,
-            "lengths": tuple(len(entry.token) for entry in candidate.logprobs),
-            "logprobs": tuple(round(entry.logprob, DECIMALS) for entry in candidate.logprobs),
-            "confidences": self._confidences(candidate) if self._settings.alternatives else (),
-            "finish_reason": candidate.finish_reason,
-            "stop_reason": candidate.stop_reason,
-            "cached": candidate.cost.cached_tokens,
-            "is_right": is_right,
-        }
-
-    def _confidences(self, candidate: Candidate) -> tuple[float | None, ...]:
-        of_token = GroupConfidence(self._settings.alternatives, 1).of_token
-        return tuple(round(of_token(entry), DECIMALS) if entry.top else None for entry in candidate.logprobs)
-
-
-def _marks(thinking: Thinking | None) -> ThinkingMarks | None:
-    if thinking is None:
-        return None
-    return ThinkingMarks(start=thinking.start, end=thinking.end, is_open=thinking.is_open)
+    def _fields(self, candidate: Candidate, *, is_right: bool) -> dict[str, Any]:
+        return generation_fields(candidate, is_right=is_right, alternatives=self._settings.alternatives)

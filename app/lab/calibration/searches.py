@@ -13,8 +13,9 @@ from adapters.concurrency import for_each
 from adapters.disk import append_line
 from adapters.training.data import DatasetQuestion
 from app.lab.calibration.performance import PlanPerformance
-from app.lab.calibration.pool import PoolRefused, Value, read_lines
+from app.lab.calibration.pool import PoolRefused, read_lines
 from app.lab.calibration.sampling import PoolSampler
+from app.routing.pool_file import Value
 from strategies.registry import STRATEGIES
 
 

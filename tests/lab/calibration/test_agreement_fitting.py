@@ -6,9 +6,9 @@ from functools import cache
 import pytest
 
 from app.lab.calibration.agreement_fitting import GradedBallots, fit_agreement, graded
-from app.lab.calibration.ballots import ballots_of, labels_of
-from app.lab.calibration.pool import Continuation
 from app.routing.agreement import AGREEMENT_FEATURES, FALLING, RISING, AgreementModel, Ballot
+from app.routing.ballots import ballots_of, labels_of
+from app.routing.pool_file import Continuation
 from strategies.answers.equivalence import Equivalence
 from tests.lab.calibration.test_pool import entry, sample
 

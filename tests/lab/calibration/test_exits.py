@@ -16,12 +16,13 @@ from app.engine.scripted import SMALL, ScriptedEngine
 from app.lab.calibration.exit_choice import THRESHOLDS, ChosenExit, choose, choose_exits, held_out, policy_part
 from app.lab.calibration.exit_replays import NO_ANSWER, ExitPerformance, ReplayedExit, replay_exit, replay_length, replays_of
 from app.lab.calibration.exit_report import exit_tables
-from app.lab.calibration.pool import Pool, PoolSettings
+from app.lab.calibration.pool import Pool
 from app.lab.calibration.sampling import PoolSampler
 from app.lab.calibration.tried_thoughts import PLACES, RecordedTrial, TriedThought, TriedThoughts
 from app.lab.grading import AnswerGrader
 from app.lab.service import LabService
 from app.lifespan import running
+from app.routing.pool_file import PoolSettings
 from app.settings import Settings
 from strategies.answers.equivalence import Equivalence
 from strategies.core.values import AnswerKind

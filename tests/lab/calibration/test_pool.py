@@ -8,7 +8,7 @@ import pytest
 
 from adapters.training.data import DatasetQuestion
 from app.engine.scripted import SMALL, ScriptedEngine
-from app.lab.calibration.pool import Continuation, Pool, PoolEntry, PoolRefused, PoolSettings, Sample, read_pool
+from app.lab.calibration.pool import Pool, PoolRefused, read_pool
 from app.lab.calibration.pooled_questions import PooledQuestion
 from app.lab.calibration.replay import RECORDED_VERIFIER, replay
 from app.lab.calibration.sampling import PoolSampler
@@ -17,6 +17,7 @@ from app.lab.grading import AnswerGrader
 from app.lab.service import LabService
 from app.lifespan import running
 from app.request import Caller, InferenceRequest
+from app.routing.pool_file import Continuation, PoolEntry, PoolSettings, Sample
 from app.settings import Settings
 from strategies.answers.equivalence import Equivalence
 from strategies.core.errors import UnsupportedTask

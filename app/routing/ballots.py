@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.lab.calibration.backtracking import candidate_of
-from app.lab.calibration.pool import Continuation, Generation, PoolEntry
 from app.routing.agreement import AgreementModel, Ballot, ballot_of
+from app.routing.pool_file import Continuation, Generation, PoolEntry
+from app.routing.pooled_answers import candidate_of
 from strategies.answers.reading import read_answer
 from strategies.core.ports import AnswerEquivalence
 from strategies.core.values import AnswerKind, Candidate, TokenLogprob
