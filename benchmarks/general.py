@@ -52,6 +52,7 @@ class Estimates:
     Attributes:
         model: (questions,) names.
         before: (questions,) probabilities that the first answer is wrong, from the prompt.
+        first: (questions,) the same, after the first tokens.
         after: (questions,) the same, after the first answer.
         wrong: (questions,) whether it was wrong.
 
@@ -59,6 +60,7 @@ class Estimates:
 
     model: np.ndarray
     before: np.ndarray
+    first: np.ndarray
     after: np.ndarray
     wrong: np.ndarray
 
@@ -139,20 +141,23 @@ def only(pools: Sequence[ModelQuestions], has: Callable[[ObservedQuestion], bool
 
 
 def _estimate(policy: GeneralPolicy, pool: ModelQuestions) -> Estimates:
-    before, after = [], []
+    before, first, after = [], [], []
     for one in pool.observed:
-        estimate = policy.difficulty(Query(one.kind, Effort.MEDIUM, one.text, token_flops=pool.token_flops))
+        query = Query(one.kind, Effort.MEDIUM, one.text, token_flops=pool.token_flops)
+        estimate = policy.difficulty(query)
         difficulty = 0.5 if estimate is None else estimate.probability
         rule = ValueOfComputationRule(policy.estimators, difficulty, 1.0)
-        rule.decide(one.trajectories[0][0].evidence)
+        evidence = one.trajectories[0][0].evidence
+        rule.decide(evidence)
         before.append(difficulty)
+        first.append(policy.after_first_tokens(query, evidence.first_logprobs))
         after.append(rule.difficulty_after_wave or 0.0)
     wrong = np.array([one.wrong for one in pool.observed])
-    return Estimates(np.full(len(wrong), pool.model), np.array(before), np.array(after), wrong)
+    return Estimates(np.full(len(wrong), pool.model), np.array(before), np.array(first), np.array(after), wrong)
 
 
 def _join(parts: Sequence[Estimates]) -> Estimates:
-    names = ("model", "before", "after", "wrong")
+    names = ("model", "before", "first", "after", "wrong")
     return Estimates(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
@@ -161,7 +166,11 @@ def _rows(name: str, estimates: Estimates) -> Iterator[dict[str, str]]:
     for model in ("all", *np.unique(estimates.model)):
         of_model = np.ones(len(estimates.wrong), dtype=bool) if model == "all" else estimates.model == model
         wrong = estimates.wrong[of_model]
-        for moment, values in (("before the first token", estimates.before), ("after the first answer", estimates.after)):
+        for moment, values in (
+            ("before the first token", estimates.before),
+            ("after the first tokens", estimates.first),
+            ("after the first answer", estimates.after),
+        ):
             low, high = _interval(values[of_model], wrong)
             yield {
                 "left out": name,

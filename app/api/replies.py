@@ -175,13 +175,15 @@ def _moved(session: Session) -> list[str]:
 
 
 def _difficulty(plan: Plan) -> dict[str, Any] | None:
-    """Return the estimated probability that the answer is wrong, before and after the samples; None where none can be wrong."""
+    """Return the estimated probability that the answer is wrong, at three moments; None where none can be wrong."""
     if (before := plan.difficulty) is None:
         return None
     after = None if plan.rule is None else plan.rule.difficulty_after_wave
+    first_tokens = None if plan.rule is None else plan.rule.difficulty_after_first_tokens
     return {
         "before": round(before.probability, 4),
         "interval": [round(before.low, 4), round(before.high, 4)],
+        "first_tokens": None if first_tokens is None else round(first_tokens, 4),
         "after": None if after is None else round(after, 4),
         "estimator": before.estimator,
         "correction": _correction(before),

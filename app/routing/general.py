@@ -1,6 +1,7 @@
 """The general estimator: it estimates the difficulty of a question for a model that nobody calibrated, and plans by it."""
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -10,7 +11,7 @@ import numpy as np
 from app.routing.calibrated import price_multiplier
 from app.routing.difficulty import EDGES, Difficulty
 from app.routing.estimators import digest_of
-from app.routing.general_features import answer_features, general_features
+from app.routing.general_features import NUM_WORK_FEATURES, answer_features, first_token_features, general_features
 from app.routing.general_file import GeneralFile
 from app.routing.policy import Plan, PriorPolicy, Query
 from app.routing.value_of_computation import ValueOfComputationRule, WaveEstimators
@@ -62,6 +63,17 @@ class GeneralPolicy:
     def probability(self, query: Query) -> float:
         """Return the probability that the first answer is wrong, without its interval and its correction."""
         return float(np.mean(self._estimates(query)))
+
+    def after_first_tokens(self, query: Query, logprobs: Sequence[float]) -> float:
+        """Return the probability that the first answer is wrong, as its first tokens show it.
+
+        Args:
+            query: the question.
+            logprobs: of up to `strategies.checking.chains.NUM_FIRST_TOKENS` tokens, at least one.
+
+        """
+        work = general_features(query.question, query.kind, query.token_flops)[:NUM_WORK_FEATURES]
+        return self.file.first_tokens(np.concatenate([work, first_token_features(logprobs)]))
 
     def _estimates(self, query: Query) -> list[float]:
         features = general_features(query.question, query.kind, query.token_flops)

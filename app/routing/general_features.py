@@ -1,4 +1,4 @@
-"""The features that the general estimator reads: how much work a prompt asks for, its words, and what the answers show.
+"""The features that the general estimator reads: the work that a prompt asks for, its words, the first tokens, and the answers.
 
 A family of questions that nobody has seen has new words, and still more numbers, longer numbers and longer lists ask for more work.
 Of the answers it reads only what means the same for every model. All functions are pure and take less than a millisecond.
@@ -6,10 +6,12 @@ Of the answers it reads only what means the same for every model. All functions 
 
 import math
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
 from app.routing.features import LEAST_LOGPROB, LEAST_LOWEST, NUM_CHARS_READ, NUM_PROMPT_FEATURES, Features, prompt_features
+from strategies.checking.chains import NUM_FIRST_TOKENS
 from strategies.core.stopping_rule import Evidence
 from strategies.core.values import AnswerKind
 
@@ -17,6 +19,9 @@ _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _WORD = re.compile(r"[^\W\d_]+")
 _OPERATOR = re.compile(r"[-+*/=<>^%\u00d7\u00f7]")
 _CLAUSE = re.compile(r"[.,;:?!\n]")
+
+LEAST_TOKEN = -6.0
+"""The log-probability of a single token is cut to this."""
 
 COUNTS = (
     "words", "clauses", "numbers", "digits", "most digits", "second most digits", "decimals", "operators", "products", "brackets",
@@ -90,14 +95,44 @@ def general_features(text: str, kind: AnswerKind, token_flops: float) -> Feature
     )
 
 
+FIRST_TOKEN_FEATURES = ("mean", "least", "least four", "unsure", "early", "lowest window", "number", "whole")
+"""The names of the features of the first tokens of an answer."""
+
+UNSURE = -0.5
+"""A token is one that the model was not sure of where its log-probability is lower."""
+
+SHORT_WINDOW = 8
+"""Tokens of a window of the first tokens, and of their beginning."""
+
+
+def first_token_features(logprobs: Sequence[float]) -> Features:
+    """Return the (len(FIRST_TOKEN_FEATURES),) features of the first tokens of an answer.
+
+    Args:
+        logprobs: up to `NUM_FIRST_TOKENS` log-probabilities, fewer where the answer ended before; at least one.
+
+    """
+    values = np.maximum(np.array(logprobs), LEAST_TOKEN)
+    size = min(SHORT_WINDOW, len(values))
+    return np.array(
+        [
+            values.mean(),
+            values.min(),
+            np.sort(values)[:4].mean(),
+            (values < UNSURE).mean(),
+            values[:SHORT_WINDOW].mean(),
+            np.convolve(values, np.ones(size) / size, "valid").min(),
+            math.log1p(len(values)),
+            float(len(values) < NUM_FIRST_TOKENS),
+        ]
+    )
+
+
 ANSWER_FEATURES = (
     "leader", "leader squared", "runner up", "answers", "first leads", "first is true", "filtered", "unread", "logprob", "lowest",
     "least", "length", "attempts", "answer length", "distinct lines", "marked", "complete",
 )  # fmt: skip
 """The names of the features of a wave."""
-
-LEAST_TOKEN = -6.0
-"""The log-probability of the least probable token is cut to this."""
 
 MAX_ANSWER_LENGTH = 40
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.request import Effort
 from app.routing.estimators import Estimator
-from app.routing.general_features import ANSWER_FEATURES, NUM_GENERAL_FEATURES
+from app.routing.general_features import ANSWER_FEATURES, FIRST_TOKEN_FEATURES, NUM_GENERAL_FEATURES, NUM_WORK_FEATURES
 from app.routing.policy_file import Positive, Stage, check_stages
 
 
@@ -20,6 +20,7 @@ class GeneralFile(BaseModel):
         provenance: how and when it was made, for people.
         prompt_difficulty: several estimators of the probability that the first answer is wrong, from the prompt alone. Each was fitted
             without some families of questions, so what they disagree on is what the estimator is not sure of.
+        first_tokens: an estimator of the same, from the work that the prompt asks for and the first tokens of the answer.
         stages: by the number of answers, rising.
         prices: the accuracy (1 is all questions) that a token must gain, by effort.
         temperature: at which the samples were drawn.
@@ -32,6 +33,7 @@ class GeneralFile(BaseModel):
     version: Literal[1]
     provenance: dict[str, Any]
     prompt_difficulty: tuple[Estimator, ...] = Field(min_length=1, max_length=64)
+    first_tokens: Estimator
     stages: tuple[Stage, ...] = Field(min_length=2, max_length=32)
     prices: dict[Effort, Positive]
     temperature: Annotated[float, Field(gt=0, le=2)]
@@ -42,6 +44,8 @@ class GeneralFile(BaseModel):
         for estimator in self.prompt_difficulty:
             if estimator.size != NUM_GENERAL_FEATURES:
                 raise ValueError(f"`prompt_difficulty` takes {estimator.size} features, not {NUM_GENERAL_FEATURES}")
+        if self.first_tokens.size != NUM_WORK_FEATURES + len(FIRST_TOKEN_FEATURES):
+            raise ValueError(f"`first_tokens` takes {self.first_tokens.size} features")
         check_stages(self.stages, len(ANSWER_FEATURES))
         if set(self.prices) != set(Effort):
             raise ValueError(f"prices are needed for all of {', '.join(Effort)}")

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from adapters.errors import UnknownAdapter
 from adapters.names import AdapterRef
@@ -123,6 +124,8 @@ class Planner:
         if plan is None:
             plan = self.general.plan(query)
             plan = replace(plan, why=f"{plan.why}; {mismatch}") if mismatch else plan
+        if plan.rule is not None:
+            plan.rule.after_first_tokens = partial(self.general.after_first_tokens, query)
         if request.is_sampled and plan.rule is not None:
             # The caller set the sampling. So the first answer is sampled too, and not greedy.
             return replace(plan, params={**plan.params, "first": "sample"}, temperature=None)

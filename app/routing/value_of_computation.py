@@ -46,6 +46,8 @@ class ValueOfComputationRule:
         lesson: corrects the estimates after the waves, and learns from them; None where nothing is learned.
 
     Attributes:
+        after_first_tokens: returns the difficulty as the log-probabilities of the first tokens show it; None where nobody can tell.
+        difficulty_after_first_tokens: the estimated probability that the first answer is wrong, from its first tokens; None before it.
         difficulty_after_wave: the estimated probability that the leading answer is wrong, after the last wave; None before the
             first one.
         evidence: what the last wave showed; None before the first one.
@@ -57,11 +59,15 @@ class ValueOfComputationRule:
         self._prompt_difficulty = difficulty
         self._price = price
         self._lesson = lesson
+        self.after_first_tokens: Callable[[Sequence[float]], float] | None = None
+        self.difficulty_after_first_tokens: float | None = None
         self.difficulty_after_wave: float | None = None
         self.evidence: Evidence | None = None
 
     def decide(self, evidence: Evidence) -> Decision:
         """Return the size of the next stage while some later stage is worth its price; else stop, and say why."""
+        if self.after_first_tokens is not None and evidence.first_logprobs:
+            self.difficulty_after_first_tokens = self.after_first_tokens(evidence.first_logprobs)
         stages = self._estimators.stages
         places = [place for place, stage in enumerate(stages) if stage.answers == evidence.answers]
         if not places:  # the caller wants several answers at once, or fewer than were measured

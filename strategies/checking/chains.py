@@ -21,6 +21,9 @@ from strategies.core.values import Candidate, Draw, ScoredCandidate, Step, Task,
 from strategies.verifiers.equations import is_refuted
 from strategies.voting.selection import opening_words
 
+NUM_FIRST_TOKENS = 32
+"""The tokens of an answer that are its first ones."""
+
 LONGEST_LINE = 250
 """Characters of a line that is still checked. The check runs between two tokens, so it must be quick."""
 
@@ -35,6 +38,7 @@ class Chain:
         inserted: the end of `kept` that the calculator wrote; empty if it wrote none.
         is_true: no line of the latest attempt is false.
         nodes: one for each attempt.
+        first_logprobs: log-probabilities of the first tokens of its first attempt.
 
     """
 
@@ -47,6 +51,7 @@ class Chain:
         self.is_true = False
         self.inserted = ""
         self.nodes: list[TraceNode] = []
+        self.first_logprobs: tuple[float, ...] = ()
         self._last_whole: Candidate | None = None
         self._is_false: dict[str, bool] = {}
         self._corrections: dict[str, str | None] = {}
@@ -85,6 +90,8 @@ class Chain:
 
     def add_attempt(self, new: Candidate) -> TraceNode:
         """Join an attempt to what was kept, keep what is true of both, and return the attempt's node."""
+        if self.latest is None:
+            self.first_logprobs = tuple(entry.logprob for entry in new.logprobs[:NUM_FIRST_TOKENS])
         latest = replace(
             new,
             text=self.kept.text + new.text,

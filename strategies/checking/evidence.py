@@ -45,6 +45,7 @@ def evidence(writer: Writer, vote: ChainVote) -> Evidence:
         distinct_lines=_distinct_lines(leader.text),
         is_marked=any(mark in leader.text for mark in MARKS),
         is_complete=leader.is_complete,
+        first_logprobs=first.first_logprobs,
     )
 
 

@@ -28,6 +28,7 @@ class Evidence:
         distinct_lines: share of its lines that no earlier line repeats, 0 to 1.
         is_marked: its final answer stands behind a mark, such as `####`, or in a box.
         is_complete: the model ended it itself.
+        first_logprobs: log-probabilities of the first tokens of the first answer, before anything was corrected.
 
     """
 
@@ -48,6 +49,7 @@ class Evidence:
     distinct_lines: float = 1.0
     is_marked: bool = False
     is_complete: bool = True
+    first_logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

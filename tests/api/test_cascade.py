@@ -102,7 +102,7 @@ async def test_a_dearer_model_is_asked_after_a_doubtful_answer(serve_two) -> Non
     assert small["difficulty"] > large["difficulty"] == told["difficulty"]["after"]
     [attempt] = policy.attempts[1]
     assert round(attempt.difficulty, 4) == small["difficulty"]
-    assert attempt.evidence.votes == (1, 1, 1, 1)
+    assert attempt.evidence.votes == (attempt.evidence.answers // 4,) * 4
     assert told["flops"]["total"] == small["flops"] + large["flops"]
     assert told["models"]["scripted"]["flops"] == small["flops"]
     assert large["flops"] >= sum(BIG.branch_cost(len(big.branches[0].prefix), 0, 4))
@@ -195,16 +195,16 @@ async def test_one_budget_holds_for_all_models(serve_two) -> None:
     async with serve_two() as (served, big):
         by_turns(served, "scripted", "big")
         free = await reply_of(served)
-        spent = [one["flops"] for one in free["ponder"]["cascade"]]
-        some = await reply_of(served, ponder={"budget": {"tokens": 14}})
-        branches = len(big.branches)
+        small = free["ponder"]["models"]["scripted"]["tokens"]["decoded"]
+        some = await reply_of(served, ponder={"budget": {"tokens": small + 2}})
+        spent, branches = some["ponder"]["cascade"][0]["flops"], len(big.branches)
         none = await reply_of(served, ponder={"budget": {"tokens": 3}})
-        few = await reply_of(served, ponder={"budget": {"flops": spent[0] + 1}})
-    assert free["ponder"]["models"]["scripted"]["tokens"]["decoded"] == 12
+        few = await reply_of(served, ponder={"budget": {"flops": spent + 1}})
+    assert small > 3
     assert (legs(some), legs(none)) == (["scripted", "big"], ["scripted"])
-    assert some["usage"]["completion_tokens"] <= 14
+    assert some["usage"]["completion_tokens"] <= small + 2
     assert (some["model"], none["model"]) == ("big", "scripted")
-    assert few["ponder"]["flops"]["total"] <= spent[0] + 1
+    assert few["ponder"]["flops"]["total"] <= spent + 1
     assert len(big.branches) == branches
 
 

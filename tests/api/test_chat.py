@@ -49,6 +49,7 @@ async def test_auto_compares_answers_where_it_can_and_answers_chat_directly(serv
         talk_reply = (await served.chat("Tell me about your day.")).json()["ponder"]
     assert (sum_reply["strategy"], sum_reply["answer_kind"]) == ("adaptive", "math")
     assert sum_reply["difficulty"]["estimator"] == "general"
+    assert all(0 < sum_reply["difficulty"][moment] < 1 for moment in ("before", "first_tokens", "after"))
     assert "(general)" in sum_reply["plan"]["why"]
     assert not sum_reply["plan"]["calibrated"]
     assert (talk_reply["strategy"], talk_reply["answer_kind"]) == ("direct", "open")

@@ -163,6 +163,7 @@ async def test_the_reply_tells_difficulty_before_and_after_and_what_it_cost(serv
         account = (await served.chat()).json()["ponder"]
         assert account["strategy"] == "adaptive"
         assert account["plan"]["calibrated"]
+        assert 0 < account["difficulty"].pop("first_tokens") < 1
         assert account["difficulty"] == {
             "before": 0.7,
             "interval": [0.3231, 1.0],

@@ -12,9 +12,15 @@ from app.request import Effort
 from app.routing.estimators import Estimator
 from app.routing.features import prompt_features
 from app.routing.general import SHIPPED, SURE_DIFFICULTY, GeneralPolicy
-from app.routing.general_features import NUM_GENERAL_FEATURES, general_features
+from app.routing.general_features import (
+    FIRST_TOKEN_FEATURES,
+    NUM_GENERAL_FEATURES,
+    first_token_features,
+    general_features,
+)
 from app.routing.general_file import GeneralFile
 from app.routing.policy import Query
+from strategies.checking.chains import NUM_FIRST_TOKENS
 from strategies.core.values import AnswerKind
 from tests.example_policies import constant
 
@@ -84,12 +90,26 @@ def test_longer_numbers_are_more_work_in_any_words() -> None:
     assert (long[2:6] > short[2:6]).all()
 
 
+@given(logprobs=st.lists(st.floats(-100, 0), min_size=1, max_size=NUM_FIRST_TOKENS))
+def test_any_first_tokens_have_finite_features(logprobs: list[float]) -> None:
+    features = first_token_features(logprobs)
+    assert features.shape == (len(FIRST_TOKEN_FEATURES),)
+    assert np.isfinite(features).all()
+    assert 0 <= SHIPPED_POLICY.after_first_tokens(query(), logprobs) <= 1
+
+
+def test_a_hesitant_beginning_makes_a_question_more_difficult() -> None:
+    sure, unsure = ([logprob] * NUM_FIRST_TOKENS for logprob in (-0.01, -1.0))
+    assert SHIPPED_POLICY.after_first_tokens(query(), unsure) > SHIPPED_POLICY.after_first_tokens(query(), sure) + 0.2
+
+
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
         ({"version": 2}, "version"),
         ({"prompt_difficulty": []}, "prompt_difficulty"),
         ({"prompt_difficulty": [constant(0.5, 3, "logistic")]}, "features"),
+        ({"first_tokens": constant(0.5, 3, "logistic")}, "first_tokens"),
         ({"stages": []}, "stages"),
         ({"prices": {"low": 1.0}}, "prices"),
         ({"unknown": 1}, "unknown"),

@@ -14,7 +14,13 @@ from app.lab.calibration.trajectories import WaveRecord
 from app.request import Effort
 from app.routing.estimators import Estimator
 from app.routing.features import logit
-from app.routing.general_features import NUM_GENERAL_FEATURES, NUM_WORK_FEATURES, answer_features, general_features
+from app.routing.general_features import (
+    NUM_GENERAL_FEATURES,
+    NUM_WORK_FEATURES,
+    answer_features,
+    first_token_features,
+    general_features,
+)
 from app.routing.general_file import GeneralFile
 
 MEMBERS = 8
@@ -22,6 +28,9 @@ MEMBERS = 8
 
 PROMPT_C = 0.001
 """The inverse regularisation strength for prompts."""
+
+FIRST_TOKENS_C = 0.03
+"""The inverse regularisation strength for the first tokens."""
 
 ANSWER_C = 0.03
 """The inverse regularisation strength for what the answers show. It is small, so that it holds for models that were not seen."""
@@ -67,11 +76,13 @@ def fit_general(
     wrong = np.array([one.wrong for one in questions])
     families = np.array([one.task for one in questions])
     estimators = _fit_members(prompts, wrong, families, members)
+    firsts = np.stack([first_token_features(one.trajectories[0][0].evidence.first_logprobs) for one in questions])
+    first_tokens = fit_logistic(np.hstack([prompts[:, :NUM_WORK_FEATURES], firsts]), wrong, FIRST_TOKENS_C)
     rows = [(place, row) for place, one in enumerate(questions) for row in one.trajectories]
     return GeneralFile.model_validate(
         {
             "version": 1, "provenance": {}, "temperature": 0.7, "attempts": 3, "prompt_difficulty": estimators, "prices": prices,
-            "stages": _fit_stages(rows, families), **fields,
+            "first_tokens": first_tokens, "stages": _fit_stages(rows, families), **fields,
         }
     )  # fmt: skip
 

@@ -45,6 +45,7 @@ def trajectory(chance: float, is_correctable: bool, generator: random.Random, fl
             answers=len(votes), attempts=len(votes), leader=0, votes=tuple(count for count in counts if count),
             num_filtered=int(not is_true), num_unread=0, first_is_true=is_true, first_leads=votes[0] == leads,
             logprob=-0.1 if leads else -0.5, lowest=-0.5, tokens=tokens, length=TOKENS,
+            first_logprobs=(-0.1 if is_right else -0.5,) * TOKENS,
         )  # fmt: skip
         records.append(WaveRecord(evidence, float(leads), tokens * flops))
     return records
