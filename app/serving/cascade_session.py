@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from adapters.errors import AdapterError
 from app.engine.base import Engine, PromptLogprobs
@@ -12,75 +12,17 @@ from app.metering.budget import Budget
 from app.metering.joined import joined
 from app.metering.meter import Meter
 from app.request import Caller, InferenceRequest, Outcome
-from app.routing.cascade import Attempt, Choice
+from app.routing.cascade import Attempt
 from app.routing.planner import AUTO
 from app.serving.accounting import Account
+from app.serving.cascade_run import CascadeRun
 from app.serving.leasing import Leases
 from app.serving.members import Members, Seat
 from app.serving.planning import PlannedRequest
 from app.serving.rendering import RenderedRequest
-from app.serving.session import Leg, ModelSession
+from app.serving.session import Leg
 from strategies.core.results import Progress
 from strategies.core.values import Delta
-
-FAILED = "failed"
-"""The stop reason of a leg that an error ended."""
-
-
-@dataclass(slots=True)
-class _Run:
-    """One leg.
-
-    Attributes:
-        stack: holds the session open.
-        outcome: None before its end, and where an error ended it.
-        is_streamed: a part of its answer was sent, which cannot be taken back.
-
-    """
-
-    seat: Seat
-    choice: Choice
-    session: ModelSession
-    stack: AsyncExitStack
-    outcome: Outcome | None = None
-    is_streamed: bool = False
-
-    @property
-    def is_last(self) -> bool:
-        """Whether nobody is asked after it. An answer without waves shows nothing that was not known when its model was chosen."""
-        return self.choice.is_last or self.session.planned.plan.rule is None
-
-    @property
-    def difficulty(self) -> float | None:
-        """The estimated probability that its answer is wrong, None where none can be right or wrong. An answer that was cut is wrong."""
-        plan = self.session.planned.plan
-        if plan.difficulty is None or self.outcome is None:
-            return None
-        if not self.outcome.results[0].chosen[0].candidate.is_complete:
-            return 1.0
-        after = None if plan.rule is None else plan.rule.difficulty_after_wave
-        return plan.difficulty.probability if after is None else after
-
-    @property
-    def num_nodes(self) -> int:
-        """The number of ids that its nodes take."""
-        return max((node_id for _, node_id in self.session.account.trace.nodes), default=-1) + 1
-
-    def attempt(self) -> Attempt:
-        """Return it as the policy reads it."""
-        rule, difficulty = self.session.planned.plan.rule, self.difficulty
-        return Attempt(self.seat.name, 1.0 if difficulty is None else difficulty, None if rule is None else rule.evidence)
-
-    def told(self) -> Leg:
-        """Return it as the caller reads it."""
-        return Leg(
-            self.seat.name,
-            self.session.planned.strategy.name,
-            self.choice.why,
-            self.difficulty,
-            self.session.meter.total_flops,
-            FAILED if self.outcome is None else self.outcome.stop_reason.value,
-        )
 
 
 class CascadeSession:
@@ -100,8 +42,8 @@ class CascadeSession:
         self._members = members
         self._caller = caller
         self._started = time.monotonic()
-        self._runs: list[_Run] = []
-        self._answer: _Run | None = None
+        self._runs: list[CascadeRun] = []
+        self._answer: CascadeRun | None = None
         self._refusal: Exception | None = None
 
     async def begin(self) -> AsyncExitStack:
@@ -124,7 +66,7 @@ class CascadeSession:
                 if self._attempts:
                     return False
             else:
-                self._runs.append(_Run(seat, choice, session, stack))
+                self._runs.append(CascadeRun(seat, choice, session, stack))
                 return True
         return False
 
@@ -156,13 +98,14 @@ class CascadeSession:
             raise self._refusal
         # the later one of two that are as probably right
         self._answer = min(reversed(answers), key=lambda run: run.attempt().difficulty)
+        account = self._answer.session.account
+        account.observers.metrics.count_auto_answer(account.labels, is_first=self._answer is self._runs[0])
         if self._answer is not self._runs[-1]:
-            account = self._answer.session.account
             account.observers.traces.keep(self._caller.key, account.trace)
         assert self._answer.outcome is not None
         return self._answer.outcome
 
-    async def _run_leg(self, run: _Run, emit: Callable[[int, Delta | Progress], None]) -> bool:
+    async def _run_leg(self, run: CascadeRun, emit: Callable[[int, Delta | Progress], None]) -> bool:
         """Run one leg, give its places back, and return whether another one may follow."""
         first_node = sum(one.num_nodes for one in self._runs[:-1])
 
@@ -185,7 +128,7 @@ class CascadeSession:
         return not run.is_last and not self._budget_left(run.seat).is_spent
 
     @property
-    def _current(self) -> _Run:
+    def _current(self) -> CascadeRun:
         return self._answer or self._runs[-1]
 
     @property

@@ -59,6 +59,12 @@ class Metrics:
             "verifier_fallbacks_total", "Requests in which likelihood took the place of a verifier that did not answer.",
             ["strategy", "model"],
         )  # fmt: skip
+        self._auto_answers = self.registry.counter(
+            "auto_answers_total",
+            "Answers to requests for the model `auto`, by the model and adapter that gave them, and whether that one was asked `first` "
+            "or `later`.",
+            ["model", "adapter", "asked"],
+        )  # fmt: skip
         self._quality = QualityMetrics(self.registry)
         self.adapters = AdapterMetrics(self.registry, self.forget_adapter)
         self.learning = LearningMetrics(self.registry, self.adapters.label)
@@ -131,6 +137,10 @@ class Metrics:
     def count_fallback(self, labels: RequestLabels) -> None:
         """Count a request in which a verifier did not answer."""
         self._fallbacks.labels(labels.strategy, labels.model).inc()
+
+    def count_auto_answer(self, labels: RequestLabels, *, is_first: bool) -> None:
+        """Count who answered a request that left that to the server. `is_first`: it was the first one that was asked."""
+        self._auto_answers.labels(labels.model, self.adapters.label(labels.adapter), "first" if is_first else "later").inc()
 
     def count_feedback(self, trace: SearchTrace, *, is_right: bool) -> None:
         """Count what a caller says of an answer."""

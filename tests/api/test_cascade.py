@@ -111,6 +111,7 @@ async def test_a_dearer_model_is_asked_after_a_doubtful_answer(serve_two) -> Non
     assert reply["usage"]["prompt_tokens"] == 2 * len(big.branches[0].prompt.token_ids)
     assert [total(page, "ponder_flops_total", model) for model in ("scripted", "big")] == [small["flops"], large["flops"]]
     assert [total(page, "ponder_requests_total", model, outcome="completed") for model in ("scripted", "big")] == [1, 1]
+    assert total(page, "ponder_auto_answers_total", "big", asked="later") == 1
     assert (trace["model"], trace["status"], trace["ponder"]) == ("big", "completed", told)
 
 
