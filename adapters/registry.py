@@ -141,6 +141,10 @@ class AdapterRegistry:
         """Return the version as it is in the engine, None when it has no slot."""
         return self._slots.loaded_version(version)
 
+    def is_in_the_way(self, version: AdapterVersion) -> bool:
+        """Whether a lease on a version keeps others waiting; see `AdapterSlots.is_in_the_way`."""
+        return self._slots.is_in_the_way(version)
+
     def lease(
         self, refs: Sequence[AdapterRef], *, max_wait: float | None = None
     ) -> AbstractAsyncContextManager[tuple[Lease, ...]]:

@@ -145,6 +145,11 @@ class AdapterSlots:
             self._unload_if_retired(one)
         self._grant_leases()
 
+    def is_in_the_way(self, version: AdapterVersion) -> bool:
+        """Whether a lease on a version keeps others waiting: the version is to leave the engine, or a request waits for a slot."""
+        loaded = self.loaded_version(version)
+        return loaded is None or loaded.is_retired or bool(self._waiters)
+
     def retire(self, version: AdapterVersion) -> None:
         """Unload the version as soon as no request uses it."""
         if (loaded := self.loaded_version(version)) is not None:

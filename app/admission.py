@@ -25,6 +25,9 @@ from app.waiting_time import WaitingTimeEstimator
 NARROW_WIDTH = 2
 """Requests with at most this many branches may use the reserved slots."""
 
+LAST_PRIORITY = 2**53 - 1
+"""The priority of what no client waits for: behind all requests."""
+
 HANDICAP_MS = 2000
 """The handicap: milliseconds of virtual time for each doubling of the width."""
 
@@ -155,6 +158,16 @@ class Admission:
             self._by_owner[caller.owner] -= width_held
             if not self._by_owner[caller.owner]:
                 del self._by_owner[caller.owner]
+
+    def admit_spare(self, caller: Caller, width: int) -> AdmittedRequest | None:
+        """Return a place behind all requests for work that no client waits for, None unless so many slots are free now.
+
+        It counts in no quota and not as load. Whoever has it must give its slots back as soon as a branch waits (`num_waiting`).
+        """
+        if self.num_waiting or self.num_running + width > self.num_slots - self._num_reserved:
+            return None
+        priority = LAST_PRIORITY if self._has_priorities else 0
+        return AdmittedRequest(self, caller, width, priority, next(self._request_serials))
 
     def _priority(self, width: int) -> int:
         if not self._has_priorities:

@@ -29,6 +29,9 @@ from app.search_traces import SearchTraces
 from app.serving.accounting import Observers
 from app.serving.feedback import Feedback
 from app.serving.learned import keeping, open_learner, rows_of
+from app.serving.live_calibration import LiveCalibration
+from app.serving.live_pool import LivePools
+from app.serving.live_sampler import LiveSampler
 from app.serving.planning import Planning
 from app.serving.pools import Pools
 from app.serving.service import Service
@@ -126,6 +129,7 @@ async def _run_pool(stack: AsyncExitStack, settings: Settings, service: Service,
         keeping(service.planning.planner.learner, settings.policy_dir.expanduser()),
         service.shared.running(),
         _adapters(settings, service.adapters, service.shared),
+        nullcontext() if (live := service.observers.live) is None else live.running(),
     ):
         await stack.enter_async_context(one)
 
@@ -213,15 +217,31 @@ def _service(settings: Settings, engine: Engine, common: _Common, names: frozens
     if learner is not None:
         common.metrics.learning.add(partial(rows_of, learner))
         policies.on_choice = learner.trust_again
+    live = _live_calibration(settings, LiveSampler(engine, admission, adapters, limits.budget), common)
     planner = Planner(policies, GeneralPolicy.shipped(), engine.card, Path(settings.model).name, adapters, learner=learner)
     return Service(
         engine,
         planning=Planning(planner, context, limits, common.registries),
         admission=admission,
-        observers=Observers(common.metrics, common.traces, common.feedback, common.tracer),
+        observers=Observers(common.metrics, common.traces, common.feedback, common.tracer, live=live),
         images=common.images,
         adapters=adapters,
         shared=shared,
+    )
+
+
+def _live_calibration(settings: Settings, sampler: LiveSampler, common: _Common) -> LiveCalibration | None:
+    """Return what calibrates a base model from its traffic, None where the settings switch it off."""
+    if not settings.live_calibration_share:
+        return None
+    folder, base = settings.live_calibration_dir.expanduser(), Path(settings.model).name
+    return LiveCalibration(
+        settings.live_calibration_share,
+        LivePools(folder, sampler.card, base, settings.default_max_tokens),
+        sampler,
+        common.equivalence,
+        common.metrics.live,
+        has_keys=len(settings.api_keys) > 1,
     )
 
 

@@ -100,6 +100,7 @@ class InferenceRequest:
         risk: the most accuracy, 0 to 1, that may be lost against the best fixed plan; None leaves that to the effort.
         flop_price: the accuracy that a FLOP must gain, where a cascade asks; None for the price of the effort.
         owner: the id of the caller's API key that stays the same after a restart.
+        may_be_kept: whether the operator may keep the question, to calibrate with it.
 
     """
 
@@ -134,6 +135,7 @@ class InferenceRequest:
     ignored_fields: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     owner: str = "anonymous"
+    may_be_kept: bool = True
 
     @property
     def is_sampled(self) -> bool:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from app.lab.calibration.files import POOL
 from app.lab.calibration.general_fitting import ModelQuestions, fit_general
 from app.lab.calibration.observed_questions import ObservedQuestion, observe
 from app.lab.calibration.performance import brier, calibration_error, expected_auroc
@@ -27,6 +26,7 @@ from app.request import Effort
 from app.routing.general import SHIPPED, GeneralPolicy
 from app.routing.planner import TYPICAL_CONTEXT
 from app.routing.policy import Query
+from app.routing.pool_file import POOL
 from app.routing.value_of_computation import ValueOfComputationRule
 from benchmarks.report import Table
 from strategies.answers.equivalence import Equivalence

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from app.lab.calibration.files import POOL
 from app.lab.calibration.general_fitting import ModelQuestions, fit_general
 from app.lab.calibration.performance import brier, calibration_error, expected_auroc
 from app.request import Effort
@@ -24,6 +23,7 @@ from app.routing.general import GeneralPolicy
 from app.routing.learning.learner import Learner, Lessons
 from app.routing.learning.words import Words
 from app.routing.policy import Query
+from app.routing.pool_file import POOL
 from app.routing.value_of_computation import ValueOfComputationRule
 from benchmarks.general import PRICES, read
 from benchmarks.report import Table

@@ -16,7 +16,7 @@ import numpy as np
 
 from app.lab.calibration.cross_validation import assemble_policy
 from app.lab.calibration.evaluation import evaluate_fixed_plan, evaluate_policy
-from app.lab.calibration.files import POLICY, POOL, SEARCHES
+from app.lab.calibration.files import POLICY, SEARCHES
 from app.lab.calibration.fitting import fit
 from app.lab.calibration.fixed_plans import fixed_plans
 from app.lab.calibration.observed_questions import ORDERS, ObservedQuestion, observe
@@ -34,7 +34,7 @@ from app.routing.calibrated import CalibratedPolicy
 from app.routing.policies import read_policy
 from app.routing.policy import Query
 from app.routing.policy_file import PolicyFile
-from app.routing.pool_file import PoolEntry, PoolSettings
+from app.routing.pool_file import POOL, PoolEntry, PoolSettings
 from benchmarks.report import Table
 from strategies.answers.equivalence import Equivalence
 from strategies.core.values import AnswerKind

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.lab.calibration.files import POOL
+from app.routing.pool_file import POOL
 
 PACKED = Path(__file__).parent / "pools"
 DECIMALS = 2

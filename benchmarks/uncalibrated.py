@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from app.lab.calibration.evaluation import evaluate_fixed_plan
-from app.lab.calibration.files import POOL
 from app.lab.calibration.fixed_plans import fixed_plans
 from app.lab.calibration.general_fitting import ModelQuestions, fit_general
 from app.lab.calibration.performance import PlanPerformance
@@ -24,6 +23,7 @@ from app.lab.progress import counting
 from app.request import Effort
 from app.routing.general import GeneralPolicy
 from app.routing.policy_file import auto_label
+from app.routing.pool_file import POOL
 from app.routing.value_of_computation import ValueOfComputationRule, WaveEstimators
 from benchmarks.general import FOLDS, ORDERS, PRICES, RESAMPLES, fold_of, only, read
 from benchmarks.report import Table

@@ -22,7 +22,6 @@ from adapters.disk import write_whole
 from app.lab.calibration.agreement_fitting import fit_agreement, graded
 from app.lab.calibration.cross_validation import PRICES, direct_flops, stop
 from app.lab.calibration.evaluation import evaluate_fixed_plan, evaluate_policy
-from app.lab.calibration.files import POOL
 from app.lab.calibration.fixed_plans import fixed_plans
 from app.lab.calibration.observed_questions import ObservedQuestion, observe
 from app.lab.calibration.performance import Numbers, calibration_error, expected_auroc
@@ -35,7 +34,7 @@ from app.routing.agreement import AGREEMENT_FILE, AgreementModel, MeasuredWithou
 from app.routing.ballots import GenerationBallot, ballots_of, labels_of
 from app.routing.features import prompt_features
 from app.routing.policy_file import PolicyFile
-from app.routing.pool_file import PoolEntry, PoolSettings
+from app.routing.pool_file import POOL, PoolEntry, PoolSettings
 from benchmarks.report import Table
 from strategies.answers.equivalence import Equivalence
 from strategies.core.values import AnswerKind

@@ -158,3 +158,20 @@ async def test_slots_come_and_go_while_branches_wait() -> None:
         release.set()
         await asyncio.gather(*tasks)
     assert (admission.num_admitted, admission.num_running) == (0, 0)
+
+
+async def test_spare_slots_are_lent_only_where_nobody_needs_them() -> None:
+    """The place is behind all requests, and counts neither as load nor in a quota. The reserved slots are not lent."""
+    admission = gates()
+    release, log = asyncio.Event(), []
+    assert admission.admit_spare(Caller("a"), 8) is None
+    spare = admission.admit_spare(Caller("a"), 7)
+    assert admission.load == 0
+    with admission.admit(Caller("a"), 24) as request:
+        assert spare.priority > request.priority
+        holder = asyncio.create_task(hold(admission, request, release, log, "holder"))
+        await settle()
+        assert admission.admit_spare(Caller("a"), 7) is None
+        assert admission.admit_spare(Caller("a"), 6) is not None
+        release.set()
+        await holder

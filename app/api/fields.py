@@ -100,6 +100,7 @@ CHAT: Table = {
         documents="documents for the chat template",
         echo="the answer begins with the last message where the model continues it",
         return_prompt_text="the rendered prompt, as `prompt_text`",
+        store="`false` keeps the question out of live calibration; only the Responses API keeps answers",
     ),
     **without_effect(
         verbosity="say in the prompt how long the answer should be",
@@ -156,7 +157,7 @@ RESPONSES: Table = {
         instructions="a system message before the input; not kept for the next response",
         previous_response_id="the response whose conversation goes on",
         background="runs without a connection; the reply is polled",
-        store="`false` keeps nothing of the response",
+        store="`false` keeps nothing of the response, nor of the question",
         stream="server-sent events, of OpenAI's types",
         include="`message.output_text.logprobs`; other values have no effect",
         max_output_tokens="most tokens of one answer",

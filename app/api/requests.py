@@ -57,6 +57,7 @@ def chat_request(body: ChatRequest, origin: Origin) -> InferenceRequest:
         has_tools=body.has_tools,
         modalities=body.modalities,
         prefill=body.prefill,
+        may_be_kept=body.store,
     )
 
 

@@ -21,7 +21,7 @@ class ChatRequest(Sampling):
 
     table: ClassVar[Table] = fields.CHAT
     not_for_engine: ClassVar[frozenset[str]] = Sampling.not_for_engine | {
-        "include_reasoning", "return_prompt_text", "functions", "function_call"
+        "include_reasoning", "return_prompt_text", "functions", "function_call", "store"
     }  # fmt: skip
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
@@ -41,6 +41,7 @@ class ChatRequest(Sampling):
     documents: Annotated[list[dict[str, str]], Field(max_length=1024)] | None = None
     echo: bool = False
     return_prompt_text: bool = False
+    store: bool = True
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:

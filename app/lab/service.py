@@ -174,6 +174,7 @@ async def start_service(
             adapter_preload_dir=folder, shipped_adapters=False, adapter_slots=len(adapters) + 1 if adapters else 0,
             max_adapter_rank=rank, max_tokens=max_tokens, max_request_tokens=NO_LIMIT, max_request_flops=None,
             max_request_seconds=NO_LIMIT, max_n=64, max_branches_per_key=4096, max_waiting_branches=4096, priorities=False, learning=False,
+            live_calibration_share=0,
         )  # fmt: skip
         try:
             async with running(settings, build(settings)) as pools:

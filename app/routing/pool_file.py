@@ -11,6 +11,9 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 from app.engine.architecture import Architecture
 from strategies.core.thinking import Thinking
 
+POOL = "pool.jsonl"
+"""The name of the file in its folder."""
+
 VERSION = 3
 """The version of the format. It is raised when the meaning of a key changes."""
 

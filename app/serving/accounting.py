@@ -12,6 +12,7 @@ from app.routing.planner import AUTO
 from app.routing.throughput import ThroughputEstimator
 from app.search_traces import SearchTrace, SearchTraces
 from app.serving.feedback import Feedback
+from app.serving.live_calibration import LiveCalibration
 from app.serving.planning import PlannedRequest
 from app.telemetry.metrics import Metrics, PlanLabels
 from app.telemetry.quality_metrics import AnswerQuality
@@ -32,6 +33,7 @@ class Observers:
         feedback: keeps questions whose answers callers confirm.
         tracer: makes spans for OpenTelemetry.
         throughput: estimates from past requests how long later requests take.
+        live: calibrates from their questions; None where the operator has not switched it on.
 
     """
 
@@ -40,6 +42,7 @@ class Observers:
     feedback: Feedback
     tracer: Tracer = field(default_factory=Tracer)
     throughput: ThroughputEstimator = field(default_factory=ThroughputEstimator)
+    live: LiveCalibration | None = None
 
 
 @dataclass(frozen=True, slots=True)

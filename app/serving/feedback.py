@@ -45,7 +45,7 @@ class Feedback:
         if self._path is None or not request.is_chat:
             return
         answer = chosen.answer if chosen.answer is not None else read_answer(kind, text)
-        messages = _plain_messages(request.bodies[0]["messages"])
+        messages = plain_messages(request.bodies[0]["messages"])
         if answer is not None and messages is not None:
             trace.num_chars += sum(len(message["content"]) for message in messages)
             trace.example = {"messages": messages, "answer": answer, "kind": kind.value, "task": "feedback", "bin": trace.bin}
@@ -87,7 +87,7 @@ def _append(path: Path, line: str) -> bool:
     return True
 
 
-def _plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]] | None:
+def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]] | None:
     """Return the messages if each has only a role and a text. Return None if not: calibration cannot send tool calls, for instance."""
     plain = [{"role": message.get("role"), "content": message.get("content")} for message in messages]
     is_plain = all(one["role"] in ("system", "user", "assistant") and isinstance(one["content"], str) for one in plain)

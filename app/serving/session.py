@@ -14,6 +14,7 @@ from app.request import InferenceRequest, Outcome
 from app.serving.accounting import Account
 from app.serving.guests import Guest
 from app.serving.leasing import Leases
+from app.serving.live_question import Answered
 from app.serving.metered_model import MeteredModel
 from app.serving.planning import PlannedRequest, unsupported_as_invalid
 from app.serving.rendering import RenderedRequest
@@ -147,7 +148,23 @@ class ModelSession:
         architecture = model.with_images(self.rendered.prompts[0].images)  # a request with several prompts is of texts alone
         if self.request.generates:  # otherwise there is no answer to learn from
             self.account.close(outcome, self.rendered.tasks, self.admitted.width, architecture)
+            if (live := self.account.observers.live) is not None:
+                live.offer(self._answered(outcome))
         return outcome
+
+    def _answered(self, outcome: Outcome) -> Answered:
+        difficulty, generator = self.planned.plan.difficulty, self.leases.generator
+        candidates = [one.candidate for result in outcome.results for one in result.candidates]
+        return Answered(
+            self.request,
+            self.planned.kind,
+            None if difficulty is None else difficulty.lesson,
+            self.admitted.caller,
+            None if generator is None else generator.version,
+            self.rendered.num_tokens,
+            max((len(one.token_ids) for one in candidates), default=0),
+            self.meter.total_flops,
+        )
 
     async def _run_prompt(self, number: int, emit: Callable[[int, Delta | Progress], None]) -> Result:
         meter, trace, strategy = self.meter, self.account.trace, self.planned.strategy

@@ -18,6 +18,10 @@ def _default_policies() -> Path:
     return Path("~/.local/share/ponder/policies")
 
 
+def _default_live_calibration() -> Path:
+    return Path("~/.local/share/ponder/live")
+
+
 def _default_adapters() -> Path:
     return Path("~/.local/share/ponder/adapters")
 
@@ -81,6 +85,17 @@ class RoutingSettings(BaseModel):
     feedback_path: Path | None = Field(
         None,
         description="file that collects questions with confirmed answers for `ponder calibrate`; without it, feedback is only counted",
+    )
+    live_calibration_share: float = Field(
+        0,
+        ge=0,
+        le=0.5,
+        description="share of the questions that are asked eight times more while slots are free, to calibrate from live traffic; "
+        "also the most FLOPs of that, as a share of those of answered requests; 0 for none",
+    )
+    live_calibration_dir: Path = Field(
+        default_factory=_default_live_calibration,
+        description="folder that keeps these questions with their answers for `ponder calibrate --live`; each front end needs its own",
     )
     reward_models: dict[RewardModelName, RewardModelOptions] = Field(
         default_factory=dict,

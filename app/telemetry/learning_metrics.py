@@ -52,7 +52,7 @@ class LearningMetrics:
             ("correction_slope", "What was learned to multiply the log-odds of an estimate of difficulty by.", _slope),
             (
                 "correction_weight",
-                "Observations that a correction rests on; old ones count less, answers nobody judged 0.3.",
+                "Observations that a correction rests on; old ones count less, answers nobody judged 0.3, those of live calibration 0.6.",
                 _weight,
             ),
         ):

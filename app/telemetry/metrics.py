@@ -19,6 +19,7 @@ from app.search_traces import SearchTrace
 from app.shared.alone import NotShared
 from app.telemetry.adapter_metrics import OTHER, AdapterMetrics
 from app.telemetry.learning_metrics import LearningMetrics
+from app.telemetry.live_metrics import LiveMetrics
 from app.telemetry.pool_metrics import PoolMetrics
 from app.telemetry.quality_metrics import AnswerQuality, QualityMetrics
 from app.telemetry.registry import Registry
@@ -68,6 +69,7 @@ class Metrics:
         self._quality = QualityMetrics(self.registry)
         self.adapters = AdapterMetrics(self.registry, self.forget_adapter)
         self.learning = LearningMetrics(self.registry, self.adapters.label)
+        self.live = LiveMetrics(self.registry, self.adapters.label)
         self.pools = PoolMetrics(self.registry)
         self.registry.gauge("requests_in_flight", "Requests admitted and not ended.", lambda: self.num_in_flight)
         for reason in REASONS:
@@ -153,8 +155,9 @@ class Metrics:
         return len(self._running)
 
     def flops(self) -> Tally[RequestLabels]:
-        """Return the FLOPs spent so far by the labels of requests, those of running requests included."""
+        """Return the FLOPs spent so far by the labels of requests, those of running requests and of live calibration included."""
         spent = Tally(self._requests.flops())
+        spent.update(self.live.flops())
         for meter, labels in self._running.items():
             for by, _, flops in shares_of(labels, meter):
                 spent[by] += flops.total()

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from app.lab.calibration.files import POOL
 from app.lab.calibration.pool import Pool, read_pool
 from app.lab.calibration.pooled_questions import PooledQuestion
+from app.routing.pool_file import POOL
 from benchmarks import pools
 from benchmarks.suite.families import FAMILIES
 

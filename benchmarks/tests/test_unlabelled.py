@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from app.engine.scripted import SMALL
-from app.lab.calibration.files import POOL
 from app.lab.calibration.pool import Pool
 from app.routing.agreement import AgreementModel
-from app.routing.pool_file import PoolEntry, PoolSettings, Sample
+from app.routing.pool_file import POOL, PoolEntry, PoolSettings, Sample
 from benchmarks import report, unlabelled
 from benchmarks.unlabelled import PriceCurve
 

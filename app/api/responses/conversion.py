@@ -66,6 +66,7 @@ def converted(body: ResponsesRequest, items: Sequence[Item], origin: Origin) -> 
         "logprobs": body.has_logprobs,
         "top_logprobs": body.top_logprobs,
         "stream": body.stream,
+        "store": body.store,
     }
     with own_names(positions, tool_positions):
         chat = ChatRequest.model_validate(data)

@@ -17,13 +17,14 @@ from app.lab.calibration.options import CascadeOptions
 from app.lab.calibration.pool import PoolRefused, read_pool
 from app.lab.calibration.pooled_questions import PooledQuestion
 from app.lab.progress import counting, say
+from app.routing.pool_file import POOL
 from strategies.answers.equivalence import Equivalence
 from strategies.core.verifier import StrategyContext
 
 ORDERS = 4
 """The number of orders of the samples of a question. Each is replayed at every price, for every member."""
 
-POOL, CASCADE, REPORT = "pool.jsonl", "cascade.json", "cascade.html"
+CASCADE, REPORT = "cascade.json", "cascade.html"
 
 
 def cascade(options: CascadeOptions) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from adapters.training.data import DatasetQuestion
 from adapters.weights import digest_of
 from app.engine.build import build_engine
-from app.lab.calibration.files import POOL, SEARCHES, THOUGHTS
+from app.lab.calibration.files import SEARCHES, THOUGHTS
+from app.lab.calibration.live import copy_live
 from app.lab.calibration.options import CalibrateOptions
 from app.lab.calibration.policy_writing import write_policy
 from app.lab.calibration.pool import Pool
@@ -21,7 +22,7 @@ from app.lab.calibration.tried_thoughts import TriedThoughts
 from app.lab.grading import AnswerGrader
 from app.lab.progress import counting, say
 from app.lab.service import EngineBuilder, LabService, start_service
-from app.routing.pool_file import PoolSettings
+from app.routing.pool_file import POOL, PoolSettings
 from app.routing.pooled_answers import FIRST_TOKENS
 
 ANSWERING_ADAPTER, VERIFIER_ADAPTER = "reasoning", "verifier"
@@ -47,13 +48,16 @@ def calibrate(options: CalibrateOptions, build: EngineBuilder = build_engine) ->
 
     """
     began, options = time.monotonic(), options.completed()
+    deadline = None if options.minutes is None else began + 60 * options.minutes
+    if options.live is not None:
+        asyncio.run(write_policy(options, copy_live(options.live, options.out), deadline))
+        return
     questions = questions_of(options)
     for search in options.searches:
         check_search(search)
     if options.dry_run:
         asyncio.run(_dry_run(options, questions, build))
         return
-    deadline = None if options.minutes is None else began + 60 * options.minutes
     sampling_deadline = None if options.minutes is None else began + 60 * options.minutes * SAMPLING_SHARE
     asyncio.run(_fill_pool(options, options.out, questions, build, sampling_deadline))
     asyncio.run(write_policy(options, [one.key for one in questions], deadline))

@@ -1,3 +1,3 @@
-"""The names of the files of a calibration, in its folder."""
+"""The names of the files of a calibration, in its folder; besides `app.routing.pool_file.POOL`."""
 
-POOL, SEARCHES, THOUGHTS, POLICY, REPORT = "pool.jsonl", "searches.jsonl", "thoughts.jsonl", "policy.json", "report.html"
+SEARCHES, THOUGHTS, POLICY, REPORT = "searches.jsonl", "thoughts.jsonl", "policy.json", "report.html"

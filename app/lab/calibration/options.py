@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from pydantic import AliasChoices, BaseModel, Field, model_validator
 
+from app.routing.pool_file import POOL
 from app.settings import DEFAULT_MODEL
 
 QUICK: dict[str, Any] = {"minutes": 10.0, "samples": 7, "backtracked": 7}
@@ -13,18 +14,26 @@ QUICK: dict[str, Any] = {"minutes": 10.0, "samples": 7, "backtracked": 7}
 POOL_ONLY: dict[str, Any] = {"searches": (), "exits": 0}
 """What --unlabelled and a time limit set: a search needs to know what is right, and there is no time for any."""
 
+LIVE_TOO = frozenset({"live", "out", "quick", "minutes", "unlabelled"})
+"""The options that go with --live."""
+
 
 class CalibrateOptions(BaseModel):
     """Measure what each plan costs and gains on questions, best with known answers. The command resumes where it was stopped."""
 
-    data: Path = Field(
+    data: Path | None = Field(
+        None,
         description="questions: JSON lines with `messages` and an `answer` or a `verifier`; `task` and `bin` go into the report. "
-        "With --unlabelled, `messages` or a `prompt` is enough, and a `.txt` file has one prompt a line"
+        "With --unlabelled, `messages` or a `prompt` is enough, and a `.txt` file has one prompt a line",
     )
     out: Path = Field(description="folder of the result: the pool of answers, the policy and the report")
     unlabelled: bool = Field(
         False,
         description="use no answers of the data: how probably each answer is right is estimated from how far the answers agree",
+    )
+    live: Path | None = Field(
+        None,
+        description="instead of --data: a folder that a server has filled by live calibration; its answers are used, and none is drawn",
     )
     quick: bool = Field(
         False,
@@ -72,6 +81,14 @@ class CalibrateOptions(BaseModel):
     concurrency: int = Field(4, ge=1, le=64, description="number of questions that are answered at a time")
 
     @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if (self.data is None) == (self.live is None):
+            raise ValueError("either --data or --live says where the questions are")
+        if self.live is not None and (given := sorted(self.model_fields_set - LIVE_TOO)):
+            raise ValueError(f"--{given[0]} does not go with --live: its answers are drawn already")
+        return self
+
+    @model_validator(mode="after")
     def _check_pool_only(self) -> Self:
         if self.is_pool_only and (
             given := sorted(name for name in POOL_ONLY if getattr(self, name) and name in self.model_fields_set)
@@ -80,14 +97,20 @@ class CalibrateOptions(BaseModel):
         return self
 
     @property
+    def source(self) -> Path:
+        """The file of the questions: with --live the pool, as it was copied."""
+        return self.out / POOL if self.data is None else self.data
+
+    @property
     def is_pool_only(self) -> bool:
         """Whether nothing is measured but the pool of answers."""
-        return self.unlabelled or self.quick or self.minutes is not None
+        return self.unlabelled or self.quick or self.minutes is not None or self.live is not None
 
     def completed(self) -> "CalibrateOptions":
-        """Return the options with what --quick, --minutes and --unlabelled set."""
+        """Return the options with what --quick, --minutes, --unlabelled and --live set."""
         quick = {name: value for name, value in QUICK.items() if self.quick and name not in self.model_fields_set}
-        return self.model_copy(update={**quick, **(POOL_ONLY if self.is_pool_only else {})})
+        live = {} if self.live is None else {"unlabelled": True}
+        return self.model_copy(update={**quick, **(POOL_ONLY if self.is_pool_only else {}), **live})
 
 
 class CascadeOptions(BaseModel):

@@ -13,7 +13,7 @@ from app.lab.calibration.evaluation import evaluate_fixed_plan
 from app.lab.calibration.exit_choice import MARGIN, choose_exits, policy_part
 from app.lab.calibration.exit_replays import replays_of
 from app.lab.calibration.exit_report import exit_tables
-from app.lab.calibration.files import POLICY, POOL, REPORT, SEARCHES, THOUGHTS
+from app.lab.calibration.files import POLICY, REPORT, SEARCHES, THOUGHTS
 from app.lab.calibration.fitting import MIN_QUESTIONS
 from app.lab.calibration.fixed_plans import FixedPlan, fixed_plans
 from app.lab.calibration.notes import curve_notes, label_notes, labels_provenance
@@ -29,7 +29,7 @@ from app.lab.progress import counting, say
 from app.routing.agreement import shipped_agreement
 from app.routing.ballots import ballots_of, labels_of
 from app.routing.policy_file import Exits
-from app.routing.pool_file import PoolEntry, PoolSettings
+from app.routing.pool_file import POOL, PoolEntry, PoolSettings
 from strategies.answers.equivalence import Equivalence
 from strategies.core.values import AnswerKind
 from strategies.core.verifier import StrategyContext
@@ -61,10 +61,7 @@ async def write_policy(options: CalibrateOptions, keys: Sequence[str], deadline:
     with closing(Equivalence()) as equivalence:
         questions = await _questions([by_key[key] for key in keys if key in by_key], settings, options, equivalence)
         if len(questions) < MIN_QUESTIONS:
-            raise PoolRefused(
-                f"{len(questions)} questions were answered when the time was over, and {MIN_QUESTIONS} are needed: the same command "
-                "resumes after them, and --minutes gives it more time"
-            )
+            raise PoolRefused(_too_few(len(questions), options))
         context = StrategyContext(equivalence=equivalence, vocab_size=settings.flops.vocab_size)
         with counting("trajectories") as report:
             observed = await observe(questions, context, report, orders)
@@ -74,7 +71,7 @@ async def write_policy(options: CalibrateOptions, keys: Sequence[str], deadline:
     fixed += SearchRuns(options.out / SEARCHES).performances(keys, options.searches)
     provenance = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"), "ponder": version("ponder"), "questions": len(questions),
-        "data_sha256": hashlib.sha256(options.data.read_bytes()).hexdigest(), "how": settings.model_dump(mode="json"),
+        "data_sha256": hashlib.sha256(options.source.read_bytes()).hexdigest(), "how": settings.model_dump(mode="json"),
         "labels": labels_provenance(options),
     }  # fmt: skip
     chosen = [] if replays is None else choose_exits(replays)
@@ -91,7 +88,7 @@ async def write_policy(options: CalibrateOptions, keys: Sequence[str], deadline:
         ended = time.monotonic()
         notes += curve_notes(observed, result.file, has_time=ended + 2 * (ended - began) < deadline)
     model = f"{settings.model} with an adapter" if settings.adapter else settings.model
-    about = f"{model}, {len(questions)} questions of {options.data.name}."
+    about = f"{model}, {len(questions)} questions of {(options.live or options.source).name}."
     tables = [] if replays is None else exit_tables(replays, chosen)
     write_whole(options.out / REPORT, report_page("Accuracy and cost of test-time compute", about, result, tables, notes))
     for note in notes:
@@ -99,6 +96,17 @@ async def write_policy(options: CalibrateOptions, keys: Sequence[str], deadline:
     if result.file.exits is not None:
         say(_told(result.file.exits))
     say(f"the policy is {options.out / POLICY}, the report {options.out / REPORT}")
+
+
+def _too_few(num: int, options: CalibrateOptions) -> str:
+    if options.live is not None:
+        return (
+            f"{options.live} has {num} questions, and {MIN_QUESTIONS} are needed, hundreds are better: let the server keep more"
+        )
+    return (
+        f"{num} questions were answered when the time was over, and {MIN_QUESTIONS} are needed: the same command "
+        "resumes after them, and --minutes gives it more time"
+    )
 
 
 async def _questions(

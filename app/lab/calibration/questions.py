@@ -23,7 +23,7 @@ def questions_of(options: CalibrateOptions) -> list[DatasetQuestion]:
     questions = list({one.key: one for one in lines}.values())
     if len(questions) < MIN_QUESTIONS:
         raise PoolRefused(
-            f"{options.data} has {len(questions)} different questions that can be used, in {len(lines)} lines; "
+            f"{options.source} has {len(questions)} different questions that can be used, in {len(lines)} lines; "
             f"at least {MIN_QUESTIONS} are needed, hundreds are better"
         )
     # a key is a hash of the question, so its order is random, and the same each time
@@ -31,10 +31,10 @@ def questions_of(options: CalibrateOptions) -> list[DatasetQuestion]:
 
 
 def _answered(options: CalibrateOptions) -> Sequence[DatasetQuestion]:
-    questions = read_questions(options.data)
+    questions = read_questions(options.source)
     if unanswered := sum(one.answer is None and one.verifier is None for one in questions):
         raise PoolRefused(
-            f"{unanswered} questions of {options.data} have neither an `answer` nor a `verifier` to tell what is right; "
+            f"{unanswered} questions of {options.source} have neither an `answer` nor a `verifier` to tell what is right; "
             "--unlabelled needs neither"
         )
     return questions
@@ -42,13 +42,13 @@ def _answered(options: CalibrateOptions) -> Sequence[DatasetQuestion]:
 
 def _prompts(options: CalibrateOptions) -> Sequence[DatasetQuestion]:
     """Return the prompts whose answers can be compared, without what the data say is right."""
-    prompts = read_prompts(options.data)
+    prompts = read_prompts(options.source)
     if answered := sum(one.answer is not None or one.verifier is not None for one in prompts):
         say(f"{answered} of {len(prompts)} prompts have an answer, which --unlabelled does not use")
     comparable = [one for one in prompts if _is_comparable(one)]
     if not comparable:
         raise PoolRefused(
-            f"{options.data}: no prompt asks for an answer that can be compared, such as a number or one of several options; "
+            f"{options.source}: no prompt asks for an answer that can be compared, such as a number or one of several options; "
             'a line may name the `kind` of its answer ("math", "choice", "json", "text")'
         )
     if num_open := len(prompts) - len(comparable):

@@ -16,6 +16,9 @@ logger = logging.getLogger("ponder.learning")
 ANSWER_WEIGHT = 0.3
 """How much the estimate after an answer counts as the outcome, where nobody knows whether the answer is right."""
 
+AGREEMENT_WEIGHT = 0.6
+"""How much that probability counts which many answers to the same question give. With `ANSWER_WEIGHT` it is less than an outcome."""
+
 MOST_ANSWERS, MOST_OUTCOMES = 100.0, 50.0
 """The largest weights that the answers, and the outcomes, of one API key have within an hour or so (`shares.WINDOW_S`)."""
 
@@ -91,6 +94,11 @@ class Learner:
         """Learn the first estimate from the one after the answers."""
         if lesson.first_wrong is not None and (weight := self._answers.take(lesson.key, ANSWER_WEIGHT)):
             self._learn_before(lesson, lesson.first_wrong, weight)
+
+    def learn_agreement(self, lesson: Lesson, first_wrong: float) -> None:
+        """Learn the first estimate from how far many answers agree."""
+        if weight := self._answers.take(lesson.key, AGREEMENT_WEIGHT):
+            self._learn_before(lesson, first_wrong, weight)
 
     def learn_outcome(self, lesson: Lesson, *, is_right: bool) -> None:
         """Learn both estimates from an outcome, as far as it tells something of the answers that they are of."""

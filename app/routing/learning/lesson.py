@@ -59,6 +59,10 @@ class Teacher(Protocol):
         """Learn from what the answers of a request showed, where nobody knows whether they are right."""
         ...
 
+    def learn_agreement(self, lesson: "Lesson", first_wrong: float) -> None:
+        """Learn how probably the first answer is wrong, from how far many answers to the same question agree."""
+        ...
+
     def learn_outcome(self, lesson: "Lesson", *, is_right: bool) -> None:
         """Learn that the answer that was given is right, or that it is wrong."""
         ...
@@ -120,6 +124,10 @@ class Lesson:
         """Learn from the answers of a request that has ended."""
         self.gives_first = gives_first
         self.teacher.learn_answer(self)
+
+    def see_agreement(self, first_wrong: float) -> None:
+        """Learn from many answers to the same question, which live calibration drew; `first_wrong` is a probability."""
+        self.teacher.learn_agreement(self, first_wrong)
 
     def judge(self, *, is_right: bool) -> None:
         """Learn whether the answer that was given is right."""

@@ -6,6 +6,7 @@ DIFFICULTY = "ponder_difficulty"
 AGREEMENT = "ponder_agreement"
 PLANS = "ponder_plans_total"
 OUTCOMES = "ponder_outcomes_total"
+LIVE = "ponder_live_calibration"
 BY_POLICY = f'{STRATEGY}, source="policy"'
 BEFORE = f'{ADAPTER}, moment="before"'
 AFTER = f'{ADAPTER}, moment="after"'
@@ -167,7 +168,7 @@ LEARNING = Row(
         ),
         lines(
             "Observations", "none",
-            "What a correction rests on: outcomes count 1 and answers that nobody judged 0.3, old ones less.",
+            "What a correction rests on: outcomes count 1, answers of live calibration 0.6, others that nobody judged 0.3, old ones less.",
             (named(f"ponder_correction_weight{{{ADAPTER}}}"), CORRECTED),
         ),
         lines(
@@ -180,6 +181,17 @@ LEARNING = Row(
             "Policies that are left", "none",
             "1 where a policy is not used any more, since its estimates were worse than the general ones.",
             (named(f"ponder_policy_is_left{{{ADAPTER}}}"), "{{model}}, {{adapter}}"), width=12, top=1,
+        ),
+        lines(
+            "Questions asked again", "none",
+            "Questions of the traffic that live calibration asked again, by what became of them. Many that are stopped: slots are "
+            "seldom free for long.",
+            (f"sum by (outcome) (increase({LIVE}_questions_total{{{ADAPTER}}}[$__rate_interval]))", "{{outcome}}"), width=12,
+        ),
+        lines(
+            "FLOPs of live calibration", SHARE,
+            "FLOPs of live calibration as a share of those that requests spent. It is at most the share that the operator set.",
+            (f"{rate(f'{LIVE}_flops_total', ADAPTER)} / {rate('ponder_flops_total', ADAPTER)}", "share"), width=12,
         ),
     ),
 )  # fmt: skip

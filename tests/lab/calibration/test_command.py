@@ -10,10 +10,11 @@ from typer.testing import CliRunner
 from app.cli.__main__ import app
 from app.engine.scripted import ScriptedEngine
 from app.lab.calibration.command import calibrate
-from app.lab.calibration.files import POLICY, POOL, REPORT, SEARCHES, THOUGHTS
+from app.lab.calibration.files import POLICY, REPORT, SEARCHES, THOUGHTS
 from app.lab.calibration.options import CalibrateOptions
 from app.lab.calibration.pool import PoolRefused, read_pool
 from app.routing.policies import read_policy
+from app.routing.pool_file import POOL
 from app.settings import read_options
 from strategies.checking.thoughts import TRANSITIONS
 from tests.thinkers import MARKS

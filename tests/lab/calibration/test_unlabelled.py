@@ -15,12 +15,13 @@ from app.cli.__main__ import app
 from app.engine.scripted import ScriptedEngine
 from app.lab.calibration import command
 from app.lab.calibration.command import calibrate
-from app.lab.calibration.files import POLICY, POOL, REPORT
+from app.lab.calibration.files import POLICY, REPORT
 from app.lab.calibration.options import CalibrateOptions
 from app.lab.calibration.policy_writing import write_policy
 from app.lab.calibration.pool import PoolRefused, read_pool
 from app.lab.calibration.pooled_questions import PooledQuestion
 from app.routing.policies import read_policy
+from app.routing.pool_file import POOL
 from tests.lab.calibration.test_command import SumsModel
 
 FORMS = (
@@ -200,3 +201,53 @@ def test_the_command_tells_what_is_wrong_in_one_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["calibrate", "--data", str(data), "--out", str(tmp_path / "out"), "--unlabelled"])
     assert result.exit_code == 1
     assert "can be compared" in str(result.exception)
+
+
+def live_pool(folder: Path, num: int) -> Path:
+    """A folder as live calibration leaves it, whose server is just writing the last line."""
+    calibrate(options(written(folder, prompts(PROMPTS[:num])), samples=7, backtracked=0, attempts=1), SumsModel())
+    pool = folder / "out" / POOL
+    pool.write_text(pool.read_text() + '{"key": "half')
+    return pool.parent
+
+
+def test_a_pool_of_live_traffic_becomes_a_policy_while_the_server_writes(tmp_path: Path) -> None:
+    """The file of the server stays as it is. The command may be given again when there is more, and spoils no other pool."""
+    folder = live_pool(tmp_path, 30)
+    before = (folder / POOL).read_bytes()
+    calibrate(CalibrateOptions(live=folder, out=tmp_path / "made"))
+    assert (folder / POOL).read_bytes() == before
+    assert read_policy(tmp_path / "made" / POLICY).provenance["questions"] == 30
+    calibrate(CalibrateOptions(live=folder, out=tmp_path / "made"))
+    other = tmp_path / "other"
+    other.mkdir()
+    for text in ("another pool", (folder / POOL).read_text() + "and more"):
+        (other / POOL).write_text(text)
+        with pytest.raises(PoolRefused, match="is another pool"):
+            calibrate(CalibrateOptions(live=folder, out=other))
+    with pytest.raises(PoolRefused, match="is another pool"):
+        calibrate(CalibrateOptions(live=folder, out=folder))
+
+
+def test_a_folder_with_too_little_live_traffic_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PoolRefused, match="has kept no question yet"):
+        calibrate(CalibrateOptions(live=tmp_path, out=tmp_path / "made"))
+    folder = live_pool(tmp_path, 25)
+    lines = (folder / POOL).read_text().splitlines(keepends=True)
+    (folder / POOL).write_text("".join(lines[:9]))
+    with pytest.raises(PoolRefused, match="has 8 questions, and 20 are needed"):
+        calibrate(CalibrateOptions(live=folder, out=tmp_path / "made"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({}, "either --data or --live"),
+        ({"live": "a", "data": "b"}, "either --data or --live"),
+        ({"live": "a", "samples": 3}, "--samples does not go with --live"),
+        ({"live": "a", "adapter": "b"}, "--adapter does not go with --live"),
+    ],
+)
+def test_live_traffic_takes_no_option_of_the_drawing(tmp_path: Path, fields: dict, reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        CalibrateOptions(out=tmp_path, **fields)
