@@ -6,6 +6,7 @@ from adapters.training.data import DatasetQuestion, read_prompts, read_questions
 from app.lab.calibration.fitting import MIN_QUESTIONS
 from app.lab.calibration.options import CalibrateOptions
 from app.lab.calibration.pool import PoolRefused
+from app.lab.grading import kind_of
 from app.lab.progress import say
 from app.routing.kinds import detect_kind
 from strategies.core.values import AnswerKind
@@ -15,11 +16,13 @@ def questions_of(options: CalibrateOptions) -> list[DatasetQuestion]:
     """Return the different questions of the data, in a fixed random order where time may end the calibration.
 
     Raises:
-        DataRefused: the file has a bad line, or none.
+        DataRefused: the file has a bad line, or none, or names a kind of answer that does not exist.
         PoolRefused: too few questions can be used.
 
     """
     lines = _prompts(options) if options.unlabelled else _answered(options)
+    for one in lines:
+        kind_of(one)  # before the engine starts, which takes a minute
     questions = list({one.key: one for one in lines}.values())
     if len(questions) < MIN_QUESTIONS:
         raise PoolRefused(

@@ -113,6 +113,7 @@ def test_with_answers_the_provenance_says_so(tmp_path: Path) -> None:
         ([*prompts(PROMPTS[:3]), {"text": "What is 1 + 1?"}], "line 4: `messages`"),
         ([{"prompt": 5}], "line 1: `messages.0.content`"),
         ([{"prompt": ""}], "line 1: `messages.0.content`"),
+        (prompts(PROMPTS, kind="sum"), "`sum` is not a kind of answer"),
     ],
 )
 def test_unusable_prompts_are_refused_before_the_engine_starts(tmp_path: Path, lines: Sequence[object], reason: str) -> None:
