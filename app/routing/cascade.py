@@ -32,7 +32,6 @@ class Member:
         difficulty: of the question for it, before the first token.
         answer_flops: the FLOPs that one answer of it is expected to take, its prompt included.
         token_flops: the FLOPs that it takes for a token.
-        is_adapter: whether it is an adapter, whose model may be a member too.
 
     """
 
@@ -40,7 +39,6 @@ class Member:
     difficulty: Difficulty
     answer_flops: float
     token_flops: float
-    is_adapter: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +78,10 @@ class Choice:
 class CascadePolicy(Protocol):
     """Chooses who answers next."""
 
+    def knows(self, name: str) -> bool:
+        """Return whether it was fitted to the member of this name, so that it tells what nobody else has measured."""
+        ...
+
     def choose(
         self, question: str, members: Sequence[Member], attempts: Sequence[Attempt], effort: Effort, load: float
     ) -> Choice:
@@ -99,8 +101,6 @@ class CascadePolicy(Protocol):
 class GeneralCascade:
     """The cascade of models that nobody measured together: it takes their errors to be correlated by `CORRELATION`.
 
-    An adapter that nobody calibrated is left out: nothing tells what it was taught, and the model that it was made for may answer.
-
     Args:
         prices: the accuracy that a token of the dearest member must gain, by effort.
 
@@ -108,6 +108,10 @@ class GeneralCascade:
 
     def __init__(self, prices: dict[Effort, float]) -> None:
         self._prices = prices
+
+    def knows(self, name: str) -> bool:  # noqa: ARG002 - the signature of all cascades
+        """Return False: it was fitted to nobody."""
+        return False
 
     def choose(
         self,
@@ -118,8 +122,6 @@ class GeneralCascade:
         load: float,
     ) -> Choice:
         """Return who answers next."""
-        measured = [one for one in members if not one.is_adapter or one.difficulty.estimator == "calibrated"]
-        members = measured or members
         price = self._prices[effort] * price_multiplier(load) / max(one.token_flops for one in members)
         return self._next(members, attempts[-1], price) if attempts else self._first(members, price)
 

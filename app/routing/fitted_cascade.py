@@ -46,6 +46,10 @@ class FittedCascade:
         self._fallback = fallback
         self._escalations = {(one.first, one.other): one.wrong for one in file.escalations}
 
+    def knows(self, name: str) -> bool:
+        """Return whether the file has this member."""
+        return name in self._places
+
     def choose(
         self, question: str, members: Sequence[Member], attempts: Sequence[Attempt], effort: Effort, load: float
     ) -> Choice:

@@ -52,8 +52,9 @@ class Seat:
 class Members:
     """Those that may answer one request, and the choice among them.
 
-    These are the base models and their adapters, but for adapters that were trained to verify and for models that generate nothing for
-    the moment (unless that is so of all).
+    These are the base models and the adapters that somebody has measured: each with a policy for this kind of answer, and those that the
+    cascade was fitted to. Nothing tells what another adapter was taught. Models that generate nothing for the moment are left out, unless
+    that is so of all.
 
     Args:
         services: of all base models. Of the first one are the tokens that a request names by their ids.
@@ -121,23 +122,33 @@ class Members:
         query = replace(self._query, token_flops=planner.token_flops(None))
         # The general estimator knows a model by its size alone, so it says the same of a model and of its adapters.
         general = planner.general.difficulty(query) if self._is_compared else None
+        if general is None:  # the largest base model answers
+            yield Seat(service, None, query.token_flops, None)
+            return
         words = Words.of(self._request.question)
-        for adapter in (None, *(AdapterRef(one.name) for one in adapters_of(service))):
-            token_flops = planner.token_flops(adapter)
-            seat = Seat(service, adapter, token_flops, None)
-            if general is not None:
-                own = replace(query, lessons=planner.lessons(adapter, self._request.owner, words))
-                difficulty = planner.calibrated_difficulty(adapter, own) or own.corrected(general, planner.general.digest)
-                seat = replace(seat, member=self._member(seat, difficulty))
-            yield seat
+        for adapter in (None, *self._measured_adapters(service)):
+            own = replace(query, lessons=planner.lessons(adapter, self._request.owner, words))
+            calibrated = planner.calibrated_difficulty(adapter, own)
+            if adapter is None or calibrated is not None or self._policy.knows(str(adapter)):
+                seat = Seat(service, adapter, planner.token_flops(adapter), None)
+                difficulty = calibrated or own.corrected(general, planner.general.digest)
+                yield replace(seat, member=self._member(seat, difficulty))
+
+    def _measured_adapters(self, service: Service) -> Iterator[AdapterRef]:
+        """Yield the adapters that may be estimated better than their base model. A server may have thousands of others."""
+        policies = service.planning.planner.policies
+        for one in adapters_of(service):
+            if policies.find(one.name) is not None or self._policy.knows(one.name):
+                yield AdapterRef(one.name)
 
     def _member(self, seat: Seat, difficulty: Difficulty) -> Member:
         service = seat.service
-        limit = min(body.get("max_tokens") or service.engine.card.max_model_len for body in self._request.bodies)
+        limits = [body.get("max_completion_tokens") or body.get("max_tokens") for body in self._request.bodies]
+        limit = min(one or service.engine.card.max_model_len for one in limits)
         answer = service.observers.throughput.answer_tokens(limit)
         prompt = self._request.num_chars // CHARS_PER_TOKEN + 1
         flops = sum(service.planning.planner.architecture_of(seat.adapter).branch_cost(prompt, 0, answer))
-        return Member(seat.name, difficulty, flops, seat.token_flops, is_adapter=seat.adapter is not None)
+        return Member(seat.name, difficulty, flops, seat.token_flops)
 
 
 def _names_tokens(request: InferenceRequest) -> bool:

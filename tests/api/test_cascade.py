@@ -27,6 +27,10 @@ class Turns:
         self.names, self.is_last = names, is_last
         self.members, self.attempts = [], []
 
+    def knows(self, name):
+        """Return True: all adapters take part."""
+        return True
+
     def choose(self, question, members, attempts, effort, load):
         """Return the next name."""
         self.members.append([one.name for one in members])
@@ -379,6 +383,7 @@ async def test_a_dry_run_shows_the_choice(serve_two) -> None:
     async with serve_two() as (served, big):
         by_turns(served, "big", "scripted")
         told = await reply_of(served, ponder={"dry_run": True})
+        short = await reply_of(served, ponder={"dry_run": True}, max_completion_tokens=2)
         named = (await served.chat(ponder={"dry_run": True})).json()
     members = {one["model"]: one for one in told["ponder"]["members"]}
     assert told["model"] == "big"
@@ -387,6 +392,7 @@ async def test_a_dry_run_shows_the_choice(serve_two) -> None:
     assert 0 < members["scripted"]["flops"] < members["big"]["flops"]
     assert members["big"]["estimator"] == "general"
     assert named["ponder"]["members"] == []
+    assert [one["flops"] < members["big"]["flops"] for one in short["ponder"]["members"]] == [True, True]
     assert served.engine.branches == big.branches == []
 
 
@@ -411,10 +417,12 @@ async def test_adapters_take_part(serve_two, tmp_path) -> None:
         await push(served, tmp_path, "sums")
         await push(served, tmp_path, "critic", "big", verifies=True)
         general = await reply_of(served)
+        previewed = await reply_of(served, ponder={"dry_run": True})
         policy = by_turns(served, "sums", "big")
         reply = await reply_of(served)
         response = await ask(served, ponder={"strategy": "direct"})
     assert general["model"] in ("scripted", "big")
+    assert [one["model"] for one in previewed["ponder"]["members"]] == ["scripted", "big"]
     assert policy.members[0] == ["scripted", "sums", "big"]
     assert legs(reply) == ["sums", "big"]
     assert response.headers["x-ponder-adapter"] == response.json()["ponder"]["adapter"]
