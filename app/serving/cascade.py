@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from adapters.errors import AdapterError
+from app.errors import PonderError
 from app.request import Caller, InferenceRequest
 from app.routing.cascade import CascadePolicy
 from app.routing.planner import AUTO
@@ -45,11 +47,21 @@ class Cascade:
             yield session
 
     async def preview(self, request: InferenceRequest) -> Preview:
-        """Return what the first model would run, and what is estimated of all that may answer."""
+        """Return what the first model that takes the request would run, and what is estimated of all that may answer.
+
+        Raises what the first one refused it with, where none takes it.
+        """
         members = Members(self._services, self._policy(), request)
-        choice = members.choose(())
-        assert choice.member is not None  # without an attempt it is always somebody
-        seat = members.seats[choice.member]
-        preview = await seat.service.preview(seat.asked(request, choice))
-        estimated = tuple(one.member for one in members.seats.values() if one.member is not None)
-        return replace(preview, why=choice.why, members=estimated)
+        refusal: PonderError | AdapterError | None = None
+        while (choice := members.choose(())).member is not None:
+            seat = members.seats[choice.member]
+            try:
+                preview = await seat.service.preview(seat.asked(request, choice))
+            except (PonderError, AdapterError) as error:
+                refusal = refusal or error
+                members.drop(seat, error)
+            else:
+                estimated = tuple(one.member for one in members.seats.values() if one.member is not None)
+                return replace(preview, why=choice.why, members=estimated)
+        assert refusal is not None
+        raise refusal

@@ -302,13 +302,16 @@ async def test_a_wrong_request_is_told_as_by_one_model(serve_two) -> None:
 
 
 async def test_a_prompt_that_only_one_model_reads(serve_two) -> None:
-    """The other one is passed over."""
+    """The other one is passed over, also in a dry run."""
     async with serve_two() as (served, _):
         long = "one " * 1900 + "What is 17 + 25?"
         by_turns(served, "scripted", "big")
         served.engine.card = replace(served.engine.card, max_model_len=100)
         reply = await reply_of(served, long)
-    assert reply["model"] == "big"
+        previewed = await reply_of(served, long, ponder={"dry_run": True})
+        wrong = await ask(served, ponder={"dry_run": True, "strategy": "best_of_n", "n": 10_000})
+    assert reply["model"] == previewed["model"] == "big"
+    assert wrong.json()["error"]["param"] == "ponder.n"
     assert "scripted could not answer" in reply["ponder"]["notes"][0]
 
 
