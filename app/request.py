@@ -99,6 +99,7 @@ class InferenceRequest:
         notes: what the caller should know of how its body was read.
         risk: the most accuracy, 0 to 1, that may be lost against the best fixed plan; None leaves that to the effort.
         flop_price: the accuracy that a FLOP must gain, where a cascade asks; None for the price of the effort.
+        is_followed: whether a cascade may ask another model after this one; None where the caller has named the model.
         owner: the id of the caller's API key that stays the same after a restart.
         may_be_kept: whether the operator may keep the question, to calibrate with it.
 
@@ -117,6 +118,7 @@ class InferenceRequest:
     effort: Effort = Effort.MEDIUM
     risk: float | None = None
     flop_price: float | None = None
+    is_followed: bool | None = None
     num_choices: int = 1
     num_logprobs: int | None = None
     num_prompt_logprobs: int | None = None

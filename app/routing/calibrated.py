@@ -58,13 +58,14 @@ class CalibratedPolicy:
         file = self.file
         if (difficulty := self.difficulty(query)) is None:
             return None
-        if query.risk is not None and query.price is None and file.risk is not None:
+        if query.risk is not None and file.risk is not None:
             return self._plan_within(query.risk, file.risk, difficulty)
         number = self.bin_of(difficulty)
         multiplier = price_multiplier(query.load)
         chosen_bin = file.bins[number - 1]
         # a cascade looks at the answer, and a direct one shows nothing
-        strategy = chosen_bin.plans[query.effort] if query.price is None else "adaptive"
+        is_looked_at = query.is_followed or query.price is not None
+        strategy = "adaptive" if is_looked_at else chosen_bin.plans[query.effort]
         why = f"difficulty {difficulty.probability:.2f}, bin {number} of {len(file.bins)}, {query.effort} effort (calibrated)"
         if multiplier > 1:
             why += f"; the server is busy, compute costs {multiplier:.1f} times as much"

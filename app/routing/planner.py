@@ -85,17 +85,18 @@ class Planner:
         words = Words.of(request.question)
         query = Query(kind, request.effort, request.question, load, self.token_flops(request.adapter))
         lessons = self.lessons(request.adapter, request.owner, words)
-        return replace(query, price=request.flop_price, lessons=lessons, risk=request.risk)
+        risk = request.risk if request.is_followed is None else None
+        return replace(query, price=request.flop_price, is_followed=bool(request.is_followed), lessons=lessons, risk=risk)
 
     def _unheld(self, request: InferenceRequest, plan: Plan) -> str | None:
         """Return why nothing is known of what the plan may lose; None where it holds the request's risk."""
         policy, _ = self._policy_of(request.adapter)
         if request.strategy not in (None, AUTO):
             return "the caller named the strategy"
+        if request.is_followed is not None:
+            return "the server chooses the model"
         if policy is None or policy.file.risk is None or not plan.is_calibrated:
             return "no policy says what would be lost"
-        if request.flop_price is not None:
-            return "several models may answer"
         return "the caller sets the sampling" if request.is_sampled else None
 
     def _plan(self, request: InferenceRequest, query: Query) -> Plan:

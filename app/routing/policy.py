@@ -88,6 +88,7 @@ class Query:
         load: the load of the server, 0 (idle) to 1 (no further request is admitted).
         token_flops: the FLOPs that the model takes for a token, which tell its size.
         price: the accuracy that a FLOP must gain, where a cascade asks; None for the price of the effort.
+        is_followed: whether a cascade may ask another model after this one, so that the answer must show how good it is.
         lessons: begins the lesson of the request; None where nothing is learned.
         risk: the most accuracy, 0 to 1, that may be lost against the best fixed plan; None leaves that to the effort.
 
@@ -99,6 +100,7 @@ class Query:
     load: float = 0.0
     token_flops: float = 1e9
     price: float | None = None
+    is_followed: bool = False
     lessons: Lessons | None = None
     risk: float | None = None
 

@@ -46,7 +46,7 @@ class Seat:
 
     def asked(self, request: InferenceRequest, choice: Choice) -> InferenceRequest:
         """Return the request to this model, which was chosen."""
-        return replace(request, adapter=self.adapter, flop_price=choice.price)
+        return replace(request, adapter=self.adapter, flop_price=choice.price, is_followed=not choice.is_last)
 
 
 class Members:

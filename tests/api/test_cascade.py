@@ -119,6 +119,19 @@ async def test_a_dearer_model_is_asked_after_a_doubtful_answer(serve_two) -> Non
     assert (trace["model"], trace["status"], trace["ponder"]) == ("big", "completed", told)
 
 
+async def test_an_answer_that_another_may_follow_is_looked_at(serve_two) -> None:
+    """Also where the policy of the model would answer directly; but for the last one, which nobody looks at."""
+    async with serve_two(learning=False) as (served, _):
+        easy = example_policies.policy(model="scripted", hard=0.1, right=0.2)
+        assert (await served.client.put("/v1/policies/scripted", content=easy.model_dump_json())).status_code == 200
+        by_turns(served, "scripted", "big")
+        first = await reply_of(served)
+        by_turns(served, "scripted", is_last=True)
+        last = await reply_of(served)
+    assert [one["strategy"] for one in first["ponder"]["cascade"]] == ["adaptive", "adaptive"]
+    assert [one["strategy"] for one in last["ponder"]["cascade"]] == ["direct"]
+
+
 async def test_no_place_is_held_while_another_pool_is_asked(serve_two) -> None:
     """So two requests that ask the same models cannot block each other, though each pool has one slot."""
     async with serve_two(small_slots=1, big_slots=1, slow=0.05) as (served, big):

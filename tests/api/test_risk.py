@@ -49,6 +49,7 @@ async def test_where_no_price_holds_the_risk_the_best_fixed_plan_answers(serve) 
         ({"ponder": {"strategy": "direct"}}, "the caller named the strategy"),
         ({"temperature": 0.9}, "the caller sets the sampling"),
         ({"content": "Write a poem on the sea."}, "no policy says"),
+        ({"model": "auto"}, "the server chooses the model"),
     ],
 )
 async def test_the_reply_says_where_nothing_is_held(serve, fields, reason) -> None:

@@ -80,6 +80,7 @@ def test_the_bin_and_the_effort_give_the_plan() -> None:
 def test_a_cascade_sets_the_price_and_looks_at_the_answer() -> None:
     """So a bin that is answered directly is not, where a cascade asks."""
     easy = CalibratedPolicy(policy(hard=0.1))
+    assert easy.plan(query(is_followed=True)).strategy == "adaptive"
     cheap, dear = easy.plan(query(price=1e-15)), easy.plan(query(price=1.0))
     assert cheap.strategy == dear.strategy == "adaptive"
     assert cheap.rule.decide(evidence()).answers == 2
