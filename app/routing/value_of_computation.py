@@ -66,7 +66,8 @@ class ValueOfComputationRule:
 
     def decide(self, evidence: Evidence) -> Decision:
         """Return the size of the next stage while some later stage is worth its price; else stop, and say why."""
-        if self.after_first_tokens is not None and evidence.first_logprobs:
+        is_new = self.difficulty_after_first_tokens is None
+        if is_new and self.after_first_tokens is not None and evidence.first_logprobs:
             self.difficulty_after_first_tokens = self.after_first_tokens(evidence.first_logprobs)
         stages = self._estimators.stages
         places = [place for place, stage in enumerate(stages) if stage.answers == evidence.answers]
