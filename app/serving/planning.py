@@ -1,9 +1,11 @@
 """The planning stage: decides how a request is answered, and refuses what its strategy or the server does not allow."""
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -12,12 +14,11 @@ from app.faults import describe
 from app.metering.meter import Meter
 from app.request import InferenceRequest, Limits
 from app.routing.kinds import detect_kind
-from app.routing.planner import Planner
+from app.routing.planner import AUTO, Planner
 from app.routing.policy import Plan
 from app.serving.traced_verifier import TracedVerifier
 from app.telemetry.spans import Attributes, Span, Value
 from strategies.core.errors import UnsupportedTask
-from strategies.core.parameters import Params
 from strategies.core.values import AnswerKind
 from strategies.core.verifier import StrategyContext
 from strategies.registry import BUILT_IN, AnyStrategy, Registries
@@ -78,20 +79,45 @@ class Planning:
         self.limits = limits
         self._context = context
 
-    def plan(self, request: InferenceRequest, load: float, meter: Meter, span: Span) -> PlannedRequest:
-        """Return the plan of a request, or raise `InvalidRequest`. `load` is the share of admitted branches, 0 to 1."""
+    def plan(
+        self, request: InferenceRequest, load: float, meter: Meter, span: Span, *, max_width: float = math.inf
+    ) -> PlannedRequest:
+        """Return the plan of a request, or raise `InvalidRequest`.
+
+        Args:
+            request: what the caller sent.
+            load: the share of admitted branches, 0 to 1.
+            meter: of the request.
+            span: of the request.
+            max_width: the most branches that can be admitted. A plan that the caller has not chosen is made to fit; another one is not.
+
+        """
         self._check_length(request)
         with meter.timed("route"), span.child("difficulty") as routing:
             kind = kind_of(request)
             plan = self.planner.plan(request, kind, load)
             watched = TracedVerifier if span.is_recording else self._context.watched
-            strategy = self._strategy(request, plan, replace(self._context, rule=plan.rule, exits=plan.exits, watched=watched))
+            context = replace(self._context, rule=plan.rule, exits=plan.exits, watched=watched)
+            if request.strategy in (None, AUTO):
+                plan = self._narrowed(request, plan, max_width)
+            strategy = self._strategy(request, plan, context)
             width = strategy.width(request.num_choices) * len(request.bodies)
             planned = PlannedRequest(kind, plan, strategy, width)
             if routing.is_recording:
                 routing.set(planned.span_attributes())
                 span.set({"ponder.strategy": plan.strategy})
         return planned
+
+    def _narrowed(self, request: InferenceRequest, plan: Plan, max_width: float) -> Plan:
+        """Return a plan that draws fewer answers where the server cannot run as many branches at once."""
+        strategy_type, most = self.registries.strategies[plan.strategy], min(self.limits.max_n, max_width / len(request.bodies))
+        params: dict[str, Any] = dict(plan.params)
+        while params.get("n", 1) > 1 and _built(strategy_type, params, self._context).width(1) > most:
+            params["n"] //= 2
+        if params == plan.params:
+            return plan
+        why = f"{plan.why}; n = {params['n']}, since this server runs no more branches at once"
+        return replace(plan, params=params, why=why if request.risk is None else f"{why}; the risk is not held", expected=None)
 
     def _check_length(self, request: InferenceRequest) -> None:
         if request.num_chars > self.limits.max_prompt_chars:
@@ -102,9 +128,8 @@ class Planning:
 
     def _strategy(self, request: InferenceRequest, plan: Plan, context: StrategyContext) -> AnyStrategy:
         strategy_type = self.registries.strategies[plan.strategy]
-        params = _params(strategy_type, plan)
+        strategy = _built(strategy_type, plan.params, context)
         _check_sampling(request, strategy_type)
-        strategy = strategy_type(params, context)
         if (width := strategy.width(request.num_choices)) > self.limits.max_n:
             raise InvalidRequest(
                 f"This server runs at most {self.limits.max_n} branches at once for a prompt, and this request needs {width}.",
@@ -122,10 +147,10 @@ def _width_parameter(strategy_type: type[AnyStrategy]) -> str:
     return next((f"ponder.{name}" for name in WIDTH_PARAMETERS if name in strategy_type.Params.model_fields), "n")
 
 
-def _params(strategy_type: type[AnyStrategy], plan: Plan) -> Params:
-    """Return the plan's parameters, validated by the strategy."""
+def _built(strategy_type: type[AnyStrategy], params: Mapping[str, Any], context: StrategyContext) -> AnyStrategy:
+    """Return the strategy with a plan's parameters, which it validates."""
     try:
-        return strategy_type.Params.model_validate(dict(plan.params))
+        return strategy_type(strategy_type.Params.model_validate(dict(params)), context)
     except ValidationError as error:
         where, message = describe(error.errors())
         # What a parameter holds inside, such as a verifier's rule, is told in the message; `parameter` names the parameter.

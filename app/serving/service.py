@@ -152,10 +152,11 @@ class Service:
 
     def _plan(self, request: InferenceRequest, meter: Meter, span: Span) -> PlannedRequest:
         """Return the plan, or raise `InvalidRequest` also where no waiting would get it admitted."""
-        planned = self.planning.plan(self._with_question(request), self.admission.load, meter, span)
-        if planned.width > self.admission.max_width:
+        max_width = self.admission.max_width
+        planned = self.planning.plan(self._with_question(request), self.admission.load, meter, span, max_width=max_width)
+        if planned.width > max_width:
             message = (
-                f"This server admits at most {self.admission.max_width} branches of one key (`max_branches_per_key`), "
+                f"This server admits at most {max_width} branches of one key (`max_branches_per_key`), "
                 f"and this request needs {planned.width}."
             )
             raise InvalidRequest(message, parameter=planned.width_parameter)

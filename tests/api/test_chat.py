@@ -265,3 +265,18 @@ async def test_keys_do_not_share_a_prefix_cache(serve) -> None:
     salts = [branch.cache_salt for branch in served.engine.branches]
     assert salts[0] == salts[2] != salts[1]
     assert "alice" not in salts[0]
+
+
+@pytest.mark.parametrize(("limits", "n"), [({"max_n": 2}, 4), ({"max_n": 1}, 2), ({"max_branches_per_key": 1}, 2)])
+async def test_a_plan_that_the_caller_did_not_choose_fits_the_limits_of_the_server(serve, limits, n) -> None:
+    """One that is named is refused where it does not fit, and so are more prompts than branches."""
+    async with serve(**limits) as served:
+        reply = await served.chat("What is 17 * 25?")
+        named = await served.chat("What is 17 * 25?", ponder={"strategy": "adaptive", "n": 8})
+        calls = {"model": "scripted", "prompt": ["2 + 2 =", "3 + 3 ="], "ponder": {"answer": "math"}}
+        two = await served.client.post("/v1/completions", json=calls)
+    plan = reply.json()["ponder"]["plan"]
+    assert plan["parameters"]["n"] == n
+    assert f"n = {n}, since this server runs no more branches at once" in plan["why"]
+    assert named.status_code == 400
+    assert two.status_code == (400 if "max_branches_per_key" in limits else 200)
