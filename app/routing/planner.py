@@ -1,4 +1,4 @@
-"""Chooses the plan of a request: the caller's own, else the one of a calibrated policy, else the one of the prior policy."""
+"""Chooses the plan of a request: the caller's own, else the one of a calibrated policy, else the one of the general estimator."""
 
 from contextlib import suppress
 from dataclasses import replace

@@ -95,7 +95,7 @@ class Policies:
             try:
                 history.activate(number, self._read(folder.name, history, number))
             except InvalidRequest as error:
-                # the server starts all the same: requests are planned by the prior policy
+                # the server starts all the same: requests are planned by the general estimator
                 logger.warning("policy %s of %s is not used: %s", number, folder.name, error)
                 history.activate(None, None)
 

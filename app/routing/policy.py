@@ -1,4 +1,4 @@
-"""What a plan is, and the prior policy, which plans from the kind of answer, the effort and the load alone."""
+"""What a plan is, and the prior policy, which plans from the kind of answer, the effort and the load alone, where no vote was measured."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -112,7 +112,7 @@ class Query:
 
 
 class PriorPolicy:
-    """Plans from published results, for models and adapters that were not calibrated.
+    """Plans from published results: the general estimator asks it for kinds of answers whose votes nobody has measured.
 
     A vote pays where answers can be compared and one sample is right often enough, and its gain saturates soon (Aggarwal et al.
     2023, arXiv:2305.11860; Li et al. 2024, arXiv:2401.10480). So at most sixteen samples vote, with early stopping. Where

@@ -146,7 +146,7 @@ def open_account(
 
 
 def _plan_source(request: InferenceRequest, planned: PlannedRequest) -> str:
-    """Return who chose the plan: `caller`, `policy` (calibrated) or `prior`."""
+    """Return who chose the plan: `caller`, `policy` (calibrated) or `prior` (the general estimator)."""
     if request.strategy not in (None, AUTO):
         return "caller"
     return "policy" if planned.plan.is_calibrated else "prior"

@@ -33,7 +33,7 @@ class PlanLabels(NamedTuple):
     """The labels of a request's plan.
 
     Attributes:
-        source: who chose the plan: `caller`, `policy` (calibrated) or `prior`.
+        source: who chose the plan: `caller`, `policy` (calibrated) or `prior` (the general estimator).
         bin: of the difficulty, "1" to "5"; "0" where the difficulty was not estimated.
         effort: of the request, `low`, `medium` or `high`.
 

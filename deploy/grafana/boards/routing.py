@@ -29,7 +29,7 @@ NOW = Row(
         ),
         figure(
             "Planned by a policy", SHARE,
-            "Share of the plans that a calibrated policy chose; the others were chosen by the caller or the prior policy.",
+            "Share of the plans that a calibrated policy chose; the others were chosen by the caller or the general estimator.",
             f"{rate(PLANS, BY_POLICY)} / {rate(PLANS, STRATEGY)}", decimals=0,
         ),
         figure(
@@ -92,8 +92,8 @@ PLANNING = Row(
         ),
         lines(
             "Plans by source", "reqps",
-            "Who chose the plan: the `caller`, the `policy` that was calibrated for the model or adapter, or the `prior` policy "
-            "where there is none.",
+            "Who chose the plan: the `caller`, the `policy` that was calibrated for the model or adapter, or the general "
+            "estimator (`prior`) where there is none.",
             (rate(PLANS, STRATEGY, "source"), "{{source}}"), stacked=True,
         ),
         lines(
