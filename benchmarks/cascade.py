@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.lab.calibration.cascade_command import read_members
-from app.lab.calibration.cascades import PRICES, MeasuredMember, Runs, build_cascade, prices_per_flop, run_cascade, runs_of
-from app.lab.calibration.cross_validation import assemble_policy
+from app.lab.calibration.cascade_runs import PRICES, MeasuredMember, Runs, prices_per_flop
+from app.lab.calibration.cascades import build_cascade, run_cascade
+from app.lab.calibration.cross_validation import assemble_policy, stop_all
 from app.lab.calibration.evaluation import performance_of
 from app.lab.calibration.fitting import fit
 from app.lab.calibration.performance import PlanPerformance, oracle
@@ -104,7 +105,7 @@ def evaluate(fitted: Sequence[MeasuredMember], test: Sequence[MeasuredMember], f
         runs: list[Runs] = []
         for one, other in zip(known, new, strict=True):
             policy = assemble_policy(fit(one.observed), one.observed, model="fold")
-            runs.append(runs_of(policy, other.observed, prices))
+            runs.append(stop_all(policy, other.observed, prices))
         found = {price: run_cascade(file, [one.text for one in new[0].observed], runs, price) for price in prices}
         for spot, place in enumerate(places):
             for step, price in enumerate(prices):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from adapters.disk import write_whole
 from app.lab.calibration.agreement_fitting import fit_agreement, graded
-from app.lab.calibration.cross_validation import PRICES, direct_flops, stop
+from app.lab.calibration.cross_validation import PRICES, direct_flops, stop_all
 from app.lab.calibration.evaluation import evaluate_fixed_plan, evaluate_policy
 from app.lab.calibration.fixed_plans import fixed_plans
 from app.lab.calibration.observed_questions import ObservedQuestion, observe
@@ -32,7 +32,6 @@ from app.lab.progress import counting, say
 from app.request import Effort
 from app.routing.agreement import AGREEMENT_FILE, AgreementModel, MeasuredWithoutAnswers
 from app.routing.ballots import GenerationBallot, ballots_of, labels_of
-from app.routing.features import prompt_features
 from app.routing.policy_file import PolicyFile
 from app.routing.pool_file import POOL, PoolEntry, PoolSettings
 from benchmarks.report import Table
@@ -189,14 +188,7 @@ async def _policy(fit: GradedPool, agreement: AgreementModel | None, context: St
 
 def _price_curve(file: PolicyFile, observed: Sequence[ObservedQuestion]) -> PriceCurve:
     unit = direct_flops(observed)
-    difficulties = [file.prompt_difficulty(prompt_features(one.text)) for one in observed]
-    stopped = [
-        [
-            [stop(file, difficulty, price / unit, trajectory) for trajectory in one.trajectories]
-            for one, difficulty in zip(observed, difficulties, strict=True)
-        ]
-        for price in PRICES
-    ]
+    stopped = stop_all(file, observed, [price / unit for price in PRICES]).values()
     return PriceCurve(
         np.array([[np.mean([one.right for one in each]) for each in at_price] for at_price in stopped]),
         np.array([[np.mean([one.flops for one in each]) for each in at_price] for at_price in stopped]),

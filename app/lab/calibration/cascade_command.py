@@ -9,7 +9,8 @@ from pathlib import Path
 
 from adapters.disk import write_whole
 from app.lab.calibration.cascade_report import cascade_page
-from app.lab.calibration.cascades import MeasuredMember, build_cascade
+from app.lab.calibration.cascade_runs import MeasuredMember
+from app.lab.calibration.cascades import build_cascade
 from app.lab.calibration.cross_validation import direct_flops
 from app.lab.calibration.fitting import MIN_QUESTIONS
 from app.lab.calibration.observed_questions import observe

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from app.lab.calibration.cascades import MeasuredMember, Outcomes
+from app.lab.calibration.cascade_runs import MeasuredMember
+from app.lab.calibration.cascades import Outcomes
 from app.lab.calibration.evaluation import performance_of
 from app.lab.calibration.performance import PlanPerformance
 from app.lab.calibration.report import Rows, table_page

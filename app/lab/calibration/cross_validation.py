@@ -66,6 +66,20 @@ def stop(file: PolicyFile, difficulty: float, price: float, trajectory: Sequence
     raise ValueError("the trajectory is empty")
 
 
+def stop_all(
+    file: PolicyFile, observed: Sequence[ObservedQuestion], prices: Sequence[float]
+) -> dict[float, list[list[StoppedTrajectory]]]:
+    """Run the policy's stopping rule on all trajectories, and return the (questions, orders) ends by the price of a FLOP."""
+    difficulties = [file.prompt_difficulty(prompt_features(one.text)) for one in observed]
+    return {
+        price: [
+            [stop(file, difficulty, price, trajectory) for trajectory in one.trajectories]
+            for one, difficulty in zip(observed, difficulties, strict=True)
+        ]
+        for price in prices
+    }
+
+
 def assemble_policy(fitted: Fitted, observed: Sequence[ObservedQuestion], **fields: Any) -> PolicyFile:
     """Return a policy with these estimators.
 

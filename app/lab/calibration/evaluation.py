@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.lab.calibration.cross_validation import StoppedTrajectory, stop
+from app.lab.calibration.cross_validation import StoppedTrajectory, stop_all
 from app.lab.calibration.fixed_plans import FixedPlan, replay_plan
 from app.lab.calibration.observed_questions import ObservedQuestion
 from app.lab.calibration.performance import PlanPerformance
@@ -45,10 +45,7 @@ async def evaluate_fixed_plan(
 def evaluate_policy(file: PolicyFile, effort: Effort, observed: Sequence[ObservedQuestion]) -> PolicyEvaluation:
     """Run a policy at an effort on all questions."""
     difficulties = np.array([file.prompt_difficulty(prompt_features(one.text)) for one in observed])
-    stopped = [
-        [stop(file, difficulty, file.prices[effort], trajectory) for trajectory in one.trajectories]
-        for one, difficulty in zip(observed, difficulties, strict=True)
-    ]
+    [stopped] = stop_all(file, observed, [file.prices[effort]]).values()
     plans = [one.plans[effort] for one in file.bins]
     served = with_direct_bins(stopped, observed, bins_of(difficulties, file.edges), plans)
     return PolicyEvaluation(performance_of(auto_label(effort), served), difficulties, stopped)

@@ -8,11 +8,10 @@ import numpy as np
 from scipy.stats import t as student
 from sklearn.model_selection import KFold
 
-from app.lab.calibration.cross_validation import assemble_policy, stop
+from app.lab.calibration.cross_validation import assemble_policy, stop_all
 from app.lab.calibration.fitting import FOLDS, fit
 from app.lab.calibration.observed_questions import ObservedQuestion
 from app.lab.calibration.performance import Numbers
-from app.routing.features import prompt_features
 
 SHARES = (0.25, 0.5, 1.0)
 """The shares of the questions that policies are fitted to."""
@@ -83,9 +82,5 @@ def learning_curve(observed: Sequence[ObservedQuestion], price: float) -> Learni
 def _value(fitted_to: Sequence[ObservedQuestion], tests: Sequence[ObservedQuestion], price: float) -> float:
     """Return the mean over the test questions of the accuracy less the price of the FLOPs, with a policy fitted to the others."""
     file = assemble_policy(fit(fitted_to), fitted_to, model="share")
-    found = []
-    for one in tests:
-        difficulty = file.prompt_difficulty(prompt_features(one.text))
-        stopped = [stop(file, difficulty, price, trajectory) for trajectory in one.trajectories]
-        found.append(np.mean([each.right - price * each.flops for each in stopped]))
-    return float(np.mean(found))
+    [stopped] = stop_all(file, tests, [price]).values()
+    return float(np.mean([np.mean([one.right - price * one.flops for one in each]) for each in stopped]))

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from app.lab.calibration.cascades import MeasuredMember, Outcomes, build_cascade, prices_per_flop
+from app.lab.calibration.cascade_runs import MeasuredMember, prices_per_flop
+from app.lab.calibration.cascades import Outcomes, build_cascade
 from app.lab.calibration.evaluation import performance_of
 from app.lab.calibration.observed_questions import ObservedQuestion
 from app.lab.calibration.pooled_questions import ReplayOutcome
