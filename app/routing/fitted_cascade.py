@@ -112,6 +112,5 @@ class FittedCascade:
         seen = f"difficulty {last.difficulty:.2f} after the answer of {last.member}"
         if best is None or gains[best] <= 0:
             return Choice(None, f"{seen}: no other is worth its FLOPs (fitted)")
-        return Choice(
-            names[best], f"{seen}: {names[best]} is expected to gain {gains[best]:.2f} more than its FLOPs cost (fitted)"
-        )
+        why = f"{seen}: {names[best]} is expected to gain {gains[best]:.2f} more than its FLOPs cost (fitted)"
+        return Choice(names[best], why, is_last=best == max(names))

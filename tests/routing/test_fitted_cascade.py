@@ -83,6 +83,7 @@ def test_the_dearest_member_is_the_last_one() -> None:
     choices = [cascade.choose(text, served("small", "large"), (), Effort.MEDIUM, 0.0) for text in (SUM, STORY)]
     assert [one.is_last for one in choices] == [False, True]
     assert cascade.choose(SUM, served("small"), (), Effort.MEDIUM, 0.0).is_last
+    assert cascade.choose(SUM, served("small", "large"), (Attempt("small", 0.9),), Effort.MEDIUM, 0.0).is_last
 
 
 def test_members_stop_their_own_search_at_the_same_price() -> None:

@@ -50,19 +50,22 @@ async def read_members(folders: Sequence[Path], equivalence: Equivalence) -> lis
         equivalence: of answers.
 
     Raises:
-        PoolRefused: a file is no pool, or they have too few questions in common.
+        PoolRefused: a file is no pool, two are of the same model, or they have too few questions in common.
 
     """
     pools = [read_pool(folder / POOL) for folder in folders]
+    fields = [settings.model_dump(include={"model", "adapter", "architecture"}) for settings, _ in pools]
+    for number, own in enumerate(fields):
+        if own in fields[:number]:
+            raise PoolRefused(f"{folders[fields.index(own)]} and {folders[number]} have the answers of the same model")
     by_key = [{entry.key: entry for entry in entries} for _, entries in pools]
     keys = [key for key in by_key[0] if all(key in one for one in by_key)]
     if len(keys) < MIN_QUESTIONS:
         raise PoolRefused(f"the pools have {len(keys)} questions in common; at least {MIN_QUESTIONS} are needed")
     members = []
-    for folder, (settings, _), entries in zip(folders, pools, by_key, strict=True):
+    for folder, (settings, _), own, entries in zip(folders, pools, fields, by_key, strict=True):
         context = StrategyContext(equivalence=equivalence, vocab_size=settings.flops.vocab_size)
         with counting(f"trajectories of {folder}") as report:
             observed = await observe([PooledQuestion(entries[key], settings) for key in keys], context, report, ORDERS)
-        fields = settings.model_dump(include={"model", "adapter", "architecture"})
-        members.append(MeasuredMember(fields, observed))
+        members.append(MeasuredMember(own, observed))
     return sorted(members, key=lambda one: direct_flops(one.observed))

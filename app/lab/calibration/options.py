@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from pydantic import AliasChoices, BaseModel, Field, model_validator
 
+from app.routing.cascade_file import MAX_MEMBERS
 from app.routing.pool_file import POOL
 from app.settings import DEFAULT_MODEL
 
@@ -117,6 +118,8 @@ class CascadeOptions(BaseModel):
     """Fit a cascade to what `ponder calibrate` measured of several models on the same questions."""
 
     pools: tuple[Path, ...] = Field(
-        description="folders that `ponder calibrate` filled, one for each model or adapter, separated by commas", min_length=2
+        description="folders that `ponder calibrate` filled, one for each model or adapter, separated by commas",
+        min_length=2,
+        max_length=MAX_MEMBERS,
     )
     out: Path = Field(description="folder of the result: the cascade and its report")

@@ -52,7 +52,9 @@ class Pool:
 
 def read_pool(path: Path) -> tuple[PoolSettings, Sequence[PoolEntry]]:
     """Return the settings of a pool and its entries; raises `PoolRefused` where the file is no pool."""
-    first, *lines = whole_lines(path) or [b""]
+    if not (lines := whole_lines(path)):
+        raise PoolRefused(f"{path} is not there, or is empty: `ponder calibrate` fills it")
+    first, *lines = lines
     return _parse(path, PoolSettings, first), [_parse(path, PoolEntry, line) for line in lines]
 
 

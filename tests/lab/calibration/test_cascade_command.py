@@ -30,7 +30,9 @@ def fill(folder: Path, questions: int) -> Path:
     ]
     data = folder.with_suffix(".jsonl")
     data.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    options = CalibrateOptions(data=data, out=folder, samples=1, backtracked=1, attempts=1, searches=())
+    options = CalibrateOptions(
+        data=data, out=folder, model=f"/models/{folder.name}", samples=1, backtracked=1, attempts=1, searches=()
+    )
     calibrate(options, lambda _settings: ScriptedEngine(answer))
     return folder
 
@@ -57,3 +59,9 @@ def test_pools_of_other_questions_are_refused(pools: tuple[Path, Path], tmp_path
     (tmp_path / "pool.jsonl").write_text("".join(lines[:10]))
     with pytest.raises(PoolRefused, match="9 questions in common"):
         cascade(CascadeOptions(pools=(pools[0], tmp_path), out=tmp_path))
+
+
+def test_pools_that_are_none_or_of_the_same_model_are_refused(pools: tuple[Path, Path], tmp_path: Path) -> None:
+    for one, reason in ((tmp_path, "is not there, or is empty"), (pools[0], "the same model")):
+        with pytest.raises(PoolRefused, match=reason):
+            cascade(CascadeOptions(pools=(pools[0], one), out=tmp_path))
