@@ -64,6 +64,12 @@ KINDS = (
         "`benchmarks.suite run`, which refuses to mix the answers of two models",
     ),
     Kind(
+        "cascade/judging.jsonl",
+        "what a large model says of the disagreeing answers of a small one",
+        "benchmarks.judging ask",
+        "`benchmarks.judging report`: tables `cascade/judging-*`; `ask` resumes from it",
+    ),
+    Kind(
         "training/curves.jsonl",
         "the accuracy after some steps of training, for each way to train",
         "benchmarks.training_cost run",
