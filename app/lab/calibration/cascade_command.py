@@ -29,7 +29,11 @@ CASCADE, REPORT = "cascade.json", "cascade.html"
 
 
 def cascade(options: CascadeOptions) -> None:
-    """Fit a cascade, and write it with a report; raises `PoolRefused` where the pools do not belong together."""
+    """Fit a cascade, and write it with a report; raises `PoolRefused` where the pools do not belong together.
+
+    The folder of the result is made first, so that one that cannot be made is told at once.
+    """
+    options.out.mkdir(parents=True, exist_ok=True)
     with closing(Equivalence()) as equivalence:
         members = asyncio.run(read_members(options.pools, equivalence))
     num = len(members[0].observed)

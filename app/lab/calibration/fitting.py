@@ -65,7 +65,7 @@ def fit(observed: Sequence[ObservedQuestion], seed: int = 0) -> Fitted:
     owners = np.repeat(np.arange(len(observed)), [len(one.trajectories) for one in observed])
     rows = [trajectory for one in observed for trajectory in one.trajectories]
     chances = np.array([[record.right for record in row] for row in rows])
-    log_tokens = np.log([[record.evidence.tokens for record in row] for row in rows])
+    log_tokens = np.log([[max(record.evidence.tokens, 1) for record in row] for row in rows])  # an answer may be empty
     right, gains = [], []
     for wave in range(len(rows[0])):
         features = np.stack(

@@ -44,12 +44,13 @@ def pools(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def test_a_cascade_and_its_report_are_made(pools: tuple[Path, Path], tmp_path: Path) -> None:
-    """Of the questions that all models have answered."""
-    cascade(CascadeOptions(pools=pools, out=tmp_path))
-    file = parse_cascade((tmp_path / CASCADE).read_bytes())
+    """Of the questions that all models have answered, in a folder that need not be there."""
+    out = tmp_path / "new" / "cascade"
+    cascade(CascadeOptions(pools=pools, out=out))
+    file = parse_cascade((out / CASCADE).read_bytes())
     assert file.provenance["questions"] == NUM_QUESTIONS
     assert len(file.members) == 2
-    page = (tmp_path / REPORT).read_text()
+    page = (out / REPORT).read_text()
     for part in ("cascade, low", "cascade, high", "greedy", "50.0%"):
         assert part in page
 

@@ -69,6 +69,20 @@ def observed() -> list[ObservedQuestion]:
     return found
 
 
+def test_answers_without_a_token_are_fitted_to(observed: list[ObservedQuestion]) -> None:
+    empty = [
+        replace(
+            one,
+            trajectories=[
+                [replace(row, evidence=replace(row.evidence, tokens=0)) for row in rows] for rows in one.trajectories
+            ],
+        )
+        for one in observed[:30]
+    ]
+    growth = fit(empty).gains[0][1][1]
+    assert growth(np.zeros(growth.size)) == pytest.approx(0.0, abs=1e-6)
+
+
 def test_difficulty_is_estimated_from_the_prompt_and_better_after_the_first_answer(observed: list[ObservedQuestion]) -> None:
     validation = cross_validate(observed, (0.05,))
     hard = np.array([one.wrong for one in observed])
