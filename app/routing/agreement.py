@@ -99,14 +99,7 @@ def agreement_features(ballots: Sequence[Ballot], difficulty: float | None = Non
     for one in sound:
         if one.answer is not None:
             counts[one.answer] += 1
-    best = {
-        # every field that a feature reads is in the key, so that equals are told apart in any order of the ballots
-        answer: max(
-            (one for one in ballots if one.answer == answer),
-            key=lambda one: (one.is_sound, one.logprob, -one.length, one.lowest),
-        )
-        for answer in counts
-    }
+    best = {answer: _best([one for one in ballots if one.answer == answer]) for answer in counts}
     mean_length = sum(one.length for one in ballots) / max(len(ballots), 1)
     total, num = max(len(sound), 1), max(len(ballots), 1)
     first_is_sound = any(one.is_first and one.is_sound for one in ballots)
@@ -136,6 +129,11 @@ def agreement_features(ballots: Sequence[Ballot], difficulty: float | None = Non
             ]
         )
     return found
+
+
+def _best(ballots: Sequence[Ballot]) -> Ballot:
+    """Return the ballot that stands for its answer. Its key has every field that a feature reads: equals are told apart in any order."""
+    return max(ballots, key=lambda one: (one.is_sound, one.logprob, -one.length, one.lowest))
 
 
 def _is_number(answer: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import Any
 
 from adapters.disk import write_whole
 from app.lab.calibration.evaluation import evaluate_fixed_plan
@@ -69,17 +70,12 @@ async def write_policy(options: CalibrateOptions, keys: Sequence[str], deadline:
         thoughts = TriedThoughts(options.out / THOUGHTS).of(keys, options.exits)
         replays = await replays_of(thoughts, equivalence) if len({one.key for one in thoughts}) >= MIN_QUESTIONS else None
     fixed += SearchRuns(options.out / SEARCHES).performances(keys, options.searches)
-    provenance = {
-        "made": datetime.now(UTC).isoformat(timespec="seconds"), "ponder": version("ponder"), "questions": len(questions),
-        "data_sha256": hashlib.sha256(options.source.read_bytes()).hexdigest(), "how": settings.model_dump(mode="json"),
-        "labels": labels_provenance(options),
-    }  # fmt: skip
     chosen = [] if replays is None else choose_exits(replays)
     began = time.monotonic()
     result = build_policy(
         observed, fixed, model=settings.model, adapter=settings.adapter, architecture=settings.architecture,
-        temperature=settings.temperature, attempts=settings.attempts, provenance=provenance, kinds=_measured_kinds(questions),
-        exits=None if replays is None else policy_part(replays, chosen),
+        temperature=settings.temperature, attempts=settings.attempts, provenance=_provenance(options, settings, len(questions)),
+        kinds=_measured_kinds(questions), exits=None if replays is None else policy_part(replays, chosen),
     )  # fmt: skip
     write_whole(options.out / POLICY, result.file.model_dump_json())
     notes = label_notes(options)
@@ -96,6 +92,15 @@ async def write_policy(options: CalibrateOptions, keys: Sequence[str], deadline:
     if result.file.exits is not None:
         say(_told(result.file.exits))
     say(f"the policy is {options.out / POLICY}, the report {options.out / REPORT}")
+
+
+def _provenance(options: CalibrateOptions, settings: PoolSettings, num: int) -> dict[str, Any]:
+    """Return how and when the policy was made, from so many questions, for people."""
+    return {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"), "ponder": version("ponder"), "questions": num,
+        "data_sha256": hashlib.sha256(options.source.read_bytes()).hexdigest(), "how": settings.model_dump(mode="json"),
+        "labels": labels_provenance(options),
+    }  # fmt: skip
 
 
 def _too_few(num: int, options: CalibrateOptions) -> str:
