@@ -445,6 +445,21 @@ async def test_adapters_take_part(serve_two, tmp_path) -> None:
     assert response.headers["x-ponder-adapter"].startswith("sums:")
 
 
+async def test_a_calibrated_adapter_takes_part_for_the_kinds_of_answers_that_were_measured(serve_two, tmp_path) -> None:
+    """Of other kinds nothing tells what it was taught."""
+    async with serve_two() as (served, _):
+        version = await push(served, tmp_path, "sums")
+        architecture = served.app.state.pools.first.planning.planner.architecture_of(AdapterRef("sums")).to_dict()
+        file = example_policies.policy(model="scripted", adapter=version, architecture=architecture, hard=0.1)
+        assert (await served.client.put("/v1/policies/sums", content=file.model_dump_json())).status_code == 200
+        math, text = [await reply_of(served, ponder={"dry_run": True, "answer": kind}) for kind in ("math", "text")]
+        answered = await reply_of(served)
+    estimators = {one["model"]: one["estimator"] for one in math["ponder"]["members"]}
+    assert estimators == {"scripted": "general", "sums": "calibrated", "big": "general"}
+    assert [one["model"] for one in text["ponder"]["members"]] == ["scripted", "big"]
+    assert answered["ponder"]["cascade"][0]["model"] == math["model"] == "sums"
+
+
 async def test_an_adapter_that_is_really_named_auto_is_found_first(serve_two, tmp_path) -> None:
     """And listed once."""
     async with serve_two() as (served, _):
