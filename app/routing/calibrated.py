@@ -7,7 +7,7 @@ from dataclasses import replace
 from app.request import Effort
 from app.routing.difficulty import Difficulty
 from app.routing.estimators import digest_of
-from app.routing.features import evidence_features, prompt_features
+from app.routing.features import evidence_features
 from app.routing.policy import BUSY_LOAD, ExpectedCost, Plan, Query
 from app.routing.policy_file import Bin, PolicyFile, Risk, auto_label
 from app.routing.value_of_computation import ValueOfComputationRule, WaveEstimators
@@ -40,7 +40,7 @@ class CalibratedPolicy:
         """Estimate the difficulty of a question; None for a kind of answer that was not measured."""
         if query.kind not in self.file.kinds:
             return None
-        probability = self.file.prompt_difficulty(prompt_features(query.question))
+        probability = self.file.prompt_difficulty(query.reading.words)
         deviation = Z_OF_INTERVAL * math.sqrt(probability * (1 - probability) / self.file.questions_per_bin)
         low, high = max(probability - deviation, 0.0), min(probability + deviation, 1.0)
         return query.corrected(Difficulty(probability, low, high, "calibrated"), self.digest)

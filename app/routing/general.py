@@ -11,7 +11,7 @@ import numpy as np
 from app.routing.calibrated import price_multiplier
 from app.routing.difficulty import EDGES, Difficulty
 from app.routing.estimators import digest_of
-from app.routing.general_features import NUM_WORK_FEATURES, answer_features, first_token_features, general_features
+from app.routing.general_features import answer_features, first_token_features
 from app.routing.general_file import GeneralFile
 from app.routing.policy import Plan, PriorPolicy, Query
 from app.routing.value_of_computation import ValueOfComputationRule, WaveEstimators
@@ -72,11 +72,11 @@ class GeneralPolicy:
             logprobs: of up to `strategies.checking.chains.NUM_FIRST_TOKENS` tokens, at least one.
 
         """
-        work = general_features(query.question, query.kind, query.token_flops)[:NUM_WORK_FEATURES]
+        work = query.reading.work(query.token_flops)
         return self.file.first_tokens(np.concatenate([work, first_token_features(logprobs)]))
 
     def _estimates(self, query: Query) -> list[float]:
-        features = general_features(query.question, query.kind, query.token_flops)
+        features = query.reading.general(query.token_flops)
         return [estimator(features) for estimator in self.file.prompt_difficulty]
 
     def bin_of(self, difficulty: Difficulty) -> int:

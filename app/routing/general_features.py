@@ -7,6 +7,7 @@ Of the answers it reads only what means the same for every model. All functions 
 import math
 import re
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -49,15 +50,40 @@ NUM_WORK_FEATURES = len(COUNTS) + len(KINDS) + len(ASKS) + 1
 NUM_GENERAL_FEATURES = NUM_WORK_FEATURES + NUM_PROMPT_FEATURES
 
 
-def general_features(text: str, kind: AnswerKind, token_flops: float) -> Features:
-    """Return the (NUM_GENERAL_FEATURES,) features of a prompt for a model.
+class PromptReading:
+    """The features of one prompt. Each part is computed when it is first asked for, since several models and estimators read the same.
 
     Args:
         text: the last message of the user.
         kind: of the answer.
-        token_flops: the FLOPs that the model takes for a token, which tell its size.
 
     """
+
+    def __init__(self, text: str, kind: AnswerKind) -> None:
+        self._text = text
+        self._kind = kind
+
+    @cached_property
+    def words(self) -> Features:
+        """The (NUM_PROMPT_FEATURES,) features that a calibrated policy reads."""
+        return prompt_features(self._text)
+
+    @cached_property
+    def _work(self) -> Features:
+        return _work_features(self._text, self._kind)
+
+    def work(self, token_flops: float) -> Features:
+        """Return the (NUM_WORK_FEATURES,) features of the work that is asked of a model which takes so many FLOPs for a token."""
+        size = math.log10(max(token_flops, 1.0)) - 9
+        return np.append(self._work, size)
+
+    def general(self, token_flops: float) -> Features:
+        """Return the (NUM_GENERAL_FEATURES,) features of the prompt for such a model."""
+        return np.concatenate([self.work(token_flops), self.words])
+
+
+def _work_features(text: str, kind: AnswerKind) -> Features:
+    """Return the (NUM_WORK_FEATURES - 1,) features of the work, without the size of the model."""
     if len(text) > 2 * NUM_CHARS_READ:
         text = text[:NUM_CHARS_READ] + "\n" + text[-NUM_CHARS_READ:]
     words = _WORD.findall(text)
@@ -83,14 +109,11 @@ def general_features(text: str, kind: AnswerKind, token_flops: float) -> Feature
         len({word.lower() for word in words}),
         sum(len(word) == 1 for word in words),
     )
-    size = math.log10(max(token_flops, 1.0)) - 9
     return np.array(
         [
             *(math.log1p(count) for count in counts),
             *(float(kind is one) for one in KINDS),
             *(float(ask.search(text) is not None) for ask in ASKS),
-            size,
-            *prompt_features(text),
         ]
     )
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from app.request import Effort
 from app.routing.difficulty import Difficulty
+from app.routing.general_features import PromptReading
 from app.routing.learning.learner import Lessons
 from app.routing.policy_file import MeasuredPlan
 from app.routing.value_of_computation import ValueOfComputationRule
@@ -77,6 +78,10 @@ class Plan:
         return Forecast(branches, round(self.expected.flops_ratio * answer_tokens), branches.bit_length())
 
 
+NOT_READ = PromptReading("", AnswerKind.OPEN)
+"""Stands for the features of a question that nobody has read yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """The properties of a request, and the load, from which a policy makes a plan.
@@ -91,6 +96,7 @@ class Query:
         is_followed: whether a cascade may ask another model after this one, so that the answer must show how good it is.
         lessons: begins the lesson of the request; None where nothing is learned.
         risk: the most accuracy, 0 to 1, that may be lost against the best fixed plan; None leaves that to the effort.
+        reading: the features of the question, which copies of this query share.
 
     """
 
@@ -103,6 +109,11 @@ class Query:
     is_followed: bool = False
     lessons: Lessons | None = None
     risk: float | None = None
+    reading: PromptReading = field(default=NOT_READ, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.reading is NOT_READ:
+            object.__setattr__(self, "reading", PromptReading(self.question, self.kind))
 
     def corrected(self, estimate: Difficulty, digest: str) -> Difficulty:
         """Return an estimate with what was learned of it. `digest` is that of the estimator's numbers."""

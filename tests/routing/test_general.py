@@ -15,8 +15,8 @@ from app.routing.general import SHIPPED, SURE_DIFFICULTY, GeneralPolicy
 from app.routing.general_features import (
     FIRST_TOKEN_FEATURES,
     NUM_GENERAL_FEATURES,
+    PromptReading,
     first_token_features,
-    general_features,
 )
 from app.routing.general_file import GeneralFile
 from app.routing.policy import Query
@@ -79,14 +79,14 @@ def test_a_busy_server_pays_more_for_compute_and_says_so() -> None:
 
 @given(text=st.text(max_size=3000), flops=st.floats(0, 1e15), kind=st.sampled_from(AnswerKind))
 def test_any_prompt_has_finite_features(text: str, flops: float, kind: AnswerKind) -> None:
-    features = general_features(text, kind, flops)
+    features = PromptReading(text, kind).general(flops)
     assert features.shape == (NUM_GENERAL_FEATURES,)
     assert np.isfinite(features).all()
 
 
 def test_longer_numbers_are_more_work_in_any_words() -> None:
     """All counts of a sum with more and longer numbers are at least as high."""
-    short, long = (general_features(text, AnswerKind.MATH, 1e9) for text in ("Add 1 + 2.", "Sum of 123 + 456 + 789 + 12."))
+    short, long = (PromptReading(text, AnswerKind.MATH).general(1e9) for text in ("Add 1 + 2.", "Sum of 123 + 456 + 789 + 12."))
     assert (long[2:6] > short[2:6]).all()
 
 

@@ -17,9 +17,9 @@ from app.routing.features import logit
 from app.routing.general_features import (
     NUM_GENERAL_FEATURES,
     NUM_WORK_FEATURES,
+    PromptReading,
     answer_features,
     first_token_features,
-    general_features,
 )
 from app.routing.general_file import GeneralFile
 
@@ -56,7 +56,7 @@ class ModelQuestions:
 
     def features(self) -> Numbers:
         """Return the (questions, features) features of the prompts."""
-        return np.stack([general_features(one.text, one.kind, self.token_flops) for one in self.observed])
+        return np.stack([PromptReading(one.text, one.kind).general(self.token_flops) for one in self.observed])
 
 
 def fit_general(
