@@ -72,7 +72,7 @@ class Policies:
     def __init__(self, root: Path, shipped: Path | None = None, agreement: PolicyAgreement | None = None) -> None:
         self._root = root
         self._agreement = PolicyAgreement() if agreement is None else agreement
-        self.on_choice: Callable[[str], None] = _ignore
+        self.on_choice: Callable[[str], None] = lambda _name: None
         self._followed: dict[str, AgreedPolicies] = {}
         self._refused: dict[str, AgreedPolicies] = {}
         self._changing = asyncio.Lock()
@@ -245,7 +245,3 @@ def _content(path: Path) -> bytes:
 def parse_policy(content: bytes) -> PolicyFile:
     """Parse the bytes of a policy file; raises `InvalidRequest` with the first thing that is wrong with them."""
     return parse_file(PolicyFile, content, "policy")
-
-
-def _ignore(name: str) -> None:
-    """Do nothing with a choice."""
