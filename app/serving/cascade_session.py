@@ -38,7 +38,7 @@ class CascadeSession:
     """
 
     def __init__(self, members: Members, request: InferenceRequest, caller: Caller) -> None:
-        self.request = request
+        self.request = replace(request, notes=(*request.notes, *members.notes))
         self._members = members
         self._caller = caller
         self._started = time.monotonic()

@@ -63,6 +63,7 @@ class Members:
 
     Attributes:
         seats: by name.
+        notes: which models are down, in words for the caller.
 
     """
 
@@ -75,6 +76,7 @@ class Members:
         self._query = Query(kind, request.effort, request.question, self._load)
         services = services[:1] if _names_tokens(request) else services
         up = [one for one in services if (one.engine.failure or one.engine.outage) is None]
+        self.notes = tuple(f"{one.names.base} is down, and was not asked" for one in services if up and one not in up)
         self.seats: dict[str, Seat] = {}
         for service in up or services:
             for seat in self._seats(service):

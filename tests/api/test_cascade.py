@@ -227,7 +227,7 @@ async def test_one_budget_holds_for_all_models(serve_two) -> None:
 
 
 async def test_a_model_that_is_known_to_be_down_is_not_asked(serve_two) -> None:
-    """Unless all are: then the caller hears why."""
+    """The reply says so. Where all are down, the caller hears why."""
     async with serve_two() as (served, big):
         policy = by_turns(served, "big", "scripted")
         big.outage = "no replica is ready"
@@ -235,7 +235,7 @@ async def test_a_model_that_is_known_to_be_down_is_not_asked(serve_two) -> None:
         served.engine.die()
         big.die()
         dead = await ask(served)
-    assert (legs(reply), reply["ponder"]["notes"]) == (["scripted"], [])
+    assert (legs(reply), reply["ponder"]["notes"]) == (["scripted"], ["big is down, and was not asked"])
     assert policy.members[0] == ["scripted"]
     assert dead.status_code == 503
 
