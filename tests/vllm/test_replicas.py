@@ -184,8 +184,8 @@ async def test_swaps_under_load(http, front_end) -> None:
     assert (own["frees_adapter_slots"], own["adapter_slots"]) == (True, 8)
 
 
-async def test_a_model_of_another_pool_judges(replicas, tmp_path) -> None:
-    """On its own replica, by the count of that replica, and at its own cost."""
+async def test_a_model_of_another_pool_judges_or_answers(replicas, tmp_path) -> None:
+    """On its own replica, by the count of that replica, and at its own cost. For the model `auto` either one answers."""
     pools = {"critic": {"model": MODEL, "replicas": [replicas[1].url], "adapter_slots": 0}}
     server = ForkedServer("--replica", replicas[0].url, "--pools", json.dumps(pools), log=tmp_path / "log")
     server.wait()
@@ -196,6 +196,7 @@ async def test_a_model_of_another_pool_judges(replicas, tmp_path) -> None:
         reply = await answer(http, ponder=plan)
         answers, judgements = (one.count("generation_tokens_total") - was for one, was in zip(replicas, before, strict=True))
         alone = (await http.post("/v1/chat/completions", json=ask(model="critic", ponder={"strategy": "direct"}))).json()
+        open_choice = (await http.post("/v1/chat/completions", json=ask(model="auto", ponder={"effort": "high"}))).json()
         page = (await http.get("/metrics")).text
     assert server.stop() == 0
     told = reply["ponder"]
@@ -205,6 +206,10 @@ async def test_a_model_of_another_pool_judges(replicas, tmp_path) -> None:
     assert told["flops"]["verify"] == told["models"]["critic"]["flops"] > 0
     assert all(0 < one["score"] < 1 for one in told["candidates"])
     assert alone["model"] == "critic"
+    assert open_choice["model"] == open_choice["ponder"]["answered_by"] in {MODEL, "critic"}
+    legs = open_choice["ponder"]["cascade"]
+    assert sum(one["flops"] for one in legs) == open_choice["ponder"]["flops"]["total"]
+    assert f'ponder_auto_answers_total{{model="{open_choice["model"]}",adapter="",asked=' in page
     counted = re.findall(r'^vllm:generation_tokens_total\{[^}]*replica="([^"]+)"\}', page, re.MULTILINE)
     assert sorted(counted) == sorted(one.url for one in replicas)
 
