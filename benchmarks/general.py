@@ -7,6 +7,7 @@ all models or of all other models, or without its family.
 
 import argparse
 import asyncio
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app.lab.calibration.files import POOL
 from app.lab.calibration.general_fitting import ModelQuestions, fit_general
 from app.lab.calibration.observed_questions import ObservedQuestion, observe
 from app.lab.calibration.performance import brier, calibration_error, expected_auroc
@@ -26,7 +28,6 @@ from app.request import Effort
 from app.routing.general import SHIPPED, GeneralPolicy
 from app.routing.planner import TYPICAL_CONTEXT
 from app.routing.policy import Query
-from app.routing.pool_file import POOL
 from app.routing.value_of_computation import ValueOfComputationRule
 from benchmarks.report import Table
 from strategies.answers.equivalence import Equivalence
@@ -81,8 +82,20 @@ def main() -> None:
     ways = {"nothing": _by_question(pools), "its family": _by_family(pools), "its model": _by_model(pools)}
     table = Table("general", "The general estimator, on questions that nothing was fitted to", "benchmarks.general POOLS")
     table.rows = [row for name, estimates in ways.items() for row in _rows(name, estimates)]
+    table.rows.append(dict.fromkeys(table.rows[0], "") | {"left out": _decision_times(pools)})
     table.save()
     print(table.markdown())
+
+
+def _decision_times(pools: Sequence[ModelQuestions]) -> str:
+    """Return the processor time of a decision before the first token, by the shipped file."""
+    policy, times = GeneralPolicy.shipped(), []
+    for pool in pools:
+        for one in pool.observed:
+            start = time.thread_time()
+            policy.plan(Query(one.kind, Effort.MEDIUM, one.text, token_flops=pool.token_flops))
+            times.append(1e3 * (time.thread_time() - start))
+    return f"a decision takes {np.median(times):.2f} ms, {np.quantile(times, 0.99):.2f} at the 99th percentile"
 
 
 async def read(paths: Sequence[Path], equivalence: Equivalence) -> list[ModelQuestions]:

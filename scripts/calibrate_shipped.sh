@@ -9,17 +9,19 @@ version=$(sha256sum "$adapter/adapter_model.safetensors")
 work=${WORK:-.policy/${version:0:8}}
 mkdir -p "$work" app/routing/shipped
 
-measure() { # split: write its questions, and calibrate on them
+measure() { # split, samples that backtrack: write its questions, and calibrate on them
   if [ ! -s "$work/$1.jsonl" ]; then
     .venv/bin/python -m benchmarks.policy_questions "$1" "$work/$1.unfinished"
     mv "$work/$1.unfinished" "$work/$1.jsonl"
   fi
-  .venv/bin/ponder calibrate --data "$work/$1.jsonl" --out "$work/$1" --adapter "$adapter" --concurrency 12
+  .venv/bin/ponder calibrate --data "$work/$1.jsonl" --out "$work/$1" --adapter "$adapter" --concurrency 12 \
+    --backtracked "$2" --searches "" --exits 0
 }
 
-measure fit
+measure fit 7
 cp "$work/fit/policy.json" app/routing/shipped/reasoning.json
 if [ "${1:-}" = evaluate ]; then
-  measure test
+  measure test 15 # halves of them are compared
   .venv/bin/python -m benchmarks.policy "$work/fit" "$work/test" --name reasoning
+  .venv/bin/python -m benchmarks.knowable "$work/test" --name reasoning
 fi
