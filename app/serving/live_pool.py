@@ -30,7 +30,7 @@ class _Key(BaseModel):
 
 
 class LivePool:
-    """One of the files. Its methods block, and run one at a time.
+    """One of the files. Its methods block, and run one at a time: first `why_not`, then `add`.
 
     Args:
         path: of the file, in a folder of its own.
@@ -44,20 +44,26 @@ class LivePool:
         self._keys: set[str] | None = None
 
     def why_not(self, key: str) -> Literal["known", "full"] | None:
-        """Return why the question with this key is not to be asked again; None where it is.
+        """Return why the question with this key is not to be asked again; None where it is, and the file can be written.
 
-        Raises `ValueError` where the file is something else.
+        Raises `OSError` where it cannot, and `ValueError` where it is something else.
         """
         if self._keys is None:
-            self._keys = self._read()
+            self._keys = self._open()
         if key in self._keys:
             return "known"
         files = self.path.parent.parent.glob(f"*/{POOL}")
         return "full" if sum(one.stat().st_size for one in files) >= MAX_BYTES else None
 
-    def _read(self) -> set[str]:
-        first, *entries = whole_lines(self.path) or [b""]
-        if first and PoolSettings.model_validate_json(first) != self._settings:
+    def _open(self) -> set[str]:
+        # The file contains prompts, so that only its owner may read it.
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.touch(mode=0o600)
+        if not (lines := whole_lines(self.path)):
+            append_line(self.path, self._settings.model_dump_json())
+            return set()
+        first, *entries = lines
+        if PoolSettings.model_validate_json(first) != self._settings:
             message = f"{self.path} is not the pool that belongs there"
             raise ValueError(message)
         return {_Key.model_validate_json(line).key for line in entries}
@@ -65,14 +71,10 @@ class LivePool:
     def add(self, entry: PoolEntry) -> int:
         """Append a question, and return the bytes that it takes."""
         line = entry.model_dump_json()
-        if not self.path.exists() or not self.path.stat().st_size:
-            # The file contains prompts, so that only its owner may read it.
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.path.touch(mode=0o600)
-            append_line(self.path, self._settings.model_dump_json())
+        keys, self._keys = self._keys or set(), None  # where a full disk cuts the line, the file is opened again, and mended
         append_line(self.path, line)
-        if self._keys is not None:
-            self._keys.add(entry.key)
+        keys.add(entry.key)
+        self._keys = keys
         return len(line)
 
 

@@ -100,6 +100,8 @@ class LiveSampler:
         if version is None or self._adapters is None:
             yield Leases()
             return
+        if self._adapters.is_in_the_way(version):  # it was removed since the request
+            raise InTheWay
         async with self._adapters.lease([AdapterRef(version.name, version.version)]) as (lease,):
             yield Leases(lease)
 
