@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+from adapters.errors import AdapterError
 from app.admission import AdmittedRequest
 from app.metering.meter import Meter
 from app.routing.agreement import AgreementModel, shipped_agreement
@@ -115,7 +116,7 @@ class LiveCalibration:
         meter, outcome = self._sampler.meter(int(self._allowance)), "stopped"
         try:
             outcome = await self._learn(answered, body, admitted, meter)
-        except InTheWay:
+        except (InTheWay, AdapterError):  # the adapter may be removed between the look at its slot and the lease
             pass
         except Exception as error:  # noqa: BLE001 - whatever it is, requests go on
             outcome = "failed"
