@@ -209,7 +209,7 @@ async def test_a_model_of_another_pool_judges_or_answers(replicas, tmp_path) -> 
     assert open_choice["model"] == open_choice["ponder"]["answered_by"] in {MODEL, "critic"}
     legs = open_choice["ponder"]["cascade"]
     assert sum(one["flops"] for one in legs) == open_choice["ponder"]["flops"]["total"]
-    assert f'ponder_auto_answers_total{{model="{open_choice["model"]}",adapter="",asked=' in page
+    assert re.search(rf'^ponder_auto_answers_total\{{[^}}]*model="{open_choice["model"]}"\}} 1', page, re.MULTILINE)
     counted = re.findall(r'^vllm:generation_tokens_total\{[^}]*replica="([^"]+)"\}', page, re.MULTILINE)
     assert sorted(counted) == sorted(one.url for one in replicas)
 
