@@ -74,7 +74,8 @@ class CompletionShape:
     def _prompt_tokens(self, session: Session, number: int) -> list[CompletionToken]:
         """Return the tokens of an echoed prompt, where the caller wants log-probabilities."""
         num, logprobs = session.request.num_logprobs, session.prompt_logprobs.get(number)
-        if not self._echo or num is None or logprobs is None:
+        ids = session.rendered.prompts[number].token_ids
+        if not self._echo or num is None or logprobs is None or not ids:
             return []
-        first = session.rendered.prompts[number].token_ids[0]
+        first = ids[0]
         return prompt_tokens((session.engine.decode([first]), first), logprobs, num, as_ids=self._details.tokens_as_ids)

@@ -82,6 +82,16 @@ async def test_no_tokens_but_the_echoed_prompt(serve, strategy: str) -> None:
     assert silent["usage"]["completion_tokens"] == 0
 
 
+@pytest.mark.parametrize("max_tokens", [0, 1])
+async def test_an_empty_prompt_is_echoed_as_nothing(serve, max_tokens: int) -> None:
+    asked = {"prompt": "", "echo": True, "logprobs": 1, "max_tokens": max_tokens}
+    async with serve(["a time"]) as served:
+        [choice] = (await complete(served, **asked))["choices"]
+        chunks = await streamed(served, **asked)
+    assert choice["text"] == joined(chunks, 0)["text"] == "a"[:max_tokens]
+    assert (choice["logprobs"] or {"tokens": []})["tokens"] == ["a"][:max_tokens]
+
+
 async def test_token_ids_are_echoed_as_text(serve) -> None:
     async with serve([" a time"]) as served:
         ids = served.engine.encode("Once upon")
