@@ -184,13 +184,14 @@ def result_table(path: Path) -> str:
 _HEADLINE = {
     "direct": "one answer (`direct`)",
     "self_consistency, waves n=16": "plain vote of 16 that stops when it is settled",
-    "self_consistency, filter, waves n=16": "best fixed plan of 16: a vote without answers that miscalculate",
+    "self_consistency, filter, waves n=16": "vote of 16 without answers that miscalculate",
+    "backtracking n=16": "16 answers that a calculator corrects (`backtracking`), the most right and the dearest fixed plan",
     "auto, high": "`auto`, high effort",
 }
 
 
 def headline() -> str:
-    """Four rows of the policy's results, for the README."""
+    """Five rows of the policy's results, for the README."""
     rows = {row["plan"]: row for row in json.loads((RESULTS / "policy" / "reasoning-plans.json").read_text())["rows"]}
     lines = ["| plan | right | 95 % interval | GFLOP a question |", "|---|---|---|---|"]
     for plan, name in _HEADLINE.items():

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.errors import InvalidRequest
 from app.request import Effort
+from app.routing.cascade_limits import MAX_MEMBERS
 from app.routing.estimators import Estimator, Number
 from app.routing.features import NUM_PROMPT_FEATURES, Features
 from app.routing.policy_file import Positive, parse_file
@@ -17,8 +18,6 @@ CASCADE = "auto"
 
 MAX_BYTES = 2_000_000
 """The largest file that is read."""
-
-MAX_MEMBERS = 6
 
 LOWEST = 1e-3
 """The lowest probability of being wrong whose log-odds are read."""

@@ -72,7 +72,6 @@ class LiveCalibration:
         self._kept: Counter[str] = Counter()
         self._asking: asyncio.Task[None] | None = None
         self._is_running = False
-        metrics.start_at_zero(sampler.card.name)
 
     @property
     def is_asking(self) -> bool:

@@ -82,6 +82,7 @@ class Metrics:
         """
         self.pools.add(engine, admission)
         self._requests.start_at_zero(engine.card.name, strategies)
+        self.live.start_at_zero(engine.card.name)
         for strategy in strategies:
             self._fallbacks.labels(strategy, engine.card.name)
 

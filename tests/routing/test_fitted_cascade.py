@@ -12,7 +12,8 @@ from app.engine.scripted import SMALL
 from app.errors import InvalidRequest
 from app.request import Effort
 from app.routing.cascade import Attempt, Choice, GeneralCascade, Member
-from app.routing.cascade_file import MAX_BYTES, MAX_MEMBERS, CascadeFile, parse_cascade
+from app.routing.cascade_file import MAX_BYTES, CascadeFile, parse_cascade
+from app.routing.cascade_limits import MAX_MEMBERS
 from app.routing.difficulty import Difficulty
 from app.routing.features import NUM_PROMPT_FEATURES, prompt_features
 from app.routing.fitted_cascade import FittedCascade

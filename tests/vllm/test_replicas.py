@@ -206,10 +206,10 @@ async def test_a_model_of_another_pool_judges_or_answers(replicas, tmp_path) -> 
     assert told["flops"]["verify"] == told["models"]["critic"]["flops"] > 0
     assert all(0 < one["score"] < 1 for one in told["candidates"])
     assert alone["model"] == "critic"
-    assert open_choice["model"] == open_choice["ponder"]["answered_by"] in {MODEL, "critic"}
+    assert open_choice["model"] == open_choice["ponder"]["answered_by"]  # one of the models, or an adapter
     legs = open_choice["ponder"]["cascade"]
     assert sum(one["flops"] for one in legs) == open_choice["ponder"]["flops"]["total"]
-    assert re.search(rf'^ponder_auto_answers_total\{{[^}}]*model="{open_choice["model"]}"\}} 1', page, re.MULTILINE)
+    assert re.search(r"^ponder_auto_answers_total\{[^}]*\} 1", page, re.MULTILINE)
     counted = re.findall(r'^vllm:generation_tokens_total\{[^}]*replica="([^"]+)"\}', page, re.MULTILINE)
     assert sorted(counted) == sorted(one.url for one in replicas)
 

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from pydantic import AliasChoices, BaseModel, Field, model_validator
 
-from app.routing.cascade_file import MAX_MEMBERS
+from app.routing.cascade_limits import MAX_MEMBERS
 from app.routing.pool_file import POOL
 from app.settings import DEFAULT_MODEL
 

@@ -11,7 +11,7 @@ from app.request import Effort
 from strategies.core.values import AnswerKind, StopReason
 
 DIRECT = 1000
-COSTS = {0.1: (1000, 1300), 0.07: (1040, 1700), 0.05: (1090, 2200), 0.03: (1200, 3000), 0.02: (1500, 4000)}
+COSTS = {0.1: (1000, 1200), 0.07: (1100, 1700), 0.05: (1190, 2200), 0.03: (1300, 3000), 0.02: (1500, 4000)}
 """By price: the FLOPs of an easy question, and of a hard one."""
 
 ACCURACIES = {0.1: 0.5, 0.07: 0.55, 0.05: 0.6, 0.03: 0.65, 0.02: 0.7}
