@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from app.telemetry.registry import Registry
 
+NUM_BINS = 5
+"""Of the difficulty."""
+
 TENTHS = tuple(tenth / 10 for tenth in range(1, 11))
 
 
@@ -92,9 +95,18 @@ class QualityMetrics:
             difficulty: estimated from the prompt, 0 to 1; None without an estimate.
 
         """
+        self._start_at_zero(model, adapter, source)
         bin_label = str(bin_number)
         for outcome, amount in (("right", int(is_right)), ("wrong", int(not is_right))):
             self._outcomes.labels(model, adapter, bin_label, source, outcome).inc(amount)
         if difficulty is not None:
             for family in (self._expected, self._foreseen):
                 family.labels(model, adapter, bin_label, source).inc(difficulty)
+
+    def _start_at_zero(self, model: str, adapter: str, source: str) -> None:
+        """Put the counters of all bins on the page: a rate needs a value before the first outcome of its bin."""
+        for number in range(1, NUM_BINS + 1):
+            for outcome in ("right", "wrong"):
+                self._outcomes.labels(model, adapter, str(number), source, outcome)
+            for family in (self._expected, self._foreseen):
+                family.labels(model, adapter, str(number), source)

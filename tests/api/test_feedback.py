@@ -34,6 +34,8 @@ async def test_a_confirmed_answer_becomes_a_question_to_calibrate_with(serve, tm
         assert (await give_feedback(served, wrong["trace_id"], correct=False)).json()["kept"] is False
         series = 'ponder_outcomes_total{adapter="",bin="4",model="scripted",outcome="%s",source="feedback"}'
         assert [await count(served, series % outcome) for outcome in ("right", "wrong")] == [1, 1]
+        others = [await count(served, (series % "right").replace('bin="4"', f'bin="{number}"')) for number in (1, 2, 3, 5)]
+        assert others == [0, 0, 0, 0]  # on the page, so that their first outcome has a rate
     [question] = read_questions(path)
     assert question.messages[-1].content
     assert (question.answer, question.kind, question.bin) == (reply["candidates"][0]["answer"], "math", 4)
