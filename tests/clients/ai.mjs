@@ -7,6 +7,8 @@ const { BASE_URL: baseURL, MODEL } = process.env;
 const ponder = createOpenAICompatible({ name: "ponder", baseURL, apiKey: "none", includeUsage: true, supportsStructuredOutputs: true });
 const ask = { model: ponder(MODEL), prompt: "Say hello.", maxOutputTokens: 8, maxRetries: 0 };
 const person = z.object({ name: z.string().max(12), age: z.int().min(0).max(99) });
+// Greedy: now and then a sampled reply has a second call, or ends in the middle of one.
+const call = { ...ask, maxOutputTokens: 64, temperature: 0 };
 const weather = tool({
   description: "Current weather of a city.",
   inputSchema: z.object({ city: z.enum(["Paris", "Rome"]) }),
@@ -26,13 +28,13 @@ export async function stream() {
 }
 
 export async function tools() {
-  const called = { ...ask, tools: { weather }, toolChoice: "required", maxOutputTokens: 64, stopWhen: stepCountIs(1) };
+  const called = { ...call, tools: { weather }, toolChoice: "required", stopWhen: stepCountIs(1) };
   return (await generateText(called)).toolResults[0].output;
 }
 
 export async function toolsStreamed() {
   const named = { type: "tool", toolName: "weather" };
-  return (await streamText({ ...ask, tools: { weather }, toolChoice: named, maxOutputTokens: 64 }).toolResults)[0].output;
+  return (await streamText({ ...call, tools: { weather }, toolChoice: named }).toolResults)[0].output;
 }
 
 export async function structuredOutput() {

@@ -6,6 +6,8 @@ import { z } from "zod";
 const client = new OpenAI({ baseURL: process.env.BASE_URL, apiKey: "none", maxRetries: 0 });
 const messages = [{ role: "user", content: "Say hello." }];
 const ask = { model: process.env.MODEL, messages, max_tokens: 8 };
+// Greedy: now and then a sampled reply has a second call, or ends in the middle of one.
+const call = { ...ask, max_tokens: 64, temperature: 0 };
 const Person = z.object({ name: z.string().max(12), age: z.int().min(0).max(99) });
 const parameters = { type: "object", properties: { city: { type: "string", enum: ["Paris", "Rome"] } }, required: ["city"] };
 const tools = [{ type: "function", function: { name: "get_weather", parameters } }];
@@ -40,7 +42,7 @@ export async function responsesParsed() {
 
 export async function responsesTools() {
   const weather = { type: "function", name: "get_weather", parameters: { ...parameters, additionalProperties: false }, strict: true };
-  const reply = await client.responses.create({ ...input, max_output_tokens: 64, tools: [weather], tool_choice: "required" });
+  const reply = await client.responses.create({ ...input, max_output_tokens: 64, temperature: 0, tools: [weather], tool_choice: "required" });
   return JSON.parse(reply.output.at(-1).arguments);
 }
 
@@ -55,14 +57,14 @@ export async function streamHelper() {
 }
 
 export async function toolsCalled() {
-  const reply = await client.chat.completions.create({ ...ask, tools, tool_choice: "required", max_tokens: 64 });
+  const reply = await client.chat.completions.create({ ...call, tools, tool_choice: "required" });
   return JSON.parse(reply.choices[0].message.tool_calls[0].function.arguments);
 }
 
 export async function toolsRun() {
-  const call = { name: "get_weather", parameters, parse: JSON.parse, function: ({ city }) => `It is sunny in ${city}.` };
+  const getWeather = { name: "get_weather", parameters, parse: JSON.parse, function: ({ city }) => `It is sunny in ${city}.` };
   const runner = client.chat.completions.runTools({
-    ...ask, max_tokens: 64, tools: [{ type: "function", function: call }], tool_choice: { type: "function", function: { name: call.name } },
+    ...call, tools: [{ type: "function", function: getWeather }], tool_choice: { type: "function", function: { name: getWeather.name } },
   });
   return runner.finalFunctionToolCallResult();
 }

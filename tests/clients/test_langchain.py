@@ -57,7 +57,7 @@ def test_stream(chat) -> None:
 @pytest.mark.parametrize("choice", ["any", "add"])
 def test_tools(chat, choice) -> None:
     """`bind_tools`: the call runs as it comes, and the model takes its result."""
-    model = chat(max_tokens=64).bind_tools([add], tool_choice=choice)
+    model = chat(max_tokens=64, temperature=0).bind_tools([add], tool_choice=choice)
     message = model.invoke("Add 2 and 3.")
     [call] = message.tool_calls
     result = add.invoke(call)

@@ -63,7 +63,7 @@ async def test_stream(agent) -> None:
 async def test_tools(agent) -> None:
     """The agent calls its tool with the arguments that came."""
     one = agent(
-        settings={"tool_choice": "required", "max_tokens": 64},
+        settings={"tool_choice": "required", "max_tokens": 64, "temperature": 0},
         tools=[get_weather],
         tool_use_behavior=StopAtTools(stop_at_tool_names=["get_weather"]),
     )
@@ -72,7 +72,7 @@ async def test_tools(agent) -> None:
 
 async def test_tools_result(agent) -> None:
     """The model answers after the tool has run: the choice is reset."""
-    one = agent(settings={"tool_choice": "required", "max_tokens": 64}, tools=[get_weather])
+    one = agent(settings={"tool_choice": "required", "max_tokens": 64, "temperature": 0}, tools=[get_weather])
     run = await Runner.run(one, "What is the weather in Paris?", max_turns=4)
     assert [item.type for item in run.new_items][:2] == ["tool_call_item", "tool_call_output_item"]
     assert run.final_output
