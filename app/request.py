@@ -10,6 +10,9 @@ from app.metering.budget import Budget
 from strategies.core.results import Result
 from strategies.core.values import AnswerKind, ScoredCandidate, StopReason
 
+NUM_BINS = 5
+"""The number of bins of difficulty, from the easiest questions to the hardest."""
+
 
 class Effort(StrEnum):
     """How much compute a point of accuracy is worth to the caller."""

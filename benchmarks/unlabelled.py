@@ -4,14 +4,14 @@
 `ponder calibrate` filled with known answers; of a single folder, one half of the questions is FIT and the other TEST. For each model
 the agreement model is fitted to the pools of the others, two policies are made from FIT, one with its answers and one without, and
 both are evaluated on the answers of TEST. `--also` names pools that are only fitted to. `--write` fits the shipped agreement model to
-all of them, and stores the figures beside it.
+all of them, and stores the figures beside it. With `--live` the policy without answers is made of what live calibration would have kept.
 """
 
 import argparse
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +24,15 @@ from app.lab.calibration.cross_validation import PRICES, direct_flops, stop_all
 from app.lab.calibration.evaluation import evaluate_fixed_plan, evaluate_policy
 from app.lab.calibration.fixed_plans import fixed_plans
 from app.lab.calibration.observed_questions import ObservedQuestion, observe
-from app.lab.calibration.performance import Numbers, calibration_error, expected_auroc
+from app.lab.calibration.performance import Numbers, PlanPerformance, calibration_error, expected_auroc
 from app.lab.calibration.policy_building import build_policy
-from app.lab.calibration.pool import read_pool
-from app.lab.calibration.pooled_questions import PooledQuestion
 from app.lab.progress import counting, say
 from app.request import Effort
 from app.routing.agreement import AGREEMENT_FILE, AgreementModel, MeasuredWithoutAnswers
-from app.routing.ballots import GenerationBallot, ballots_of, labels_of
 from app.routing.policy_file import PolicyFile
-from app.routing.pool_file import POOL, PoolEntry, PoolSettings
+from benchmarks.graded_pool import GradedPool
 from benchmarks.report import Table
 from strategies.answers.equivalence import Equivalence
-from strategies.core.values import AnswerKind
 from strategies.core.verifier import StrategyContext
 
 NUM_RESAMPLES = 2000
@@ -50,23 +46,33 @@ GRID = 25
 
 
 @dataclass(frozen=True)
-class GradedPool:
-    """A pool with known answers, and its ballots."""
+class MadePolicy:
+    """A policy and what it was measured on. `observed` are the questions with the answers that the policy may draw."""
 
-    settings: PoolSettings
-    entries: Sequence[PoolEntry]
-    ballots: Sequence[Sequence[GenerationBallot]]
+    file: PolicyFile
+    observed: Sequence[ObservedQuestion]
 
-    def questions(self, model: AgreementModel | None) -> list[PooledQuestion]:
-        """Return the questions with their answers as they were graded, or as a model finds them probable."""
-        return [
-            PooledQuestion(entry, self.settings, None if model is None else labels_of(ballots, model))
-            for entry, ballots in zip(self.entries, self.ballots, strict=True)
-        ]
+    def at(self, effort: Effort) -> PlanPerformance:
+        """Return its performance at an effort."""
+        return evaluate_policy(self.file, effort, self.observed).performance
 
-    def part(self, number: int) -> "GradedPool":
-        """Return every second question, from the first or the second one on."""
-        return replace(self, entries=self.entries[number::2], ballots=self.ballots[number::2])
+    @property
+    def quality(self) -> tuple[float, float]:
+        """The calibration error and the AUROC of its estimates after the first answer."""
+        stopped = evaluate_policy(self.file, Effort.HIGH, self.observed).stopped
+        first = np.array([each[0].first_difficulty for each in stopped])
+        wrong = np.array([one.wrong for one in self.observed])
+        return calibration_error(first, wrong), expected_auroc(first, wrong)
+
+    @property
+    def curve(self) -> "PriceCurve":
+        """What it does at each price."""
+        unit = direct_flops(self.observed)
+        stopped = stop_all(self.file, self.observed, [price / unit for price in PRICES]).values()
+        return PriceCurve(
+            np.array([[np.mean([one.right for one in each]) for each in at_price] for at_price in stopped]),
+            np.array([[np.mean([one.flops for one in each]) for each in at_price] for at_price in stopped]),
+        )
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+", metavar="NAME=FIT,TEST")
     parser.add_argument("--also", nargs="*", type=Path, default=[], help="folders that are only fitted to")
     parser.add_argument("--write", action="store_true", help="write the shipped agreement model")
-    parser.add_argument("--name", default="policy/unlabelled", help="name of the table")
+    parser.add_argument("--live", action="store_true", help="use only what live calibration would have kept")
     arguments = parser.parse_args()
     models = {}
     for one in arguments.models:
@@ -101,29 +107,27 @@ def main() -> None:
 
 
 async def _measure(models: Mapping[str, Sequence[Path]], arguments: argparse.Namespace, equivalence: Equivalence) -> None:
-    pools = {name: _pair([await _read(folder, equivalence) for folder in folders]) for name, folders in models.items()}
-    also = [await _read(folder, equivalence) for folder in arguments.also]
+    pools = {
+        name: _pair([await GradedPool.read(folder, equivalence) for folder in folders]) for name, folders in models.items()
+    }
+    also = [await GradedPool.read(folder, equivalence) for folder in arguments.also]
     rows, measured = [], []
-    for name, (fit, test) in pools.items():
+    for name, pair in pools.items():
+        architecture = pair[0].settings.architecture
         others = [pool for other, each in pools.items() if other != name for pool in each]
-        agreement = _fitted([*others, *(pool for pool in also if pool.settings.architecture != fit.settings.architecture)])
-        row, figures = await _compare(name, fit, test, agreement, equivalence)
+        agreement = _fitted([*others, *(pool for pool in also if pool.settings.architecture != architecture)])
+        row, figures = await _compare(name, pair, agreement, equivalence, is_live=arguments.live)
         rows += row
         measured.append(figures)
-        print(Table(arguments.name, "so far", rows=rows).markdown(), flush=True)
+        print(Table("so far", "so far", rows=rows).markdown(), flush=True)
+    kind, what, option = ("live", "of live traffic", " --live") if arguments.live else ("unlabelled", "without answers", "")
+    title = f"Policies made {what}, against those from the same questions with answers, on questions that nothing was fitted to"
+    Table(f"policy/{kind}", title, f"benchmarks.unlabelled NAME=FIT,TEST …{option}", rows).save()
     every = [pool for each in pools.values() for pool in each]
-    title = "Policies made without answers, against those from the same questions with answers, on questions that nothing was fitted to"
-    Table(arguments.name, title, "benchmarks.unlabelled NAME=FIT,TEST …", rows).save()
     if arguments.write:
         shipped = _fitted([*every, *also]).model_copy(update={"measured": tuple(measured)})
         write_whole(AGREEMENT_FILE, shipped.model_dump_json(indent=1) + "\n")
         say(f"wrote {AGREEMENT_FILE}")
-
-
-async def _read(folder: Path, equivalence: Equivalence) -> GradedPool:
-    settings, entries = read_pool(folder / POOL)
-    comparable = [one for one in entries if one.kind != AnswerKind.OPEN]
-    return GradedPool(settings, comparable, [await ballots_of(one, equivalence) for one in comparable])
 
 
 def _pair(pools: Sequence[GradedPool]) -> Sequence[GradedPool]:
@@ -138,61 +142,52 @@ def _fitted(pools: Sequence[GradedPool]) -> AgreementModel:
 
 
 async def _compare(
-    name: str, fit: GradedPool, test: GradedPool, agreement: AgreementModel, equivalence: Equivalence
+    name: str, pair: Sequence[GradedPool], agreement: AgreementModel, equivalence: Equivalence, *, is_live: bool
 ) -> tuple[list[dict[str, Any]], MeasuredWithoutAnswers]:
     """Return the rows of a model, one for each effort, and its figures."""
-    context = StrategyContext(equivalence=equivalence, vocab_size=fit.settings.flops.vocab_size)
-    with_answers = await _policy(fit, None, context)
-    without = await _policy(fit, agreement, context)
-    with counting(f"{name}, test") as report:
-        observed = await observe(test.questions(None), context, report, orders=4)
-    curves = [_price_curve(file, observed) for file in (with_answers, without)]
-    wrong = np.array([one.wrong for one in observed])
-    errors, areas, rows = [], [], []
-    for file in (with_answers, without):
-        first = np.array([each[0].first_difficulty for each in evaluate_policy(file, Effort.HIGH, observed).stopped])
-        errors.append(calibration_error(first, wrong))
-        areas.append(expected_auroc(first, wrong))
+    one = await _made(name, pair, None, equivalence)
+    other = await _made(name, [await each.live(equivalence) for each in pair] if is_live else pair, agreement, equivalence)
+    curves = [one.curve, other.curve]
     overall = _difference(curves, _common_grid(curves))
+    (error, area), (other_error, other_area) = one.quality, other.quality
+    questions, test_questions = (len(each.entries) for each in pair)
+    rows = []
     for effort in Effort:
-        one, other = (evaluate_policy(file, effort, observed).performance for file in (with_answers, without))
-        at_effort = _difference(curves, np.array([np.log(one.flops.mean())]))
+        at_effort = _difference(curves, np.array([np.log(one.at(effort).flops.mean())]))
         rows.append(
             {
                 "model": name,
-                "made from / measured on": f"{len(fit.entries)} / {len(test.entries)} questions",
+                "made from / measured on": f"{questions} / {test_questions} questions",
                 "effort": effort,
-                "with answers %": f"{100 * one.mean:.1f} for {one.gflops:.0f} GFLOP",
-                "without %": f"{100 * other.mean:.1f} for {other.gflops:.0f} GFLOP",
+                "with answers %": _performance(one.at(effort)),
+                "without %": _performance(other.at(effort)),
                 "points at the FLOPs of the former": _points(*at_effort),
                 "points over all prices": _points(*overall),
-                "calibration error after the first answer": f"{errors[0]:.3f} / {errors[1]:.3f}",
-                "AUROC after the first answer": f"{areas[0]:.3f} / {areas[1]:.3f}",
+                "calibration error after the first answer": f"{error:.3f} / {other_error:.3f}",
+                "AUROC after the first answer": f"{area:.3f} / {other_area:.3f}",
             }
         )
     figures = MeasuredWithoutAnswers(
-        model=name, questions=len(fit.entries), test_questions=len(test.entries), accuracy=round(overall[0], 4),
-        interval=(round(overall[1], 4), round(overall[2], 4)), calibration_error=round(errors[1], 4),
-        calibration_error_with_answers=round(errors[0], 4),
+        model=name, questions=questions, test_questions=test_questions, accuracy=round(overall[0], 4),
+        interval=(round(overall[1], 4), round(overall[2], 4)), calibration_error=round(other_error, 4),
+        calibration_error_with_answers=round(error, 4),
     )  # fmt: skip
     return rows, figures
 
 
-async def _policy(fit: GradedPool, agreement: AgreementModel | None, context: StrategyContext) -> PolicyFile:
+async def _made(
+    name: str, pair: Sequence[GradedPool], agreement: AgreementModel | None, equivalence: Equivalence
+) -> MadePolicy:
+    """Make a policy of one pool, with its answers where there is no agreement model, and observe the answers of the other pool."""
+    fit, test = pair
     questions = fit.questions(agreement)
-    with counting("trajectories") as report:
+    context = StrategyContext(equivalence=equivalence, vocab_size=fit.settings.flops.vocab_size)
+    with counting(f"{name}, trajectories") as report:
         observed = await observe(questions, context, report, orders=4)
     fixed = [await evaluate_fixed_plan(plan, questions, context, FIXED_ORDERS) for plan in fixed_plans(fit.settings)]
-    return build_policy(observed, fixed, model=fit.settings.model, attempts=fit.settings.attempts).file
-
-
-def _price_curve(file: PolicyFile, observed: Sequence[ObservedQuestion]) -> PriceCurve:
-    unit = direct_flops(observed)
-    stopped = stop_all(file, observed, [price / unit for price in PRICES]).values()
-    return PriceCurve(
-        np.array([[np.mean([one.right for one in each]) for each in at_price] for at_price in stopped]),
-        np.array([[np.mean([one.flops for one in each]) for each in at_price] for at_price in stopped]),
-    )
+    file = build_policy(observed, fixed, model=fit.settings.model, attempts=fit.settings.attempts).file
+    with counting(f"{name}, test") as report:
+        return MadePolicy(file, await observe(test.questions(None), context, report, orders=4))
 
 
 def _common_grid(curves: Sequence[PriceCurve]) -> Numbers:
@@ -213,6 +208,10 @@ def _difference(curves: Sequence[PriceCurve], log_flops: Numbers) -> tuple[float
     resampled = [difference(generator.integers(0, num, num)) for _ in range(NUM_RESAMPLES)]
     low, high = np.quantile(resampled, [0.025, 0.975])
     return difference(np.arange(num)), float(low), float(high)
+
+
+def _performance(one: PlanPerformance) -> str:
+    return f"{100 * one.mean:.1f} for {one.gflops:.0f} GFLOP"
 
 
 def _points(mean: float, low: float, high: float) -> str:

@@ -11,15 +11,13 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import InvalidRequest
-from app.request import Effort
+from app.request import NUM_BINS, Effort
 from app.routing.estimators import Estimator, Number
 from app.routing.features import EVIDENCE_FEATURES, NUM_PROMPT_FEATURES
 from strategies.checking.thoughts import LONGEST_WORD
 from strategies.checking.trials import Mean
 from strategies.core.thinking import ExitThreshold
 from strategies.core.values import AnswerKind
-
-NUM_BINS = 5
 
 LEAST_QUESTIONS = 20
 """The fewest questions that anything is fitted to."""

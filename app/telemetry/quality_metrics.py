@@ -6,10 +6,8 @@ estimates later from the answers; and the share of answers that turn out wrong e
 
 from dataclasses import dataclass
 
+from app.request import NUM_BINS
 from app.telemetry.registry import Registry
-
-NUM_BINS = 5
-"""Of the difficulty."""
 
 TENTHS = tuple(tenth / 10 for tenth in range(1, 11))
 

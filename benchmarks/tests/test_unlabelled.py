@@ -2,6 +2,7 @@
 
 import random
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 from app.engine.scripted import SMALL
 from app.lab.calibration.pool import Pool
 from app.routing.agreement import AgreementModel
-from app.routing.pool_file import POOL, PoolEntry, PoolSettings, Sample
+from app.routing.pool_file import POOL, Continuation, PoolEntry, PoolSettings, Sample
 from benchmarks import report, unlabelled
+from benchmarks.graded_pool import GradedPool
 from benchmarks.unlabelled import PriceCurve
+from strategies.answers.equivalence import Equivalence
 
 FORMS = (("What is {} + 25?", 0.95), ("A long sum: {} + 18 + 3 + 4?", 0.5), ("A riddle of the king: {} + 25?", 0.02))
 
@@ -44,13 +47,17 @@ def filled(folder: Path, model: str, first: int, num: int = 45) -> Path:
     return folder
 
 
-def test_policies_are_compared_and_the_agreement_model_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("options", "name"), [([], "unlabelled"), (["--live"], "live")])
+def test_policies_are_compared_and_the_agreement_model_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], name: str
+) -> None:
     folders = {name: filled(tmp_path / name, name[0], 100 * place) for place, name in enumerate(("a-fit", "a-test", "b"))}
+    (tmp_path / "policy").mkdir()
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     monkeypatch.setattr(unlabelled, "AGREEMENT_FILE", tmp_path / "agreement.json")
     monkeypatch.setattr(unlabelled, "NUM_RESAMPLES", 20)
     pair = f"a={folders['a-fit']},{folders['a-test']}"
-    monkeypatch.setattr(sys, "argv", ["unlabelled", pair, f"b={folders['b']}", "--name", "table", "--write"])
+    monkeypatch.setattr(sys, "argv", ["unlabelled", pair, f"b={folders['b']}", *options, "--write"])
     unlabelled.main()
     written = AgreementModel.model_validate_json((tmp_path / "agreement.json").read_bytes())
     assert written.provenance == {"models": ["a", "b"], "questions": 135}
@@ -60,7 +67,26 @@ def test_policies_are_compared_and_the_agreement_model_is_written(tmp_path: Path
     for one in (a, b):
         assert one.interval[0] <= one.accuracy <= one.interval[1]
         assert abs(one.accuracy) < 0.15
-    assert (tmp_path / "table.json").exists()
+    assert (tmp_path / "policy" / f"{name}.json").exists()
+
+
+@pytest.mark.anyio
+async def test_live_calibration_would_have_kept_the_first_attempts_of_a_few_answers() -> None:
+    again = Continuation(
+        **sample("It is 42").model_dump(exclude={"score", "continuations", "margins", "entropies"}), kept_tokens=1
+    )
+    begun = sample("It is 41").model_copy(update={"continuations": (again,)})
+    entry = PoolEntry(
+        key="a", question="What is 17 + 25?", kind="math", task="sums", bin=1, prefix=(1, 2), greedy=begun, samples=(begun,) * 9
+    )
+    backtracked = settings("a").model_copy(update={"samples": 9, "backtracked": 9, "attempts": 3})
+    with closing(Equivalence()) as equivalence:
+        pool = await GradedPool.graded(backtracked, [entry], equivalence)
+        live = await pool.live(equivalence)
+    assert (live.settings.samples, live.settings.backtracked, live.settings.attempts) == (7, 0, 1)
+    [kept] = live.entries
+    assert kept.answers == (sample("It is 41"),) * 8
+    assert len(live.ballots[0]) == 8
 
 
 def test_curves_are_compared_at_equal_flops() -> None:

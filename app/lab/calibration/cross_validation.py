@@ -15,9 +15,9 @@ from sklearn.model_selection import KFold
 from app.lab.calibration.fitting import FOLDS, Fitted, fit
 from app.lab.calibration.observed_questions import ObservedQuestion
 from app.lab.calibration.trajectories import WaveRecord
-from app.request import Effort
+from app.request import NUM_BINS, Effort
 from app.routing.features import evidence_features, prompt_features
-from app.routing.policy_file import NUM_BINS, Bin, PolicyFile
+from app.routing.policy_file import Bin, PolicyFile
 from app.routing.value_of_computation import ValueOfComputationRule, WaveEstimators
 from strategies.core.values import AnswerKind
 

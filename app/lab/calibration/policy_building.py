@@ -20,8 +20,8 @@ from app.lab.calibration.observed_questions import ObservedQuestion
 from app.lab.calibration.performance import PlanPerformance
 from app.lab.calibration.policy_choices import bins_of, choose, with_direct_bins
 from app.lab.calibration.risk import risk_of
-from app.request import Effort
-from app.routing.policy_file import NUM_BINS, Bin, MeasuredPlan, PolicyFile, auto_label
+from app.request import NUM_BINS, Effort
+from app.routing.policy_file import Bin, MeasuredPlan, PolicyFile, auto_label
 
 DifficultyEstimates = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 """By the time of the estimate: (questions,) estimates of the probability that the first answer is wrong, and 1 or 0 for whether it was.

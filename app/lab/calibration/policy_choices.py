@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from app.lab.calibration.cross_validation import CrossValidation, StoppedTrajectory, direct_flops
 from app.lab.calibration.observed_questions import ObservedQuestion
 from app.lab.calibration.performance import PlanPerformance, cheapest_of_largest, most_accurate_of_largest
-from app.request import Effort
-from app.routing.policy_file import NUM_BINS
+from app.request import NUM_BINS, Effort
 
 DIRECT_SHARE = 0.95
 """A bin is answered directly where at least this share of its searches keep the first answer: then it can be streamed."""
