@@ -9,7 +9,7 @@ from app.lab.calibration.pool import read_pool
 from app.lab.calibration.pooled_questions import PooledQuestion
 from app.routing.agreement import AgreementModel
 from app.routing.ballots import GenerationBallot, ballots_of, labels_of
-from app.routing.pool_file import POOL, PoolEntry, PoolSettings, Sample
+from app.routing.pool_file import POOL, PoolEntry, PoolSettings
 from app.serving.live_pool import NUM_SAMPLES
 from strategies.answers.equivalence import Equivalence
 from strategies.core.values import AnswerKind
@@ -46,18 +46,12 @@ class GradedPool:
         return replace(self, entries=self.entries[number::2], ballots=self.ballots[number::2])
 
     async def live(self, equivalence: Equivalence) -> Self:
-        """Return what live calibration would have kept: fewer samples, and of each answer the first attempt."""
+        """Return what live calibration would have kept: fewer samples."""
         settings = self.settings.model_copy(
-            update={"samples": min(NUM_SAMPLES, self.settings.samples), "backtracked": 0, "attempts": 1}
+            update={
+                "samples": min(NUM_SAMPLES, self.settings.samples),
+                "backtracked": min(NUM_SAMPLES, self.settings.backtracked),
+            }
         )
-        entries = [
-            one.model_copy(
-                update={"greedy": _first_attempt(one.greedy), "samples": tuple(map(_first_attempt, one.samples[:NUM_SAMPLES]))}
-            )
-            for one in self.entries
-        ]
+        entries = [one.model_copy(update={"samples": one.samples[:NUM_SAMPLES]}) for one in self.entries]
         return await self.graded(settings, entries, equivalence)
-
-
-def _first_attempt(sample: Sample) -> Sample:
-    return sample.model_copy(update={"continuations": ()})

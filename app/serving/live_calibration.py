@@ -25,8 +25,11 @@ from strategies.core.ports import AnswerEquivalence
 
 logger = logging.getLogger("ponder.calibration")
 
-ROOM = 2
-"""How much longer than the longest answer of its request each answer may be. The allowance must hold that for all of them."""
+ROOM = 3
+"""How much longer than the longest answer of its request each answer may be, with what is written anew behind its false lines.
+
+The allowance must hold that for all of them.
+"""
 
 MOST_OF_KEY = 0.5
 """The most of the files that one of several API keys fills, counted since the start of the server."""
@@ -131,11 +134,11 @@ class LiveCalibration:
         pool = self._pools.of(answered.version)
         if (why := await asyncio.to_thread(pool.why_not, answered.key)) is not None:
             return why
-        entry = await self._sampler.sample(answered, body, admitted, meter)
+        entry = await self._sampler.sample(answered, pool.settings, body, admitted, meter)
         if entry is None:
             return "cut"
         if answered.lesson is not None:
-            first, *_ = labels_of(await ballots_of(entry, self._equivalence), self._agreement)
-            answered.lesson.see_agreement(1 - first)
+            labels = labels_of(await ballots_of(entry, self._equivalence), self._agreement)
+            answered.lesson.see_agreement(1 - labels[len(entry.greedy.continuations)])  # of the whole first answer
         self._kept[answered.request.owner] += await asyncio.to_thread(pool.add, entry)
         return "kept"

@@ -14,7 +14,10 @@ from app.routing.pool_file import POOL, PoolEntry, PoolSettings
 from app.routing.pooled_answers import FIRST_TOKENS
 
 NUM_SAMPLES = 7
-"""Sampled answers to each question, besides a greedy one: as many as `ponder calibrate --quick` draws."""
+"""Sampled answers to each question, besides a greedy one: as many as `ponder calibrate --quick` draws. All of them backtrack."""
+
+ATTEMPTS = 3
+"""How often each answer is begun or continued, at most: the default of `ponder calibrate`."""
 
 TEMPERATURE = 0.7
 """Their temperature: the default of `ponder calibrate`."""
@@ -36,11 +39,14 @@ class LivePool:
         path: of the file, in a folder of its own.
         settings: of the sampling.
 
+    Attributes:
+        settings: as they were given.
+
     """
 
     def __init__(self, path: Path, settings: PoolSettings) -> None:
         self.path = path
-        self._settings = settings
+        self.settings = settings
         self._keys: set[str] | None = None
 
     def why_not(self, key: str) -> Literal["known", "full"] | None:
@@ -60,10 +66,10 @@ class LivePool:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.touch(mode=0o600)
         if not (lines := whole_lines(self.path)):
-            append_line(self.path, self._settings.model_dump_json())
+            append_line(self.path, self.settings.model_dump_json())
             return set()
         first, *entries = lines
-        if PoolSettings.model_validate_json(first) != self._settings:
+        if PoolSettings.model_validate_json(first) != self.settings:
             message = f"{self.path} is not the pool that belongs there"
             raise ValueError(message)
         return {_Key.model_validate_json(line).key for line in entries}
@@ -105,6 +111,8 @@ class LivePools:
             samples=NUM_SAMPLES,
             temperature=TEMPERATURE,
             max_tokens=self.max_tokens,
+            backtracked=NUM_SAMPLES,
+            attempts=ATTEMPTS,
             is_labelled=False,
             first_tokens=FIRST_TOKENS,
         )

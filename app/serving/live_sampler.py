@@ -1,8 +1,12 @@
-"""Asks a question again, several times together, on slots that are free, and ends that as soon as anybody waits for them."""
+"""Asks a question again, several times together, on slots that are free, and ends that as soon as anybody waits for them.
+
+The answers are drawn as `ponder calibrate` draws them: whole, and then continued behind their false lines.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from adapters.names import AdapterRef
@@ -13,7 +17,8 @@ from app.engine.base import Engine, Prompt
 from app.errors import first_error_only
 from app.metering.budget import Budget
 from app.metering.meter import Meter
-from app.routing.pool_file import PoolEntry, Sample
+from app.routing.backtracked_answers import continued, with_continuations
+from app.routing.pool_file import PoolEntry, PoolSettings, Sample
 from app.routing.pooled_answers import FIRST_ALTERNATIVES, generation_fields, marks_of, with_first_tokens
 from app.serving.leasing import Leases
 from app.serving.live_pool import NUM_SAMPLES, TEMPERATURE
@@ -65,9 +70,14 @@ class LiveSampler:
         return Meter(self.card.architecture, self._budget.capped(Budget(flops=flops)), self.card.speculation)
 
     async def sample(
-        self, answered: Answered, body: Mapping[str, Any], admitted: AdmittedRequest, meter: Meter
+        self,
+        answered: Answered,
+        settings: PoolSettings,
+        body: Mapping[str, Any],
+        admitted: AdmittedRequest,
+        meter: Meter,
     ) -> PoolEntry | None:
-        """Return a question with its answers; None where the budget of its meter has cut them.
+        """Return a question with its answers, for the pool with these settings; None where the budget of its meter has cut them.
 
         Raises:
             InTheWay: somebody waits. What was drawn is lost.
@@ -82,9 +92,27 @@ class LiveSampler:
                     template = None if answered.version is None else answered.version.chat_template
                     prompt = await self._engine.render_chat({**body, "temperature": TEMPERATURE}, template=template)
                     defaults = BranchDefaults(f"{admitted.serial}-0", prompt, cache_salt=answered.salt, is_streamed=False)
-                    drawn = await _drawn(MeteredModel(self._engine, meter, admitted, defaults, leases=leases), prompt)
+                    model = MeteredModel(self._engine, meter, admitted, defaults, leases=leases)
+                    entry = await self._answered(answered, settings, prompt, model)
                 watcher.cancel()
-        return None if meter.stopped is not None or len(drawn) != NUM_ANSWERS else _entry(answered, prompt, drawn)
+        return None if meter.stopped is not None else entry
+
+    async def _answered(
+        self, answered: Answered, settings: PoolSettings, prompt: Prompt, model: MeteredModel
+    ) -> PoolEntry | None:
+        """Return a question with its answers and their continuations; None where the budget has room for too few answers."""
+
+        async def generate(draw: Draw) -> Candidate | None:
+            # the model knows how much of an answer is left
+            async with model.sample(replace(draw, max_tokens=None, ends_loops=True)) as samples:
+                return await anext(aiter(samples), None)
+
+        drawn = await _drawn(model, prompt)
+        if len(drawn) != NUM_ANSWERS:
+            return None
+        entry, encode = _entry(answered, prompt, drawn), self._engine.encode
+        recorded = await continued(entry, settings, encode, generate)
+        return with_continuations(entry, [[one.pooled(encode, is_right=False) for one in each] for each in recorded])
 
     async def _watch(self, version: AdapterVersion | None) -> None:
         """Raise `InTheWay` as soon as somebody waits."""

@@ -155,6 +155,29 @@ async def test_what_must_not_be_kept_or_cannot_be_compared_is_not_asked_again(li
         assert await outcomes(served) == {"kept": 1}
 
 
+async def test_its_answers_go_on_behind_their_false_lines(live, tmp_path) -> None:
+    """Each is drawn whole, and then continued behind the right result, as a policy that backtracks would have it."""
+    first, second = "17 + 25 = 43\nIt is 43.", "\nIt is 42."
+
+    def script(prompt: str, _number: int) -> str:
+        return second if "17 + 25 = 42" in prompt else first if QUESTION in prompt else "It is 1."
+
+    async with live(script) as served:
+        await earn(served, times=8)
+        mine = len(served.engine.branches)
+        await served.chat(ponder={"strategy": "direct"})
+        assert await outcomes(served) == {"kept": 1}
+        _, *again = served.engine.branches[mine:]
+    assert len(again) == 16
+    assert len({one.id for one in again}) == 16
+    settings, [entry] = kept(tmp_path)
+    assert (settings.backtracked, settings.attempts) == (7, 3)
+    for answer in entry.answers:
+        assert answer.text == first
+        [continuation] = answer.continuations
+        assert continuation.text == second
+
+
 async def test_only_the_share_of_the_questions_is_asked_again(live) -> None:
     async with live(live_calibration_share=0.25) as served:
         await earn(served)
@@ -169,7 +192,7 @@ async def test_only_the_share_of_the_questions_is_asked_again(live) -> None:
 async def test_its_flops_are_at_most_the_share_of_those_of_requests(live, words: int) -> None:
     """Whatever the answers are, and at each moment."""
     async with live(lambda _prompt, number: "so " * words * (1 + number % 5) + "42", live_calibration_share=0.1) as served:
-        for turn in range(120):
+        for turn in range(180):
             await served.chat(f"What is {turn} + 1?", ponder={"strategy": "best_of_n", "n": 4, "verifier": "likelihood"})
             done = await outcomes(served)
             spent, of_requests = [

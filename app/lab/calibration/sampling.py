@@ -9,15 +9,14 @@ from typing import Any, TypeVar
 from adapters.concurrency import for_each
 from adapters.training.data import DatasetQuestion
 from adapters.training.ports import Answer
-from app.lab.calibration.backtracking import AnswerContinuer, RecordedContinuation
 from app.lab.calibration.pool import Pool, PoolRefused
 from app.lab.grading import AnswerGrader, kind_of
 from app.lab.service import LabService, RequestRun
-from app.routing.pool_file import DECIMALS, Continuation, PoolEntry, PoolSettings, Sample
-from app.routing.pooled_answers import FIRST_ALTERNATIVES, candidate_of, generation_fields, marks_of, with_first_tokens
-from strategies.checking.chains import Writer
-from strategies.core.ports import Model, ignore_events
-from strategies.core.values import AnswerKind, Candidate, ScoredCandidate, Task
+from app.routing.backtracked_answers import continued, with_continuations
+from app.routing.pool_file import DECIMALS, PoolEntry, PoolSettings, Sample
+from app.routing.pooled_answers import FIRST_ALTERNATIVES, generation_fields, marks_of, with_first_tokens
+from strategies.core.ports import Model
+from strategies.core.values import Candidate, Draw, ScoredCandidate, Task
 
 T = TypeVar("T")
 
@@ -116,24 +115,12 @@ class PoolSampler:
 
     async def backtrack(self, question: DatasetQuestion, entry: PoolEntry) -> PoolEntry:
         """Continue answers behind their false lines, as `strategies.checking.chains` does when a server backtracks."""
-        settings = self._settings
-        task = Task(question=entry.question, prefix=entry.prefix, kind=AnswerKind(entry.kind), encode=self._service.encode)
-        answers = entry.answers[: 1 + settings.backtracked]
-        continuer = AnswerContinuer(
-            [candidate_of(one) for one in answers], partial(self._continue, question), settings.max_tokens
-        )
-        writer = Writer(task, continuer, ignore_events, max_chains=len(answers), first_temperature=0.0)
-        await continuer.record(writer, settings.attempts)
-        recorded = [one for continuations in continuer.continuations for one in continuations]
-        grades = iter(await self.grade(question, [(one.answer_text, one.candidate.is_complete) for one in recorded]))
-        greedy, *samples = [
-            answer.model_copy(
-                update={"continuations": tuple(self._continuation(one, is_right=next(grades)) for one in continuations)}
-            )
-            for answer, continuations in zip(answers, continuer.continuations, strict=True)
-        ]
-        unchanged = entry.samples[settings.backtracked :]
-        return entry.model_copy(update={"greedy": greedy, "samples": (*samples, *unchanged)})
+        encode, alternatives = self._service.encode, self._settings.alternatives
+        recorded = await continued(entry, self._settings, encode, partial(self._continue, question))
+        texts = [(one.answer_text, one.candidate.is_complete) for each in recorded for one in each]
+        grades = iter(await self.grade(question, texts))
+        kept = [[one.pooled(encode, is_right=next(grades), alternatives=alternatives) for one in each] for each in recorded]
+        return with_continuations(entry, kept)
 
     async def search(self, question: DatasetQuestion, strategy: str, parameters: dict[str, Any]) -> SearchOutcome:
         """Run a strategy of the server on a question, and return its outcome."""
@@ -152,14 +139,6 @@ class PoolSampler:
         # without a verifier, `best_of_n` scored by likelihood, which the pool does not keep
         return None if self._verifier is None or one.score is None else round(one.score, DECIMALS)
 
-    def _continuation(self, one: RecordedContinuation, *, is_right: bool) -> Continuation:
-        return Continuation(
-            **self._fields(one.candidate, is_right=is_right),
-            kept_tokens=len(one.kept.token_ids),
-            inserted=one.inserted,
-            inserted_ids=self._service.encode(one.inserted) if one.inserted else (),
-        )
-
     async def _chat(
         self, question: DatasetQuestion, temperature: float, strategy: str, parameters: dict[str, Any], num_logprobs: int = 0
     ) -> RequestRun:
@@ -177,12 +156,10 @@ class PoolSampler:
             kind=kind_of(question), adapter=self._adapter,
         )  # fmt: skip
 
-    async def _continue(
-        self, question: DatasetQuestion, token_ids: Sequence[int], max_tokens: int, temperature: float | None
-    ) -> Candidate:
+    async def _continue(self, question: DatasetQuestion, draw: Draw) -> Candidate:
         """Generate one continuation of a prompt with the beginning of its answer."""
-        body = {"prompt": list(token_ids), "max_tokens": max_tokens}
-        temperature = self._settings.temperature if temperature is None else temperature
+        body = {"prompt": list(draw.prefix), "max_tokens": draw.max_tokens}
+        temperature = self._settings.temperature if draw.temperature is None else draw.temperature
         run = await self._run(question, body, temperature)
         return run.result.candidates[0].candidate
 

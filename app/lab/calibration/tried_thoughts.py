@@ -16,10 +16,10 @@ from adapters.concurrency import for_each
 from adapters.disk import append_line
 from adapters.training.data import DatasetQuestion
 from app.lab.calibration.pool import read_lines
-from app.lab.calibration.sample_only import SampleOnly
 from app.lab.calibration.sampling import PoolSampler
 from app.routing.pool_file import DECIMALS, PoolEntry, Value
 from app.routing.pooled_answers import candidate_of
+from app.routing.sample_only import SampleOnly
 from strategies.checking.thoughts import TRANSITIONS, Thought
 from strategies.checking.trials import INDUCERS, Mean, Trial, TrialRule, Trials, read_trial
 from strategies.core.ports import Model

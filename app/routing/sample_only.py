@@ -1,4 +1,4 @@
-"""What the models of a calibration share that only draw."""
+"""What the models of a calibration have in common that only draw."""
 
 from collections.abc import Sequence
 from typing import Self
