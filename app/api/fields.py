@@ -145,7 +145,7 @@ _TOKENIZE_AS_IN_CHAT = (
 )  # fmt: skip
 
 _MESSAGES_AS_IN_CHAT = (
-    "model", "max_tokens", "temperature", "top_p", "top_k", "stream", "chat_template_kwargs", "cache_salt", "ponder",
+    "model", "max_tokens", "temperature", "top_p", "top_k", "stream", "chat_template_kwargs", "cache_salt", "ponder", "store",
     "metadata", "service_tier", "mm_payload", "return_mm_kwargs", "ec_transfer_params", "kv_transfer_params", "vllm_xargs",
     "watermarking",
 )  # fmt: skip

@@ -141,12 +141,14 @@ SAID = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": 
     ids=lambda fields: next(iter(fields)) + str(len(str(fields))),
 )
 async def test_what_must_not_be_kept_or_cannot_be_compared_is_not_asked_again(live, tmp_path, fields: dict) -> None:
-    """Neither is a text completion, nor a response that is not stored."""
+    """Neither is a text completion, nor a message or a response that is not stored."""
     async with live() as served:
         await earn(served)
         assert (await served.chat(ponder={"strategy": "direct"}, **fields)).status_code == 200
         body = {"model": "scripted@direct", "prompt": QUESTION}
         assert (await served.client.post("/v1/completions", json=body)).status_code == 200
+        said = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 32, "store": False}
+        assert (await served.client.post("/v1/messages", json={"model": "scripted@direct", **said})).status_code == 200
         body = {"model": "scripted@direct", "input": QUESTION, "store": False}
         assert (await served.client.post("/v1/responses", json=body)).status_code == 200
         assert await outcomes(served) == {}

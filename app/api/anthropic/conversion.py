@@ -84,7 +84,8 @@ def _chat_body(body: CountTokensRequest) -> dict[str, Any]:
         }
     if isinstance(body, MessagesRequest):
         fields |= {
-            name: getattr(body, name) for name in ("max_tokens", "temperature", "top_p", "top_k", "stream", "cache_salt")
+            name: getattr(body, name)
+            for name in ("max_tokens", "temperature", "top_p", "top_k", "stream", "cache_salt", "store")
         }
         fields |= {"stop": body.stop_sequences or None, "ponder": _options(body)}
     return fields

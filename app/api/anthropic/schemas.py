@@ -128,6 +128,7 @@ class MessagesRequest(CountTokensRequest):
     stop_sequences: Annotated[list[StopString], Field(max_length=16)] | None = None
     stream: bool = False
     cache_salt: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    store: bool = True
     ponder: PonderOptions | None = None
 
     @property
