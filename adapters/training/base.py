@@ -1,11 +1,14 @@
 """Loads the model that is trained, in its number format, with LoRA weights on the recipe's modules."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from jinja2 import TemplateError
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model, prepare_model_for_kbit_training
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
@@ -16,11 +19,12 @@ from adapters.training.recipe import Recipe
 def load_tokenizer(folder: Path, chat_template: Path | None = None) -> Any:
     """Return the tokenizer, with the template in `chat_template` if it is given.
 
-    Raises `RecipeRefused` when there is no folder, or no chat template in it, or none in the file.
+    Raises `RecipeRefused` when there is no folder, or no model or chat template in it, or no template in the file.
     """
     if not folder.is_dir():
         raise RecipeRefused(f"there is no model folder {folder}")
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    with _reading(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if chat_template is not None:
         tokenizer.chat_template = _checked_template(tokenizer, chat_template)
     if tokenizer.chat_template is None:
@@ -28,6 +32,15 @@ def load_tokenizer(folder: Path, chat_template: Path | None = None) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Raise `RecipeRefused` where transformers or safetensors cannot read the model in the folder."""
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RecipeRefused(f"{folder} holds no model that can be trained: {' '.join(str(error).split())}") from error
 
 
 def _checked_template(tokenizer: Any, file: Path) -> str:
@@ -48,7 +61,7 @@ def load_model(folder: Path, recipe: Recipe, dtype: str, start: Path | None = No
     rounded away.
 
     Raises:
-        RecipeRefused: the model lacks a target module.
+        RecipeRefused: there is no model in the folder, or it lacks a target module.
         MachineRefused: this processor cannot compute in 4 bits.
 
     """
@@ -57,7 +70,8 @@ def load_model(folder: Path, recipe: Recipe, dtype: str, start: Path | None = No
     if recipe.method == "qlora":
         check_four_bits()
         options["quantization_config"] = four_bits(dtype)
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options)
+    with _reading(folder):
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options)
     model.config.use_cache = False
     if recipe.method == "full":
         return model
@@ -69,8 +83,11 @@ def load_model(folder: Path, recipe: Recipe, dtype: str, start: Path | None = No
 
 
 def skeleton(folder: Path) -> Any:
-    """Return the base model without weights, which takes no memory, to look at its modules."""
-    with torch.device("meta"):
+    """Return the base model without weights, which takes no memory, to look at its modules.
+
+    Raises `RecipeRefused` when there is no model in the folder.
+    """
+    with _reading(folder), torch.device("meta"):
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
 
 

@@ -1,57 +1,22 @@
-"""Finds mistakes before a model is asked or anything is computed, and guards the folder of a run."""
+"""Finds mistakes before a model is asked or anything is computed."""
 
-import fcntl
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 from peft import get_peft_model
 
-from adapters.config import CONFIG_FILE, AdapterConfig, read_config
 from adapters.disk import flush, write_whole
-from adapters.errors import AdapterError
 from adapters.training.base import check_four_bits, check_targets, lora_config, num_trainable, skeleton
 from adapters.training.card import RunCard, read_card
 from adapters.training.data import read_chats
 from adapters.training.errors import MachineRefused, RecipeRefused
+from adapters.training.folders import check_adapter
 from adapters.training.recipe import Job, Recipe
 from adapters.training.trainers import NUM_CHECKPOINTS
-from adapters.weights import WEIGHTS_FILE
 
 FINGERPRINT_FILE = "fingerprint"
 WORK_FOLDER = "work"
-
-
-@contextmanager
-def exclusive_folder(out: Path) -> Iterator[None]:
-    """Lock the result folder for this process, since two processes would remove each other's checkpoints.
-
-    The lock belongs to the system, so that a kill leaves none. A folder that is still empty at the end is removed.
-
-    Raises:
-        RecipeRefused: another process holds the lock.
-        MachineRefused: the folder cannot be written.
-
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(out, os.O_RDONLY)
-    except OSError as error:
-        raise MachineRefused(f"{out} cannot be written: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise RecipeRefused(f"another process works on {out}") from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # the folder is not empty
-            out.rmdir()
-        os.close(descriptor)
 
 
 def check_job(job: Job) -> None:
@@ -71,17 +36,6 @@ def check_job(job: Job) -> None:
     check_space(job.out, model)
     if job.recipe.method == "qlora":
         check_four_bits()
-
-
-def check_adapter(folder: Path) -> AdapterConfig:
-    """Return the config of the adapter in the folder; raises `RecipeRefused` when there is no adapter."""
-    try:
-        config = read_config(folder / CONFIG_FILE)
-    except (OSError, AdapterError) as error:
-        raise RecipeRefused(f"{folder} holds no adapter: {error}") from error
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise RecipeRefused(f"{folder} holds no adapter: there is no {WEIGHTS_FILE}")
-    return config
 
 
 def check_start(start: Path, recipe: Recipe) -> None:

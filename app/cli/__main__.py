@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from app.cli import adapters, ask, calibrate, replica, serve, train
+from app.cli.client import exit_with_error
 from app.cli.engine_options import EngineOptionsCommand
 from app.cli.model_options import GroupedCommand
 
@@ -38,8 +39,16 @@ def ponder(
 
 
 def main() -> None:
-    """Run the command line of this process; exits with the status of the command."""
-    app(prog_name="ponder")
+    """Run the command line of this process; exits with the status of the command.
+
+    A path that cannot be read or written is told in one line, whatever command it was given to.
+    """
+    try:
+        app(prog_name="ponder")
+    except OSError as error:
+        if error.filename is None:
+            raise
+        exit_with_error(f"{error.filename}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -81,6 +81,10 @@ class Settings(
             if folder is not None and not folder.expanduser().is_dir():
                 message = f"{name}: there is no folder {folder}"
                 raise ValueError(message)
+        for name in ("adapter_dir", "policy_dir", "live_calibration_dir", "cache_dir"):
+            if (path := getattr(self, name).expanduser()).exists() and not path.is_dir():
+                message = f"{name}: {path} is no folder"
+                raise ValueError(message)
         if self.adapter_watch and self.adapter_preload_dir is None:
             message = "adapter_watch: there is no adapter_preload_dir to watch"
             raise ValueError(message)

@@ -312,8 +312,8 @@ async def test_the_files_do_not_fill_the_disk(live, monkeypatch) -> None:
 
 async def test_a_folder_that_cannot_be_written_costs_nothing(live, tmp_path) -> None:
     """It is opened before anything is drawn."""
-    (tmp_path / "live").write_text("a file")
     async with live() as served:
+        (tmp_path / "live").write_text("a file")
         await earn(served)
         assert (await served.chat(ponder={"strategy": "direct"})).status_code == 200
         assert await outcomes(served) == {"failed": 1}

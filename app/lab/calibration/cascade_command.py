@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from adapters.disk import write_whole
+from adapters.training.folders import exclusive_folder
 from app.lab.calibration.cascade_report import cascade_page
 from app.lab.calibration.cascade_runs import MeasuredMember
 from app.lab.calibration.cascades import build_cascade
@@ -29,13 +30,20 @@ CASCADE, REPORT = "cascade.json", "cascade.html"
 
 
 def cascade(options: CascadeOptions) -> None:
-    """Fit a cascade, and write it with a report; raises `PoolRefused` where the pools do not belong together.
+    """Fit a cascade, and write it with a report.
 
-    The folder of the result is made first, so that one that cannot be made is told at once.
+    Raises:
+        MachineRefused: the folder of the result cannot be written.
+        PoolRefused: the pools do not belong together.
+        RecipeRefused: another process works on the folder of the result.
+
     """
-    options.out.mkdir(parents=True, exist_ok=True)
-    with closing(Equivalence()) as equivalence:
-        members = asyncio.run(read_members(options.pools, equivalence))
+    with exclusive_folder(options.out), closing(Equivalence()) as equivalence:
+        _cascade(options, equivalence)
+
+
+def _cascade(options: CascadeOptions, equivalence: Equivalence) -> None:
+    members = asyncio.run(read_members(options.pools, equivalence))
     num = len(members[0].observed)
     provenance = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"), "ponder": version("ponder"), "questions": num,

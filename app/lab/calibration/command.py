@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from adapters.training.data import DatasetQuestion
+from adapters.training.folders import check_adapter, exclusive_folder
 from adapters.weights import digest_of
 from app.engine.build import build_engine
 from app.lab.calibration.files import SEARCHES, THOUGHTS
@@ -44,10 +45,17 @@ def calibrate(options: CalibrateOptions, build: EngineBuilder = build_engine) ->
 
     Raises:
         DataRefused: the data have a bad line, or none.
+        MachineRefused: the folder of the result cannot be written.
         PoolRefused: the questions, the searches or the pool cannot be used.
+        RecipeRefused: a folder holds no adapter, or another process works on that of the result.
 
     """
-    began, options = time.monotonic(), options.completed()
+    with exclusive_folder(options.out, 0o777 if options.live is None else 0o700):  # live answers are their owner's alone
+        _calibrate(options.completed(), build)
+
+
+def _calibrate(options: CalibrateOptions, build: EngineBuilder) -> None:
+    began = time.monotonic()
     deadline = None if options.minutes is None else began + 60 * options.minutes
     if options.live is not None:
         asyncio.run(write_policy(options, copy_live(options.live, options.out), deadline))
@@ -55,6 +63,8 @@ def calibrate(options: CalibrateOptions, build: EngineBuilder = build_engine) ->
     questions = questions_of(options)
     for search in options.searches:
         check_search(search)
+    for folder in filter(None, (options.adapter, options.verifier)):
+        check_adapter(folder)
     if options.dry_run:
         asyncio.run(_dry_run(options, questions, build))
         return

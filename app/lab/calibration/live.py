@@ -7,7 +7,7 @@ from app.routing.pool_file import POOL
 
 
 def copy_live(folder: Path, out: Path) -> list[str]:
-    """Copy the whole lines of the folder's pool, so that only their owner may read them, and return the keys of the questions.
+    """Copy the whole lines of the folder's pool to `out`, so that only their owner may read them, and return the keys of the questions.
 
     Raises `PoolRefused` for a folder without a pool, and where `out` has another one.
     """
@@ -20,7 +20,6 @@ def copy_live(folder: Path, out: Path) -> list[str]:
     whole = content[: content.rfind(b"\n") + 1]
     if target.exists() and (target.samefile(source) or not whole.startswith(target.read_bytes())):
         raise PoolRefused(f"{target} is another pool: choose another --out")
-    out.mkdir(mode=0o700, parents=True, exist_ok=True)
     target.touch(mode=0o600)
     target.write_bytes(whole)
     return [entry.key for entry in read_pool(target)[1]]

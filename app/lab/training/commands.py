@@ -19,10 +19,11 @@ from safetensors import SafetensorError
 
 from adapters.training.base import load_tokenizer
 from adapters.training.card import RunCard
-from adapters.training.checks import check_adapter, check_job, exclusive_folder
+from adapters.training.checks import check_job
 from adapters.training.data import DatasetQuestion, read_questions
 from adapters.training.distilling import select_answers, write_lines
 from adapters.training.errors import MachineRefused, RecipeRefused
+from adapters.training.folders import check_adapter, exclusive_folder
 from adapters.training.labelling import LabelledAnswer, label_outcomes, label_steps, partial_answers, split_by_question
 from adapters.training.library_output import silence_libraries
 from adapters.training.ports import Provenance

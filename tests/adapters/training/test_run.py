@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 from adapters.config import read_config
 from adapters.training.card import CARD_FILE, read_card
-from adapters.training.checks import WORK_FOLDER, exclusive_folder
+from adapters.training.checks import WORK_FOLDER
 from adapters.training.errors import MachineRefused, RecipeRefused
+from adapters.training.folders import exclusive_folder
 from adapters.training.run import fine_tune
 from adapters.weights import WEIGHTS_FILE
 
