@@ -46,6 +46,7 @@ ENV PONDER_HOST=0.0.0.0 \
     PONDER_CACHE_DIR=/home/ponder/.cache/ponder \
     PONDER_ADAPTER_DIR=/home/ponder/adapters \
     PONDER_POLICY_DIR=/home/ponder/policies \
+    PONDER_LIVE_CALIBRATION_DIR=/home/ponder/policies/.live \
     TORCHINDUCTOR_CACHE_DIR=/home/ponder/.cache/torchinductor \
     TRITON_HOME=/home/ponder/.cache \
     CUDA_CACHE_PATH=/home/ponder/.cache/nv \

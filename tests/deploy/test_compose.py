@@ -123,6 +123,15 @@ def test_the_fleet_is_put_together(services: dict[str, dict]) -> None:
     assert len(set(own)) == 2, "each has policies of its own, and the store says which hold"
 
 
+def test_what_a_server_writes_is_in_a_volume(dockerfile: str) -> None:
+    """The root file system is read-only, so every folder that the settings name is in one."""
+    [volumes] = [line.split()[1:] for line in dockerfile.splitlines() if line.startswith("VOLUME ")]
+    folders = dict(re.findall(r"(PONDER_\w+_DIR)=(\S+)", dockerfile))
+    written = {f"PONDER_{name.upper()}" for name, field in Settings.model_fields.items() if field.annotation is Path}
+    assert folders.keys() == written
+    assert all(any(Path(folder).is_relative_to(volume) for volume in volumes) for folder in folders.values())
+
+
 def test_the_store_is_that_of_kubernetes(services: dict[str, dict]) -> None:
     """Its image, its command, where `$$` is a dollar, and the question whether it is well."""
     (pod,) = [

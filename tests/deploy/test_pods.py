@@ -89,7 +89,7 @@ def test_volumes_are_there(documents: Documents, config: dict[str, str]) -> None
             assert {"/tmp", "/home/ponder/.cache", "/run/secrets"} <= set(mounts)
             folders = {key: value for key, value in config.items() if key.endswith("_DIR")}
             missing = {key for key, value in folders.items() if not any(Path(value).is_relative_to(path) for path in mounts)}
-            assert missing == (set() if name == "ponder" else {"PONDER_POLICY_DIR"})
+            assert missing == (set() if name == "ponder" else {"PONDER_POLICY_DIR", "PONDER_LIVE_CALIBRATION_DIR"})
     assert claimed == claims
 
 
