@@ -1,6 +1,6 @@
 """The leasing stage: holds the adapter versions that a request uses, each at one version from the first to the last branch."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -44,6 +44,14 @@ class WantedAdapters:
         return replace(self, verifiers=(*self.verifiers, *verifiers))
 
 
+def find_verifiers(names: ModelNames, verifiers: Sequence[str]) -> dict[str, AdapterRef]:
+    """Return the adapters of verifiers by their names. Raises `InvalidRequest` for one that is not served."""
+    try:
+        return {name: names.find_adapter(name) for name in verifiers}
+    except UnknownAdapter as error:
+        raise InvalidRequest(str(error), parameter="ponder") from error
+
+
 @asynccontextmanager
 async def lease_adapters(names: ModelNames, wanted: WantedAdapters, meter: Meter) -> AsyncIterator[Leases]:
     """Hold the generator's and the verifiers' adapters for the length of the block.
@@ -53,10 +61,7 @@ async def lease_adapters(names: ModelNames, wanted: WantedAdapters, meter: Meter
         NoSlot: the engine had no free slot within the request's seconds, or within the server's own limit.
 
     """
-    try:
-        verifier_refs = {name: names.find_adapter(name) for name in wanted.verifiers}
-    except UnknownAdapter as error:
-        raise InvalidRequest(str(error), parameter="ponder") from error
+    verifier_refs = find_verifiers(names, wanted.verifiers)
     generator = wanted.generator
     refs = [*([generator] if generator else []), *verifier_refs.values()]
     if names.adapters is None or not refs:

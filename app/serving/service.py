@@ -19,7 +19,7 @@ from app.request import Caller, InferenceRequest
 from app.routing.throughput import Models
 from app.serving.accounting import Observers, open_account
 from app.serving.guests import FindModel, admit_guests, invite
-from app.serving.leasing import WantedAdapters
+from app.serving.leasing import WantedAdapters, find_verifiers
 from app.serving.model_names import ModelNames
 from app.serving.planning import PlannedRequest, Planning
 from app.serving.preview import Preview, predict
@@ -118,6 +118,7 @@ class Service:
         meter = self._meter(request)
         planned = self._plan(request, meter, NO_SPAN)
         invited = invite(self.find_model, planned.strategy.params.models)
+        find_verifiers(self.names, planned.strategy.params.adapters)
         rendered = await self._render(request, planned, meter, NO_SPAN, self.names.template_of(request.adapter))
         architecture = self.engine.card.architecture.with_images(rendered.prompts[0].images)
         judge = next((one.host.engine.card.architecture for one in invited.values()), None)

@@ -238,6 +238,7 @@ async def test_an_adapter_verifies_what_another_generates(serve, made) -> None:
         roles = {(branch.adapter.name.split("#")[0], bool(branch.options)) for branch in served.engine.branches}
         by_base = await served.chat("Tell me.", ponder=options)
         unknown = await served.chat("Tell me.", ponder={**options, "verifier": {"adapter": "nobody"}})
+        foreseen = await served.chat("Tell me.", ponder={**options, "verifier": {"adapter": "nobody"}, "dry_run": True})
         wrong = await served.chat("Tell me.", ponder={**options, "verifier": {"adapter": 3}})
         assert all(one.leases == 0 for one in served.app.state.pools.first.adapters.loaded_versions())
     assert roles == {(f"writer:{writer}", False), (f"judge:{judge}", True)}
@@ -248,6 +249,7 @@ async def test_an_adapter_verifies_what_another_generates(serve, made) -> None:
     assert by_base.status_code == 200
     assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "ponder")
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "ponder.verifier.adapter")
+    assert (foreseen.status_code, foreseen.json()["error"]["message"]) == (400, unknown.json()["error"]["message"])
 
 
 async def test_an_adapter_s_flops_are_counted(serve, made) -> None:
