@@ -32,6 +32,7 @@ class Member:
         difficulty: of the question for it, before the first token.
         answer_flops: the FLOPs that one answer of it is expected to take, its prompt included.
         token_flops: the FLOPs that it takes for a token.
+        load: of its pool, 0 to 1, at which its FLOPs are dearer.
 
     """
 
@@ -39,6 +40,12 @@ class Member:
     difficulty: Difficulty
     answer_flops: float
     token_flops: float
+    load: float = 0.0
+
+    @property
+    def weighted_flops(self) -> float:
+        """The FLOPs of an answer, times what the load of its pool makes a FLOP dearer."""
+        return price_multiplier(self.load) * self.answer_flops
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +89,7 @@ class CascadePolicy(Protocol):
         """Return whether it was fitted to the member of this name, so that it tells what nobody else has measured."""
         ...
 
-    def choose(
-        self, question: str, members: Sequence[Member], attempts: Sequence[Attempt], effort: Effort, load: float
-    ) -> Choice:
+    def choose(self, question: str, members: Sequence[Member], attempts: Sequence[Attempt], effort: Effort) -> Choice:
         """Return who answers next. Without an attempt it is always somebody.
 
         Args:
@@ -92,7 +97,6 @@ class CascadePolicy(Protocol):
             members: those that can answer now, at least one.
             attempts: the answers so far, in order.
             effort: the price of compute that the caller accepts.
-            load: of the busiest pool, 0 to 1.
 
         """
         ...
@@ -119,24 +123,23 @@ class GeneralCascade:
         members: Sequence[Member],
         attempts: Sequence[Attempt],
         effort: Effort,
-        load: float,
     ) -> Choice:
         """Return who answers next."""
-        price = self._prices[effort] * price_multiplier(load) / max(one.token_flops for one in members)
+        price = self._prices[effort] / max(one.token_flops for one in members)
         return self._next(members, attempts[-1], price) if attempts else self._first(members, price)
 
     def _first(self, members: Sequence[Member], price: float) -> Choice:
         """Return the member whose answer, with the best that may follow it, is worth most."""
 
         def net(one: Member) -> float:
-            return 1 - one.difficulty.probability - price * one.answer_flops
+            return 1 - one.difficulty.probability - price * one.weighted_flops
 
         def later(one: Member, other: Member) -> float:
             """Return the expected gain of asking another one where the answer of the first turns out to be in doubt."""
             wrong = one.difficulty.probability
             doubt = RECOGNISED * wrong + (1 - RECOGNISED) * (1 - wrong)
             still_wrong = _shifted(other.difficulty.probability, logit(RECOGNISED))
-            return RECOGNISED * wrong - doubt * (still_wrong + price * other.answer_flops)
+            return RECOGNISED * wrong - doubt * (still_wrong + price * other.weighted_flops)
 
         def worth(one: Member) -> float:
             dearer = (later(one, other) for other in members if other.answer_flops > one.answer_flops)
@@ -154,7 +157,7 @@ class GeneralCascade:
             change = logit(last.difficulty) - logit(before[last.member].difficulty.probability)
 
         def gain(one: Member) -> float:
-            return last.difficulty - _shifted(one.difficulty.probability, change) - price * one.answer_flops
+            return last.difficulty - _shifted(one.difficulty.probability, change) - price * one.weighted_flops
 
         dearer = [one for one in members if last.member in before and one.answer_flops > before[last.member].answer_flops]
         best = max(dearer, key=gain, default=None)

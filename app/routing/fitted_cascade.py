@@ -50,18 +50,18 @@ class FittedCascade:
         """Return whether the file has this member."""
         return name in self._places
 
-    def choose(
-        self, question: str, members: Sequence[Member], attempts: Sequence[Attempt], effort: Effort, load: float
-    ) -> Choice:
+    def choose(self, question: str, members: Sequence[Member], attempts: Sequence[Attempt], effort: Effort) -> Choice:
         """Return who answers next."""
-        names = {self._places[one.name]: one.name for one in members if one.name in self._places}
+        here = {self._places[one.name]: one for one in members if one.name in self._places}
+        names = {place: one.name for place, one in here.items()}
         if not names or any(one.member not in self._places for one in attempts):
-            return self._fallback.choose(question, members, attempts, effort, load)
+            return self._fallback.choose(question, members, attempts, effort)
         price = self._file.prices[effort]
         features = prompt_features(question)
         estimates = {}
         for place, one in enumerate(self._file.members):
             flops = math.exp(min(one.log_flops(features), MAX_LOG_FLOPS))
+            load = here[place].load if place in here else 0.0  # who has answered may be down by now
             estimates[place] = _Estimate(one.wrong(features), price * price_multiplier(load) * flops)
         choice = self._next(attempts[-1], names, estimates) if attempts else self._first(names, estimates)
         return replace(choice, price=price)  # the member's own policy knows the load of its pool

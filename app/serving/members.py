@@ -70,10 +70,9 @@ class Members:
     def __init__(self, services: Sequence[Service], policy: CascadePolicy, request: InferenceRequest) -> None:
         self._policy = policy
         self._request = request
-        self._load = max(one.admission.load for one in services)
         kind = kind_of(request)
         self._is_compared = kind in MEASURED_KINDS and not request.has_tools and not request.modalities
-        self._query = Query(kind, request.effort, request.question, self._load)
+        self._query = Query(kind, request.effort, request.question)
         services = services[:1] if _names_tokens(request) else services
         up = [one for one in services if (one.engine.failure or one.engine.outage) is None]
         self.notes = tuple(f"{one.names.base} is down, and was not asked" for one in services if up and one not in up)
@@ -98,7 +97,7 @@ class Members:
         if not self._is_compared:
             return Choice(self._largest(), "no estimate tells whose answer is best: the largest model", is_last=True)
         members = [seat.member for seat in self.seats.values() if seat.member is not None]
-        choice = self._policy.choose(self._request.question, members, attempts, self._request.effort, self._load)
+        choice = self._policy.choose(self._request.question, members, attempts, self._request.effort)
         if choice.member not in left:
             return Choice(None, choice.why) if attempts else Choice(left[0], "it is the first one that can answer")
         return replace(choice, is_last=choice.is_last or len(left) == 1 or not self.is_one_answer)
@@ -121,7 +120,7 @@ class Members:
 
     def _seats(self, service: Service) -> Iterator[Seat]:
         planner = service.planning.planner
-        query = replace(self._query, token_flops=planner.token_flops(None))
+        query = replace(self._query, load=service.admission.load, token_flops=planner.token_flops(None))
         # The general estimator knows a model by its size alone, so it says the same of a model and of its adapters.
         general = planner.general.difficulty(query) if self._is_compared else None
         if general is None:  # the largest base model answers
@@ -150,7 +149,7 @@ class Members:
         answer = service.observers.throughput.answer_tokens(limit)
         prompt = self._request.num_chars // CHARS_PER_TOKEN + 1
         flops = sum(service.planning.planner.architecture_of(seat.adapter).branch_cost(prompt, 0, answer))
-        return Member(seat.name, difficulty, flops, seat.token_flops)
+        return Member(seat.name, difficulty, flops, seat.token_flops, service.admission.load)
 
 
 def _names_tokens(request: InferenceRequest) -> bool:

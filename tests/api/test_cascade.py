@@ -31,7 +31,7 @@ class Turns:
         """Return True: all adapters take part."""
         return True
 
-    def choose(self, question, members, attempts, effort, load):
+    def choose(self, question, members, attempts, effort):
         """Return the next name."""
         self.members.append([one.name for one in members])
         self.attempts.append(list(attempts))

@@ -59,13 +59,13 @@ class Fallback:
         return Choice("fallback", "")
 
 
-def served(*names: str) -> list[Member]:
-    return [Member(name, Difficulty(0.5, 0, 1, "general"), 1e12, 1e9) for name in names]
+def served(*names: str, load: float = 0.0) -> list[Member]:
+    return [Member(name, Difficulty(0.5, 0, 1, "general"), 1e12, 1e9, load) for name in names]
 
 
 def choose(question: str, *attempts: Attempt, effort: Effort = Effort.MEDIUM, load: float = 0.0) -> str | None:
     cascade = FittedCascade(CascadeFile.model_validate(content()), {"small": 0, "large": 1}, Fallback())
-    return cascade.choose(question, served("small", "large", "other"), attempts, effort, load).member
+    return cascade.choose(question, served("small", "large", "other", load=load), attempts, effort).member
 
 
 def test_the_cheap_member_answers_first_what_it_can_and_the_dear_one_the_rest() -> None:
@@ -81,16 +81,16 @@ def test_the_dear_member_is_asked_where_the_answer_is_in_doubt() -> None:
 
 def test_the_dearest_member_is_the_last_one() -> None:
     cascade = FittedCascade(CascadeFile.model_validate(content()), {"small": 0, "large": 1}, Fallback())
-    choices = [cascade.choose(text, served("small", "large"), (), Effort.MEDIUM, 0.0) for text in (SUM, STORY)]
+    choices = [cascade.choose(text, served("small", "large"), (), Effort.MEDIUM) for text in (SUM, STORY)]
     assert [one.is_last for one in choices] == [False, True]
-    assert cascade.choose(SUM, served("small"), (), Effort.MEDIUM, 0.0).is_last
-    assert cascade.choose(SUM, served("small", "large"), (Attempt("small", 0.9),), Effort.MEDIUM, 0.0).is_last
+    assert cascade.choose(SUM, served("small"), (), Effort.MEDIUM).is_last
+    assert cascade.choose(SUM, served("small", "large"), (Attempt("small", 0.9),), Effort.MEDIUM).is_last
 
 
 def test_members_stop_their_own_search_at_the_same_price() -> None:
     cascade = FittedCascade(CascadeFile.model_validate(content()), {"small": 0, "large": 1}, Fallback())
     for effort in Effort:
-        assert cascade.choose(SUM, served("small", "large"), (), effort, 1.0).price == PRICES[effort]
+        assert cascade.choose(SUM, served("small", "large", load=1.0), (), effort).price == PRICES[effort]
 
 
 @pytest.mark.parametrize("after", [0.1, 0.2, 0.4, 0.6, 0.8, 1.0])
@@ -116,13 +116,13 @@ def test_the_fallback_chooses_among_members_that_the_file_does_not_know(
     available: tuple[str, ...], attempts: tuple[Attempt, ...]
 ) -> None:
     cascade = FittedCascade(CascadeFile.model_validate(content()), {"small": 0, "large": 1}, Fallback())
-    assert cascade.choose(SUM, served(*available), attempts, Effort.LOW, 0.0).member == "fallback"
+    assert cascade.choose(SUM, served(*available), attempts, Effort.LOW).member == "fallback"
 
 
 def test_a_member_that_is_down_is_not_asked() -> None:
     cascade = FittedCascade(CascadeFile.model_validate(content()), {"small": 0, "large": 1}, Fallback())
-    assert cascade.choose(STORY, served("small"), (), Effort.HIGH, 0.0).member == "small"
-    assert cascade.choose(STORY, served("small"), (Attempt("small", 0.99),), Effort.HIGH, 0.0).member is None
+    assert cascade.choose(STORY, served("small"), (), Effort.HIGH).member == "small"
+    assert cascade.choose(STORY, served("small"), (Attempt("small", 0.99),), Effort.HIGH).member is None
 
 
 @pytest.mark.parametrize(
@@ -154,6 +154,6 @@ def test_a_decision_takes_less_than_a_millisecond() -> None:
     members, times = served("small", "large"), []
     for _ in range(50):
         start = time.thread_time()
-        cascade.choose(STORY * 20, members, (), Effort.MEDIUM, 0.0)
+        cascade.choose(STORY * 20, members, (), Effort.MEDIUM)
         times.append(time.thread_time() - start)
     assert sorted(times)[25] < 1e-3

@@ -73,7 +73,7 @@ def run_cascade(file: CascadeFile, texts: Sequence[str], runs: Sequence[Runs], p
 
 def _run_one(policy: FittedCascade, text: str, members: Sequence[Member], runs: Sequence[StoppedTrajectory]) -> CascadeOutcome:
     attempts: list[Attempt] = []
-    while (name := policy.choose(text, members, attempts, Effort.MEDIUM, 0.0).member) is not None:
+    while (name := policy.choose(text, members, attempts, Effort.MEDIUM).member) is not None:
         attempts.append(Attempt(name, runs[int(name)].last_difficulty))
     asked = tuple(int(one.member) for one in attempts)
     best = int(min(attempts, key=lambda one: one.difficulty).member)
