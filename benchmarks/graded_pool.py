@@ -45,8 +45,8 @@ class GradedPool:
         """Return every second question, from the first or the second one on."""
         return replace(self, entries=self.entries[number::2], ballots=self.ballots[number::2])
 
-    async def live(self, equivalence: Equivalence) -> Self:
-        """Return what live calibration would have kept: fewer samples."""
+    def live(self) -> Self:
+        """Return what live calibration would have kept: fewer samples. Their ballots come first, and do not depend on later ones."""
         settings = self.settings.model_copy(
             update={
                 "samples": min(NUM_SAMPLES, self.settings.samples),
@@ -54,4 +54,5 @@ class GradedPool:
             }
         )
         entries = [one.model_copy(update={"samples": one.samples[:NUM_SAMPLES]}) for one in self.entries]
-        return await self.graded(settings, entries, equivalence)
+        ballots = [each[: len(one.generations)] for one, each in zip(entries, self.ballots, strict=True)]
+        return replace(self, settings=settings, entries=entries, ballots=ballots)

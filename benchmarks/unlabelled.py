@@ -145,22 +145,29 @@ async def _compare(
     name: str, pair: Sequence[GradedPool], agreement: AgreementModel, equivalence: Equivalence, *, is_live: bool
 ) -> tuple[list[dict[str, Any]], MeasuredWithoutAnswers]:
     """Return the rows of a model, one for each effort, and its figures."""
-    one = await _made(name, pair, None, equivalence)
-    other = await _made(name, [await each.live(equivalence) for each in pair] if is_live else pair, agreement, equivalence)
+    fit, test = pair
+    context = StrategyContext(equivalence=equivalence, vocab_size=fit.settings.flops.vocab_size)
+    observed = await _observe(name, test, context)
+    one = MadePolicy(await _policy(name, fit, None, context), observed)
+    if is_live:
+        fit, test = fit.live(), test.live()
+        observed = await _observe(name, test, context)
+    other = MadePolicy(await _policy(name, fit, agreement, context), observed)
     curves = [one.curve, other.curve]
     overall = _difference(curves, _common_grid(curves))
     (error, area), (other_error, other_area) = one.quality, other.quality
-    questions, test_questions = (len(each.entries) for each in pair)
+    questions, test_questions = len(fit.entries), len(test.entries)
     rows = []
     for effort in Effort:
-        at_effort = _difference(curves, np.array([np.log(one.at(effort).flops.mean())]))
+        with_answers, without = one.at(effort), other.at(effort)
+        at_effort = _difference(curves, np.array([np.log(with_answers.flops.mean())]))
         rows.append(
             {
                 "model": name,
                 "made from / measured on": f"{questions} / {test_questions} questions",
                 "effort": effort,
-                "with answers %": _performance(one.at(effort)),
-                "without %": _performance(other.at(effort)),
+                "with answers %": _performance(with_answers),
+                "without %": _performance(without),
                 "points at the FLOPs of the former": _points(*at_effort),
                 "points over all prices": _points(*overall),
                 "calibration error after the first answer": f"{error:.3f} / {other_error:.3f}",
@@ -175,19 +182,18 @@ async def _compare(
     return rows, figures
 
 
-async def _made(
-    name: str, pair: Sequence[GradedPool], agreement: AgreementModel | None, equivalence: Equivalence
-) -> MadePolicy:
-    """Make a policy of one pool, with its answers where there is no agreement model, and observe the answers of the other pool."""
-    fit, test = pair
+async def _observe(name: str, test: GradedPool, context: StrategyContext) -> list[ObservedQuestion]:
+    with counting(f"{name}, test") as report:
+        return await observe(test.questions(None), context, report, orders=4)
+
+
+async def _policy(name: str, fit: GradedPool, agreement: AgreementModel | None, context: StrategyContext) -> PolicyFile:
+    """Make a policy of a pool, with its answers where there is no agreement model."""
     questions = fit.questions(agreement)
-    context = StrategyContext(equivalence=equivalence, vocab_size=fit.settings.flops.vocab_size)
     with counting(f"{name}, trajectories") as report:
         observed = await observe(questions, context, report, orders=4)
     fixed = [await evaluate_fixed_plan(plan, questions, context, FIXED_ORDERS) for plan in fixed_plans(fit.settings)]
-    file = build_policy(observed, fixed, model=fit.settings.model, attempts=fit.settings.attempts).file
-    with counting(f"{name}, test") as report:
-        return MadePolicy(file, await observe(test.questions(None), context, report, orders=4))
+    return build_policy(observed, fixed, model=fit.settings.model, attempts=fit.settings.attempts).file
 
 
 def _common_grid(curves: Sequence[PriceCurve]) -> Numbers:

@@ -78,7 +78,8 @@ async def test_live_calibration_would_have_kept_fewer_answers() -> None:
     )
     backtracked = settings("a").model_copy(update={"samples": 9, "backtracked": 8, "attempts": 3})
     with closing(Equivalence()) as equivalence:
-        live = await (await GradedPool.graded(backtracked, [entry], equivalence)).live(equivalence)
+        pool = await GradedPool.graded(backtracked, [entry], equivalence)
+    live = pool.live()
     assert (live.settings.samples, live.settings.backtracked, live.settings.attempts) == (7, 7, 3)
     [kept] = live.entries
     assert len(kept.answers) == len(live.ballots[0]) == 8
