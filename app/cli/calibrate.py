@@ -18,7 +18,10 @@ def calibrate(options: CalibrateOptions) -> None:
     with _calibrating():
         from app.lab.calibration.command import calibrate as run  # noqa: PLC0415
 
-        run(options)
+        try:
+            run(options)
+        except KeyboardInterrupt:
+            exit_with_error("stopped; the same command resumes after the last question")
 
 
 @takes_options(CascadeOptions)
@@ -50,5 +53,3 @@ def _calibrating() -> Iterator[None]:
         yield
     except (ModelUnavailable, PoolRefused, TrainingError) as error:
         exit_with_error(error)
-    except KeyboardInterrupt:
-        exit_with_error("stopped; the same command resumes after the last question")
