@@ -14,7 +14,7 @@ from adapters.weights import WEIGHTS_FILE
 
 @contextmanager
 def exclusive_folder(out: Path, mode: int = 0o777) -> Iterator[None]:
-    """Lock the result folder for this process, since two processes would remove each other's checkpoints.
+    """Lock the result folder for this process, since two processes would write over each other's files.
 
     The lock belongs to the system, so that a kill leaves none. A folder that is still empty at the end is removed.
 

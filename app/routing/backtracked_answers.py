@@ -82,12 +82,7 @@ class AnswerContinuer(SampleOnly):
 
     """
 
-    def __init__(
-        self,
-        first: Sequence[Candidate],
-        generate: Generate,
-        max_tokens: int,
-    ) -> None:
+    def __init__(self, first: Sequence[Candidate], generate: Generate, max_tokens: int) -> None:
         self._first = first
         self._generate = generate
         self._max_tokens = max_tokens

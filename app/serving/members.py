@@ -120,7 +120,7 @@ class Members:
 
     def _seats(self, service: Service) -> Iterator[Seat]:
         planner = service.planning.planner
-        query = replace(self._query, load=service.admission.load, token_flops=planner.token_flops(None))
+        query = replace(self._query, token_flops=planner.token_flops(None))
         # The general estimator knows a model by its size alone, so it says the same of a model and of its adapters.
         general = planner.general.difficulty(query) if self._is_compared else None
         if general is None:  # the largest base model answers

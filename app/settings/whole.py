@@ -75,7 +75,7 @@ class Settings(
         return self
 
     @model_validator(mode="after")
-    def _check_adapter_folders(self) -> "Settings":
+    def _check_folders(self) -> "Settings":
         for name in ("adapter_import_dir", "adapter_preload_dir"):
             folder: Path | None = getattr(self, name)
             if folder is not None and not folder.expanduser().is_dir():

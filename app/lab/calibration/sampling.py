@@ -101,8 +101,9 @@ class PoolSampler:
         samples = sorted(best_of_n.result().result.candidates, key=lambda one: one.candidate.index)
         scored = [*direct.result().result.candidates, *samples]
         grades = await self.grade(question, [(task.read(one.candidate), one.candidate.is_complete) for one in scored])
+        alternatives = settings.alternatives
         greedy, *others = [
-            Sample(**self._fields(one.candidate, is_right=is_right), score=self._score(one))
+            Sample(**generation_fields(one.candidate, is_right=is_right, alternatives=alternatives), score=self._score(one))
             for one, is_right in zip(scored, grades, strict=True)
         ]
         greedy = with_first_tokens(greedy, scored[0].candidate, settings.first_tokens)
@@ -181,6 +182,3 @@ class PoolSampler:
         if run.exhausted_budget is not None:
             raise PoolRefused(f"a budget of the server cut an answer to {question.key}: {run.exhausted_budget}")
         return run
-
-    def _fields(self, candidate: Candidate, *, is_right: bool) -> dict[str, Any]:
-        return generation_fields(candidate, is_right=is_right, alternatives=self._settings.alternatives)
